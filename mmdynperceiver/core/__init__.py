@@ -1,0 +1,24 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The network itself: torch and torchvision only."""
+from .complexity import expected_macs, macs_per_exit
+from .dyn_perceiver import DynPerceiver, build_exits
+from .early_exit import (Carried, run_all_exits, run_early_exit, run_step,
+                         running_stats_for_one)
+from .exits import Exits
+from .feature_branch import (FeatureBranch, available_archs,
+                             build_feature_branch)
+from .losses import LossWeights, self_distillation
+from .official import infer_variant, load_official, read_checkpoint
+from .policy import (ExitPolicy, Prediction, check_thresholds, confidence,
+                     fixed_exit_thresholds, select_exits)
+from .trunk import Stage, TokenMixer, Trunk, TrunkState, check_images
+
+__all__ = [
+    'Carried', 'DynPerceiver', 'ExitPolicy', 'Exits', 'FeatureBranch',
+    'LossWeights', 'Prediction', 'Stage', 'TokenMixer', 'Trunk', 'TrunkState',
+    'available_archs', 'build_exits', 'build_feature_branch', 'check_images',
+    'check_thresholds', 'confidence', 'expected_macs', 'fixed_exit_thresholds',
+    'infer_variant', 'load_official', 'macs_per_exit', 'read_checkpoint',
+    'run_all_exits', 'run_early_exit', 'run_step', 'running_stats_for_one',
+    'select_exits', 'self_distillation'
+]

@@ -1,0 +1,193 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Attention blocks of the classification branch and of the two-way exchange.
+
+Two kinds of cross-attention join the branches (paper, Sec. 3.2, arXiv
+2306.11248): **x2z**, in which the latents read the feature map, and **z2x**,
+in which the feature map reads the latents.
+"""
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ['CrossAttention', 'MLP', 'SelfAttentionBlock', 'X2Z', 'Z2X']
+
+
+class MLP(nn.Module):
+    """Pre-norm perceptron with one hidden layer; the residual is outside.
+
+    Args:
+        channels (int): Width of the input and of the output.
+        hidden_channels (int): Width of the hidden layer.
+
+    Shape: (B, L, channels) -> (B, L, channels).
+    """
+
+    def __init__(self, channels: int, hidden_channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.fc1 = nn.Linear(channels, hidden_channels)
+        self.fc2 = nn.Linear(hidden_channels, channels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Apply the perceptron, without the residual."""
+        return self.fc2(F.gelu(self.fc1(self.norm(tokens))))
+
+
+class CrossAttention(nn.Module):
+    """Single-head pre-norm cross-attention, residual outside.
+
+    The key and the value projections are one matrix, so that a forward pass
+    reads the normalised keys once.
+
+    Args:
+        channels (int): Width of the queries and of the output.
+        kv_channels (int): Width of the tokens that are attended to.
+        attn_channels (int): Width of queries, keys and values inside.
+        num_positions (int, optional): Number of key positions; when given, a
+            learned bias (1, num_positions, attn_channels) is added to the
+            projected keys. Defaults to None.
+
+    Shape: queries (B, L, channels), kv (B, M, kv_channels) ->
+    (B, L, channels); M is ``num_positions`` where that is given.
+    """
+
+    def __init__(self,
+                 channels: int,
+                 kv_channels: int,
+                 attn_channels: int,
+                 num_positions: Optional[int] = None) -> None:
+        super().__init__()
+        self.norm_q = nn.LayerNorm(channels)
+        self.norm_kv = nn.LayerNorm(kv_channels)
+        self.q = nn.Linear(channels, attn_channels, bias=False)
+        self.kv = nn.Linear(kv_channels, 2 * attn_channels, bias=False)
+        self.proj = nn.Linear(attn_channels, channels)
+        self.position_bias: Optional[nn.Parameter] = None
+        if num_positions is not None:
+            self.position_bias = nn.Parameter(
+                torch.zeros(1, num_positions, attn_channels))
+
+    def forward(self, queries: Tensor, kv: Tensor) -> Tensor:
+        """Attend from ``queries`` to ``kv``, without the residual."""
+        q = self.q(self.norm_q(queries))
+        k, v = self.kv(self.norm_kv(kv)).chunk(2, dim=-1)
+        if self.position_bias is not None:
+            k = k + self.position_bias
+        # [B, L, C] -> [B, 1, L, C]: one head
+        out = F.scaled_dot_product_attention(
+            q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1))
+        return self.proj(out.squeeze(1))
+
+
+class SelfAttentionBlock(nn.Module):
+    """Pre-norm multi-head self-attention block of the classification branch.
+
+    Args:
+        channels (int): Width of the latents.
+        num_heads (int): Number of heads; must divide ``channels``.
+        mlp_ratio (float): Hidden width of the perceptron over ``channels``.
+            Defaults to 4.
+
+    Shape: (B, N, channels) -> (B, N, channels).
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``channels``.
+    """
+
+    def __init__(self,
+                 channels: int,
+                 num_heads: int,
+                 mlp_ratio: float = 4) -> None:
+        super().__init__()
+        if channels % num_heads:
+            raise ValueError(
+                f'the latent width must be a multiple of the number of heads, '
+                f'got {channels} channels for {num_heads} heads')
+        self.num_heads = num_heads
+        self.norm = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+        self.proj = nn.Linear(channels, channels)
+        self.mlp = MLP(channels, int(channels * mlp_ratio))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Update the latents."""
+        b, n, c = z.shape
+        # [B, N, 3C] -> [3, B, heads, N, C / heads]
+        qkv = self.qkv(self.norm(z)).view(b, n, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        out = F.scaled_dot_product_attention(q, k, v)
+        # [B, heads, N, C / heads] -> [B, N, C]
+        z = z + self.proj(out.transpose(1, 2).reshape(b, n, c))
+        return z + self.mlp(z)
+
+
+class X2Z(nn.Module):
+    """Latents read the feature map (cross-attention at a stage's start).
+
+    The map is sharpened by a residual 7x7 depth-wise convolution and pooled
+    to 7x7 key positions, so the cost of the attention does not depend on the
+    image size.
+
+    Args:
+        x_channels (int): Channels of the feature map.
+        z_channels (int): Width of the latents.
+        dw_conv (bool): Whether to use the depth-wise convolution (an
+            ablation switch of the paper's Table 3). Defaults to True.
+
+    Shape: x (B, x_channels, H, W), z (B, N, z_channels) ->
+    (B, N, z_channels).
+    """
+
+    pooled_size = 7
+
+    def __init__(self,
+                 x_channels: int,
+                 z_channels: int,
+                 dw_conv: bool = True) -> None:
+        super().__init__()
+        self.dw_conv: Optional[nn.Conv2d] = None
+        if dw_conv:
+            self.dw_conv = nn.Conv2d(
+                x_channels, x_channels, 7, padding=3, groups=x_channels)
+        self.attn = CrossAttention(
+            z_channels,
+            x_channels,
+            z_channels,
+            num_positions=self.pooled_size**2)
+        self.mlp = MLP(z_channels, z_channels)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """Update the latents from the feature map."""
+        if self.dw_conv is not None:
+            x = x + self.dw_conv(x)
+        x = F.adaptive_avg_pool2d(x, self.pooled_size)
+        z = z + self.attn(z, x.flatten(2).transpose(1, 2))
+        return z + self.mlp(z)
+
+
+class Z2X(nn.Module):
+    """The feature map reads the latents (cross-attention at a stage's end).
+
+    Args:
+        x_channels (int): Channels of the feature map.
+        z_channels (int): Width of the latents.
+
+    Shape: x (B, x_channels, H, W), z (B, N, z_channels) ->
+    (B, x_channels, H, W), stored channels last.
+    """
+
+    def __init__(self, x_channels: int, z_channels: int) -> None:
+        super().__init__()
+        self.attn = CrossAttention(x_channels, z_channels, x_channels // 8)
+        self.mlp = MLP(x_channels, x_channels)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """Update the feature map from the latents."""
+        h, w = x.shape[-2:]
+        # [B, C, H, W] -> [B, H * W, C]
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = tokens + self.attn(tokens, z)
+        tokens = tokens + self.mlp(tokens)
+        return tokens.transpose(1, 2).unflatten(2, (h, w))

@@ -1,0 +1,138 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Dynamic Perceiver as one module: trunk, exits and policy."""
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+from torch import Tensor, nn
+
+from . import complexity
+from .early_exit import (run_all_exits, run_early_exit,
+                         running_stats_for_one)
+from .exits import Exits
+from .policy import ExitPolicy, Prediction
+from .trunk import Trunk
+
+__all__ = ['DynPerceiver', 'build_exits']
+
+
+def build_exits(trunk: Trunk,
+                num_classes: int,
+                fkt: bool = True,
+                dropout: Optional[float] = None) -> Exits:
+    """Build the exits that a trunk's family is published with.
+
+    Args:
+        trunk (Trunk): The two branches.
+        num_classes (int): Number of classes.
+        fkt (bool): Forward knowledge transfer. Defaults to True.
+        dropout (float, optional): Dropout rate of the last two exits.
+            Defaults to None, the published rate of the family.
+    """
+    return Exits(
+        trunk.exit_channels,
+        num_classes,
+        fkt=fkt,
+        hidden_channels=trunk.hidden_channels,
+        dropout=trunk.dropout if dropout is None else dropout,
+        init_std=trunk.head_init_std)
+
+
+class DynPerceiver(nn.Module):
+    """Dynamic Perceiver for classification (arXiv 2306.11248).
+
+    Args:
+        arch (str | FeatureBranch): Feature branch. Defaults to
+            'regnety-800mf'.
+        num_classes (int): Number of classes. Defaults to 1000.
+        fkt (bool): Forward knowledge transfer. Defaults to True.
+        dropout (float, optional): Dropout rate of the last two exits.
+            Defaults to None, the published rate of the family.
+        **kwargs: Arguments of ``Trunk``: ``num_latents``, ``width``,
+            ``depth_factor``, ``mlp_ratio``, ``drop_path_rate`` and the
+            ablation switches.
+
+    Raises:
+        ValueError: If an argument is out of its range; an unknown ``arch``
+            lists the known ones.
+
+    Example:
+        >>> net = DynPerceiver('resnet18', width=0.25, num_latents=16,
+        ...                    num_classes=10).eval()
+        >>> images = torch.rand(8, 3, 64, 64)
+        >>> [tuple(logits.shape) for logits in net(images)]
+        [(8, 10), (8, 10), (8, 10), (8, 10)]
+        >>> out = net.predict(images, thresholds=(0.9, 0.8, 0.7))
+        >>> out.exit_index.shape
+        torch.Size([8])
+    """
+
+    def __init__(self,
+                 arch='regnety-800mf',
+                 num_classes: int = 1000,
+                 fkt: bool = True,
+                 dropout: Optional[float] = None,
+                 **kwargs: Any) -> None:
+        super().__init__()
+        self.trunk = Trunk(arch, **kwargs)
+        self.exits = build_exits(self.trunk, num_classes, fkt, dropout)
+        self.policy = ExitPolicy(self.exits.num_exits)
+        self._macs: Dict[Tuple[int, ...], Tuple[int, ...]] = {}
+
+    def forward(self, images: Tensor) -> Tuple[Tensor, ...]:
+        """Run all exits.
+
+        Args:
+            images (Tensor): Normalised images (B, 3, H, W).
+
+        Returns:
+            tuple[Tensor]: Logits (B, K) of the four exits, shallow to deep.
+        """
+        with running_stats_for_one(self, len(images)):
+            return run_all_exits(self.trunk, self.exits, images)
+
+    def predict(self,
+                images: Tensor,
+                thresholds: Optional[Sequence[float]] = None) -> Prediction:
+        """Run each image only until it leaves.
+
+        Args:
+            images (Tensor): Normalised images (B, 3, H, W).
+            thresholds (Sequence[float], optional): One confidence for each
+                exit but the last; an image leaves at the first exit that
+                reaches its threshold (0: all leave, above 1: none does).
+                Defaults to None: those set on ``policy``; without any, all
+                images run to the last exit.
+
+        Returns:
+            Prediction: ``logits`` (B, K), ``exit_index`` (B,), 0-based, and
+            ``confidence`` (B,).
+
+        Raises:
+            RuntimeError: If the network is in training mode.
+            ValueError: If the thresholds or the images do not fit.
+        """
+        if self.training:
+            raise RuntimeError(
+                'predict was called in training mode, in which batch norms '
+                'mix the samples of a batch: call eval() first')
+        policy = self.policy
+        if thresholds is not None:
+            policy = ExitPolicy(policy.num_exits, thresholds)
+        return run_early_exit(self.trunk, self.exits, policy, images)
+
+    def macs_per_exit(
+            self,
+            input_shape: Sequence[int] = (3, 224, 224)) -> Tuple[int, ...]:
+        """MACs of one image up to each exit, cumulative.
+
+        Args:
+            input_shape (Sequence[int]): (3, H, W). Defaults to
+                (3, 224, 224).
+
+        Returns:
+            tuple[int]: One count for each exit; 1 MAC is one multiply-add.
+        """
+        key = tuple(input_shape)
+        if key not in self._macs:
+            self._macs[key] = complexity.macs_per_exit(self.trunk, self.exits,
+                                                       key)
+        return self._macs[key]

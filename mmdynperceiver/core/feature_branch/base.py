@@ -1,0 +1,42 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What every convolutional network offers as a feature branch."""
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+from torch import nn
+
+__all__ = ['FeatureBranch']
+
+
+@dataclass
+class FeatureBranch:
+    """A stage-wise convolutional network: a stem and four stages.
+
+    This is a container of parts for the trunk, not a module: the trunk owns
+    the parts and interleaves the stages with the classification branch.
+
+    Args:
+        stem (nn.Module): Images (B, 3, H, W) -> X_0 (B, channels[0], h, w).
+        stages (tuple[nn.Module]): Four modules; stage i takes
+            ``channels[i]`` channels and returns ``channels[i + 1]``.
+        channels (tuple[int]): Channels C1..C5 of X_0..X_4.
+        strides (tuple[int]): Strides of X_0..X_4 against the image.
+        depth_factor (tuple[float]): Default multipliers of the numbers of
+            self-attention blocks that the published recipe pairs with this
+            family.
+        hidden_channels (int, optional): Width of the hidden layer of the
+            last two exits' classifiers. Defaults to None (no hidden layer).
+        dropout (float): Dropout rate of those classifiers. Defaults to 0.
+        head_init_std (float, optional): Standard deviation of the initial
+            weights of the feature branch's own classifier; None keeps
+            PyTorch's. Defaults to None.
+    """
+
+    stem: nn.Module
+    stages: Tuple[nn.Module, ...]
+    channels: Tuple[int, ...]
+    strides: Tuple[int, ...]
+    depth_factor: Tuple[float, ...]
+    hidden_channels: Optional[int] = None
+    dropout: float = 0.
+    head_init_std: Optional[float] = None

@@ -1,0 +1,115 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""ResNet feature branches of any width, built from torchvision's blocks."""
+from typing import List, Tuple, Type, Union
+
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
+from torchvision.ops import StochasticDepth
+
+from .base import FeatureBranch
+
+__all__ = ['RESNET_ARCHS', 'resnet']
+
+_Block = Union[BasicBlock, Bottleneck]
+
+RESNET_ARCHS = {
+    'resnet18': (BasicBlock, (2, 2, 2, 2)),
+    'resnet34': (BasicBlock, (3, 4, 6, 3)),
+    'resnet50': (Bottleneck, (3, 4, 6, 3)),
+}
+
+# Stage 3 has 4 attention heads and stage 4 has 8; each must divide the
+# channels that enter its stage, which are the planes of the stage before.
+_HEADS_AFTER_STAGE = (2, 4, 8, 1)
+
+
+def _finish_block(block: _Block, drop_prob: float) -> None:
+    """Give a block stochastic depth and a residual branch that starts at 0.
+
+    torchvision's blocks have no stochastic depth (arXiv 1603.09382). What
+    follows their last batch norm is the residual sum, so dropping a sample's
+    normalised branch there is the same. A sequence of two modules, rather
+    than a batch norm of our own, survives the conversion to SyncBatchNorm.
+    """
+    name = 'bn3' if isinstance(block, Bottleneck) else 'bn2'
+    bn = getattr(block, name)
+    nn.init.zeros_(bn.weight)
+    setattr(block, name,
+            nn.Sequential(bn, StochasticDepth(drop_prob, mode='row')))
+
+
+def _make_stage(block_type: Type[_Block], in_channels: int, planes: int,
+                stride: int, drop_probs: List[float]) -> nn.Sequential:
+    """Build one ResNet stage with a drop probability for each block."""
+    out_channels = planes * block_type.expansion
+    blocks = []
+    for i, drop_prob in enumerate(drop_probs):
+        downsample = None
+        if i == 0 and (stride != 1 or in_channels != out_channels):
+            downsample = nn.Sequential(
+                conv1x1(in_channels, out_channels, stride),
+                nn.BatchNorm2d(out_channels))
+        block = block_type(in_channels, planes, stride if i == 0 else 1,
+                           downsample)
+        _finish_block(block, drop_prob)
+        blocks.append(block)
+        in_channels = out_channels
+    return nn.Sequential(*blocks)
+
+
+def _scale_planes(expansion: int, width: float) -> List[int]:
+    """Scale 64, 128, 256, 512 planes by the width factor.
+
+    Widths at which the heads of the next stage would not divide the channels
+    go down to the next number that they do divide; no published width is one.
+    """
+    planes = []
+    for base, heads in zip((64, 128, 256, 512), _HEADS_AFTER_STAGE):
+        multiple = max(1, heads // expansion)
+        scaled = int(base * width)
+        planes.append(max(multiple, scaled - scaled % multiple))
+    return planes
+
+
+def resnet(arch: str,
+           width: float = 1.,
+           drop_path_rate: float = 0.2) -> FeatureBranch:
+    """Build a ResNet feature branch.
+
+    Args:
+        arch (str): A key of ``RESNET_ARCHS``.
+        width (float): Factor on every width, stem included. Defaults to 1.
+        drop_path_rate (float): Rate of stochastic depth of the last block;
+            it grows linearly from 0 at the first. Defaults to 0.2.
+
+    Returns:
+        FeatureBranch: Strides 4, 4, 8, 16, 32.
+    """
+    block_type, depths = RESNET_ARCHS[arch]
+    stem_channels = max(1, int(64 * width))
+    stem = nn.Sequential(
+        nn.Conv2d(3, stem_channels, 7, stride=2, padding=3, bias=False),
+        nn.BatchNorm2d(stem_channels), nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2, padding=1))
+    last = max(1, sum(depths) - 1)
+    rates = [drop_path_rate * i / last for i in range(sum(depths))]
+    channels: Tuple[int, ...] = (stem_channels, )
+    stages = []
+    for i, planes in enumerate(_scale_planes(block_type.expansion, width)):
+        first = sum(depths[:i])
+        stages.append(
+            _make_stage(block_type, channels[-1], planes, 1 if i == 0 else 2,
+                        rates[first:first + depths[i]]))
+        channels += (planes * block_type.expansion, )
+    for module in (stem, *stages):
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(
+                    layer.weight, mode='fan_out', nonlinearity='relu')
+    return FeatureBranch(
+        stem=stem,
+        stages=tuple(stages),
+        channels=channels,
+        strides=(4, 4, 8, 16, 32),
+        depth_factor=(1, 1, 1, 1),
+        dropout=0.2)

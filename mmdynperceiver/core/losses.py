@@ -1,0 +1,83 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Loss weights over the exits, and self-distillation from the last one."""
+from dataclasses import dataclass
+from typing import Sequence, Tuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ['LossWeights', 'self_distillation']
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each exit's classification and distillation loss counts.
+
+    Args:
+        ce (tuple[float]): Weight of each exit's classification loss.
+            Defaults to (0.5, 0.5, 1, 1), the published recipe.
+        distill (tuple[float]): Weight of each exit's distillation loss, for
+            all exits but the last, which teaches. Defaults to (0.5, 0.5,
+            0.5), the published recipe; all 0 switches distillation off.
+        temperature (float): Softens both distributions; the loss is scaled
+            by its square. Defaults to 1.
+
+    Raises:
+        ValueError: If a count does not fit or a number is out of range.
+    """
+
+    ce: Tuple[float, ...] = (0.5, 0.5, 1., 1.)
+    distill: Tuple[float, ...] = (0.5, 0.5, 0.5)
+    temperature: float = 1.
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if len(self.distill) != len(self.ce) - 1:
+            raise ValueError(
+                f'{len(self.ce)} exits need {len(self.ce) - 1} distillation '
+                f'weights (the last exit teaches), got {self.distill}')
+        if not all(weight >= 0 for weight in (*self.ce, *self.distill)):
+            raise ValueError(f'loss weights must be at least 0, got ce='
+                             f'{self.ce}, distill={self.distill}')
+        if not self.temperature > 0:
+            raise ValueError(
+                f'temperature must be positive, got {self.temperature!r}')
+
+    @classmethod
+    def paper(cls, alpha: float = 0.5, num_exits: int = 4) -> 'LossWeights':
+        """Weights of the paper's Eq. 3 (arXiv 2306.11248).
+
+        ``alpha * CE_k + (1 - alpha) * KL_k`` for every exit but the last,
+        plus the last exit's cross-entropy.
+
+        Args:
+            alpha (float): In [0, 1]. Defaults to 0.5.
+            num_exits (int): Number of exits. Defaults to 4.
+        """
+        if not 0 <= alpha <= 1:
+            raise ValueError(f'alpha must be in [0, 1], got {alpha!r}')
+        early = num_exits - 1
+        return cls(
+            ce=(alpha, ) * early + (1., ), distill=(1 - alpha, ) * early)
+
+
+def self_distillation(all_logits: Sequence[Tensor],
+                      temperature: float = 1.) -> Tuple[Tensor, ...]:
+    """KL divergence from the last exit to each earlier one.
+
+    Args:
+        all_logits (Sequence[Tensor]): Logits (B, K), shallow to deep. The
+            last ones teach and get no gradient from here.
+        temperature (float): Softens both distributions. Defaults to 1.
+
+    Returns:
+        tuple[Tensor]: One scalar for each exit but the last, averaged over
+        the batch.
+    """
+    teacher = F.log_softmax(all_logits[-1].detach().float() / temperature, -1)
+    return tuple(
+        F.kl_div(
+            F.log_softmax(logits.float() / temperature, -1),
+            teacher,
+            reduction='batchmean',
+            log_target=True) * temperature**2 for logits in all_logits[:-1])

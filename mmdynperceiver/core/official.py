@@ -1,0 +1,335 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Published weights in, the right variant out.
+
+The published files name their parameters by the authors' own scheme. This
+module knows that scheme as data: one table of names, one table of the
+switches that leave traces in the names, and what follows from shapes.
+"""
+import argparse
+import os
+import pickle
+import re
+import zipfile
+from contextlib import nullcontext
+from typing import Any, Dict, List, Mapping, Tuple, Union
+
+import torch
+from torch import Tensor
+from torchvision.models.mobilenetv3 import InvertedResidualConfig
+
+from .dyn_perceiver import DynPerceiver
+from .trunk import BASE_DEPTHS
+
+__all__ = ['infer_variant', 'load_official', 'read_checkpoint']
+
+StateDict = Dict[str, Tensor]
+
+# Our prefix -> published prefix, first match first. `{}` is the stage number,
+# which counts from 0 here and from the given number there.
+_PREFIXES: Tuple[Tuple[str, str, int], ...] = (
+    (r'trunk\.latents', 'latent', 0),
+    (r'trunk\.stem\.', 'cnn_stem.', 0),
+    (r'trunk\.stages\.(\d)\.conv\.', 'cnn_body_stage{}.', 1),
+    (r'trunk\.stages\.(\d)\.x2z\.dw_conv\.', 'dwc{}_x2z.', 1),
+    (r'trunk\.stages\.(\d)\.x2z\.', 'cross_att{}_x2z.', 1),
+    (r'trunk\.stages\.(\d)\.z2x\.', 'cross_att{}_z2x.', 2),
+    (r'trunk\.stages\.(\d)\.blocks\.', 'self_att{}.', 1),
+    (r'trunk\.stages\.(\d)\.token_mixer\.mix\.', 'token_mixer.{}.', 0),
+    (r'trunk\.stages\.(\d)\.token_mixer\.expand\.', 'token_expander.{}.', 0),
+    (r'trunk\.last_z2x\.', 'last_cross_att_z2x.', 0),
+    (r'exits\.classifiers\.0\.', 'early_classifier3.', 0),
+    (r'exits\.classifiers\.1\.', 'classifier_att.', 0),
+    (r'exits\.classifiers\.2\.', 'classifier_cnn.', 0),
+    (r'exits\.classifiers\.3\.', 'classifier_merge.', 0),
+    (r'exits\.fkt\.(\d)\.', 'isc{}.', 3),
+)
+
+# Inside of the attention blocks: our name -> published names. Several are
+# projections that are one matrix here.
+_INNER: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
+    (r'attn\.norm_q\.', ('cross_attn.q_norm.', )),
+    (r'attn\.norm_kv\.', ('cross_attn.kv_norm.', )),
+    (r'attn\.q\.', ('cross_attn.attention.q_proj.', )),
+    (r'attn\.kv\.', ('cross_attn.attention.k_proj.',
+                     'cross_attn.attention.v_proj.')),
+    (r'attn\.proj\.', ('cross_attn.attention.o_proj.', )),
+    (r'attn\.position_bias',
+     ('cross_attn.attention.relative_position_bias', )),
+    (r'qkv\.', ('self_attn.attention.q_proj.', 'self_attn.attention.k_proj.',
+                'self_attn.attention.v_proj.')),
+    (r'proj\.', ('self_attn.attention.o_proj.', )),
+    (r'norm\.', ('self_attn.norm.', )),
+    (r'mlp\.norm\.', ('mlp.layernorm.', )),
+)
+
+
+def load_official(source: Union[str, os.PathLike, Mapping[str, Any]],
+                  weights: str = 'model') -> DynPerceiver:
+    """Load published weights into the variant that they belong to.
+
+    Args:
+        source (str | PathLike | Mapping): A published file, its content, or
+            a bare state dict. Files are read with safe loading only.
+        weights (str): 'model' for the trained weights of a file, 'model_ema'
+            for their moving average. Defaults to 'model'.
+
+    Returns:
+        DynPerceiver: In eval mode; architecture, width, numbers of latents,
+        blocks and classes, and ablations follow from names and shapes.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read safely, or the weights are
+            damaged or of no known variant; the first keys or shapes that do
+            not fit are named.
+    """
+    if not isinstance(source, Mapping):
+        source = read_checkpoint(source)
+    published = _pick_weights(source, weights)
+    variant = infer_variant(published)
+    net = DynPerceiver(**variant)
+    family = re.match(r'regnety|resnet|mobilenetv3', variant['arch'])
+    assert family is not None
+    net.load_state_dict(_convert(net, published, family.group()))
+    return net.eval()
+
+
+def read_checkpoint(path: Union[str, os.PathLike]) -> Mapping[str, Any]:
+    """Read a checkpoint file with safe loading.
+
+    Args:
+        path (str | PathLike): The file.
+
+    Returns:
+        Mapping: Its content, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a readable checkpoint, or holds more than
+            data.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'no checkpoint file at {path!r}')
+    # Published files carry their command line, which is plain data.
+    safe_globals = getattr(torch.serialization, 'safe_globals', None)
+    context = safe_globals([argparse.Namespace]) if safe_globals else \
+        nullcontext()
+    try:
+        with context:
+            content = torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError,
+            ValueError, KeyError, AttributeError, TypeError, IndexError,
+            zipfile.BadZipFile) as error:
+        reason = str(error).strip().split('\n')[0]
+        raise ValueError(
+            f'{path!r} is not a checkpoint that can be read safely (truncated '
+            f'or damaged, or it holds code): {reason}') from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f'{path!r} must hold a state dict, got '
+                         f'{type(content).__name__}')
+    return content
+
+
+def _pick_weights(content: Mapping[str, Any], weights: str) -> StateDict:
+    """Find the state dict in a file's content."""
+    if weights not in ('model', 'model_ema'):
+        raise ValueError(
+            f"weights must be 'model' or 'model_ema', got {weights!r}")
+    if isinstance(content.get(weights), Mapping):
+        content = content[weights]
+    elif weights == 'model_ema' or 'model_ema' in content:
+        raise ValueError(f'there are no weights under {weights!r}; found '
+                         f'{_first(list(map(str, content)))}')
+    state_dict = {}
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(
+                f'a state dict maps names to tensors, got {name!r}: '
+                f'{type(value).__name__}')
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ValueError(f'damaged weights: {name!r} holds NaN or '
+                             f'infinite values')
+        state_dict[name.removeprefix('module.')] = value
+    return state_dict
+
+
+def infer_variant(published: Mapping[str, Tensor]) -> Dict[str, Any]:
+    """Infer a variant from published names and shapes.
+
+    Args:
+        published (Mapping[str, Tensor]): A published state dict.
+
+    Returns:
+        dict: Arguments of ``DynPerceiver``.
+
+    Raises:
+        ValueError: If an entry that every variant has is missing.
+    """
+    needed = ('latent', 'early_classifier3.weight', 'cnn_stem.0.weight',
+              'self_att1.0.mlp.fc1.weight')
+    missing = [
+        name for name in needed if name not in published and not (
+            name.startswith('cnn_stem') and 'cnn_stem.0.0.weight' in published)
+    ]
+    if missing:
+        raise ValueError(
+            'not a published Dyn-Perceiver state dict: '
+            f'missing {_first(missing)}; found {_first(list(published))}')
+    arch, width = _infer_feature_branch(published)
+    depths = [len(_numbers(published, rf'self_att{i}\.(\d+)\.'))
+              for i in range(1, 5)]
+    fc1 = published['self_att1.0.mlp.fc1.weight']
+
+    def has(prefix: str) -> bool:
+        return any(name.startswith(prefix) for name in published)
+
+    return dict(
+        arch=arch,
+        width=width,
+        num_classes=published['early_classifier3.weight'].shape[0],
+        num_latents=published['latent'].shape[0],
+        depth_factor=[d / base for d, base in zip(depths, BASE_DEPTHS)],
+        mlp_ratio=fc1.shape[0] / fc1.shape[1],
+        x2z=has('cross_att2_x2z'),
+        z2x=has('cross_att2_z2x'),
+        dw_conv=has('dwc1_x2z'),
+        last_z2x=has('last_cross_att_z2x'),
+        token_mixer=has('token_mixer'),
+        fkt=has('isc3'))
+
+
+def _infer_feature_branch(
+        published: Mapping[str, Tensor]) -> Tuple[str, float]:
+    """Infer the architecture and the width of the feature branch."""
+    if any(name.startswith('cnn_body.block1') for name in published):
+        return _infer_regnety(published), 1.
+    if 'cnn_body_stage4.0.conv1.weight' in published:
+        bottleneck = 'cnn_body_stage1.0.conv3.weight' in published
+        depth = len(_numbers(published, r'cnn_body_stage3\.(\d+)\.'))
+        arch = 'resnet50' if bottleneck else \
+            'resnet34' if depth == 6 else 'resnet18'
+        # Widths are cut to whole numbers, so the widest stage tells most.
+        planes = published['cnn_body_stage4.0.conv1.weight'].shape[0]
+        return arch, planes / 512
+    if 'classifier_cnn.0.weight' in published:
+        return 'mobilenetv3-large', _infer_mobilenet_width(published)
+    raise ValueError(
+        'no known feature branch (RegNet-Y, ResNet, MobileNet-v3): found '
+        f'{_first([n for n in published if n.startswith("cnn_")])}')
+
+
+def _infer_mobilenet_width(published: Mapping[str, Tensor]) -> float:
+    """Find a width factor that rounds to the published channels."""
+    hidden = published['classifier_cnn.0.weight'].shape[0]
+    channels = published['latent'].shape[1]
+    adjust = InvertedResidualConfig.adjust_channels
+    for width in (hidden / 1280, *(i / 100 for i in range(5, 501))):
+        if adjust(1280, width) == hidden and adjust(24, width) == channels:
+            return width
+    raise ValueError(
+        f'no MobileNet-v3-large width has {channels} channels after the stem '
+        f'(latent) and {hidden} before the classes (classifier_cnn.0.weight)')
+
+
+def _infer_regnety(published: Mapping[str, Tensor]) -> str:
+    """Tell the RegNet-Y sizes apart by their last width."""
+    name = 'cnn_body.block4.block4-0.proj.0.weight'
+    widths = {440: '400mf', 784: '800mf', 888: '1600mf', 1512: '3200mf'}
+    width = published[name].shape[0] if name in published else None
+    if width not in widths:
+        raise ValueError(f'no known RegNet-Y: {name!r} must have '
+                         f'{sorted(widths)} channels, got {width}')
+    return f'regnety-{widths[width]}'
+
+
+def _published_names(name: str, family: str) -> List[str]:
+    """Published names of one entry of our state dict.
+
+    Args:
+        name (str): Name in our state dict.
+        family (str): 'regnety', 'resnet' or 'mobilenetv3'.
+
+    Returns:
+        list[str]: More than one where we fuse matrices, in their order.
+    """
+    prefix, rest = name, ''
+    for pattern, template, offset in _PREFIXES:
+        match = re.match(pattern, name)
+        if match:
+            number = int(match.group(1)) + offset if match.groups() else 0
+            prefix, rest = template.format(number), name[match.end():]
+            break
+    if prefix.startswith('cnn_body_stage'):
+        if family == 'regnety':
+            prefix = prefix.replace('cnn_body_stage', 'cnn_body.block')
+        elif family == 'resnet':
+            # Behind the last batch norm stands our stochastic depth.
+            rest = re.sub(r'(bn\d)\.0\.', r'\1.', rest)
+    elif prefix == 'classifier_cnn.' and family != 'mobilenetv3':
+        # Before the only linear layer stands our dropout.
+        rest = rest.removeprefix('1.')
+    elif '_att' in prefix:
+        block = re.match(r'\d+\.', rest) if 'self_att' in prefix else None
+        head = block.group() if block else ''
+        rest = rest[len(head):]
+        for pattern, published in _INNER:
+            match = re.match(pattern, rest)
+            if match:
+                return [
+                    prefix + head + inner + rest[match.end():]
+                    for inner in published
+                ]
+        rest = head + rest
+    return [prefix + rest]
+
+
+def _convert(net: DynPerceiver, published: StateDict,
+             family: str) -> StateDict:
+    """Rename and fuse published weights for a network, or refuse them."""
+    state_dict: StateDict = {}
+    missing, misfits, used = [], [], set()
+    for name, own in net.state_dict().items():
+        if not isinstance(own, Tensor):
+            state_dict[name] = own
+            continue
+        sources = _published_names(name, family)
+        used.update(sources)
+        absent = [source for source in sources if source not in published]
+        if absent:
+            missing += absent
+            continue
+        parts = [published[source] for source in sources]
+        expected = (own.shape[0] // len(parts), *own.shape[1:]) \
+            if own.ndim else ()
+        wrong = [
+            f'{source} is {tuple(part.shape)} instead of {tuple(expected)}'
+            for source, part in zip(sources, parts)
+            if tuple(part.shape) != tuple(expected)
+        ]
+        misfits += wrong
+        if not wrong:
+            state_dict[name] = torch.cat(parts) if len(parts) > 1 else parts[0]
+    unexpected = [name for name in published if name not in used]
+    problems = [
+        f'{title}: {_first(items)}'
+        for title, items in (('missing', missing), ('unexpected', unexpected),
+                             ('wrong shape', misfits)) if items
+    ]
+    if problems:
+        raise ValueError('the weights do not fit the variant that their names '
+                         'and shapes suggest; ' + '; '.join(problems))
+    return state_dict
+
+
+def _numbers(names: Mapping[str, Any], pattern: str) -> List[str]:
+    """Distinct numbers that a pattern finds at the start of names."""
+    found = (re.match(pattern, name) for name in names)
+    return sorted({match.group(1) for match in found if match})
+
+
+def _first(items: List[str], count: int = 5) -> str:
+    """List the first items and say how many there are."""
+    text = ', '.join(repr(item) for item in items[:count]) or 'nothing'
+    return text + (f' and {len(items) - count} more'
+                   if len(items) > count else '')
