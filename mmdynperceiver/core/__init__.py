@@ -1,5 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The network itself: torch and torchvision only."""
+from .calibration import (Outcome, evaluate_thresholds, paper_shares,
+                          solve_by_shares)
 from .complexity import expected_macs, macs_per_exit
 from .dyn_perceiver import DynPerceiver, build_exits
 from .early_exit import (Carried, run_all_exits, run_early_exit, run_step,
@@ -15,10 +17,10 @@ from .trunk import Stage, TokenMixer, Trunk, TrunkState, check_images
 
 __all__ = [
     'Carried', 'DynPerceiver', 'ExitPolicy', 'Exits', 'FeatureBranch',
-    'LossWeights', 'Prediction', 'Stage', 'TokenMixer', 'Trunk', 'TrunkState',
+    'LossWeights', 'Outcome', 'Prediction', 'Stage', 'TokenMixer', 'Trunk', 'TrunkState',
     'available_archs', 'build_exits', 'build_feature_branch', 'check_images',
-    'check_thresholds', 'confidence', 'expected_macs', 'fixed_exit_thresholds',
-    'infer_variant', 'load_official', 'macs_per_exit', 'read_checkpoint',
+    'check_thresholds', 'confidence', 'evaluate_thresholds', 'expected_macs', 'fixed_exit_thresholds',
+    'infer_variant', 'load_official', 'macs_per_exit', 'paper_shares', 'read_checkpoint',
     'run_all_exits', 'run_early_exit', 'run_step', 'running_stats_for_one',
-    'select_exits', 'self_distillation'
+    'select_exits', 'self_distillation', 'solve_by_shares'
 ]

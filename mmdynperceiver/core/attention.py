@@ -115,7 +115,8 @@ class SelfAttentionBlock(nn.Module):
         """Update the latents."""
         b, n, c = z.shape
         # [B, N, 3C] -> [3, B, heads, N, C / heads]
-        qkv = self.qkv(self.norm(z)).view(b, n, 3, self.num_heads, -1)
+        width = c // self.num_heads
+        qkv = self.qkv(self.norm(z)).view(b, n, 3, self.num_heads, width)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         out = F.scaled_dot_product_attention(q, k, v)
         # [B, heads, N, C / heads] -> [B, N, C]

@@ -63,6 +63,11 @@ _INNER: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
 )
 
 
+# Expanded channels of MobileNet-v3-large's blocks at width 1, by stage.
+_MOBILENET_EXPANSIONS = ((72, 72), (120, 120, 240),
+                         (200, 184, 184, 480, 672, 672), (960, 960))
+
+
 def load_official(source: Union[str, os.PathLike, Mapping[str, Any]],
                   weights: str = 'model') -> DynPerceiver:
     """Load published weights into the variant that they belong to.
@@ -222,14 +227,20 @@ def _infer_feature_branch(
 def _infer_mobilenet_width(published: Mapping[str, Tensor]) -> float:
     """Find a width factor that rounds to the published channels."""
     hidden = published['classifier_cnn.0.weight'].shape[0]
-    channels = published['latent'].shape[1]
+    found = [(1280, hidden), (24, published['latent'].shape[1])]
+    for stage, bases in enumerate(_MOBILENET_EXPANSIONS, 1):
+        for block, base in enumerate(bases):
+            name = f'cnn_body_stage{stage}.{block}.block.0.0.weight'
+            if name in published:
+                found.append((base, published[name].shape[0]))
     adjust = InvertedResidualConfig.adjust_channels
     for width in (hidden / 1280, *(i / 100 for i in range(5, 501))):
-        if adjust(1280, width) == hidden and adjust(24, width) == channels:
+        if all(adjust(base, width) == channels for base, channels in found):
             return width
     raise ValueError(
-        f'no MobileNet-v3-large width has {channels} channels after the stem '
-        f'(latent) and {hidden} before the classes (classifier_cnn.0.weight)')
+        'no MobileNet-v3-large has these channels at any width factor; '
+        'expected at width 1, and found: '
+        f'{_first([f"{base}, {channels}" for base, channels in found])}')
 
 
 def _infer_regnety(published: Mapping[str, Tensor]) -> str:

@@ -1,0 +1,173 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Stopping for real gives what replaying the thresholds gives, for less."""
+from collections import Counter
+
+import pytest
+import torch
+from mmdynperceiver.core import (DynPerceiver, confidence, run_all_exits,
+                                 select_exits)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+NET = dict(arch='resnet18', width=0.25, num_latents=16, num_classes=10)
+
+
+@pytest.fixture(scope='module')
+def net():
+    """A network whose exits disagree and whose batch norms are used."""
+    torch.manual_seed(0)
+    net = DynPerceiver(**NET)
+    with torch.no_grad():
+        for _ in range(3):
+            net(torch.randn(16, 3, 64, 64))
+        for layer in net.exits.modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.weight.mul_(5)
+    return net.eval()
+
+
+@pytest.fixture(scope='module')
+def images():
+    generator = torch.Generator().manual_seed(1)
+    scale = torch.linspace(0.2, 3, 33)[:, None, None, None]
+    return torch.randn(33, 3, 64, 64, generator=generator) * scale
+
+
+@pytest.fixture(scope='module')
+def all_logits(net, images):
+    with torch.no_grad():
+        return net(images)
+
+
+def quantile_thresholds(all_logits, quantiles):
+    return [
+        confidence(logits).quantile(q).item()
+        for logits, q in zip(all_logits, quantiles)
+    ]
+
+
+@pytest.mark.parametrize('quantiles', [(0.5, 0.5, 0.5), (0.9, 0.1, 0.5),
+                                       (0.2, 0.9, 0.9), (0.95, 0.95, 0.95)])
+@pytest.mark.parametrize('batch', [1, 2, 7, 33])
+def test_equals_replay(net, images, all_logits, quantiles, batch):
+    thresholds = quantile_thresholds(all_logits, quantiles)
+    replay = select_exits(all_logits, thresholds)
+    assert len(replay.exit_index.unique()) > 2
+    outs = [net.predict(part, thresholds) for part in images.split(batch)]
+    logits, exit_index, conf = map(torch.cat, zip(*outs))
+    confidences = torch.stack([confidence(x) for x in all_logits[:3]])
+    gap = (confidences - torch.tensor(thresholds)[:, None]).abs().amin(0)
+    clear = gap > 1e-5
+    assert clear.sum() >= len(images) - 3
+    assert torch.equal(exit_index[clear], replay.exit_index[clear])
+    torch.testing.assert_close(
+        logits[clear], replay.logits[clear], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        conf[clear], replay.confidence[clear], atol=1e-4, rtol=0)
+
+
+def test_bounds(net, images, all_logits):
+    first = net.predict(images, (0, 0, 0))
+    assert first.exit_index.tolist() == [0] * len(images)
+    torch.testing.assert_close(first.logits, all_logits[0])
+    last = net.predict(images, (1.01, 1.01, 1.01))
+    assert last.exit_index.tolist() == [3] * len(images)
+    torch.testing.assert_close(last.logits, all_logits[3])
+    default = net.predict(images)
+    assert torch.equal(default.logits, last.logits)
+
+
+def test_empty_batch(net):
+    out = net.predict(torch.empty(0, 3, 64, 64), (0.5, 0.5, 0.5))
+    assert out.logits.shape == (0, 10)
+    assert out.exit_index.shape == out.confidence.shape == (0, )
+
+
+def test_nothing_is_computed_for_who_has_left(net, images, all_logits):
+    thresholds = quantile_thresholds(all_logits, (0.5, 0.5, 0.5))
+    index = select_exits(all_logits, thresholds).exit_index
+    seen = {}
+    parts = dict(
+        exit1=net.trunk.stages[2].conv,
+        exit2=net.trunk.stages[3].conv,
+        exit3=net.trunk.last_z2x)
+    hooks = [
+        part.register_forward_hook(
+            lambda _, args, __, name=name: seen.update({name: len(args[0])}))
+        for name, part in parts.items()
+    ]
+    try:
+        net.predict(images, thresholds)
+        assert seen == {
+            f'exit{k}': int((index >= k).sum())
+            for k in (1, 2, 3)
+        }
+        seen.clear()
+        net.predict(images, (0, 0.5, 0.5))
+        assert seen == {}
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+class _CountOps(TorchDispatchMode):
+    """Count the operations that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.ops = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.ops[func.overloadpacket._qualified_op_name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_one_synchronisation_and_one_gather_per_exit(net, images, all_logits):
+    thresholds = quantile_thresholds(all_logits, (0.5, 0.5, 0.5))
+    with _CountOps() as counter:
+        net.predict(images, thresholds)
+    ops = counter.ops
+    assert ops['aten::nonzero'] == 3
+    assert ops['aten::_local_scalar_dense'] == ops['aten::index'] == 0
+    # x, z and knowledge after each of three exits; the row numbers after the
+    # second and the third.
+    assert ops['aten::index_select'] == 3 * 3 + 2
+
+
+def test_predict_refuses_training_mode(images):
+    with pytest.raises(RuntimeError, match=r'eval\(\)'):
+        DynPerceiver(**NET).predict(images)
+
+
+@pytest.mark.parametrize('images, error, message', [
+    (torch.rand(1, 3, 31, 64), ValueError, 'at least 32 pixels.*31x64'),
+    (torch.rand(3, 64, 64), ValueError, r'\(B, 3, H, W\)'),
+    (torch.rand(1, 1, 64, 64), ValueError, r'\(1, 1, 64, 64\)'),
+    (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), TypeError, 'uint8'),
+    ([1, 2], TypeError, 'list'),
+])
+def test_refuses_other_images(net, images, error, message):
+    with pytest.raises(error, match=message):
+        net.predict(images, (0.5, 0.5, 0.5))
+
+
+def test_a_training_batch_of_one(images):
+    net = DynPerceiver(**NET)
+    before = net.exits.classifiers[3][0].running_mean.clone()
+    # 32 pixels leave 1x1 maps, whose batch norms need company as well.
+    logits = net(images[:1, :, :32, :32])
+    assert torch.equal(net.exits.classifiers[3][0].running_mean, before)
+    assert all(module.training for module in net.modules())
+    sum(x.sum() for x in logits).backward()
+    net(images[:2])
+    assert not torch.equal(net.exits.classifiers[3][0].running_mean, before)
+
+
+def test_segments_fold_to_the_whole(net, images):
+    logits = run_all_exits(net.trunk, net.exits, images)
+    state, knowledge = net.trunk.begin(images), None
+    for k, expected in enumerate(logits):
+        state, features = net.trunk.segment(k, state)
+        assert tuple(f.shape[1] for f in features) == \
+            net.trunk.exit_channels[k]
+        got, knowledge = net.exits.step(k, features, knowledge)
+        torch.testing.assert_close(got, expected)

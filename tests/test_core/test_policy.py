@@ -1,0 +1,94 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Confidence, thresholds and who leaves where."""
+import pytest
+import torch
+from mmdynperceiver.core import (ExitPolicy, check_thresholds, confidence,
+                                 fixed_exit_thresholds, select_exits)
+
+
+def logits_of(*probabilities):
+    """Two-class logits whose largest probabilities are given."""
+    p = torch.tensor(probabilities)
+    return torch.stack([p.log(), (1 - p).log()], dim=1)
+
+
+def test_confidence_by_hand():
+    conf = confidence(logits_of(0.9, 0.3))
+    torch.testing.assert_close(conf, torch.tensor([0.9, 0.7]))
+    assert confidence(torch.zeros(2, 4).half()).dtype == torch.float32
+
+
+def test_select_exits_by_hand():
+    # Sample 0 is sure at once, sample 1 at exit 1 (its own threshold, not
+    # reached by exit 0), sample 2 never.
+    all_logits = [
+        logits_of(0.95, 0.60, 0.55),
+        logits_of(0.99, 0.70, 0.60),
+        logits_of(0.50, 0.99, 0.65),
+        logits_of(0.50, 0.50, 0.80)
+    ]
+    out = select_exits(all_logits, (0.9, 0.69, 0.7))
+    assert out.exit_index.tolist() == [0, 1, 3]
+    torch.testing.assert_close(out.confidence, torch.tensor([.95, .7, .8]))
+    torch.testing.assert_close(out.logits[1], all_logits[1][1])
+
+
+def test_equal_to_the_threshold_leaves():
+    logits = torch.zeros(1, 4)
+    assert select_exits([logits] * 4, (0.25, 0, 0)).exit_index.item() == 0
+    policy = ExitPolicy(4, (0.25, 0.5, 0.5))
+    assert policy.decide(0, logits)[1].tolist() == [True]
+    assert policy.decide(1, logits)[1].tolist() == [False]
+    assert policy.decide(3, logits)[1].tolist() == [True]
+
+
+@pytest.mark.parametrize('thresholds, error, message', [
+    ((0.5, 0.5), ValueError, '4 exits need 3 thresholds.*got 2'),
+    ((0.5, float('nan'), 0.5), ValueError, 'exit 1.*nan'),
+    ((0.5, 0.5, -0.1), ValueError, r'exit 2.*-0\.1'),
+    ((0.5, 'high', 0.5), TypeError, 'high'),
+    (0.5, TypeError, '0.5'),
+])
+def test_wrong_thresholds(thresholds, error, message):
+    with pytest.raises(error, match=message):
+        check_thresholds(thresholds)
+    policy = ExitPolicy(4, (0.9, 0.9, 0.9))
+    with pytest.raises(error, match=message):
+        policy.set_thresholds(thresholds)
+    assert policy.thresholds == (0.9, 0.9, 0.9)
+
+
+def test_tensor_thresholds():
+    assert check_thresholds(torch.tensor([0.5, 0.25, 2.])) == (0.5, 0.25, 2)
+
+
+@pytest.mark.parametrize('index', range(4))
+def test_fixed_exit(index):
+    all_logits = [torch.randn(5, 3) for _ in range(4)]
+    out = select_exits(all_logits, fixed_exit_thresholds(index))
+    assert out.exit_index.tolist() == [index] * 5
+
+
+@pytest.mark.parametrize('index', [-1, 4, 1.5])
+def test_fixed_exit_out_of_range(index):
+    with pytest.raises(ValueError, match=f'0 to 3.*{index}'):
+        fixed_exit_thresholds(index)
+
+
+def test_checkpoint_carries_the_thresholds(tmp_path):
+    torch.save(ExitPolicy(4, (0.7, 0.6, 0.5)).state_dict(), tmp_path / 'p.pth')
+    state = torch.load(tmp_path / 'p.pth', weights_only=True)
+    policy = ExitPolicy(4)
+    policy.load_state_dict(state)
+    assert policy.thresholds == (0.7, 0.6, 0.5)
+    # What the user sets outranks the checkpoint, None included.
+    for own in ((0.1, 0.2, 0.3), None):
+        policy = ExitPolicy(4)
+        policy.set_thresholds(own)
+        policy.load_state_dict(state)
+        assert policy.thresholds == own
+
+
+def test_checkpoint_of_another_network():
+    with pytest.raises(ValueError, match='got 2'):
+        ExitPolicy(4).load_state_dict(ExitPolicy(3, (0.5, 0.5)).state_dict())
