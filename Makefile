@@ -1,0 +1,84 @@
+# `make help` lists the targets. Each one sets up what it needs in .venv.
+#
+#   PYTHON       the Python to make .venv with (default: the best one found)
+#   PYTEST_ARGS  arguments of pytest, as in: make test PYTEST_ARGS='-k core -x'
+#   DEMO_ARGS    arguments of tools/demo.py
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?=
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+
+BIN := .venv/bin/python
+SOURCES = $(wildcard mmdynperceiver configs tools tests setup.py)
+DOCUMENTED = $(wildcard mmdynperceiver tools setup.py)
+TEXTS = $(SOURCES) $(wildcard *.md docs requirements Makefile setup.cfg)
+LINTERS := yapf isort flake8 codespell docformatter interrogate mypy
+
+# The step that all targets share; $(1) is the profile.
+define bootstrap
+	@python=$$(tools/dev/find_python.sh $(PYTHON)) && \
+	"$$python" tools/dev/bootstrap.py $(1) $(if $(PYTHON),--renew-python)
+endef
+
+.PHONY: help demo test lint format doctor clean setup-demo setup-test \
+	$(addprefix lint-,$(LINTERS))
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' \
+	    Makefile
+
+demo: setup-demo  ## Set up (no compiler needed), train, leave early, draw it
+	@$(BIN) tools/demo.py $(DEMO_ARGS)
+
+test: setup-test  ## Set up everything, mmcv's operators included, run the tests
+	@$(BIN) -m pytest tests $(PYTEST_ARGS)
+
+lint: setup-test  ## Check style, spelling, docstrings and types
+	@$(MAKE) --no-print-directory $(addprefix lint-,$(LINTERS))
+
+format: setup-test  ## Rewrite the sources in the style that lint asks for
+	@$(BIN) -m isort $(SOURCES)
+	@$(BIN) -m docformatter --in-place --recursive $(SOURCES) || test $$? = 3
+	@$(BIN) -m yapf --in-place --recursive --parallel $(SOURCES)
+
+doctor: setup-demo  ## Show versions, which tasks work, and what mends the rest
+	@$(BIN) -m mmdynperceiver.doctor
+
+clean:  ## Remove .venv and build products; compiled wheels stay cached
+	rm -rf .venv build dist *.egg-info mmdynperceiver/.mim
+	rm -rf .pytest_cache .mypy_cache
+	find mmdynperceiver configs tools tests -name __pycache__ -type d \
+	    -prune -exec rm -rf {} + 2>/dev/null || true
+
+setup-demo:
+	$(call bootstrap,demo)
+
+setup-test:
+	$(call bootstrap,test)
+
+# The single checks, also the hooks of .pre-commit-config.yaml.
+lint-yapf:
+	@$(BIN) -m yapf --diff --recursive --parallel $(SOURCES)
+
+lint-isort:
+	@$(BIN) -m isort --check-only --diff $(SOURCES)
+
+lint-flake8:
+	@$(BIN) -m flake8 $(SOURCES)
+
+lint-codespell:
+	@$(BIN) -m codespell_lib $(TEXTS)
+
+lint-docformatter:
+	@$(BIN) -m docformatter --check --diff --recursive $(SOURCES)
+
+lint-interrogate:
+	@$(BIN) -m interrogate --config setup.cfg $(DOCUMENTED)
+
+lint-mypy:
+	@$(BIN) -m mypy $(wildcard mmdynperceiver/core)

@@ -1,0 +1,82 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Run a healer around the import of a named module."""
+from __future__ import annotations
+import sys
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from types import ModuleType
+from typing import Callable, ContextManager, Mapping
+
+Healer = Callable[[ModuleType], ContextManager[None]]
+
+
+class HealingFinder:
+    """Let the ordinary finders find a module, then heal it as it executes.
+
+    It never finds anything itself. The loader that the other finders chose
+    stays in place, so that ``inspect``, ``pkgutil`` and resource readers work
+    as ever; only its ``exec_module`` is wrapped, for one execution.
+
+    Args:
+        healers (Mapping[str, Callable]): Full module name to a context
+            manager factory. It is entered with the still empty module before
+            the module's code runs, and left when the code has run.
+    """
+
+    def __init__(self, healers: Mapping[str, Healer]) -> None:
+        self.healers = dict(healers)
+
+    def find_spec(self, fullname, path=None, target=None):
+        """See :meth:`importlib.abc.MetaPathFinder.find_spec`."""
+        healer = self.healers.get(fullname)
+        if healer is None:
+            return None
+        for finder in sys.meta_path:
+            if isinstance(finder, HealingFinder):
+                continue
+            find_spec = getattr(finder, 'find_spec', None)
+            spec = find_spec and find_spec(fullname, path, target)
+            if spec is not None:
+                _wrap_loader(spec.loader, healer)
+                return spec
+        return None
+
+
+def _wrap_loader(loader, healer: Healer) -> None:
+    """Make the next ``loader.exec_module`` run inside the healer."""
+    # These are made anew for each module. Any other loader may be shared
+    # between modules (a zip file's is), so that wrapping it would leak.
+    if not isinstance(loader, (SourceFileLoader, SourcelessFileLoader)):
+        return
+    execute = loader.exec_module
+
+    def exec_module(module):
+        del loader.exec_module  # the wrapper; the method is back
+        with healer(module):
+            execute(module)
+
+    loader.exec_module = exec_module  # type: ignore[method-assign]
+
+
+def installed_finder() -> HealingFinder | None:
+    """Return the finder that :func:`install_finder` put in place, if any."""
+    for finder in sys.meta_path:
+        if isinstance(finder, HealingFinder):
+            return finder
+    return None
+
+
+def install_finder(healers: Mapping[str, Healer]) -> None:
+    """Heal the modules when they are imported, or now if they already are.
+
+    Args:
+        healers (Mapping[str, Callable]): See :class:`HealingFinder`.
+    """
+    if installed_finder() is not None:
+        return
+    # First in line: the ordinary finders would otherwise answer before it.
+    sys.meta_path.insert(0, HealingFinder(healers))
+    for name, healer in healers.items():
+        module = sys.modules.get(name)
+        if module is not None:
+            with healer(module):
+                pass

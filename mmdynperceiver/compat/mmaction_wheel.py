@@ -1,0 +1,87 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Let mmaction2 1.2.0 import as it comes from the package index."""
+from __future__ import annotations
+import contextlib
+import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+_DRN_PACKAGE = 'mmaction.models.localizers.drn'
+_DRN_MODULE = f'{_DRN_PACKAGE}.drn'
+
+
+@contextlib.contextmanager
+def provide_importlib_metadata(module: ModuleType):
+    """Lend the standard library's ``importlib.metadata`` to one module.
+
+    mmaction2 imports the backport without declaring it. Python >= 3.10 has
+    the same functions; other packages that probe for the backport must not
+    see it, so the name exists only while ``mmaction.utils.dependency`` runs.
+    """
+    name = 'importlib_metadata'
+    if name in sys.modules or importlib.util.find_spec(name) is not None:
+        yield
+        return
+    import importlib.metadata
+    sys.modules[name] = importlib.metadata
+    try:
+        yield
+    finally:
+        sys.modules.pop(name, None)
+
+
+class DRNPlaceholderFinder:
+    """Offer ``mmaction.models.localizers.drn`` where the wheel lacks it.
+
+    The folder has no ``__init__.py``, so that the wheel of mmaction2 1.2.0
+    was built without it while ``mmaction.models`` still imports it. This
+    finder stands last in ``sys.meta_path``: it is asked only when the real
+    module cannot be found.
+    """
+
+    def find_spec(self, fullname, path=None, target=None):
+        """See :meth:`importlib.abc.MetaPathFinder.find_spec`."""
+        if fullname not in (_DRN_PACKAGE, _DRN_MODULE):
+            return None
+        return ModuleSpec(
+            fullname,
+            self,
+            origin='placeholder',
+            is_package=fullname == _DRN_PACKAGE)
+
+    def create_module(self, spec):
+        """Leave the creation of the module to Python."""
+        return None
+
+    def exec_module(self, module):
+        """Fill the placeholder module with a class that explains itself."""
+        if module.__name__ == _DRN_MODULE:
+            module.DRN = _register_drn()
+
+
+def _register_drn() -> type:
+    """Make and register the class that stands for the missing one."""
+    from mmaction.registry import MODELS
+
+    class DRN:
+        """Placeholder of a localizer that the installed wheel lacks.
+
+        Raises:
+            ImportError: Always, with the remedy.
+        """
+
+        def __init__(self, *args, **kwargs) -> None:
+            raise ImportError(
+                'the installed mmaction2 lacks the localizer DRN (its wheel '
+                'was published without it); install mmaction2 from a source '
+                'checkout with `pip install -e .` to use DRN')
+
+    MODELS.register_module(name='DRN', module=DRN, force=True)
+    return DRN
+
+
+def install_drn_placeholder() -> None:
+    """Put the finder last in line; calling it again changes nothing."""
+    if not any(isinstance(f, DRNPlaceholderFinder) for f in sys.meta_path):
+        sys.meta_path.append(DRNPlaceholderFinder())

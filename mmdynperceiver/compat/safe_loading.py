@@ -1,0 +1,86 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Let safe loading (``weights_only=True``) accept mmengine checkpoints.
+
+Since torch 2.6 ``torch.load`` refuses every global that is not allow-listed.
+A checkpoint of mmengine's Runner holds its message hub (log scalars as
+``HistoryBuffer``, which hold NumPy arrays), NumPy scalars as metric values,
+and for one-cycle schedules a reference to the annealing function. Exactly
+these are allowed. mmengine 0.10 has no handling of its own.
+"""
+from __future__ import annotations
+import contextlib
+from types import ModuleType
+
+_ONE_CYCLE = 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'
+_ANNEALING = ('_annealing_cos', '_annealing_linear')
+# Plain numbers, booleans and text. Object arrays stay refused.
+_DTYPES = (
+    '?', 'b', 'B', 'h', 'H', 'i', 'I', 'l', 'L', 'q', 'Q', 'e', 'f', 'd', 'U')
+
+
+class _OneCycleName:
+    """Inert stand-in for the scheduler class named in a checkpoint."""
+
+
+def _annealing_function(owner: type, name: str):
+    """Stand in for ``getattr`` while a checkpoint is read safely.
+
+    A one-cycle schedule is pickled as ``getattr(OneCycleParamScheduler,
+    '_annealing_cos')``. Allowing ``getattr`` itself would let a hostile file
+    reach anything, so this one knows these two functions and nothing else.
+    """
+    if owner is not _OneCycleName or name not in _ANNEALING:
+        raise ValueError(
+            f'refused to load a checkpoint that asks for the attribute '
+            f'{name!r} of {owner!r}; only the annealing functions of '
+            "mmengine's one-cycle scheduler are allowed")
+    from mmengine.optim.scheduler.param_scheduler import \
+        OneCycleParamScheduler
+    return getattr(OneCycleParamScheduler, name)
+
+
+def checkpoint_globals(aliases: bool = True) -> list:
+    """List what a checkpoint of mmengine's Runner may refer to.
+
+    Args:
+        aliases (bool): Whether torch accepts ``(object, name)`` pairs, which
+            it does since 2.6. They are needed for files that were written
+            under the other major version of NumPy and for one-cycle
+            schedules. Defaults to True.
+
+    Returns:
+        list: Arguments for ``torch.serialization.add_safe_globals``.
+    """
+    import numpy as np
+    from mmengine.logging.history_buffer import HistoryBuffer
+
+    # `numpy.core` of NumPy 1 is `numpy._core` in NumPy 2, and pickles name
+    # the one that wrote them. Ask objects for theirs, to touch neither.
+    reconstruct = np.empty(0).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]
+    allowed: list = [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar]
+    # sorted: a set, but in the same order in every process
+    allowed += sorted(
+        {type(np.dtype(code))
+         for code in _DTYPES}, key=lambda kind: kind.__name__)
+    if aliases:
+        for package in ('numpy.core', 'numpy._core'):
+            prefix = f'{package}.multiarray'
+            allowed.append((reconstruct, f'{prefix}._reconstruct'))
+            allowed.append((scalar, f'{prefix}.scalar'))
+        allowed.append((_OneCycleName, _ONE_CYCLE))
+        allowed.append((_annealing_function, 'builtins.getattr'))
+    return allowed
+
+
+@contextlib.contextmanager
+def allow_mmengine_checkpoints(module: ModuleType):
+    """Allow-list the globals once ``mmengine.runner.checkpoint`` is there."""
+    yield
+    import torch
+
+    # torch < 2.4 has no allow-list, and loads these files by default.
+    add_safe_globals = getattr(torch.serialization, 'add_safe_globals', None)
+    if add_safe_globals is not None:
+        major, minor = (int(x) for x in torch.__version__.split('.')[:2])
+        add_safe_globals(checkpoint_globals(aliases=(major, minor) >= (2, 6)))
