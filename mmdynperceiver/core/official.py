@@ -301,7 +301,7 @@ def _convert(net: DynPerceiver, published: StateDict,
     state_dict: StateDict = {}
     missing, misfits, used = [], [], set()
     for name, own in net.state_dict().items():
-        if not isinstance(own, Tensor):
+        if name.endswith('._extra_state'):
             state_dict[name] = own
             continue
         sources = _published_names(name, family)

@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The exit policy: who leaves where; it never sees a feature."""
 import math
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ __all__ = [
 
 # A confidence is at most 1, so nothing ever reaches this threshold.
 NEVER = 2.
+# Stands in a checkpoint for each threshold that is not set.
+UNSET = -1.
 
 
 class Prediction(NamedTuple):
@@ -124,7 +126,8 @@ class ExitPolicy(nn.Module):
     """Decide at each exit which samples leave.
 
     The policy has no parameters, but its thresholds travel in the state dict
-    (as extra state), so a checkpoint carries its operating point.
+    (as extra state), so a checkpoint carries its operating point. They travel
+    as a tensor, because weight averages touch every entry as one.
 
     Args:
         num_exits (int): Number of exits. Defaults to 4.
@@ -179,17 +182,19 @@ class ExitPolicy(nn.Module):
             return conf, torch.zeros_like(conf, dtype=torch.bool)
         return conf, conf >= self.thresholds[index]
 
-    def get_extra_state(self) -> Dict[str, Any]:
-        """Thresholds as plain data that safe loading accepts."""
+    def get_extra_state(self) -> Tensor:
+        """Thresholds as a tensor of double precision; all -1: none set."""
         thresholds = self.thresholds
-        return dict(
-            thresholds=None if thresholds is None else list(thresholds))
+        if thresholds is None:
+            thresholds = (UNSET, ) * (self.num_exits - 1)
+        return torch.tensor(thresholds, dtype=torch.float64)
 
-    def set_extra_state(self, state: Dict[str, Any]) -> None:
+    def set_extra_state(self, state: Tensor) -> None:
         """Take the thresholds of a checkpoint unless the user set some."""
-        if self._pinned or state.get('thresholds') is None:
+        values = state.tolist()
+        if self._pinned or all(value == UNSET for value in values):
             return
-        self.thresholds = check_thresholds(state['thresholds'], self.num_exits)
+        self.thresholds = check_thresholds(values, self.num_exits)
 
     def extra_repr(self) -> str:
         """Show the thresholds in the printed model."""

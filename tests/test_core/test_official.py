@@ -38,7 +38,7 @@ def publish(net, family):
     """The state dict of ``net`` under published names."""
     published = {}
     for name, value in net.state_dict().items():
-        if isinstance(value, torch.Tensor):
+        if not name.endswith('_extra_state'):
             names = _published_names(name, family)
             published.update(zip(names, value.chunk(len(names)) if len(names) >
                                  1 else [value]))

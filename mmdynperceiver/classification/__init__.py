@@ -1,0 +1,15 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Dynamic Perceiver for MMPretrain.
+
+Importing this registers everything that the classification configs name.
+"""
+from .. import engine  # noqa: F401  (its hooks and metrics register)
+from .backbone import DynPerceiverBackbone
+from .classifier import DynPerceiverClassifier
+from .datasets import BrokenImageError, CheckedImageFolder
+from .head import DynPerceiverHead, build_loss_weights
+
+__all__ = [
+    'BrokenImageError', 'CheckedImageFolder', 'DynPerceiverBackbone',
+    'DynPerceiverClassifier', 'DynPerceiverHead', 'build_loss_weights'
+]

@@ -1,0 +1,193 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The classifier: the loop that joins trunk, exits and policy."""
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+from mmpretrain.models.classifiers import ImageClassifier
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from ..core import (ExitPolicy, fixed_exit_thresholds, load_thresholds,
+                    macs_per_exit, run_early_exit, running_stats_for_one,
+                    select_exits)
+
+__all__ = ['DynPerceiverClassifier']
+
+
+@MODELS.register_module()
+class DynPerceiverClassifier(ImageClassifier):
+    """Dynamic Perceiver as an image classifier (arXiv 2306.11248).
+
+    Without thresholds all images run to the last exit. With thresholds each
+    image runs only until it leaves, unless ``evaluate_all_exits`` is set (as
+    :class:`~mmdynperceiver.engine.EvaluateAllExitsHook` does): then
+    everything runs once and the thresholds are replayed.
+
+    Args:
+        backbone (dict): Config of :class:`DynPerceiverBackbone`.
+        head (dict, optional): Config of :class:`DynPerceiverHead`; what
+            depends on the backbone may be left out. None leaves the trunk
+            alone, for feature extraction. Defaults to None.
+        thresholds (Sequence[float] | str, optional): One for each exit but
+            the last, or a JSON file that holds them (see
+            :func:`~mmdynperceiver.core.load_thresholds`). None takes those
+            of the checkpoint, if it has any. Defaults to None.
+        exit (int, optional): The one exit at which all images leave,
+            0-based, instead of thresholds. Defaults to None.
+        neck (None): There is no place for one. Defaults to None.
+        pretrained (str, optional): Checkpoint of the whole model. Defaults
+            to None.
+        train_cfg (dict, optional): Batch augmentations (``augments``,
+            ``probs``), as for :class:`ImageClassifier`. Defaults to None.
+        data_preprocessor (dict, optional): As for :class:`ImageClassifier`;
+            ``num_classes`` is that of the head if left out. Defaults to
+            None.
+        init_cfg (dict, optional): Initialisation config. Defaults to None.
+
+    Attributes:
+        policy (ExitPolicy): The thresholds; a checkpoint carries them.
+        evaluate_all_exits (bool): See above. Defaults to False.
+
+    Raises:
+        FileNotFoundError: If there is no such thresholds file.
+        ValueError: If an argument does not fit.
+    """
+
+    def __init__(self,
+                 backbone: Union[dict, nn.Module],
+                 head: Union[dict, nn.Module, None] = None,
+                 thresholds: Union[Sequence[float], str, None] = None,
+                 exit: Optional[int] = None,
+                 neck: None = None,
+                 pretrained: Optional[str] = None,
+                 train_cfg: Optional[dict] = None,
+                 data_preprocessor: Union[dict, nn.Module, None] = None,
+                 init_cfg: Optional[dict] = None) -> None:
+        if neck is not None:
+            raise ValueError(f'the exits classify what the backbone returns, '
+                             f'so there is no neck, got {neck!r}')
+        if not isinstance(backbone, nn.Module):
+            backbone = MODELS.build(backbone)
+        if isinstance(head, dict):
+            head = MODELS.build(_complete_head(head, backbone))
+        if head is not None and not isinstance(data_preprocessor, nn.Module):
+            data_preprocessor = _complete_preprocessor(data_preprocessor,
+                                                       head.num_classes)
+        super().__init__(
+            backbone=backbone,
+            head=head,
+            pretrained=pretrained,
+            train_cfg=train_cfg,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg)
+        num_exits = backbone.net.num_segments
+        self.policy = ExitPolicy(
+            num_exits, _choose_thresholds(thresholds, exit, num_exits))
+        self.evaluate_all_exits = False
+        self._macs: Dict[Tuple[int, ...], Tuple[int, ...]] = {}
+
+    def loss(self, inputs: Tensor, data_samples: List[DataSample]) -> dict:
+        """Losses of a batch.
+
+        Args:
+            inputs (Tensor): Normalised images (B, 3, H, W).
+            data_samples (list[DataSample]): The targets.
+
+        Returns:
+            dict[str, Tensor]: See :meth:`DynPerceiverHead.loss_by_feat`.
+        """
+        with running_stats_for_one(self, len(inputs)):
+            return super().loss(inputs, data_samples)
+
+    def predict(self,
+                inputs: Tensor,
+                data_samples: Optional[List[Optional[DataSample]]] = None,
+                **kwargs: Any) -> List[DataSample]:
+        """Predict with the thresholds of the policy.
+
+        Args:
+            inputs (Tensor): Normalised images (B, 3, H, W).
+            data_samples (list[DataSample], optional): To be filled in.
+                Defaults to None, new ones.
+            **kwargs: Passed to :meth:`DynPerceiverHead.predict_by_feat`.
+
+        Returns:
+            list[DataSample]: See :meth:`DynPerceiverHead.predict_by_feat`.
+        """
+        policy = self.policy
+        if policy.thresholds is None or self.evaluate_all_exits:
+            all_logits = self.head(self.extract_feat(inputs))
+            last = policy.num_exits - 1
+            thresholds = policy.thresholds or fixed_exit_thresholds(
+                last, policy.num_exits)
+            out = select_exits(all_logits, thresholds)
+        else:
+            all_logits = None
+            out = run_early_exit(self.backbone.net, self.head.exits, policy,
+                                 inputs)
+        return self.head.predict_by_feat(
+            out,
+            data_samples,
+            all_logits=all_logits,
+            macs=self.macs_per_exit(inputs.shape[1:]),
+            **kwargs)
+
+    def macs_per_exit(
+            self,
+            input_shape: Sequence[int] = (3, 224, 224)) -> Tuple[int, ...]:
+        """MACs of one image up to each exit, cumulative.
+
+        Args:
+            input_shape (Sequence[int]): (3, H, W). Defaults to
+                (3, 224, 224).
+
+        Returns:
+            tuple[int]: One count for each exit; 1 MAC is one multiply-add.
+        """
+        key = tuple(input_shape)
+        if key not in self._macs:
+            self._macs[key] = macs_per_exit(self.backbone.net, self.head.exits,
+                                            key)
+        return self._macs[key]
+
+
+def _choose_thresholds(
+        thresholds: Union[Sequence[float], str, None], exit: Optional[int],
+        num_exits: int) -> Optional[Sequence[float]]:
+    """Thresholds from numbers, a file or a fixed exit."""
+    if exit is not None:
+        if thresholds is not None:
+            raise ValueError(f'give either thresholds or a fixed exit, got '
+                             f'thresholds={thresholds!r} and exit={exit!r}')
+        return fixed_exit_thresholds(exit, num_exits)
+    if isinstance(thresholds, str):
+        return load_thresholds(thresholds, num_exits)
+    return thresholds
+
+
+def _complete_head(head: dict, backbone: nn.Module) -> dict:
+    """Fill in what a head's config leaves to the backbone."""
+    net = backbone.net
+    return {
+        'type': 'DynPerceiverHead',
+        'in_channels': net.exit_channels,
+        'hidden_channels': net.hidden_channels,
+        'dropout': net.dropout,
+        'init_std': net.head_init_std,
+        **head
+    }
+
+
+def _complete_preprocessor(data_preprocessor: Optional[dict],
+                           num_classes: int) -> dict:
+    """Fill in the number of classes, which mixup and cutmix need."""
+    completed = dict(data_preprocessor or {})
+    kind = completed.setdefault('type', 'ClsDataPreprocessor')
+    if kind in ('ClsDataPreprocessor', 'mmpretrain.ClsDataPreprocessor'):
+        given = completed.setdefault('num_classes', num_classes)
+        if given is not None and given != num_classes:
+            raise ValueError(
+                f'data_preprocessor.num_classes is {given} and '
+                f'model.head.num_classes is {num_classes}: leave the first '
+                f'out, it follows the second')
+    return completed

@@ -1,0 +1,269 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The exits as a head of MMPretrain."""
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import torch
+from mmengine.model import BaseModule
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from ..core import (Exits, LossWeights, Prediction, fixed_exit_thresholds,
+                    select_exits, self_distillation)
+
+__all__ = ['DynPerceiverHead', 'build_loss_weights']
+
+
+def build_loss_weights(config: Union[LossWeights, dict, None],
+                       num_exits: int = 4) -> LossWeights:
+    """Turn a plain config into the weights of the losses.
+
+    Args:
+        config (LossWeights | dict, optional): Arguments of
+            :class:`~mmdynperceiver.core.LossWeights` (``ce``, ``distill``,
+            ``temperature``), or ``dict(type='paper', alpha=0.5)`` for the
+            paper's Eq. 3. None is the published recipe.
+        num_exits (int): Number of exits. Defaults to 4.
+
+    Raises:
+        TypeError: If there is an unknown key.
+        ValueError: If a number does not fit.
+    """
+    if isinstance(config, LossWeights):
+        weights = config
+    else:
+        config = dict(config or {})
+        kind = config.pop('type', 'weights')
+        if kind == 'paper':
+            weights = LossWeights.paper(**config, num_exits=num_exits)
+        elif kind == 'weights':
+            for key in ('ce', 'distill'):
+                if key in config:
+                    config[key] = tuple(config[key])
+            weights = LossWeights(**config)
+        else:
+            raise ValueError(f"the type of loss_weights must be 'paper' (Eq. "
+                             f"3) or left out, got {kind!r}")
+    if len(weights.ce) != num_exits:
+        raise ValueError(f'loss_weights.ce must hold one weight for each of '
+                         f'the {num_exits} exits, got {weights.ce}')
+    return weights
+
+
+@MODELS.register_module()
+class DynPerceiverHead(BaseModule):
+    """Four exits over the vectors of :class:`DynPerceiverBackbone`.
+
+    ``in_channels``, ``hidden_channels``, ``dropout`` and ``init_std`` belong
+    to the feature branch. Where a config leaves them out,
+    :class:`DynPerceiverClassifier` fills them in from its backbone.
+
+    Args:
+        num_classes (int): Number K of classes.
+        in_channels (Sequence[Sequence[int]]): Widths of the vectors of each
+            exit (``Trunk.exit_channels``).
+        fkt (bool): Forward knowledge transfer. Defaults to True.
+        hidden_channels (int, optional): Width of the hidden layer of exits 2
+            and 3. Defaults to None, no hidden layer.
+        dropout (float): Dropout rate of exits 2 and 3. Defaults to 0.
+        init_std (float, optional): Standard deviation of exit 2's initial
+            weights; None keeps PyTorch's. Defaults to None.
+        loss (dict): Config of the classification loss, the same at each
+            exit. Defaults to ``dict(type='CrossEntropyLoss')``.
+        loss_weights (dict, optional): See :func:`build_loss_weights`.
+            Defaults to None, the published recipe.
+        init_cfg (dict, optional): Initialisation config. Defaults to None.
+
+    Raises:
+        ValueError: If an argument does not fit.
+
+    Example:
+        >>> import torch
+        >>> from mmdynperceiver.classification import DynPerceiverHead
+        >>> head = DynPerceiverHead(10, [[32], [64], [128], [128, 64]])
+        >>> feats = [[torch.rand(2, c) for c in cs] for cs in head.in_channels]
+        >>> [tuple(logits.shape) for logits in head(feats)]
+        [(2, 10), (2, 10), (2, 10), (2, 10)]
+    """
+
+    def __init__(self,
+                 num_classes: int,
+                 in_channels: Sequence[Sequence[int]],
+                 fkt: bool = True,
+                 hidden_channels: Optional[int] = None,
+                 dropout: float = 0.,
+                 init_std: Optional[float] = None,
+                 loss: Union[dict, nn.Module] = dict(type='CrossEntropyLoss'),
+                 loss_weights: Union[LossWeights, dict, None] = None,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.in_channels = in_channels
+        self.num_classes = num_classes
+        self.exits = Exits(in_channels, num_classes, fkt, hidden_channels,
+                           dropout, init_std)
+        self.loss_weights = build_loss_weights(loss_weights,
+                                               self.exits.num_exits)
+        if not isinstance(loss, nn.Module):
+            loss = MODELS.build(loss)
+        self.loss_module = loss
+
+    def pre_logits(
+        self, feats: Sequence[Sequence[Tensor]]
+    ) -> Tuple[Tuple[Tensor, ...], ...]:
+        """What each exit classifies: the pooled vectors as they are."""
+        return tuple(tuple(vectors) for vectors in feats)
+
+    def forward(self, feats: Sequence[Sequence[Tensor]]) -> Tuple[Tensor, ...]:
+        """Classify at every exit.
+
+        Args:
+            feats (Sequence[Sequence[Tensor]]): For each exit, vectors (B, C).
+
+        Returns:
+            tuple[Tensor]: Logits (B, K), shallow to deep.
+        """
+        return self.exits(self.pre_logits(feats))
+
+    def loss(self, feats: Sequence[Sequence[Tensor]],
+             data_samples: List[DataSample], **kwargs: Any) -> dict:
+        """Losses of a batch.
+
+        Args:
+            feats (Sequence[Sequence[Tensor]]): For each exit, vectors (B, C).
+            data_samples (list[DataSample]): With ``gt_label``, or with
+                ``gt_score`` (soft targets, as mixup and cutmix make them).
+            **kwargs: Passed to the classification loss.
+
+        Returns:
+            dict[str, Tensor]: See :meth:`loss_by_feat`.
+        """
+        return self.loss_by_feat(self(feats), data_samples, **kwargs)
+
+    def loss_by_feat(self, all_logits: Sequence[Tensor],
+                     data_samples: List[DataSample],
+                     **kwargs: Any) -> Dict[str, Tensor]:
+        """Losses from the logits of all exits, in single precision.
+
+        Args:
+            all_logits (Sequence[Tensor]): Logits (B, K), shallow to deep.
+            data_samples (list[DataSample]): The targets.
+            **kwargs: Passed to the classification loss.
+
+        Returns:
+            dict[str, Tensor]: Weighted ``loss_exit0`` to ``loss_exit3`` and,
+            where they have a weight, ``loss_distill0`` to ``loss_distill2``;
+            for hard targets also the accuracies ``acc_exit0`` to
+            ``acc_exit3`` in percent.
+        """
+        weights = self.loss_weights
+        all_logits = [logits.float() for logits in all_logits]
+        hard = 'gt_score' not in data_samples[0]
+        if hard:
+            target = torch.cat([sample.gt_label for sample in data_samples])
+        else:
+            target = torch.stack([sample.gt_score for sample in data_samples])
+        losses = {}
+        for index, (logits, weight) in enumerate(zip(all_logits, weights.ce)):
+            # Also with the weight 0: an exit without a place in the graph
+            # would make distributed training wait for its gradients.
+            losses[f'loss_exit{index}'] = weight * self.loss_module(
+                logits, target, avg_factor=len(target), **kwargs)
+        if any(weights.distill):
+            divergences = self_distillation(all_logits, weights.temperature)
+            for index, weight in enumerate(weights.distill):
+                if weight:
+                    losses[f'loss_distill{index}'] = \
+                        weight * divergences[index]
+        if hard:
+            for index, logits in enumerate(all_logits):
+                right = logits.argmax(1) == target
+                losses[f'acc_exit{index}'] = 100 * right.float().mean()
+        return losses
+
+    def predict(
+        self,
+        feats: Sequence[Sequence[Tensor]],
+        data_samples: Optional[List[Optional[DataSample]]] = None
+    ) -> List[DataSample]:
+        """Predict at the last exit.
+
+        The head knows no thresholds; :class:`DynPerceiverClassifier` does.
+
+        Args:
+            feats (Sequence[Sequence[Tensor]]): For each exit, vectors (B, C).
+            data_samples (list[DataSample], optional): To be filled in.
+                Defaults to None, new ones.
+
+        Returns:
+            list[DataSample]: See :meth:`predict_by_feat`.
+        """
+        all_logits = self(feats)
+        num_exits = len(all_logits)
+        last = fixed_exit_thresholds(num_exits - 1, num_exits)
+        return self.predict_by_feat(
+            select_exits(all_logits, last), data_samples, all_logits)
+
+    def predict_by_feat(
+            self,
+            out: Prediction,
+            data_samples: Optional[List[Optional[DataSample]]] = None,
+            all_logits: Optional[Sequence[Tensor]] = None,
+            macs: Optional[Sequence[int]] = None) -> List[DataSample]:
+        """Write predictions into data samples.
+
+        Args:
+            out (Prediction): Outcome of an early-exiting pass.
+            data_samples (list[DataSample], optional): To be filled in.
+                Defaults to None, new ones.
+            all_logits (Sequence[Tensor], optional): Logits (B, K) of each
+                exit, if all were run. Defaults to None.
+            macs (Sequence[int], optional): Cumulative MACs of each exit.
+                Defaults to None, not known.
+
+        Returns:
+            list[DataSample]: With ``pred_score`` (K,), ``pred_label``,
+            ``exit_index`` (int, 0-based), ``exit_confidence`` (float); with
+            ``macs`` (int) if they are known, and with ``exit_logits``
+            (num_exits, K) and ``exit_macs`` (tuple) if all exits were run.
+        """
+        scores = out.logits.float().softmax(1)
+        labels = scores.argmax(1, keepdim=True)
+        exit_indices = out.exit_index.tolist()
+        confidences = out.confidence.tolist()
+        if data_samples is None:
+            data_samples = [None] * len(scores)
+        stacked = None
+        if all_logits is not None:
+            # (num_exits, B, K) -> (B, num_exits, K)
+            stacked = torch.stack([t.float() for t in all_logits], 1)
+        filled = []
+        for row, sample in enumerate(data_samples):
+            sample = DataSample() if sample is None else sample
+            sample.set_pred_score(scores[row]).set_pred_label(labels[row])
+            index = exit_indices[row]
+            fields = dict(exit_index=index, exit_confidence=confidences[row])
+            if macs is not None:
+                fields['macs'] = macs[index]
+            if stacked is not None:
+                fields['exit_logits'] = stacked[row]
+                if macs is not None:
+                    fields['exit_macs'] = tuple(macs)
+            sample.set_data(fields)
+            filled.append(sample)
+        return filled
+
+    def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str,
+                              *args: Any) -> None:
+        """Refuse weights of another number of classes.
+
+        The host would warn and go on with random classifiers.
+        """
+        found = state_dict.get(f'{prefix}exits.classifiers.0.weight')
+        if found is not None and len(found) != self.num_classes:
+            raise ValueError(
+                f'the checkpoint has {len(found)} classes and the model has '
+                f'{self.num_classes}: set model.head.num_classes='
+                f'{len(found)}, or load only the backbone with '
+                f"model.backbone.init_cfg=dict(type='Pretrained', "
+                f"checkpoint=..., prefix='backbone.')")
+        super()._load_from_state_dict(state_dict, prefix, *args)

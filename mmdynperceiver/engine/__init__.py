@@ -1,0 +1,16 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Metrics, hooks and command lines for early-exit models of any task.
+
+What is registered here stands in mmengine's root registries, so configs of
+every host find it.
+"""
+from .errors import InputError
+from .hooks import CheckDataHook, EvaluateAllExitsHook, unwrap_model
+from .metrics import EarlyExitMetric, SampleResult, label_ranks
+from .optim_wrapper import BFloat16OptimWrapper
+
+__all__ = [
+    'BFloat16OptimWrapper', 'CheckDataHook', 'EarlyExitMetric',
+    'EvaluateAllExitsHook', 'InputError', 'SampleResult', 'label_ranks',
+    'unwrap_model'
+]

@@ -1,0 +1,143 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Hooks for early-exit models, whatever their task."""
+from typing import Any, Optional, Sequence
+
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import HOOKS
+from torch import nn
+
+from .errors import InputError
+
+__all__ = ['CheckDataHook', 'EvaluateAllExitsHook', 'unwrap_model']
+
+# Where the hosts keep the head: MMPretrain, MMAction2.
+HEAD_NAMES = ('head', 'cls_head')
+
+
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """Get the model itself out of what distributes or augments it."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
+@HOOKS.register_module()
+class EvaluateAllExitsHook(Hook):
+    """Run all exits in one pass while metrics watch.
+
+    Metrics then see every exit, and the thresholds are replayed on them;
+    elsewhere the model keeps really stopping.
+
+    Args:
+        val (bool): Whether in validation. Defaults to True.
+        test (bool): Whether in test. Defaults to True.
+
+    Raises:
+        InputError: At the start of a run, if the model has no exits.
+    """
+
+    def __init__(self, val: bool = True, test: bool = True) -> None:
+        self.val = val
+        self.test = test
+
+    def before_run(self, runner: Any) -> None:
+        """Refuse models without exits before any work is done."""
+        model = unwrap_model(runner.model)
+        if not hasattr(model, 'evaluate_all_exits'):
+            raise InputError(
+                f'EvaluateAllExitsHook is for early-exit models, got '
+                f'{type(model).__name__}: remove it from custom_hooks')
+
+    def before_val(self, runner: Any) -> None:
+        """Switch on."""
+        unwrap_model(runner.model).evaluate_all_exits = self.val
+
+    def after_val(self, runner: Any) -> None:
+        """Switch off."""
+        unwrap_model(runner.model).evaluate_all_exits = False
+
+    def before_test(self, runner: Any) -> None:
+        """Switch on."""
+        unwrap_model(runner.model).evaluate_all_exits = self.test
+
+    def after_test(self, runner: Any) -> None:
+        """Switch off."""
+        unwrap_model(runner.model).evaluate_all_exits = False
+
+
+@HOOKS.register_module()
+class CheckDataHook(Hook):
+    """Refuse data that do not fit the model, and report skipped files.
+
+    Before the first iteration the number of classes of each data set must be
+    that of the model's head, and training and validation must have the same
+    classes in the same order: a missing folder would shift all labels.
+    """
+
+    def before_train(self, runner: Any) -> None:
+        """Check the data of training and of the validation between."""
+        train = runner.train_dataloader.dataset
+        self._check(runner, train, 'train')
+        if runner.val_loop is None:
+            return
+        val = runner.val_dataloader.dataset
+        self._check(runner, val, 'val')
+        classes, other = _class_names(train), _class_names(val)
+        if classes and other and classes != other:
+            differing = sorted(set(classes) ^ set(other))
+            what = f'only one of them has {_first(differing)}' \
+                if differing else 'their order differs'
+            raise InputError(
+                f'the training data have {len(classes)} classes and the '
+                f'validation data {len(other)}, and {what}: give both the '
+                f'same class folders')
+
+    def before_val(self, runner: Any) -> None:
+        """Check the validation data."""
+        self._check(runner, runner.val_dataloader.dataset, 'val')
+
+    def before_test(self, runner: Any) -> None:
+        """Check the test data."""
+        self._check(runner, runner.test_dataloader.dataset, 'test')
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Report how many files were skipped so far."""
+        num_broken = getattr(runner.train_dataloader.dataset, 'num_broken', 0)
+        if num_broken:
+            runner.logger.warning(
+                f'{num_broken} broken training images were skipped so far')
+
+    def _check(self, runner: Any, dataset: Any, name: str) -> None:
+        """Compare a data set's classes with the head's."""
+        model = unwrap_model(runner.model)
+        heads = [getattr(model, attr, None) for attr in HEAD_NAMES]
+        expected = [
+            head.num_classes for head in heads
+            if isinstance(getattr(head, 'num_classes', None), int)
+        ]
+        if not expected:
+            return
+        classes = _class_names(dataset)
+        remedy = 'set model.head.num_classes or choose the right data'
+        if classes is not None and len(classes) != expected[0]:
+            raise InputError(
+                f'the {name} data have {len(classes)} classes '
+                f'({_first(classes)}) and the model has {expected[0]}: '
+                f'{remedy}')
+        num_labels = getattr(dataset, 'num_labels', 0)
+        if num_labels > expected[0]:
+            raise InputError(
+                f'the {name} data have labels up to {num_labels - 1} and the '
+                f'model has {expected[0]} classes: {remedy}')
+
+
+def _class_names(dataset: Any) -> Optional[Sequence[str]]:
+    """Class names of a data set, if it knows them."""
+    return getattr(dataset, 'metainfo', {}).get('classes')
+
+
+def _first(names: Sequence[str], count: int = 5) -> str:
+    """The first names, in words."""
+    shown = ', '.join(repr(name) for name in names[:count])
+    return shown + (', ...' if len(names) > count else '')
