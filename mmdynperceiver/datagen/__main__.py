@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .image_folder import DEFAULT_COUNTS, write_image_folder
 from .sources import SPLITS
@@ -81,9 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             hardness=args.hardness,
             overwrite=args.overwrite,
             workers=args.workers,
-            progress=_show_progress)
+            progress=_progress_printer())
     except (ValueError, OSError) as error:
-        print(f'\nerror: {error}', file=sys.stderr)
+        print(f'error: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
@@ -94,14 +94,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _show_progress(done: int, total: int) -> None:
+def _progress_printer() -> Callable[[int, int], None]:
     """Redraw one line on a terminal; in a log write every tenth part."""
-    line = f'making images: {done:,} of {total:,} ({100 * done // total} %)'
-    if sys.stderr.isatty():
-        end = '\n' if done == total else ''
-        print(f'\r{line}', end=end, file=sys.stderr, flush=True)
-    elif done == total or done % max(total // 10, 1) < 500:
-        print(line, file=sys.stderr, flush=True)
+    shown = -1
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        line = f'making images: {done:,} of {total:,}'
+        line += f' ({100 * done // total} %)'
+        if sys.stderr.isatty():
+            end = '\n' if done == total else ''
+            print(f'\r{line}', end=end, file=sys.stderr, flush=True)
+        elif 10 * done // total > shown:
+            shown = 10 * done // total
+            print(line, file=sys.stderr, flush=True)
+
+    return show
 
 
 if __name__ == '__main__':

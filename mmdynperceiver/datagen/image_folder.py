@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -242,8 +243,14 @@ def _run_chunks(spec, partial, pending, workers, progress):
 
     advance()
     if workers == 1 or left < _POOL_PAYS:
-        for chunk in pending:
-            advance(_write_chunk(spec, partial, *chunk))
+        # Waking threads takes longer than any step on a small image.
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            for chunk in pending:
+                advance(_write_chunk(spec, partial, *chunk))
+        finally:
+            cv2.setNumThreads(threads)
         return
     # Forking a process that runs torch or OpenCV threads may hang.
     context = multiprocessing.get_context('spawn')
@@ -264,6 +271,13 @@ def _start_worker():
     # An interrupt reaches all processes; the parent handles it for all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
+    # Without this a worker would wait for ever for a parent that was killed.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 @lru_cache(maxsize=len(SPLITS))
