@@ -7,9 +7,9 @@ but the last, and ``criterion``, what they are compared with. Anything else
 """
 import json
 import os
-import tempfile
 from typing import Any, Sequence, Tuple, Union
 
+from .files import write_json
 from .policy import check_thresholds
 
 __all__ = ['load_thresholds', 'save_thresholds']
@@ -69,20 +69,6 @@ def save_thresholds(path: Union[str, os.PathLike], thresholds: Sequence[float],
     Raises:
         ValueError: If a threshold is NaN or negative.
     """
-    path = os.fspath(path)
     values = check_thresholds(thresholds, len(thresholds) + 1)
-    content = dict(thresholds=list(values), criterion=CRITERION, **details)
-    text = json.dumps(content, indent=2) + '\n'
-    handle, temporary = tempfile.mkstemp(
-        dir=os.path.dirname(path) or '.', suffix='.tmp')
-    try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as file:
-            file.write(text)
-        # mkstemp makes private files; give what open() would have given.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_json(
+        path, dict(thresholds=list(values), criterion=CRITERION, **details))

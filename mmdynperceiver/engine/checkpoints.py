@@ -1,0 +1,84 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Checkpoints that do not fit are refused, not loaded in part."""
+import os.path as osp
+from typing import Any, List, Mapping
+
+import mmengine.runner.checkpoint  # noqa: F401  (its files load safely)
+from torch import nn
+
+from ..core import read_checkpoint
+from .errors import InputError
+
+__all__ = ['load_whole', 'read_weights']
+
+
+def read_weights(path: str) -> Mapping[str, Any]:
+    """Read the state dict of a checkpoint with safe loading.
+
+    Args:
+        path (str): A local file.
+
+    Returns:
+        Mapping: Names to tensors, without the prefix that distributed
+        training leaves.
+
+    Raises:
+        InputError: If there is no such file, or it cannot be read.
+    """
+    try:
+        content = read_checkpoint(osp.expanduser(path))
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
+    weights = content.get('state_dict', content)
+    if not isinstance(weights, Mapping):
+        raise InputError(f'{path!r} holds no state dict')
+    return {name.removeprefix('module.'): weights[name] for name in weights}
+
+
+def load_whole(model: nn.Module, weights: Mapping[str, Any],
+               source: str) -> None:
+    """Load weights that must fit in full.
+
+    mmengine warns about what does not fit and goes on with random values.
+
+    Args:
+        model (nn.Module): The model.
+        weights (Mapping[str, Any]): A state dict.
+        source (str): Where it comes from, for the message.
+
+    Raises:
+        InputError: With the first names that do not fit.
+    """
+    problems: List[str] = []
+    own = model.state_dict()
+    shapes = [
+        f'{name} is {tuple(weights[name].shape)} instead of '
+        f'{tuple(value.shape)}' for name, value in own.items()
+        if name in weights and weights[name].shape != value.shape
+    ]
+    try:
+        if not shapes:
+            missing, unexpected = model.load_state_dict(weights, strict=False)
+        else:
+            missing = [name for name in own if name not in weights]
+            unexpected = [name for name in weights if name not in own]
+            # The model may know better what the shapes mean.
+            model.load_state_dict(weights, strict=False)
+    except ValueError as error:
+        raise InputError(f'{source!r} does not fit: {error}') from error
+    except RuntimeError:
+        pass
+    missing = [name for name in missing if not _may_lack(name)]
+    for title, names in (('missing', missing), ('unexpected', unexpected),
+                         ('wrong shape', shapes)):
+        if names:
+            more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+            problems.append(f'{title}: {", ".join(names[:3])}{more}')
+    if problems:
+        raise InputError(f'{source!r} does not fit the model of the config; '
+                         f'{"; ".join(problems)}')
+
+
+def _may_lack(name: str) -> bool:
+    """Entries without which weights are still whole."""
+    return name.endswith(('num_batches_tracked', '_extra_state'))

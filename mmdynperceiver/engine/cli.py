@@ -1,0 +1,248 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What the command-line tools share: options, checks, one-line errors."""
+import argparse
+import os
+import os.path as osp
+import re
+import sys
+import tempfile
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, List, Optional, Sequence
+
+import torch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from .errors import InputError
+
+__all__ = [
+    'add_common_options', 'build_runner', 'check_data_folders',
+    'check_writable_file', 'check_writable_folder', 'input_errors',
+    'load_config', 'run_tool', 'start_processes'
+]
+
+# Set to show the whole traceback of an error.
+TRACEBACK_VARIABLE = 'MMDYNPERCEIVER_TRACEBACK'
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that OpenMMLab's users know from every tool."""
+    parser.add_argument(
+        '--work-dir', help='folder for logs and checkpoints; by default '
+        "the config's, or work_dirs/<name of the config>")
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='change the config, as key=value with dots in the key: '
+        'data_root=/data/imagenet model.head.num_classes=10. A list is '
+        'written key="[a,b]" or key=a,b; data_root is set in all data sets')
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what starts the processes of a distributed run')
+    # torch.distributed.launch passes one spelling or the other.
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0,
+        help=argparse.SUPPRESS)
+    parser.epilog = (f'Errors of use are one line; set {TRACEBACK_VARIABLE}=1 '
+                     f'to see where they come from.')
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply the common options.
+
+    Args:
+        args (Namespace): With ``config`` and the common options.
+
+    Raises:
+        InputError: If the config cannot be read or the options do not fit.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    with input_errors():
+        config = Config.fromfile(args.config)
+        old_root = config.get('data_root')
+        options = dict(args.cfg_options or {})
+        config.merge_from_dict(options)
+    if 'data_root' in options:
+        for name in LOADERS:
+            _replace_root(config.get(name), old_root, options['data_root'])
+    for loader in filter(None, map(config.get, LOADERS)):
+        # PyTorch refuses the one, and warns about the other.
+        if not loader.get('num_workers', 0):
+            loader['persistent_workers'] = False
+        if not torch.cuda.is_available():
+            loader['pin_memory'] = False
+    config.launcher = args.launcher
+    # Precedence: command line, config, name of the config.
+    if args.work_dir is not None:
+        config.work_dir = args.work_dir
+    elif config.get('work_dir') is None:
+        name = osp.splitext(osp.basename(args.config))[0]
+        config.work_dir = osp.join('work_dirs', name)
+    return config
+
+
+def _replace_root(node: Any, old: Optional[str], new: str) -> None:
+    """Set ``data_root`` wherever it is the old one, at any depth."""
+    if isinstance(node, dict):
+        if node.get('data_root', old) == old and 'data_root' in node:
+            node['data_root'] = new
+        for child in node.values():
+            _replace_root(child, old, new)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            _replace_root(child, old, new)
+
+
+def check_data_folders(config: Config, names: Sequence[str]) -> None:
+    """Refuse data loaders whose ``data_root`` is not there.
+
+    Args:
+        config (Config): The config.
+        names (Sequence[str]): Keys of data loaders; absent ones are fine.
+
+    Raises:
+        InputError: Naming the folder and the option that sets it.
+    """
+    for name in names:
+        dataset = (config.get(name) or ConfigDict()).get('dataset', {})
+        root = dataset.get('data_root')
+        if root and '://' not in root and not osp.isdir(
+                osp.expanduser(root)):
+            raise InputError(
+                f'there is no data folder {root!r} ({name}.dataset.data_root)'
+                f': set it with --cfg-options data_root=...')
+
+
+def check_writable_folder(path: str) -> None:
+    """Make a folder and try to write into it.
+
+    Args:
+        path (str): The folder.
+
+    Raises:
+        InputError: If that fails.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(f'cannot write into the folder {path!r}: '
+                         f'{error.strerror or error}') from error
+
+
+def check_writable_file(path: str, endings: Sequence[str]) -> None:
+    """Check an output file before the work of which it is the result.
+
+    Args:
+        path (str): The file.
+        endings (Sequence[str]): File name endings of which it must have one.
+
+    Raises:
+        InputError: If it has another ending or its folder is not writable.
+    """
+    if not path.endswith(tuple(endings)):
+        raise InputError(
+            f'an output file must end with {" or ".join(endings)}, got '
+            f'{path!r}')
+    if osp.isdir(path):
+        raise InputError(f'cannot write the file {path!r}: it is a folder')
+    check_writable_folder(osp.dirname(path) or '.')
+
+
+def start_processes(config: Config) -> None:
+    """Join the other processes here if there is no GPU.
+
+    mmengine wants a GPU for each process; on CPUs they talk by gloo.
+
+    Args:
+        config (Config): With ``launcher``; its backend is set to gloo.
+    """
+    if config.launcher == 'none' or torch.cuda.is_available():
+        return
+    if config.launcher != 'pytorch':
+        raise InputError(f'without a GPU processes are started with '
+                         f'--launcher pytorch, got {config.launcher!r}')
+    config.setdefault('env_cfg', {}).setdefault('dist_cfg',
+                                                {})['backend'] = 'gloo'
+    with input_errors(KeyError, ValueError):
+        torch.distributed.init_process_group(backend='gloo')
+
+
+def build_runner(config: Config) -> Runner:
+    """Build the runner that the config asks for; its scope decides the host.
+
+    Raises:
+        InputError: If the config does not fit the code.
+    """
+    with input_errors():
+        if 'runner_type' in config:
+            return RUNNERS.build(config)
+        return Runner.from_cfg(config)
+
+
+@contextmanager
+def input_errors(*kinds: type) -> Iterator[None]:
+    """Take errors in here as errors of use.
+
+    Args:
+        *kinds (type): Kinds of errors. Defaults to those that a config, an
+            option or a missing file can bring about.
+    """
+    kinds = kinds or (OSError, ValueError, TypeError, KeyError, RuntimeError,
+                      AssertionError, AttributeError, ImportError,
+                      SyntaxError)
+    try:
+        yield
+    except InputError:
+        raise
+    except kinds as error:
+        raise InputError(_one_line(error)) from error
+
+
+def run_tool(main: Callable[[], None]) -> None:
+    """Run a tool; errors of use are one line and the exit status 1."""
+    try:
+        main()
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE) or not _is_of_use(error):
+            raise
+        sys.exit(f'error: {_one_line(error)}')
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _is_of_use(error: Exception) -> bool:
+    """Tell errors of use from faults of the program.
+
+    What this package raises itself, where it has looked at something given,
+    is meant for the user.
+    """
+    if isinstance(error, InputError):
+        return True
+    if not isinstance(error, (ValueError, TypeError, OSError)):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    name = trace.tb_frame.f_globals.get('__name__', '') if trace else ''
+    return name.partition('.')[0] == __name__.partition('.')[0]
+
+
+def _one_line(error: BaseException) -> str:
+    """The message of an error in one line."""
+    # str() of a KeyError is its message in quotes.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args \
+        else str(error)
+    lines: List[str] = [line.strip() for line in text.split('\n')]
+    lines = [line for line in lines if line] or [type(error).__name__]
+    if len(lines) > 1 and 'Original Traceback' in text:
+        # From a worker of a data loader: the last line is the error itself.
+        return re.sub(r'^[\w.]+: ', '', lines[-1])
+    return ' '.join(lines)

@@ -1,0 +1,110 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Evaluate a checkpoint: each exit, and leaving early, in one pass."""
+import argparse
+import os
+import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+from mmdynperceiver.core import (check_thresholds, fixed_exit_thresholds,
+                                 load_thresholds)
+from mmdynperceiver.core.files import write_json
+from mmdynperceiver.engine import EvaluateAllExitsHook, cli, unwrap_model
+from mmdynperceiver.engine.checkpoints import load_whole, read_weights
+from mmdynperceiver.engine.tables import print_exits
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Evaluate a checkpoint: each exit, and leaving early '
+        'under thresholds, in one pass.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    policy = parser.add_mutually_exclusive_group()
+    policy.add_argument(
+        '--thresholds',
+        nargs='+',
+        type=float,
+        help='smallest confidence to leave with, one number for each exit '
+        'but the last; by default those of the config, else those of the '
+        'checkpoint, else none')
+    policy.add_argument(
+        '--thresholds-file', help='JSON file that holds the thresholds')
+    policy.add_argument(
+        '--exit', type=int, help='the one exit at which all leave, from 0')
+    parser.add_argument(
+        '--really-stop',
+        action='store_true',
+        help='compute nothing behind the exit where a sample leaves; the '
+        'other exits are then not evaluated')
+    parser.add_argument('--out', help='write the results to this JSON file')
+    parser.add_argument(
+        '--dump', help='write all predictions to this pickle file')
+    cli.add_common_options(parser)
+    return parser.parse_args()
+
+
+def merge_args(config, args: argparse.Namespace) -> None:
+    """Apply the options of evaluation to the config."""
+    config.load_from = args.checkpoint
+    config.resume = False
+    thresholds = args.thresholds
+    if args.exit is not None:
+        thresholds = fixed_exit_thresholds(args.exit)
+    elif args.thresholds_file is not None:
+        thresholds = load_thresholds(args.thresholds_file)
+    elif thresholds is not None:
+        thresholds = check_thresholds(thresholds)
+    if thresholds is not None:
+        config.model.thresholds = list(thresholds)
+        config.model.pop('exit', None)
+
+
+def choose_hooks(runner, really_stop: bool) -> None:
+    """Evaluate all exits, or really stop, whatever the config says."""
+    hooks = [h for h in runner.hooks if isinstance(h, EvaluateAllExitsHook)]
+    if not hooks:
+        hooks = [EvaluateAllExitsHook()]
+        runner.register_hook(hooks[0])
+    for hook in hooks:
+        hook.test = not really_stop
+
+
+def main() -> None:
+    """Check what is given, then evaluate."""
+    args = parse_args()
+    config = cli.load_config(args)
+    with cli.input_errors():
+        merge_args(config, args)
+    weights = None
+    if '://' not in args.checkpoint:
+        weights = read_weights(args.checkpoint)
+    cli.check_writable_folder(config.work_dir)
+    if args.out:
+        cli.check_writable_file(args.out, ('.json', ))
+    if args.dump:
+        cli.check_writable_file(args.dump, ('.pkl', '.pickle'))
+    cli.check_data_folders(config, ('test_dataloader', ))
+    cli.start_processes(config)
+    runner = cli.build_runner(config)
+    model = unwrap_model(runner.model)
+    if weights is not None:
+        load_whole(model, weights, args.checkpoint)
+    choose_hooks(runner, args.really_stop)
+    if args.dump:
+        from mmengine.evaluator import DumpResults
+        runner.test_evaluator.metrics.append(DumpResults(args.dump))
+    metrics = runner.test()
+    if runner.rank == 0:
+        thresholds = model.policy.thresholds
+        print_exits(metrics, thresholds)
+        if args.out:
+            write_json(
+                args.out,
+                dict(
+                    config=os.path.basename(args.config),
+                    checkpoint=os.path.basename(args.checkpoint),
+                    thresholds=thresholds,
+                    metrics=metrics))
+
+
+if __name__ == '__main__':
+    cli.run_tool(main)

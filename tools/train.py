@@ -1,0 +1,72 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Train a model; the config's default scope decides the host."""
+import argparse
+import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+from mmdynperceiver.engine import cli
+from mmdynperceiver.engine.checkpoints import read_weights
+from mmdynperceiver.engine.errors import InputError
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Train a model.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from this checkpoint; without a path, from the latest '
+        'one in the work folder')
+    parser.add_argument(
+        '--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate from the batch size that the config '
+        'is made for to the one at hand')
+    parser.add_argument(
+        '--no-validate',
+        action='store_true',
+        help='do not evaluate during training')
+    cli.add_common_options(parser)
+    return parser.parse_args()
+
+
+def merge_args(config, args: argparse.Namespace) -> None:
+    """Apply the options of training to the config."""
+    if args.no_validate:
+        config.val_cfg = config.val_dataloader = config.val_evaluator = None
+        config.get('default_hooks', {}).get('checkpoint',
+                                            {}).pop('save_best', None)
+    if args.amp:
+        import torch
+        if torch.cuda.is_available():
+            config.optim_wrapper.type = 'AmpOptimWrapper'
+            config.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        else:
+            config.optim_wrapper.type = 'BFloat16OptimWrapper'
+    if args.resume is not None:
+        config.resume = True
+        config.load_from = None if args.resume == 'auto' else args.resume
+    if args.auto_scale_lr:
+        if not config.get('auto_scale_lr', {}).get('base_batch_size'):
+            raise InputError('--auto-scale-lr needs '
+                             'auto_scale_lr.base_batch_size in the config')
+        config.auto_scale_lr.enable = True
+
+
+def main() -> None:
+    """Check what is given, then train."""
+    args = parse_args()
+    config = cli.load_config(args)
+    merge_args(config, args)
+    cli.check_writable_folder(config.work_dir)
+    cli.check_data_folders(config, ('train_dataloader', 'val_dataloader'))
+    if config.get('load_from') and '://' not in config.load_from:
+        read_weights(config.load_from)
+    cli.start_processes(config)
+    cli.build_runner(config).train()
+
+
+if __name__ == '__main__':
+    cli.run_tool(main)
