@@ -9,7 +9,8 @@ A stage has two halves, and the exits stand between halves::
 ``Si.c`` is the classification half of stage i, (x, z) -> z, and ``Si.f`` its
 feature half, (x, z) -> (x, z). A segment is the work between two exits.
 """
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import (Any, Iterator, Mapping, NamedTuple, Optional, Sequence,
+                    Tuple, Union)
 
 import torch
 from torch import Tensor, nn
@@ -107,8 +108,10 @@ class Trunk(nn.Module):
     Source: written from the paper, Sec. 3 (arXiv 2306.11248).
 
     Args:
-        arch (str | FeatureBranch): Name of the feature branch (see
-            ``available_archs``) or a ready one. Defaults to 'regnety-800mf'.
+        arch (str | Mapping | FeatureBranch): Name of the feature branch (see
+            ``available_archs``), the blocks of another ResNet (see
+            ``build_feature_branch``) or a ready one. Defaults to
+            'regnety-800mf'.
         num_latents (int): Number N of latents in stage 1; stages 2 to 4 have
             N/2, N/4 and N/8. Defaults to 128.
         width (float): Width factor of ResNet and MobileNet-v3 branches.
@@ -147,7 +150,8 @@ class Trunk(nn.Module):
     num_segments = 4
 
     def __init__(self,
-                 arch='regnety-800mf',
+                 arch: Union[str, Mapping[str, Any],
+                             FeatureBranch] = 'regnety-800mf',
                  num_latents: int = 128,
                  width: float = 1.,
                  depth_factor: Optional[Sequence[float]] = None,

@@ -73,6 +73,16 @@ def test_feature_branch_is_torchvisions(arch, reference):
         torch.testing.assert_close(head(features), whole(image))
 
 
+def test_other_resnets():
+    named = build_feature_branch('resnet18', 0.25)
+    blocks = dict(block='basic', depths=(2, 2, 2, 2))
+    branch = build_feature_branch(blocks, 0.25)
+    assert branch.channels == named.channels
+    assert str(branch.stages) == str(named.stages)
+    deep = build_feature_branch(dict(blocks, depths=(1, 2, 3, 4)), 0.25)
+    assert [len(stage) for stage in deep.stages] == [1, 2, 3, 4]
+
+
 def test_shapes_on_odd_sizes():
     net = DynPerceiver(**SMALL, num_classes=10).eval()
     for size in ((64, 64), (33, 65), (224, 100)):
@@ -193,6 +203,9 @@ def test_self_attention_heads_by_hand():
 @pytest.mark.parametrize('kwargs, message', [
     (dict(arch='resnet101'), "got 'resnet101', expected one of regnety-400mf"),
     (dict(arch='resnet18', width=0), 'width.*0'),
+    (dict(arch=dict(block='basic')), 'keys block and depths'),
+    (dict(arch=dict(block='wide', depths=(1, 1, 1, 1))), "basic.*'wide'"),
+    (dict(arch=dict(block='basic', depths=(1, 1, 0, 1))), r'\(1, 1, 0, 1\)'),
     (dict(arch='regnety-800mf', width=0.5), 'no width factor.*0.5'),
     (dict(arch='regnety-800mf', drop_path_rate=0.1), 'ResNet.*0.1'),
     (dict(arch='resnet18', drop_path_rate=1), 'drop_path_rate.*1'),

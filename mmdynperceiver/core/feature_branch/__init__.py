@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Convolutional networks that serve as the feature branch."""
-from typing import Optional, Tuple
+from typing import Any, Mapping, Optional, Tuple, Union
 
 from .base import FeatureBranch
 from .mobilenet_v3 import mobilenetv3_large
@@ -18,13 +18,15 @@ def available_archs() -> Tuple[str, ...]:
 
 
 def build_feature_branch(
-        arch: str,
+        arch: Union[str, Mapping[str, Any]],
         width: float = 1.,
         drop_path_rate: Optional[float] = None) -> FeatureBranch:
-    """Build a feature branch by name.
+    """Build a feature branch.
 
     Args:
-        arch (str): One of ``available_archs()``.
+        arch (str | Mapping): One of ``available_archs()``, or ``block``
+            ('basic' or 'bottleneck') and ``depths`` (blocks of each stage)
+            of another ResNet.
         width (float): Width factor of ResNet and MobileNet-v3 branches.
             Defaults to 1.
         drop_path_rate (float, optional): Stochastic depth of ResNet
@@ -37,15 +39,22 @@ def build_feature_branch(
         ValueError: If the name is unknown, the width is not positive, or a
             factor is given that the family does not have.
     """
-    if arch not in available_archs():
+    if isinstance(arch, str) and arch not in available_archs():
         raise ValueError(f'unknown arch: got {arch!r}, expected one of '
                          f'{", ".join(available_archs())}')
+    blocks = RESNET_ARCHS.get(arch) if isinstance(arch, str) else arch
+    if blocks is not None and set(blocks) != {'block', 'depths'}:
+        raise ValueError(f'arch must be a name or hold the keys block and '
+                         f'depths, got {blocks!r}')
     if not width > 0:
         raise ValueError(f'width must be a positive factor, got {width!r}')
     if drop_path_rate is not None and not 0 <= drop_path_rate < 1:
         raise ValueError(
             f'drop_path_rate must be in [0, 1), got {drop_path_rate!r}')
-    if drop_path_rate is not None and arch not in RESNET_ARCHS:
+    if blocks is not None:
+        rate = 0.2 if drop_path_rate is None else drop_path_rate
+        return resnet(**blocks, width=width, drop_path_rate=rate)
+    if drop_path_rate is not None:
         raise ValueError(f'drop_path_rate is for ResNet feature branches, got '
                          f'{drop_path_rate!r} for {arch!r}: leave it out')
     if arch in REGNETY_ARCHS:
@@ -54,7 +63,4 @@ def build_feature_branch(
                 f'RegNet-Y has no width factor, got width={width!r}: pick '
                 f'another size among {", ".join(REGNETY_ARCHS)}')
         return regnety(arch)
-    if arch in RESNET_ARCHS:
-        rate = 0.2 if drop_path_rate is None else drop_path_rate
-        return resnet(arch, width, rate)
     return mobilenetv3_large(width)

@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """ResNet feature branches of any width, built from torchvision's blocks."""
-from typing import List, Tuple, Type, Union
+from typing import List, Sequence, Tuple, Type, Union
 
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
@@ -8,14 +8,16 @@ from torchvision.ops import StochasticDepth
 
 from .base import FeatureBranch
 
-__all__ = ['RESNET_ARCHS', 'resnet']
+__all__ = ['RESNET_ARCHS', 'RESNET_BLOCKS', 'resnet']
 
 _Block = Union[BasicBlock, Bottleneck]
 
+RESNET_BLOCKS = dict(basic=BasicBlock, bottleneck=Bottleneck)
+
 RESNET_ARCHS = {
-    'resnet18': (BasicBlock, (2, 2, 2, 2)),
-    'resnet34': (BasicBlock, (3, 4, 6, 3)),
-    'resnet50': (Bottleneck, (3, 4, 6, 3)),
+    'resnet18': dict(block='basic', depths=(2, 2, 2, 2)),
+    'resnet34': dict(block='basic', depths=(3, 4, 6, 3)),
+    'resnet50': dict(block='bottleneck', depths=(3, 4, 6, 3)),
 }
 
 # Stage 3 has 4 attention heads and stage 4 has 8; each must divide the
@@ -71,21 +73,34 @@ def _scale_planes(expansion: int, width: float) -> List[int]:
     return planes
 
 
-def resnet(arch: str,
+def resnet(block: str,
+           depths: Sequence[int],
            width: float = 1.,
            drop_path_rate: float = 0.2) -> FeatureBranch:
     """Build a ResNet feature branch.
 
     Args:
-        arch (str): A key of ``RESNET_ARCHS``.
+        block (str): 'basic' or 'bottleneck'.
+        depths (Sequence[int]): Number of blocks of each of the four stages.
         width (float): Factor on every width, stem included. Defaults to 1.
         drop_path_rate (float): Rate of stochastic depth of the last block;
             it grows linearly from 0 at the first. Defaults to 0.2.
 
     Returns:
         FeatureBranch: Strides 4, 4, 8, 16, 32.
+
+    Raises:
+        ValueError: If the block is unknown or the depths do not fit.
     """
-    block_type, depths = RESNET_ARCHS[arch]
+    if block not in RESNET_BLOCKS:
+        raise ValueError(f'block must be one of {", ".join(RESNET_BLOCKS)}, '
+                         f'got {block!r}')
+    depths = tuple(depths)
+    if len(depths) != 4 or not all(
+            isinstance(depth, int) and depth > 0 for depth in depths):
+        raise ValueError(f'depths must be four whole numbers of at least 1, '
+                         f'got {depths!r}')
+    block_type = RESNET_BLOCKS[block]
     stem_channels = max(1, int(64 * width))
     stem = nn.Sequential(
         nn.Conv2d(3, stem_channels, 7, stride=2, padding=3, bias=False),

@@ -1,0 +1,89 @@
+"""The main job on embedded data: 64x64 digits, minutes on two CPU cores.
+
+The images come from ``python -m mmdynperceiver.datagen`` (``tools/demo.py``
+runs it). Each of the 1,200 source digits of the training split is drawn many
+times in different scenes.
+"""
+_base_ = ['mmpretrain::_base_/default_runtime.py']
+
+data_root = 'data/digits/'
+num_classes = 10
+max_epochs = 6
+batch_size = 64
+# About as large as 6 epochs bear without the late exits over-fitting.
+base_lr = 2e-3
+
+model = dict(
+    type='DynPerceiverClassifier',
+    backbone=dict(
+        type='DynPerceiverBackbone',
+        arch='resnet18',
+        width=0.25,
+        num_latents=8,
+        # No self-attention before stage 3, then 1 and 2 blocks.
+        depth_factor=(0, 0, 1 / 9, 2 / 3),
+        drop_path_rate=0.),
+    head=dict(type='DynPerceiverHead', num_classes=num_classes))
+
+data_preprocessor = dict(
+    num_classes=num_classes,
+    mean=[127.5, 127.5, 127.5],
+    std=[63.75, 63.75, 63.75],
+    to_rgb=True)
+
+# The images have their size already.
+pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+
+
+dataset = dict(
+    type='CheckedImageFolder', data_root=data_root, pipeline=pipeline)
+train_dataloader = dict(
+    batch_size=batch_size,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(**dataset, split='train'))
+val_dataloader = dict(
+    batch_size=200,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(**dataset, split='val', test_mode=True))
+test_dataloader = dict(
+    batch_size=200,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(**dataset, split='test', test_mode=True))
+val_evaluator = dict(type='EarlyExitMetric', topk=(1, ))
+test_evaluator = val_evaluator
+
+optim_wrapper = dict(
+    optimizer=dict(type='AdamW', lr=base_lr, weight_decay=0.05),
+    paramwise_cfg=dict(
+        norm_decay_mult=0., bias_decay_mult=0., flat_decay_mult=0.))
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=0.02,
+        end=1,
+        by_epoch=True,
+        convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        eta_min=1e-6,
+        begin=1,
+        by_epoch=True,
+        convert_to_iter_based=True)
+]
+train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+
+default_hooks = dict(
+    logger=dict(interval=50),
+    checkpoint=dict(interval=1, max_keep_ckpts=1))
+custom_hooks = [dict(type='EvaluateAllExitsHook'), dict(type='CheckDataHook')]
+randomness = dict(seed=0)
+
+custom_imports = dict(
+    imports=['mmdynperceiver.classification'], allow_failed_imports=False)

@@ -1,0 +1,27 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What all pictures share."""
+import os
+from pathlib import Path
+from typing import Union
+
+from matplotlib.figure import Figure
+
+__all__ = ['COLOURS', 'save_figure']
+
+# Okabe-Ito: told apart by colour-blind readers too.
+COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
+
+
+def save_figure(figure: Figure, path: Union[str, os.PathLike]) -> None:
+    """Write a picture, whole or not at all.
+
+    Args:
+        figure (Figure): The picture.
+        path (str | PathLike): PNG file; its folder must exist.
+    """
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.partial')
+    figure.savefig(
+        temporary, format='png', dpi=150, bbox_inches='tight',
+        facecolor='white')
+    os.replace(temporary, path)

@@ -1,0 +1,71 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Easy and hard images: what left at which exit."""
+import os
+from typing import Any, Dict, NamedTuple, Sequence, Union
+
+from matplotlib.figure import Figure
+
+from .figure import save_figure
+
+__all__ = ['GalleryImage', 'plot_gallery']
+
+_RIGHT, _WRONG = '#00664a', '#c02000'
+
+
+class GalleryImage(NamedTuple):
+    """One image of a gallery.
+
+    Args:
+        pixels (ndarray): RGB image (H, W, 3), uint8.
+        truth (str): Name of its class.
+        predicted (str): Name of the class that it got.
+        confidence (float): Confidence at the exit, in [0, 1].
+    """
+
+    pixels: Any
+    truth: str
+    predicted: str
+    confidence: float
+
+
+def plot_gallery(groups: Dict[str, Sequence[GalleryImage]],
+                 path: Union[str, os.PathLike],
+                 title: str = '',
+                 columns: int = 10) -> None:
+    """Draw groups of images below each other.
+
+    Args:
+        groups (dict[str, Sequence[GalleryImage]]): Heading -> images.
+        path (str | PathLike): PNG file to write.
+        title (str): Title of the picture. Defaults to ''.
+        columns (int): Images in a row. Defaults to 10.
+
+    Raises:
+        ValueError: If there is no group.
+    """
+    if not groups:
+        raise ValueError('a gallery needs at least one group, got none')
+    rows = [max(1, -(-len(images) // columns)) for images in groups.values()]
+    figure = Figure(
+        figsize=(1.05 * columns, sum(1.3 * r + 0.45 for r in rows) + 0.3),
+        layout='constrained')
+    figure.suptitle(title, fontsize=12)
+    parts = figure.subfigures(
+        len(groups), 1, height_ratios=[1.3 * r + 0.45 for r in rows],
+        squeeze=False)
+    for part, count, (heading, images) in zip(parts[:, 0], rows,
+                                              groups.items()):
+        part.suptitle(heading, fontsize=11, x=0.01, ha='left')
+        axes = part.subplots(count, columns, squeeze=False).ravel()
+        for axis in axes:
+            axis.axis('off')
+        for axis, image in zip(axes, images):
+            axis.imshow(image.pixels)
+            right = image.truth == image.predicted
+            text = image.truth if right else \
+                f'{image.truth} as {image.predicted}'
+            axis.set_title(
+                f'{text}  {100 * image.confidence:.0f} %',
+                fontsize=8,
+                color=_RIGHT if right else _WRONG)
+    save_figure(figure, path)
