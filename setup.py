@@ -83,9 +83,9 @@ def make_mim(package, place):
     """
     mim = package / '.mim'
     remove(mim)
-    mim.mkdir(parents=True)
     for name in MIM_CONTENTS:
         if (ROOT / name).exists():
+            mim.mkdir(parents=True, exist_ok=True)
             place(ROOT / name, mim / name)
 
 

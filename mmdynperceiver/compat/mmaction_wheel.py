@@ -23,8 +23,8 @@ def provide_importlib_metadata(module: ModuleType):
     if name in sys.modules or importlib.util.find_spec(name) is not None:
         yield
         return
-    import importlib.metadata
-    sys.modules[name] = importlib.metadata
+    from importlib import metadata
+    sys.modules[name] = metadata
     try:
         yield
     finally:

@@ -3,15 +3,18 @@
 
 Since torch 2.6 ``torch.load`` refuses every global that is not allow-listed.
 A checkpoint of mmengine's Runner holds its message hub (log scalars as
-``HistoryBuffer``, which hold NumPy arrays), NumPy scalars as metric values,
-and for one-cycle schedules a reference to the annealing function. Exactly
-these are allowed. mmengine 0.10 has no handling of its own.
+``HistoryBuffer``, which hold NumPy arrays and refer to functions of their own
+class), NumPy scalars as metric values, and for one-cycle schedules a
+reference to the annealing function. Exactly these are allowed. mmengine 0.10
+has no handling of its own.
 """
 from __future__ import annotations
 import contextlib
+from pickle import UnpicklingError
 from types import ModuleType
 
 _ONE_CYCLE = 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'
+_STATISTICS = ('current', 'max', 'mean', 'min')
 _ANNEALING = ('_annealing_cos', '_annealing_linear')
 # Plain numbers, booleans and text. Object arrays stay refused.
 _DTYPES = (
@@ -22,21 +25,23 @@ class _OneCycleName:
     """Inert stand-in for the scheduler class named in a checkpoint."""
 
 
-def _annealing_function(owner: type, name: str):
+def _attribute(owner: type, name: str):
     """Stand in for ``getattr`` while a checkpoint is read safely.
 
-    A one-cycle schedule is pickled as ``getattr(OneCycleParamScheduler,
-    '_annealing_cos')``. Allowing ``getattr`` itself would let a hostile file
-    reach anything, so this one knows these two functions and nothing else.
+    Functions of a class are pickled as ``getattr(HistoryBuffer, 'mean')``.
+    Allowing ``getattr`` itself would let a hostile file reach anything, so
+    this one knows the functions that mmengine stores and nothing else.
     """
-    if owner is not _OneCycleName or name not in _ANNEALING:
-        raise ValueError(
-            f'refused to load a checkpoint that asks for the attribute '
-            f'{name!r} of {owner!r}; only the annealing functions of '
-            "mmengine's one-cycle scheduler are allowed")
-    from mmengine.optim.scheduler.param_scheduler import \
-        OneCycleParamScheduler
-    return getattr(OneCycleParamScheduler, name)
+    from mmengine.logging.history_buffer import HistoryBuffer
+    if owner is HistoryBuffer and name in _STATISTICS:
+        return getattr(HistoryBuffer, name)
+    if owner is _OneCycleName and name in _ANNEALING:
+        from mmengine.optim.scheduler.param_scheduler import \
+            OneCycleParamScheduler
+        return getattr(OneCycleParamScheduler, name)
+    raise UnpicklingError(
+        f'refused to load a checkpoint that asks for the attribute {name!r} '
+        f'of {owner!r}, which no checkpoint of mmengine needs')
 
 
 def checkpoint_globals(aliases: bool = True) -> list:
@@ -44,9 +49,8 @@ def checkpoint_globals(aliases: bool = True) -> list:
 
     Args:
         aliases (bool): Whether torch accepts ``(object, name)`` pairs, which
-            it does since 2.6. They are needed for files that were written
-            under the other major version of NumPy and for one-cycle
-            schedules. Defaults to True.
+            it does since 2.6, where loading safely became the default.
+            Defaults to True.
 
     Returns:
         list: Arguments for ``torch.serialization.add_safe_globals``.
@@ -69,7 +73,7 @@ def checkpoint_globals(aliases: bool = True) -> list:
             allowed.append((reconstruct, f'{prefix}._reconstruct'))
             allowed.append((scalar, f'{prefix}.scalar'))
         allowed.append((_OneCycleName, _ONE_CYCLE))
-        allowed.append((_annealing_function, 'builtins.getattr'))
+        allowed.append((_attribute, 'builtins.getattr'))
     return allowed
 
 

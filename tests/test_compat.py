@@ -1,0 +1,416 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Each healing is tried with and without: without, it must be broken."""
+import importlib.util
+import sys
+import zipfile
+
+import pytest
+
+HEAL = 'import mmdynperceiver\n'
+
+# A stand-in for mmaction2 1.2.0, as its wheel is.
+FAKE_MMACTION = {
+    'mmaction/__init__.py': '',
+    'mmaction/registry.py': '''
+class Registry(dict):
+    def register_module(self, name, module, force):
+        self[name] = module
+MODELS = Registry()
+''',
+    'mmaction/models/__init__.py': 'from .localizers import DRN',
+    'mmaction/models/localizers/__init__.py': 'from .drn.drn import DRN',
+    'mmaction/utils/__init__.py': '',
+    'mmaction/utils/dependency.py':
+    'from importlib_metadata import PackageNotFoundError, distribution\n'
+    'value = 7\n',
+}
+
+
+def require(*modules):
+    """Skip where a host package is not installed."""
+    for name in modules:
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f'{name} is not installed')
+
+
+def assert_heals(run, code, **kwargs):
+    """Assert that the code fails, and does not after importing us."""
+    broken = run(code, **kwargs)
+    assert broken.returncode, 'nothing is broken here'
+    healed = run(HEAL + code, **kwargs)
+    assert healed.returncode == 0, healed.stderr
+    return broken, healed
+
+
+# ---------------------------------------------------------------- the import
+def test_import_is_light(run_python):
+    result = run_python(
+        HEAL + 'import sys\n'
+        'roots = {name.partition(".")[0] for name in sys.modules}\n'
+        'print(sorted(roots & {"torch", "numpy", "mmengine", "mmcv", '
+        '"mmpretrain", "mmaction", "mmdet", "mmdynperceiver"}))')
+    assert result.stdout.split() == ["['mmdynperceiver']"], result.stderr
+
+
+def test_installing_twice_changes_nothing(run_python):
+    result = run_python(
+        HEAL + 'import sys\nbefore = list(sys.meta_path)\n'
+        'mmdynperceiver.compat.install()\n'
+        'assert sys.meta_path == before\n'
+        'kinds = [type(finder).__name__ for finder in before]\n'
+        'assert kinds[0] == "HealingFinder"\n'
+        'assert kinds[-1] == "DRNPlaceholderFinder"\n',
+        site_packages=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_healed_module_keeps_its_loader_and_source(run_python, make_files):
+    fake = make_files({'mmdet/__init__.py': 'value = 1\n'})
+    result = run_python(
+        HEAL + 'import mmdet, inspect, importlib\n'
+        'from importlib.machinery import SourceFileLoader\n'
+        'assert type(mmdet.__loader__) is SourceFileLoader\n'
+        'assert "exec_module" not in vars(mmdet.__loader__)\n'
+        'assert inspect.getsource(mmdet) == "value = 1\\n"\n'
+        'assert importlib.reload(mmdet).value == 1\n',
+        paths=[fake],
+        site_packages=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_failing_import_stays_a_failing_import(run_python, make_files):
+    fake = make_files({'mmdet/__init__.py': 'raise OSError("broken")\n'})
+    result = run_python(
+        HEAL + 'import mmdet', paths=[fake], site_packages=False)
+    assert result.returncode and 'OSError: broken' in result.stderr
+
+
+# ----------------------------------------------------------------- mmaction2
+def test_missing_drn_is_replaced(run_python, make_files):
+    fake = make_files(FAKE_MMACTION)
+    assert_heals(
+        run_python,
+        'from mmaction.models import DRN',
+        paths=[fake],
+        site_packages=False)
+    result = run_python(
+        HEAL + 'import mmaction.models\n'
+        'from mmaction.registry import MODELS\nMODELS["DRN"](hidden_dim=512)',
+        paths=[fake],
+        site_packages=False)
+    assert 'ImportError: the installed mmaction2 lacks' in result.stderr
+    assert 'pip install -e .' in result.stderr
+
+
+def test_real_drn_wins_over_the_placeholder(run_python, make_files):
+    fake = make_files(
+        {
+            **FAKE_MMACTION, 'mmaction/models/localizers/drn/drn.py':
+            'DRN = "real"\n'
+        })
+    result = run_python(
+        HEAL + 'from mmaction.models import DRN\nassert DRN == "real"',
+        paths=[fake],
+        site_packages=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_importlib_metadata_is_lent_to_one_module(run_python, make_files):
+    fake = make_files(FAKE_MMACTION)
+    code = 'from mmaction.utils.dependency import distribution, value\n'
+    assert_heals(run_python, code, paths=[fake], site_packages=False)
+    result = run_python(
+        HEAL + code + 'assert value == 7\nimport importlib_metadata',
+        paths=[fake],
+        site_packages=False)
+    assert "No module named 'importlib_metadata'" in result.stderr
+
+
+def test_real_mmaction_imports(run_python):
+    require('mmaction', 'mmcv')
+    result = run_python(
+        HEAL + 'import mmaction.models\n'
+        'from mmaction.registry import MODELS\n'
+        'assert MODELS.get("Recognizer2D") is not None\n')
+    assert result.returncode == 0, result.stderr
+
+
+# ---------------------------------------------------------- the limit of mmcv
+HOST_WITH_LIMIT = '''
+import mmcv
+assert tuple(map(int, mmcv.__version__.split('.'))) < (2, 2, 0), 'too new'
+seen = mmcv.__version__
+'''
+
+
+@pytest.mark.parametrize('host', ['mmdet', 'mmaction'])
+def test_upper_bound_of_mmcv_is_lifted(run_python, make_files, host):
+    fake = make_files(
+        {
+            'mmcv/__init__.py': '__version__ = "2.2.0"\n',
+            f'{host}/__init__.py': HOST_WITH_LIMIT
+        })
+    code = f'import {host}, mmcv\nassert mmcv.__version__ == "2.2.0"\n'
+    assert_heals(run_python, code, paths=[fake], site_packages=False)
+
+
+@pytest.mark.parametrize('version', ['2.4.0', '3.0.0'])
+def test_unknown_mmcv_is_still_refused(run_python, make_files, version):
+    fake = make_files(
+        {
+            'mmcv/__init__.py': f'__version__ = "{version}"\n',
+            'mmdet/__init__.py': HOST_WITH_LIMIT
+        })
+    result = run_python(
+        HEAL + 'import mmdet', paths=[fake], site_packages=False)
+    assert 'AssertionError: too new' in result.stderr
+
+
+# ------------------------------------------------------------------- mmengine
+WITHOUT_PKG_RESOURCES = "import sys\nsys.modules['pkg_resources'] = None\n"
+
+
+def test_lookup_works_without_pkg_resources(run_python):
+    require('mmengine')
+    code = WITHOUT_PKG_RESOURCES + (
+        'from mmengine.utils import get_installed_path, is_installed\n'
+        'import mmengine, os\n'
+        'assert is_installed("mmengine") and not is_installed("mmnothing")\n'
+        'assert os.path.samefile(get_installed_path("mmengine"), '
+        'mmengine.__path__[0])\n')
+    assert_heals(run_python, code)
+
+
+def test_lookup_is_healed_when_mmengine_came_first(run_python):
+    require('mmengine')
+    code = WITHOUT_PKG_RESOURCES + (
+        'import mmengine.config.config as config, mmengine.utils as utils\n'
+        'import mmdynperceiver\n'
+        'assert config.is_installed("mmengine")\n'
+        'assert utils.is_installed("mmengine")\n')
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_host_config_is_inherited_without_pkg_resources(
+        run_python, make_files):
+    require('mmengine', 'mmpretrain')
+    folder = make_files(
+        {'config.py': "_base_ = 'mmpretrain::_base_/default_runtime.py'\n"})
+    code = WITHOUT_PKG_RESOURCES + (
+        'from mmengine.config import Config\n'
+        f'config = Config.fromfile({str(folder / "config.py")!r})\n'
+        'assert config.default_scope == "mmpretrain"\n')
+    assert_heals(run_python, code)
+
+
+def test_configs_of_this_package_can_be_named(run_python):
+    require('mmengine')
+    assert_heals(
+        run_python, 'from mmengine.config.utils import '
+        '_get_package_and_cfg_path as split\n'
+        'assert split("mmdynperceiver::a/b.py")[0] == "mmdynperceiver"\n')
+
+
+@pytest.mark.parametrize('prefix', ['', WITHOUT_PKG_RESOURCES])
+def test_editable_install_is_located(
+        run_python, make_files, repo_root, prefix):
+    """Metadata of an editable install lie apart from the package."""
+    require('mmengine', 'pkg_resources')
+    info = 'mmdynperceiver-9.9.dist-info/'
+    fake = make_files(
+        {
+            info + 'METADATA':
+            'Metadata-Version: 2.1\nName: mmdynperceiver\nVersion: 9.9\n',
+            info + 'top_level.txt': 'mmdynperceiver\n'
+        })
+    code = prefix + (
+        'from mmengine.utils import get_installed_path\n'
+        'path = get_installed_path("mmdynperceiver")\n'
+        f'assert path == {str(repo_root / "mmdynperceiver")!r}, path\n')
+    assert_heals(run_python, code, paths=[fake])
+
+
+def test_lookup_reports_what_is_not_installed():
+    from mmdynperceiver.compat import package_lookup
+    with pytest.raises(ModuleNotFoundError, match='mmnothing'):
+        package_lookup.get_installed_path('mmnothing')
+
+
+def test_lookup_knows_names_that_differ(make_files, monkeypatch):
+    from mmdynperceiver.compat import package_lookup
+    info = 'mmthing2-1.0.dist-info/'
+    fake = make_files(
+        {
+            'mmthing/__init__.py': '',
+            info + 'METADATA':
+            'Metadata-Version: 2.1\nName: mmthing2\nVersion: 1.0\n',
+            info + 'top_level.txt': 'mmthing\n'
+        })
+    monkeypatch.syspath_prepend(str(fake))
+    assert package_lookup.package2module('mmthing2') == 'mmthing'
+    assert package_lookup.get_installed_path('mmthing2') == str(
+        fake / 'mmthing')
+
+
+# ---------------------------------------------------------------- checkpoints
+TRAIN = '''
+import sys
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from mmengine.evaluator import BaseMetric
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+
+class Data(TensorDataset):
+    metainfo = dict(palette=np.zeros((2, 3), np.uint8), classes=('a', 'b'))
+
+class Net(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 2)
+    def forward(self, inputs, labels, mode='tensor'):
+        logits = self.layer(inputs)
+        if mode == 'loss':
+            loss = torch.nn.functional.cross_entropy(logits, labels)
+            return dict(loss=loss, acc=loss.detach())
+        return [logits]
+
+class Accuracy(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results.append(1)
+    def compute_metrics(self, results):
+        return dict(top1=np.float64(1), top5=np.float32(1), n=np.int64(2))
+
+def loader():
+    return DataLoader(Data(torch.randn(8, 4), torch.arange(8) % 2), 4)
+
+def train(epochs, resume=False):
+    runner = Runner(
+        Net(), 'work', loader(), loader(), val_cfg=dict(),
+        val_evaluator=[Accuracy()],
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(
+            optimizer=dict(type='AdamW', lr=0.1)),
+        param_scheduler=SCHEDULES,
+        custom_hooks=HOOKS,
+        default_hooks=dict(checkpoint=dict(
+            type='CheckpointHook', interval=1, save_best='top1')),
+        resume=resume, log_level='ERROR')
+    runner.train()
+    return runner
+'''
+SCHEDULES = {
+    'warm-up and cosine': [
+        dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=2),
+        dict(type='CosineAnnealingLR', T_max=4, by_epoch=True)
+    ],
+    'one cycle': [
+        dict(type='OneCycleLR', eta_max=0.1, total_steps=8, by_epoch=False)
+    ],
+}
+HOOKS = {'plain': [], 'averaged': [dict(type='EMAHook')]}
+LOAD = (
+    "import torch\n"
+    "import mmengine.runner.checkpoint\n"
+    "state = torch.load('work/epoch_1.pth', weights_only=True)\n"
+    "assert state['meta']['epoch'] == 1\n")
+
+
+@pytest.fixture
+def checkpoint(run_python):
+    """Train for an epoch with mmengine's Runner, in ``work``."""
+    require('mmengine')
+
+    def make(schedule, hooks):
+        code = f'SCHEDULES = {schedule!r}\nHOOKS = {hooks!r}\n' + TRAIN
+        result = run_python(code + 'train(1)\n')
+        assert result.returncode == 0, result.stderr
+        return code
+
+    return make
+
+
+# each combination takes four processes that import mmengine
+@pytest.mark.parametrize(
+    'schedule, hooks', [('warm-up and cosine', 'averaged'),
+                        ('one cycle', 'plain')])
+def test_checkpoint_loads_safely_and_resumes(
+        run_python, checkpoint, schedule, hooks):
+    code = checkpoint(SCHEDULES[schedule], HOOKS[hooks])
+    broken, _ = assert_heals(run_python, LOAD)
+    assert 'Unsupported global' in broken.stderr
+    result = run_python(HEAL + code + 'assert train(2, True).epoch == 2\n')
+    assert result.returncode == 0, result.stderr
+
+
+def test_checkpoint_of_the_other_numpy_loads(run_python, checkpoint, tmp_path):
+    import torch
+    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6):
+        pytest.skip('torch has no aliases before 2.6')
+    checkpoint(SCHEDULES['one cycle'], [])
+    path = tmp_path / 'work' / 'epoch_1.pth'
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    names = [b'numpy._core.multiarray', b'numpy.core.multiarray']
+    pickled = next(name for name in files if name.endswith('data.pkl'))
+    old, new = names if names[0] in files[pickled] else names[::-1]
+    assert old in files[pickled]
+    files[pickled] = files[pickled].replace(old, new)
+    with zipfile.ZipFile(path, 'w') as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    result = run_python(HEAL + LOAD)
+    assert result.returncode == 0, result.stderr
+
+
+def test_hostile_checkpoints_are_refused(run_python):
+    require('mmengine')
+    references = [
+        "(getattr, (OneCycleParamScheduler, '__init__'))",
+        "(getattr, (HistoryBuffer, '_annealing_cos'))",
+        "(getattr, (HistoryBuffer, '__init__'))",
+        "(os.system, ('echo reached',))", "(eval, ('print(\"reached\")',))"
+    ]
+    result = run_python(
+        HEAL + f'''
+import os, pickle, torch
+import mmengine.runner.checkpoint
+from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+for reference in {references!r}:
+    class Hostile:
+        def __reduce__(self):
+            return eval(reference)
+    torch.save(dict(state_dict=Hostile()), 'hostile.pth')
+    try:
+        torch.load('hostile.pth', weights_only=True)
+    except pickle.UnpicklingError:
+        print('refused')
+''')
+    assert result.stdout.split() == ['refused'] * len(references), (
+        result.stdout + result.stderr)
+
+
+def test_safe_loading_is_never_turned_off(repo_root):
+    """No file of the package loads without the unpickler's checks."""
+    unsafe = 'weights_only=' + 'False'
+    sources = [*(repo_root / 'mmdynperceiver').rglob('*.py')]
+    sources += [*(repo_root / 'tools').rglob('*.py')]
+    assert len(sources) > 5
+    assert not [str(p) for p in sources if unsafe in p.read_text()]
+
+
+def test_object_arrays_are_not_allowed():
+    require('mmengine')
+    import numpy as np
+
+    from mmdynperceiver.compat.safe_loading import checkpoint_globals
+    allowed = checkpoint_globals(aliases=False)
+    assert type(np.dtype('f8')) in allowed
+    assert type(np.dtype('O')) not in allowed
+    assert not {getattr, eval, exec, sys.exit} & {
+        item
+        for item in allowed if callable(item)
+    }

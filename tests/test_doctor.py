@@ -1,0 +1,224 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The doctor: its probes, its remedies and what it prints."""
+import json
+import platform
+import sys
+
+import pytest
+
+from mmdynperceiver import doctor
+
+EVERYTHING = dict.fromkeys(doctor.DISTRIBUTIONS, '1.0')
+EVERYTHING.update(python=platform.python_version(), **{'mmcv-lite': None})
+
+
+def without(*names, **changes):
+    """Return the versions of a full environment, without some packages."""
+    return {**EVERYTHING, **dict.fromkeys(names), **changes}
+
+
+def failure(kind, error, module='mmcv', missing=None):
+    """Return what a probe finds when an import fails."""
+    return dict(kind=kind, error=error, module=module, missing=missing)
+
+
+NOT_FOUND = failure(
+    'ModuleNotFoundError', "No module named 'mmcv'", missing='mmcv')
+
+
+@pytest.fixture
+def short_pip(monkeypatch):
+    """Make the commands independent of where Python is."""
+    monkeypatch.setattr(doctor, 'pip', lambda: 'pip')
+    monkeypatch.setattr(doctor.shutil, 'which', lambda name: '/bin/' + name)
+    monkeypatch.setattr(doctor.sys, 'version_info', (3, 11, 7))
+
+
+# ---------------------------------------------------------------- the probe
+def test_probe_reports_success():
+    assert doctor.probe(('json', 'email')) == {}
+
+
+def test_probe_reports_the_root_cause(make_files, monkeypatch):
+    fake = make_files(
+        {
+            'outer.py':
+            'try:\n    import missing_inner\n'
+            'except ImportError as error:\n'
+            '    raise ImportError("please install") from error\n'
+        })
+    monkeypatch.setenv('PYTHONPATH', f'{fake}:{":".join(sys.path)}')
+    facts = doctor.probe(('json', 'outer', 'email'))
+    assert facts['module'] == 'outer'
+    assert facts['kind'] == 'ModuleNotFoundError'
+    assert facts['missing'] == 'missing_inner'
+
+
+def test_probe_survives_what_ends_python(make_files, monkeypatch):
+    fake = make_files(
+        {
+            'crash.py': 'import os\nos.abort()\n',
+            'leave.py': 'import sys\nsys.exit(3)\n'
+        })
+    monkeypatch.setenv('PYTHONPATH', f'{fake}:{":".join(sys.path)}')
+    crash = doctor.probe(('crash', ))
+    assert crash['kind'] == 'Crash' and 'code -6' in crash['error']
+    assert doctor.probe(('leave', ))['kind'] == 'SystemExit'
+
+
+def test_probe_gives_up_waiting(make_files, monkeypatch):
+    fake = make_files({'endless.py': 'while True: pass\n'})
+    monkeypatch.setenv('PYTHONPATH', f'{fake}:{":".join(sys.path)}')
+    facts = doctor.probe(('endless', ), timeout=0.5)
+    assert facts['kind'] == 'TimeoutError'
+
+
+# ------------------------------------------------------------- the remedies
+def test_missing_hosts_are_installed_in_one_command(short_pip):
+    versions = without('mmpretrain', 'mmcv')
+    assert doctor.remedies('classification', versions, NOT_FOUND) == [
+        f'pip install {doctor.MMPRETRAIN} {doctor.MMCV_LITE}'
+    ]
+
+
+def test_mmaction_comes_without_a_second_opencv(short_pip, monkeypatch):
+    monkeypatch.setattr(doctor.platform, 'machine', lambda: 'x86_64')
+    versions = without('mmaction2')
+    commands = doctor.remedies('recognition', versions, NOT_FOUND)
+    assert commands[0].startswith('pip install decord ')
+    assert commands[1] == f'pip install --no-deps {doctor.MMACTION}'
+    monkeypatch.setattr(doctor.platform, 'machine', lambda: 'arm64')
+    commands = doctor.remedies('recognition', versions, NOT_FOUND)
+    assert commands[0].startswith('pip install eva-decord ')
+
+
+def test_detection_compiles_mmcv_in_place_of_the_lite_one(short_pip):
+    versions = without('mmcv', 'mmdet', **{'mmcv-lite': '2.1.0'})
+    commands = doctor.remedies('detection', versions, NOT_FOUND)
+    assert commands == [
+        f'pip install {doctor.MMDET}', 'pip uninstall -y mmcv-lite',
+        "pip install 'setuptools<81' wheel ninja psutil packaging",
+        'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
+        f'--no-cache-dir --no-binary mmcv {doctor.MMCV}'
+    ]
+
+
+def test_compiler_is_asked_for(short_pip, monkeypatch):
+    monkeypatch.setattr(doctor.shutil, 'which', lambda name: None)
+    assert 'apt install g++' in doctor.build_mmcv(EVERYTHING)[0]
+
+
+def test_python_that_cannot_build_mmcv_is_told(short_pip, monkeypatch):
+    monkeypatch.setattr(doctor.sys, 'version_info', (3, 13, 0))
+    commands = doctor.build_mmcv(EVERYTHING)
+    assert len(commands) == 1 and 'Python 3.11' in commands[0]
+
+
+@pytest.mark.parametrize(
+    'task, facts, expected', [
+        (
+            'classification',
+            failure('ImportError', 'libGL.so.1: cannot open shared', 'cv2'),
+            'pip install opencv-python-headless'),
+        (
+            'recognition',
+            failure('AssertionError', 'MMEngine==0.5.0 is used but'),
+            f'pip install {doctor.MMENGINE}'),
+        (
+            'classification',
+            failure('ValueError', 'numpy.dtype size changed, may indicate'),
+            "pip install 'numpy<2'"),
+        (
+            'recognition',
+            failure(
+                'ModuleNotFoundError', 'No module named einops', 'x',
+                'einops'), 'pip install einops'),
+        (
+            'detection', failure('ImportError', 'undefined symbol: _ZN3c10',
+                                 'mmcv.ops'),
+            'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
+            f'--no-cache-dir --no-binary mmcv {doctor.MMCV}'),
+        (
+            'detection', failure('KeyError', 'odd', 'mmdet.models'),
+            f'pip install --no-deps --force-reinstall {doctor.MMDET}'),
+    ])
+def test_known_causes_have_their_remedy(short_pip, task, facts, expected):
+    assert doctor.remedies(task, EVERYTHING, facts)[-1] == expected
+
+
+def test_two_mmcv_at_once_are_disentangled(short_pip):
+    versions = without(**{'mmcv-lite': '2.1.0'})
+    facts = failure('ImportError', 'odd')
+    assert doctor.remedies('classification', versions, facts) == [
+        'pip uninstall -y mmcv mmcv-lite',
+        f'pip install --no-deps {doctor.MMCV_LITE}'
+    ]
+    commands = doctor.remedies('detection', versions, facts)
+    assert commands[0] == 'pip uninstall -y mmcv mmcv-lite'
+    assert commands[-1].endswith(doctor.MMCV)
+
+
+def test_pip_is_that_of_the_running_python(monkeypatch):
+    monkeypatch.setattr(doctor.shutil, 'which', lambda name: None)
+    monkeypatch.setattr(doctor.sys, 'executable', '/a b/python')
+    assert doctor.pip() == "'/a b/python' -m pip"
+
+
+# --------------------------------------------------------------- the program
+@pytest.fixture
+def probes(monkeypatch):
+    """Replace the imports; classification works, detection does not."""
+    results = dict.fromkeys(doctor.TASKS, {})
+    results['detection'] = failure('OSError', '[odd] cause', 'mmdet.models')
+
+    def probe(modules):
+        for task, names in doctor.TASKS.items():
+            if modules[:len(names)] == names:
+                return results[task]
+        return dict(error='no operators')
+
+    monkeypatch.setattr(doctor, 'probe', probe)
+    return results
+
+
+@pytest.mark.parametrize('rich', [True, False])
+def test_report(probes, capsys, monkeypatch, rich):
+    if rich:
+        pytest.importorskip('rich')
+    else:
+        monkeypatch.setitem(sys.modules, 'rich', None)
+    assert doctor.main([]) == 0
+    printed = capsys.readouterr().out
+    assert platform.python_version() in printed
+    assert 'import mmdet.models: OSError: [odd] cause' in printed
+    lines = [' '.join(line.split()) for line in printed.splitlines()]
+    assert 'classification works' in lines
+    assert 'detection does not work' in lines
+    assert [line for line in printed.splitlines() if '-m pip install' in line]
+
+
+def test_json_and_exit_code(probes, capsys):
+    assert doctor.main(['--json']) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report['tasks']['classification'] == dict(
+        works=True, error=None, commands=[])
+    assert report['tasks']['detection']['commands']
+    assert report['facts']['mmcv_operators'] is False
+    probes['classification'] = failure('OSError', 'odd')
+    assert doctor.main(['--json']) == 1
+
+
+def test_the_real_environment_is_examined(run_python):
+    """Whatever is installed here, the report and the exit code agree."""
+    result = run_python(
+        'import sys\nfrom mmdynperceiver.doctor import main\n'
+        'sys.exit(main(["--json"]))')
+    report = json.loads(result.stdout)
+    assert report['versions']['python'] == platform.python_version()
+    assert set(report['tasks']) == {
+        'classification', 'recognition', 'detection'
+    }
+    works = report['tasks']['classification']['works']
+    assert result.returncode == (0 if works else 1)
+    for task in report['tasks'].values():
+        assert task['works'] == (not task['commands'])
