@@ -17,7 +17,7 @@ BIN := .venv/bin/python
 SOURCES = $(wildcard mmdynperceiver configs tools tests setup.py)
 DOCUMENTED = $(wildcard mmdynperceiver tools setup.py)
 TEXTS = $(SOURCES) $(wildcard *.md docs requirements Makefile setup.cfg)
-LINTERS := yapf isort flake8 codespell docformatter interrogate mypy
+LINTERS := yapf isort flake8 codespell interrogate mypy
 
 # The step that all targets share; $(1) is the profile.
 define bootstrap
@@ -43,7 +43,6 @@ lint: setup-test  ## Check style, spelling, docstrings and types
 
 format: setup-test  ## Rewrite the sources in the style that lint asks for
 	@$(BIN) -m isort $(SOURCES)
-	@$(BIN) -m docformatter --in-place --recursive $(SOURCES) || test $$? = 3
 	@$(BIN) -m yapf --in-place --recursive --parallel $(SOURCES)
 
 doctor: setup-demo  ## Show versions, which tasks work, and what mends the rest
@@ -73,9 +72,6 @@ lint-flake8:
 
 lint-codespell:
 	@$(BIN) -m codespell_lib $(TEXTS)
-
-lint-docformatter:
-	@$(BIN) -m docformatter --check --diff --recursive $(SOURCES)
 
 lint-interrogate:
 	@$(BIN) -m interrogate --config setup.cfg $(DOCUMENTED)

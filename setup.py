@@ -114,8 +114,7 @@ class BuildMim(Command):
     def get_source_files(self):
         """List the files that a source distribution needs for this."""
         return [
-            path.relative_to(ROOT).as_posix()
-            for name in MIM_CONTENTS
+            path.relative_to(ROOT).as_posix() for name in MIM_CONTENTS
             for path in [ROOT / name, *sorted((ROOT / name).rglob('*'))]
             if path.is_file() and '__pycache__' not in path.parts
         ]
@@ -152,8 +151,8 @@ setup(
     version=read_version(),
     description='Dynamic Perceiver for the OpenMMLab 2.x stack: early exits '
     'for image classification, video recognition and detection',
-    long_description=(ROOT / 'README.md').read_text(encoding='utf-8')
-    if (ROOT / 'README.md').exists() else '',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8') if
+    (ROOT / 'README.md').exists() else '',
     long_description_content_type='text/markdown',
     author='mmdynperceiver contributors',
     license='Apache License 2.0',

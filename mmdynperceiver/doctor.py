@@ -30,18 +30,18 @@ MMPRETRAIN = 'mmpretrain==1.2.0'
 MMACTION = 'mmaction2==1.2.0'
 MMDET = 'mmdet==3.3.0'
 
-DISTRIBUTIONS = (
-    'mmdynperceiver', 'torch', 'torchvision', 'numpy', 'opencv-python',
-    'opencv-python-headless', 'opencv-contrib-python',
-    'opencv-contrib-python-headless', 'mmengine', 'mmcv', 'mmcv-lite',
-    'mmpretrain', 'mmaction2', 'mmdet', 'setuptools')
+DISTRIBUTIONS = ('mmdynperceiver', 'torch', 'torchvision', 'numpy',
+                 'opencv-python', 'opencv-python-headless',
+                 'opencv-contrib-python', 'opencv-contrib-python-headless',
+                 'mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain', 'mmaction2',
+                 'mmdet', 'setuptools')
 
+COMMON = ('torch', 'cv2', 'mmengine', 'mmcv')
 # What each task imports, in the order in which a cause should be found.
 TASKS = {
-    'classification': ('torch', 'cv2', 'mmengine', 'mmcv', 'mmpretrain.models'),
-    'recognition': ('torch', 'cv2', 'mmengine', 'mmcv', 'mmaction.models'),
-    'detection': (
-        'torch', 'cv2', 'mmengine', 'mmcv', 'mmcv.ops', 'mmdet.models')
+    'classification': (*COMMON, 'mmpretrain.models'),
+    'recognition': (*COMMON, 'mmaction.models'),
+    'detection': (*COMMON, 'mmcv.ops', 'mmdet.models')
 }
 
 # Distributions whose name is not that of the module.
@@ -302,10 +302,10 @@ def version_rows(report: dict) -> list[tuple[str, str]]:
     cuda = facts['cuda'] or 'torch is built without it'
     rows.append(('CUDA', f'{cuda} ({facts["gpu"] or "no usable GPU"})'))
     rows.append(('OpenCV (cv2)', facts['opencv'] or 'does not import'))
-    rows.append((
-        'operators of mmcv',
-        'load' if facts['mmcv_operators'] else 'do not load (only detection '
-        'needs them)'))
+    rows.append(
+        ('operators of mmcv',
+         'load' if facts['mmcv_operators'] else 'do not load (only detection '
+         'needs them)'))
     return rows
 
 
@@ -332,10 +332,8 @@ def print_table(title: str, header: tuple, rows: list) -> None:
 def print_report(report: dict) -> None:
     """Print the tables, then for each broken task cause and commands."""
     print_table('Versions', ('what', 'version'), version_rows(report))
-    rows = [
-        (task, 'works' if result['works'] else 'does not work')
-        for task, result in report['tasks'].items()
-    ]
+    rows = [(task, 'works' if result['works'] else 'does not work')
+            for task, result in report['tasks'].items()]
     print_table('Tasks', ('task', 'state'), rows)
     for task, result in report['tasks'].items():
         if not result['works']:

@@ -45,14 +45,13 @@ def run_python(tmp_path):
                                         str(ROOT)]),
             OMP_NUM_THREADS='1')
         options = ['-W', 'ignore'] + ([] if site_packages else ['-S'])
-        return subprocess.run(
-            [sys.executable, *options, '-c', code],
-            env=environment,
-            cwd=str(cwd),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout)
+        return subprocess.run([sys.executable, *options, '-c', code],
+                              env=environment,
+                              cwd=str(cwd),
+                              stdin=subprocess.DEVNULL,
+                              capture_output=True,
+                              text=True,
+                              timeout=timeout)
 
     return run
 

@@ -31,8 +31,8 @@ def environment(tools, repo_root, tmp_path):
     environment.stamps.mkdir(parents=True)
     environment.python.parent.mkdir(parents=True)
     environment.python.symlink_to(sys.executable)
-    (environment.folder / 'lib' / 'python3.11' / 'site-packages').mkdir(
-        parents=True)
+    (environment.folder / 'lib' / 'python3.11' /
+     'site-packages').mkdir(parents=True)
     return environment
 
 
@@ -55,8 +55,8 @@ def test_demo_leaves_a_compiled_mmcv_alone(tools, environment):
     assert lite.is_done()
 
 
-def test_wheels_of_other_versions_are_not_used(
-        tools, environment, tmp_path, monkeypatch):
+def test_wheels_of_other_versions_are_not_used(tools, environment, tmp_path,
+                                               monkeypatch):
     monkeypatch.setenv('MMDYNPERCEIVER_CACHE', str(tmp_path / 'cache'))
     step = tools.steps.InstallMmcv(environment)
     assert step.cached_wheel('2.11.0+cpu') is None
@@ -111,11 +111,11 @@ def test_full_disk_and_missing_compiler(tools, tmp_path, monkeypatch):
         tools.checks.check_compiler()
 
 
-@pytest.mark.parametrize(
-    'version, profile, fits', [
-        ((3, 9, 0), 'demo', False), ((3, 10, 0), 'test', True),
-        ((3, 13, 0), 'demo', True), ((3, 13, 0), 'test', False)
-    ])
+@pytest.mark.parametrize('version, profile, fits',
+                         [((3, 9, 0), 'demo', False),
+                          ((3, 10, 0), 'test', True),
+                          ((3, 13, 0), 'demo', True),
+                          ((3, 13, 0), 'test', False)])
 def test_versions_of_python(tools, monkeypatch, version, profile, fits):
     monkeypatch.setattr(tools.checks.sys, 'version_info', version)
     if fits:
@@ -126,27 +126,26 @@ def test_versions_of_python(tools, monkeypatch, version, profile, fits):
 
 
 @pytest.mark.parametrize(
-    'output, remedy', [
-        ('OSError: [Errno 28] No space left on device', 'disk is full'),
-        ('NewConnectionError: Failed to establish\nERROR: No matching '
-         'distribution found', 'network'),
-        ('ERROR: No matching distribution found for torch', 'Python 3.11'),
-        ('c++: fatal error: Killed signal terminated', 'MAX_JOBS=1'),
-        ('something else', 'log')
-    ])
+    'output, remedy',
+    [('OSError: [Errno 28] No space left on device', 'disk is full'),
+     ('NewConnectionError: Failed to establish\nERROR: No matching '
+      'distribution found', 'network'),
+     ('ERROR: No matching distribution found for torch', 'Python 3.11'),
+     ('c++: fatal error: Killed signal terminated', 'MAX_JOBS=1'),
+     ('something else', 'log')])
 def test_remedies(tools, output, remedy):
     assert remedy in tools.checks.remedy_for(output)
 
 
 def test_progress_is_understood(tools):
     describe = tools.console.describe
-    assert describe('  Downloading torch-2.whl (530.6 MB)', '') == (
-        False, 'Downloading torch-2.whl (530.6 MB)')
+    assert describe('  Downloading torch-2.whl (530.6 MB)',
+                    '') == (False, 'Downloading torch-2.whl (530.6 MB)')
     is_progress, text = describe('Progress 265000000 of 530000000', 'torch')
     assert is_progress and text.startswith('torch  ##########..........')
     assert text.endswith('265/530 MB')
-    assert describe('  [3/9] c++ -MMD -c a.cpp', '')[1].endswith(
-        '3 of 9 files')
+    assert describe('  [3/9] c++ -MMD -c a.cpp',
+                    '')[1].endswith('3 of 9 files')
     assert describe('anything', 'as before') == (False, 'as before')
 
 
@@ -164,8 +163,9 @@ def test_python_is_found_or_asked_for(repo_root):
     script = repo_root / 'tools' / 'dev' / 'find_python.sh'
 
     def find(*arguments):
-        return subprocess.run(
-            ['bash', str(script), *arguments], capture_output=True, text=True)
+        return subprocess.run(['bash', str(script), *arguments],
+                              capture_output=True,
+                              text=True)
 
     found = find(sys.executable)
     assert found.stdout.strip() == sys.executable

@@ -10,16 +10,21 @@ HEAL = 'import mmdynperceiver\n'
 
 # A stand-in for mmaction2 1.2.0, as its wheel is.
 FAKE_MMACTION = {
-    'mmaction/__init__.py': '',
-    'mmaction/registry.py': '''
+    'mmaction/__init__.py':
+    '',
+    'mmaction/registry.py':
+    '''
 class Registry(dict):
     def register_module(self, name, module, force):
         self[name] = module
 MODELS = Registry()
 ''',
-    'mmaction/models/__init__.py': 'from .localizers import DRN',
-    'mmaction/models/localizers/__init__.py': 'from .drn.drn import DRN',
-    'mmaction/utils/__init__.py': '',
+    'mmaction/models/__init__.py':
+    'from .localizers import DRN',
+    'mmaction/models/localizers/__init__.py':
+    'from .drn.drn import DRN',
+    'mmaction/utils/__init__.py':
+    '',
     'mmaction/utils/dependency.py':
     'from importlib_metadata import PackageNotFoundError, distribution\n'
     'value = 7\n',
@@ -103,11 +108,10 @@ def test_missing_drn_is_replaced(run_python, make_files):
 
 
 def test_real_drn_wins_over_the_placeholder(run_python, make_files):
-    fake = make_files(
-        {
-            **FAKE_MMACTION, 'mmaction/models/localizers/drn/drn.py':
-            'DRN = "real"\n'
-        })
+    fake = make_files({
+        **FAKE_MMACTION, 'mmaction/models/localizers/drn/drn.py':
+        'DRN = "real"\n'
+    })
     result = run_python(
         HEAL + 'from mmaction.models import DRN\nassert DRN == "real"',
         paths=[fake],
@@ -128,10 +132,9 @@ def test_importlib_metadata_is_lent_to_one_module(run_python, make_files):
 
 def test_real_mmaction_imports(run_python):
     require('mmaction', 'mmcv')
-    result = run_python(
-        HEAL + 'import mmaction.models\n'
-        'from mmaction.registry import MODELS\n'
-        'assert MODELS.get("Recognizer2D") is not None\n')
+    result = run_python(HEAL + 'import mmaction.models\n'
+                        'from mmaction.registry import MODELS\n'
+                        'assert MODELS.get("Recognizer2D") is not None\n')
     assert result.returncode == 0, result.stderr
 
 
@@ -145,22 +148,20 @@ seen = mmcv.__version__
 
 @pytest.mark.parametrize('host', ['mmdet', 'mmaction'])
 def test_upper_bound_of_mmcv_is_lifted(run_python, make_files, host):
-    fake = make_files(
-        {
-            'mmcv/__init__.py': '__version__ = "2.2.0"\n',
-            f'{host}/__init__.py': HOST_WITH_LIMIT
-        })
+    fake = make_files({
+        'mmcv/__init__.py': '__version__ = "2.2.0"\n',
+        f'{host}/__init__.py': HOST_WITH_LIMIT
+    })
     code = f'import {host}, mmcv\nassert mmcv.__version__ == "2.2.0"\n'
     assert_heals(run_python, code, paths=[fake], site_packages=False)
 
 
 @pytest.mark.parametrize('version', ['2.4.0', '3.0.0'])
 def test_unknown_mmcv_is_still_refused(run_python, make_files, version):
-    fake = make_files(
-        {
-            'mmcv/__init__.py': f'__version__ = "{version}"\n',
-            'mmdet/__init__.py': HOST_WITH_LIMIT
-        })
+    fake = make_files({
+        'mmcv/__init__.py': f'__version__ = "{version}"\n',
+        'mmdet/__init__.py': HOST_WITH_LIMIT
+    })
     result = run_python(
         HEAL + 'import mmdet', paths=[fake], site_packages=False)
     assert 'AssertionError: too new' in result.stderr
@@ -213,17 +214,16 @@ def test_configs_of_this_package_can_be_named(run_python):
 
 
 @pytest.mark.parametrize('prefix', ['', WITHOUT_PKG_RESOURCES])
-def test_editable_install_is_located(
-        run_python, make_files, repo_root, prefix):
+def test_editable_install_is_located(run_python, make_files, repo_root,
+                                     prefix):
     """Metadata of an editable install lie apart from the package."""
     require('mmengine', 'pkg_resources')
     info = 'mmdynperceiver-9.9.dist-info/'
-    fake = make_files(
-        {
-            info + 'METADATA':
-            'Metadata-Version: 2.1\nName: mmdynperceiver\nVersion: 9.9\n',
-            info + 'top_level.txt': 'mmdynperceiver\n'
-        })
+    fake = make_files({
+        info + 'METADATA':
+        'Metadata-Version: 2.1\nName: mmdynperceiver\nVersion: 9.9\n',
+        info + 'top_level.txt': 'mmdynperceiver\n'
+    })
     code = prefix + (
         'from mmengine.utils import get_installed_path\n'
         'path = get_installed_path("mmdynperceiver")\n'
@@ -240,17 +240,16 @@ def test_lookup_reports_what_is_not_installed():
 def test_lookup_knows_names_that_differ(make_files, monkeypatch):
     from mmdynperceiver.compat import package_lookup
     info = 'mmthing2-1.0.dist-info/'
-    fake = make_files(
-        {
-            'mmthing/__init__.py': '',
-            info + 'METADATA':
-            'Metadata-Version: 2.1\nName: mmthing2\nVersion: 1.0\n',
-            info + 'top_level.txt': 'mmthing\n'
-        })
+    fake = make_files({
+        'mmthing/__init__.py': '',
+        info + 'METADATA':
+        'Metadata-Version: 2.1\nName: mmthing2\nVersion: 1.0\n',
+        info + 'top_level.txt': 'mmthing\n'
+    })
     monkeypatch.syspath_prepend(str(fake))
     assert package_lookup.package2module('mmthing2') == 'mmthing'
-    assert package_lookup.get_installed_path('mmthing2') == str(
-        fake / 'mmthing')
+    assert package_lookup.get_installed_path('mmthing2') == str(fake /
+                                                                'mmthing')
 
 
 # ---------------------------------------------------------------- checkpoints
@@ -306,16 +305,14 @@ SCHEDULES = {
         dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=2),
         dict(type='CosineAnnealingLR', T_max=4, by_epoch=True)
     ],
-    'one cycle': [
-        dict(type='OneCycleLR', eta_max=0.1, total_steps=8, by_epoch=False)
-    ],
+    'one cycle':
+    [dict(type='OneCycleLR', eta_max=0.1, total_steps=8, by_epoch=False)],
 }
 HOOKS = {'plain': [], 'averaged': [dict(type='EMAHook')]}
-LOAD = (
-    "import torch\n"
-    "import mmengine.runner.checkpoint\n"
-    "state = torch.load('work/epoch_1.pth', weights_only=True)\n"
-    "assert state['meta']['epoch'] == 1\n")
+LOAD = ("import torch\n"
+        "import mmengine.runner.checkpoint\n"
+        "state = torch.load('work/epoch_1.pth', weights_only=True)\n"
+        "assert state['meta']['epoch'] == 1\n")
 
 
 @pytest.fixture
@@ -333,11 +330,11 @@ def checkpoint(run_python):
 
 
 # each combination takes four processes that import mmengine
-@pytest.mark.parametrize(
-    'schedule, hooks', [('warm-up and cosine', 'averaged'),
-                        ('one cycle', 'plain')])
-def test_checkpoint_loads_safely_and_resumes(
-        run_python, checkpoint, schedule, hooks):
+@pytest.mark.parametrize('schedule, hooks',
+                         [('warm-up and cosine', 'averaged'),
+                          ('one cycle', 'plain')])
+def test_checkpoint_loads_safely_and_resumes(run_python, checkpoint, schedule,
+                                             hooks):
     code = checkpoint(SCHEDULES[schedule], HOOKS[hooks])
     broken, _ = assert_heals(run_python, LOAD)
     assert 'Unsupported global' in broken.stderr
@@ -373,8 +370,7 @@ def test_hostile_checkpoints_are_refused(run_python):
         "(getattr, (HistoryBuffer, '__init__'))",
         "(os.system, ('echo reached',))", "(eval, ('print(\"reached\")',))"
     ]
-    result = run_python(
-        HEAL + f'''
+    result = run_python(HEAL + f'''
 import os, pickle, torch
 import mmengine.runner.checkpoint
 from mmengine.logging import HistoryBuffer
@@ -410,7 +406,6 @@ def test_object_arrays_are_not_allowed():
     allowed = checkpoint_globals(aliases=False)
     assert type(np.dtype('f8')) in allowed
     assert type(np.dtype('O')) not in allowed
-    assert not {getattr, eval, exec, sys.exit} & {
-        item
-        for item in allowed if callable(item)
-    }
+    assert not {getattr, eval, exec, sys.exit
+                } & {item
+                     for item in allowed if callable(item)}

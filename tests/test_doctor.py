@@ -40,13 +40,12 @@ def test_probe_reports_success():
 
 
 def test_probe_reports_the_root_cause(make_files, monkeypatch):
-    fake = make_files(
-        {
-            'outer.py':
-            'try:\n    import missing_inner\n'
-            'except ImportError as error:\n'
-            '    raise ImportError("please install") from error\n'
-        })
+    fake = make_files({
+        'outer.py':
+        'try:\n    import missing_inner\n'
+        'except ImportError as error:\n'
+        '    raise ImportError("please install") from error\n'
+    })
     monkeypatch.setenv('PYTHONPATH', f'{fake}:{":".join(sys.path)}')
     facts = doctor.probe(('json', 'outer', 'email'))
     assert facts['module'] == 'outer'
@@ -55,11 +54,10 @@ def test_probe_reports_the_root_cause(make_files, monkeypatch):
 
 
 def test_probe_survives_what_ends_python(make_files, monkeypatch):
-    fake = make_files(
-        {
-            'crash.py': 'import os\nos.abort()\n',
-            'leave.py': 'import sys\nsys.exit(3)\n'
-        })
+    fake = make_files({
+        'crash.py': 'import os\nos.abort()\n',
+        'leave.py': 'import sys\nsys.exit(3)\n'
+    })
     monkeypatch.setenv('PYTHONPATH', f'{fake}:{":".join(sys.path)}')
     crash = doctor.probe(('crash', ))
     assert crash['kind'] == 'Crash' and 'code -6' in crash['error']
@@ -114,34 +112,25 @@ def test_python_that_cannot_build_mmcv_is_told(short_pip, monkeypatch):
     assert len(commands) == 1 and 'Python 3.11' in commands[0]
 
 
-@pytest.mark.parametrize(
-    'task, facts, expected', [
-        (
-            'classification',
-            failure('ImportError', 'libGL.so.1: cannot open shared', 'cv2'),
-            'pip install opencv-python-headless'),
-        (
-            'recognition',
-            failure('AssertionError', 'MMEngine==0.5.0 is used but'),
-            f'pip install {doctor.MMENGINE}'),
-        (
-            'classification',
-            failure('ValueError', 'numpy.dtype size changed, may indicate'),
-            "pip install 'numpy<2'"),
-        (
-            'recognition',
-            failure(
-                'ModuleNotFoundError', 'No module named einops', 'x',
-                'einops'), 'pip install einops'),
-        (
-            'detection', failure('ImportError', 'undefined symbol: _ZN3c10',
-                                 'mmcv.ops'),
-            'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
-            f'--no-cache-dir --no-binary mmcv {doctor.MMCV}'),
-        (
-            'detection', failure('KeyError', 'odd', 'mmdet.models'),
-            f'pip install --no-deps --force-reinstall {doctor.MMDET}'),
-    ])
+@pytest.mark.parametrize('task, facts, expected', [
+    ('classification',
+     failure('ImportError', 'libGL.so.1: cannot open shared',
+             'cv2'), 'pip install opencv-python-headless'),
+    ('recognition', failure('AssertionError', 'MMEngine==0.5.0 is used but'),
+     f'pip install {doctor.MMENGINE}'),
+    ('classification',
+     failure('ValueError', 'numpy.dtype size changed, may indicate'),
+     "pip install 'numpy<2'"),
+    ('recognition',
+     failure('ModuleNotFoundError', 'No module named einops', 'x',
+             'einops'), 'pip install einops'),
+    ('detection',
+     failure('ImportError', 'undefined symbol: _ZN3c10', 'mmcv.ops'),
+     'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
+     f'--no-cache-dir --no-binary mmcv {doctor.MMCV}'),
+    ('detection', failure('KeyError', 'odd', 'mmdet.models'),
+     f'pip install --no-deps --force-reinstall {doctor.MMDET}'),
+])
 def test_known_causes_have_their_remedy(short_pip, task, facts, expected):
     assert doctor.remedies(task, EVERYTHING, facts)[-1] == expected
 
@@ -210,14 +199,12 @@ def test_json_and_exit_code(probes, capsys):
 
 def test_the_real_environment_is_examined(run_python):
     """Whatever is installed here, the report and the exit code agree."""
-    result = run_python(
-        'import sys\nfrom mmdynperceiver.doctor import main\n'
-        'sys.exit(main(["--json"]))')
+    result = run_python('import sys\nfrom mmdynperceiver.doctor import main\n'
+                        'sys.exit(main(["--json"]))')
     report = json.loads(result.stdout)
     assert report['versions']['python'] == platform.python_version()
-    assert set(report['tasks']) == {
-        'classification', 'recognition', 'detection'
-    }
+    assert set(
+        report['tasks']) == {'classification', 'recognition', 'detection'}
     works = report['tasks']['classification']['works']
     assert result.returncode == (0 if works else 1)
     for task in report['tasks'].values():

@@ -14,19 +14,17 @@ from pathlib import Path
 import pytest
 
 PACKAGE = 'mmdynperceiver'
-SHIPPED = (
-    'setup.py', 'setup.cfg', 'MANIFEST.in', 'LICENSE', 'README.md',
-    '.gitignore', 'requirements', 'configs', 'tools', PACKAGE,
-    'model-index.yml')
+SHIPPED = ('setup.py', 'setup.cfg', 'MANIFEST.in', 'LICENSE', 'README.md',
+           '.gitignore', 'requirements', 'configs', 'tools', PACKAGE,
+           'model-index.yml')
 ROOT = Path(__file__).resolve().parents[1]
 HOSTS = ('mmengine', 'mmcv', 'mmpretrain', 'mmaction', 'mmdet')
 
 
 def build(kind, source, target):
     """Build in a folder with the installed setuptools, as pip would."""
-    code = (
-        'import sys\nfrom setuptools import build_meta\n'
-        f'print(build_meta.build_{kind}(sys.argv[1]))')
+    code = ('import sys\nfrom setuptools import build_meta\n'
+            f'print(build_meta.build_{kind}(sys.argv[1]))')
     result = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', code,
          str(target)],
@@ -45,8 +43,8 @@ def tree(tmp_path_factory):
     if importlib.util.find_spec('wheel') is None:
         pytest.skip('wheel is not installed')
     folder = tmp_path_factory.mktemp('tree')
-    ignore = shutil.ignore_patterns(
-        '__pycache__', '.mim', '*.egg-info', '.mypy_cache')
+    ignore = shutil.ignore_patterns('__pycache__', '.mim', '*.egg-info',
+                                    '.mypy_cache')
     for name in SHIPPED:
         source = ROOT / name
         if source.is_dir():
@@ -135,9 +133,8 @@ def test_metadata(wheel, repo_root):
     }
     needs = metadata.get_all('Requires-Dist')
     base = [need for need in needs if 'extra ==' not in need]
-    assert {re.match(r'[\w-]+', need).group() for need in base} == {
-        'torch', 'torchvision', 'numpy', 'mmengine'
-    }
+    assert {re.match(r'[\w-]+', need).group()
+            for need in base} == {'torch', 'torchvision', 'numpy', 'mmengine'}
     assert not [need for need in needs if need.startswith('openmim')]
     # both are the module mmcv: which one is the user's choice
     assert not [need for need in needs if need.startswith('mmcv-lite')]
@@ -182,15 +179,14 @@ def test_builds_leave_nothing_that_git_sees(tree, tmp_path):
         tree, copy, ignore=shutil.ignore_patterns('build', '*.egg-info'))
 
     def git(*arguments):
-        return subprocess.run(
-            [
-                'git', '-c', 'user.name=t', '-c', 'user.email=t@example.org',
-                *arguments
-            ],
-            cwd=copy,
-            check=True,
-            capture_output=True,
-            text=True).stdout
+        return subprocess.run([
+            'git', '-c', 'user.name=t', '-c', 'user.email=t@example.org',
+            *arguments
+        ],
+                              cwd=copy,
+                              check=True,
+                              capture_output=True,
+                              text=True).stdout
 
     git('init', '-q')
     git('add', '-A')
@@ -205,8 +201,8 @@ def test_builds_without_configs_and_index(tree, tmp_path):
     shutil.copytree(
         tree,
         copy,
-        ignore=shutil.ignore_patterns(
-            'build', '*.egg-info', 'configs', 'tools', 'model-index.yml'))
+        ignore=shutil.ignore_patterns('build', '*.egg-info', 'configs',
+                                      'tools', 'model-index.yml'))
     names = names_in(build('wheel', copy, tmp_path))
     assert f'{PACKAGE}/__init__.py' in names
     assert not [name for name in names if '/.mim/' in name]

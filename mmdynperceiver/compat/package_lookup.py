@@ -116,8 +116,7 @@ def heal_package_utils(module: ModuleType):
     if _pkg_resources_missing():
         replacements = (is_installed, get_installed_path, package2module)
     else:
-        replacements = (
-            _answer_for_this_package(module.get_installed_path), )
+        replacements = (_answer_for_this_package(module.get_installed_path), )
     for function in replacements:
         _replace(module, function)
 

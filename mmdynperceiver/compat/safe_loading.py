@@ -17,8 +17,8 @@ _ONE_CYCLE = 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'
 _STATISTICS = ('current', 'max', 'mean', 'min')
 _ANNEALING = ('_annealing_cos', '_annealing_linear')
 # Plain numbers, booleans and text. Object arrays stay refused.
-_DTYPES = (
-    '?', 'b', 'B', 'h', 'H', 'i', 'I', 'l', 'L', 'q', 'Q', 'e', 'f', 'd', 'U')
+_DTYPES = ('?', 'b', 'B', 'h', 'H', 'i', 'I', 'l', 'L', 'q', 'Q', 'e', 'f',
+           'd', 'U')
 
 
 class _OneCycleName:
@@ -64,9 +64,9 @@ def checkpoint_globals(aliases: bool = True) -> list:
     scalar = np.float64(0).__reduce__()[0]
     allowed: list = [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar]
     # sorted: a set, but in the same order in every process
-    allowed += sorted(
-        {type(np.dtype(code))
-         for code in _DTYPES}, key=lambda kind: kind.__name__)
+    allowed += sorted({type(np.dtype(code))
+                       for code in _DTYPES},
+                      key=lambda kind: kind.__name__)
     if aliases:
         for package in ('numpy.core', 'numpy._core'):
             prefix = f'{package}.multiarray'

@@ -66,9 +66,8 @@ def set_up(environment, console):
     steps = make_steps(environment)
     pending = [step for step in steps if not step.is_done()]
     if not pending:
-        console.say(
-            'Environment .venv is ready for {} (Python {}).'.format(
-                environment.profile, environment.python_version()))
+        console.say('Environment .venv is ready for {} (Python {}).'.format(
+            environment.profile, environment.python_version()))
         return
     for step in pending:
         step.check()
@@ -84,9 +83,8 @@ def set_up(environment, console):
             step.perform()
             console.done()
     shutil.rmtree(environment.temporary, ignore_errors=True)
-    console.say(
-        'Environment .venv is ready for {} after {}.'.format(
-            environment.profile, duration(time.monotonic() - start)))
+    console.say('Environment .venv is ready for {} after {}.'.format(
+        environment.profile, duration(time.monotonic() - start)))
 
 
 def main():
@@ -107,10 +105,8 @@ def main():
     except CommandFailed as error:
         for line in error.tail:
             console.say('      | ' + line.strip())
-        console.say(
-            'Error: {} (log: {})'.format(
-                remedy_for(error.output),
-                console.log_path.relative_to(ROOT)))
+        console.say('Error: {} (log: {})'.format(
+            remedy_for(error.output), console.log_path.relative_to(ROOT)))
         return 1
     except OSError as error:
         console.say('Error: {}'.format(error))

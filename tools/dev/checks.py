@@ -31,8 +31,8 @@ def check_python(profile):
     except ImportError:
         raise Missing(
             'this Python {} has no module venv; install it (Debian/Ubuntu: '
-            'apt install python{}.{}-venv)'.format(
-                version, *sys.version_info[:2]))
+            'apt install python{}.{}-venv)'.format(version,
+                                                   *sys.version_info[:2]))
 
 
 def check_disk(folder, needed_gb):

@@ -61,8 +61,8 @@ class Console:
     def step(self, number, total, title, hint=''):
         """Announce a step."""
         self.step_start = self._last_status = time.monotonic()
-        self.say('[{}/{}] {}{}'.format(
-            number, total, title, hint and ' ({})'.format(hint)))
+        self.say('[{}/{}] {}{}'.format(number, total, title, hint
+                                       and ' ({})'.format(hint)))
 
     def done(self):
         """Close a step with the time that it took."""
@@ -105,16 +105,15 @@ class Console:
         with open(self.log_path, 'a', encoding='utf-8') as log:
             log.write('\n{}$ {}\n'.format(
                 time.strftime('%F %T '), ' '.join(map(str, command))))
-            process = subprocess.Popen(
-                [str(part) for part in command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=env,
-                cwd=cwd,
-                universal_newlines=True,
-                errors='replace',
-                start_new_session=True)
+            process = subprocess.Popen([str(part) for part in command],
+                                       stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.PIPE,
+                                       stderr=subprocess.STDOUT,
+                                       env=env,
+                                       cwd=cwd,
+                                       universal_newlines=True,
+                                       errors='replace',
+                                       start_new_session=True)
             try:
                 output = self._follow(process, log)
             except BaseException:

@@ -13,9 +13,9 @@ from checks import Missing
 
 # Settings of the caller that would send packages elsewhere, or take modules
 # from elsewhere.
-HARMFUL_VARIABLES = (
-    'PYTHONPATH', 'PYTHONHOME', 'PIP_TARGET', 'PIP_PREFIX', 'PIP_ROOT',
-    'PIP_USER', 'PIP_REQUIRE_HASHES', 'PIP_NO_DEPS', 'PIP_CONSTRAINT')
+HARMFUL_VARIABLES = ('PYTHONPATH', 'PYTHONHOME', 'PIP_TARGET', 'PIP_PREFIX',
+                     'PIP_ROOT', 'PIP_USER', 'PIP_REQUIRE_HASHES',
+                     'PIP_NO_DEPS', 'PIP_CONSTRAINT')
 
 
 class Environment:
@@ -80,9 +80,9 @@ class Environment:
         self._version = None
         shutil.rmtree(str(self.folder), ignore_errors=True)
         self.stamps.mkdir(parents=True)  # marks it as ours from the start
-        self.console.run(
-            [sys.executable, '-m', 'venv',
-             str(self.folder)], self.variables(make_temporary=False))
+        self.console.run([sys.executable, '-m', 'venv',
+                          str(self.folder)],
+                         self.variables(make_temporary=False))
 
     def check_owner(self):
         """Refuse to replace an environment that was not made here."""

@@ -37,14 +37,14 @@ class Step:
 
     def key(self):
         """Hash what the step's result depends on."""
-        return self.environment.digest(
-            self.name, self.environment.python_version(), *self.inputs())
+        return self.environment.digest(self.name,
+                                       self.environment.python_version(),
+                                       *self.inputs())
 
     def is_done(self):
         """Tell whether the step was completed for these inputs."""
-        return (
-            self.environment.python_fits() and self.stamp.exists()
-            and self.stamp.read_text() == self.key())
+        return (self.environment.python_fits() and self.stamp.exists()
+                and self.stamp.read_text() == self.key())
 
     def check(self):
         """Raise Missing if the step cannot succeed."""
@@ -97,9 +97,8 @@ class MakeVenv(Step):
     def work(self):
         """See :class:`Step`."""
         self.environment.create()
-        self.environment.pip(
-            'install', '--retries', '2', '-r',
-            str(self.requirements('build')[0]))
+        self.environment.pip('install', '--retries', '2', '-r',
+                             str(self.requirements('build')[0]))
 
 
 class InstallTorch(Step):
@@ -185,8 +184,8 @@ class InstallMmcvLite(Step):
         # later it would take files of this one along.
         if self.environment.installed('mmcv'):
             self.environment.pip('uninstall', '-y', 'mmcv')
-        self.environment.pip(
-            'install', '--no-deps', '--force-reinstall', 'mmcv-lite')
+        self.environment.pip('install', '--no-deps', '--force-reinstall',
+                             'mmcv-lite')
 
 
 class InstallMmcv(Step):
@@ -224,22 +223,22 @@ class InstallMmcv(Step):
 
     def cached_wheel(self, torch_version):
         """Find the wheel for a version of torch; it may be a pattern."""
-        pattern = 'torch{}-{}/mmcv-{}-*.whl'.format(
-            torch_version, self.environment.tag(), self.version)
+        pattern = 'torch{}-{}/mmcv-{}-*.whl'.format(torch_version,
+                                                    self.environment.tag(),
+                                                    self.version)
         found = sorted(self.environment.wheel_cache().glob(pattern))
         return found[0] if found else None
 
     def torch_version(self):
         """Return the full version of the installed torch, as 2.11.0+cpu."""
-        return subprocess.check_output(
-            [
-                str(self.environment.python), '-c',
-                'import torch; print(torch.__version__)'
-            ],
-            env=self.environment.variables(),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            universal_newlines=True).strip()
+        return subprocess.check_output([
+            str(self.environment.python), '-c',
+            'import torch; print(torch.__version__)'
+        ],
+                                       env=self.environment.variables(),
+                                       stdin=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL,
+                                       universal_newlines=True).strip()
 
     def work(self):
         """See :class:`Step`."""
@@ -253,8 +252,8 @@ class InstallMmcv(Step):
             lite.unlink()
         if self.environment.installed('mmcv-lite'):
             self.environment.pip('uninstall', '-y', 'mmcv-lite')
-        self.environment.pip(
-            'install', '--no-deps', '--force-reinstall', str(wheel))
+        self.environment.pip('install', '--no-deps', '--force-reinstall',
+                             str(wheel))
 
     def build(self, torch_version):
         """Build the wheel and move it into the cache in one go."""
@@ -266,11 +265,11 @@ class InstallMmcv(Step):
             # pip's own cache does not know torch's version: a wheel from it
             # may be for another one. Isolation would build against a torch
             # of its own.
-            self.environment.pip(
-                'wheel', '-v', '--no-deps', '--no-build-isolation',
-                '--no-cache-dir', '--no-binary', 'mmcv', '--wheel-dir',
-                str(partial), 'mmcv=={}'.format(self.version),
-                **build_variables())
+            self.environment.pip('wheel', '-v', '--no-deps',
+                                 '--no-build-isolation', '--no-cache-dir',
+                                 '--no-binary', 'mmcv', '--wheel-dir',
+                                 str(partial), 'mmcv=={}'.format(self.version),
+                                 **build_variables())
             wheel = next(partial.glob('mmcv-*.whl'))
             with zipfile.ZipFile(str(wheel)) as archive:
                 names = archive.namelist()
@@ -329,8 +328,8 @@ class InstallPackage(Step):
 
     def work(self):
         """See :class:`Step`."""
-        self.environment.pip(
-            'install', '--no-deps', '--no-build-isolation', '-e', '.')
+        self.environment.pip('install', '--no-deps', '--no-build-isolation',
+                             '-e', '.')
 
 
 class CheckImports(Step):
@@ -358,11 +357,10 @@ class CheckImports(Step):
 
     def work(self):
         """See :class:`Step`."""
-        self.environment.console.run(
-            [
-                str(self.environment.python), '-W', 'ignore', '-c',
-                'import mmdynperceiver, {}'.format(', '.join(self.modules()))
-            ], self.environment.variables())
+        self.environment.console.run([
+            str(self.environment.python), '-W', 'ignore', '-c',
+            'import mmdynperceiver, {}'.format(', '.join(self.modules()))
+        ], self.environment.variables())
 
 
 def make_steps(environment):
