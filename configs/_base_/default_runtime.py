@@ -26,6 +26,11 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
 
+# All processes evaluate with the batch norms' statistics of the first one,
+# which are those that the checkpoint holds.
+model_wrapper_cfg = dict(
+    type='MMDistributedDataParallel', broadcast_buffers=True)
+
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='UniversalVisualizer', vis_backends=vis_backends)
 

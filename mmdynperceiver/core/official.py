@@ -126,7 +126,9 @@ def read_checkpoint(path: Union[str, os.PathLike]) -> Mapping[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError,
             ValueError, KeyError, AttributeError, TypeError, IndexError,
             zipfile.BadZipFile) as error:
-        reason = str(error).strip().split('\n')[0]
+        # Leave out PyTorch's advice to load the file unsafely.
+        reason = str(error).rpartition('WeightsUnpickler error:')[2].strip()
+        reason = re.split(r'\n|\. Please ', reason)[0]
         raise ValueError(
             f'{path!r} is not a checkpoint that can be read safely (truncated '
             f'or damaged, or it holds code): {reason}') from error

@@ -161,15 +161,25 @@ def start_processes(config: Config) -> None:
     mmengine wants a GPU for each process; on CPUs they talk by gloo.
 
     Args:
-        config (Config): With ``launcher``; its backend is set to gloo.
+        config (Config): With ``launcher``; backend and model wrapper are
+            set.
+
+    Raises:
+        InputError: If the processes cannot find each other.
     """
     if config.launcher == 'none' or torch.cuda.is_available():
         return
     if config.launcher != 'pytorch':
         raise InputError(f'without a GPU processes are started with '
                          f'--launcher pytorch, got {config.launcher!r}')
-    config.setdefault('env_cfg', {}).setdefault('dist_cfg',
-                                                {})['backend'] = 'gloo'
+    config.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=config.get('find_unused_parameters', False))
+    wrapper.update(config.get('model_wrapper_cfg') or {})
+    # mmengine would name the GPU of the local rank.
+    config.model_wrapper_cfg = dict(wrapper, device_ids=None)
     with input_errors(KeyError, ValueError):
         torch.distributed.init_process_group(backend='gloo')
 
