@@ -4,6 +4,7 @@ import collections
 import os
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,7 @@ class Console:
         self.log_path = log_path
         self.redraw = sys.stdout.isatty()
         self.step_start = time.monotonic()
+        self._status = ''
         self._status_length = 0
         self._last_status = 0.0
 
@@ -74,8 +76,10 @@ class Console:
         now = time.monotonic()
         text = '      {}  [{}]'.format(text, duration(now - self.step_start))
         if self.redraw:
-            columns = os.get_terminal_size().columns
-            text = text[:max(columns - 1, 20)]
+            if text == self._status:
+                return
+            self._status = text
+            text = text[:max(shutil.get_terminal_size().columns - 1, 20)]
             padding = ' ' * max(self._status_length - len(text), 0)
             print('\r' + text + padding, end='', flush=True)
             self._status_length = len(text)
@@ -131,7 +135,7 @@ class Console:
             target=read_lines, args=(process.stdout, lines),
             daemon=True).start()
         output = collections.deque(maxlen=2000)
-        doing = 'starting'
+        doing = 'working'
         while True:
             try:
                 line = lines.get(timeout=1)
