@@ -39,7 +39,7 @@ test: setup-test  ## Set up everything, mmcv's operators included, run the tests
 	@$(BIN) -m pytest tests $(PYTEST_ARGS)
 
 lint: setup-test  ## Check style, spelling, docstrings and types
-	@$(MAKE) --no-print-directory $(addprefix lint-,$(LINTERS))
+	@$(MAKE) --no-print-directory --keep-going $(addprefix lint-,$(LINTERS))
 
 format: setup-test  ## Rewrite the sources in the style that lint asks for
 	@$(BIN) -m isort $(SOURCES)
