@@ -3,6 +3,8 @@
 import importlib
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +72,46 @@ def test_wheels_of_other_versions_are_not_used(tools, environment, tmp_path,
     assert step.cached_wheel('2.1.0*') is None
     monkeypatch.setenv('FORCE_CUDA', '1')
     assert step.cached_wheel('2.11.0+cpu') is None
+
+
+def fake_build(has_operators):
+    """Make a stand-in for pip that leaves a wheel, and notes its call."""
+    calls = []
+
+    def pip(*arguments, **variables):
+        calls.append((arguments, variables))
+        folder = Path(arguments[arguments.index('--wheel-dir') + 1])
+        with zipfile.ZipFile(folder / 'mmcv-2.1.0-x.whl', 'w') as archive:
+            archive.writestr('mmcv/__init__.py', '')
+            if has_operators:
+                archive.writestr('mmcv/_ext.cpython-311.so', '')
+
+    return pip, calls
+
+
+def test_built_wheel_is_moved_into_the_cache(tools, environment, tmp_path,
+                                             monkeypatch):
+    monkeypatch.setenv('MMDYNPERCEIVER_CACHE', str(tmp_path / 'cache'))
+    environment.pip, calls = fake_build(has_operators=True)
+    step = tools.steps.InstallMmcv(environment)
+    wheel = step.build('2.11.0+cpu')
+    assert step.cached_wheel('2.11.0+cpu') == wheel
+    assert [path.name for path in wheel.parent.iterdir()] == [wheel.name]
+    (arguments, variables), = calls
+    assert {'--no-build-isolation', '--no-cache-dir',
+            '--no-deps'} <= set(arguments)
+    assert variables['MMCV_WITH_OPS'] == '1'
+    assert int(variables['MAX_JOBS']) >= 1
+
+
+def test_wheel_without_operators_is_not_kept(tools, environment, tmp_path,
+                                             monkeypatch):
+    monkeypatch.setenv('MMDYNPERCEIVER_CACHE', str(tmp_path / 'cache'))
+    environment.pip, _ = fake_build(has_operators=False)
+    step = tools.steps.InstallMmcv(environment)
+    with pytest.raises(tools.checks.Missing, match='without its operators'):
+        step.build('2.11.0+cpu')
+    assert not list((tmp_path / 'cache').rglob('*mmcv*'))
 
 
 def test_half_installed_packages_are_removed(environment):
