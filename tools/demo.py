@@ -5,12 +5,16 @@ Makes the digits, trains a small Dyn-Perceiver on them, picks thresholds on
 the validation images, and shows on the test images what leaving early saves.
 """
 import argparse
+import io
 import json
+import logging
 import os
 import platform
 import shutil
 import sys
 import time
+import warnings
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
 
@@ -18,8 +22,7 @@ import cv2
 import mmengine
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
@@ -34,12 +37,14 @@ from mmdynperceiver.report import (Curve, GalleryImage, plot_accuracy_macs,
                                    plot_gallery)
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / 'configs/demo/dyn-perceiver_resnet18-w025_1xb64_digits.py'
-COUNTS = dict(train=30000, val=2000, test=2000)
+CONFIG = ROOT / 'configs/demo/dyn-perceiver_resnet22-w025_1xb64_digits.py'
+COUNTS = dict(train=int(os.environ.get('DEMO_N', 30000)), val=2000, test=2000)
 # How much accuracy on the validation images the operating point may cost.
 TOLERANCE = 0.0025
 
 console = Console()
+# mmcv-lite says at every import that it has no compiled operators.
+warnings.filterwarnings('ignore', module='mmcv')
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,8 +67,9 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='train anew, even if there is a trained model')
     args = parser.parse_args()
-    if args.epochs is not None and args.epochs < 1:
-        parser.error(f'--epochs must be at least 1, got {args.epochs}')
+    if args.epochs is not None and args.epochs < 2:
+        parser.error(f'--epochs must be at least 2 (the first one warms up), '
+                     f'got {args.epochs}')
     return args
 
 
@@ -85,6 +91,12 @@ def make_data(root: Path) -> None:
                   f'{"" if made else " are there already"}')
 
 
+def checkpoints(work_dir: Path) -> List[Path]:
+    """Checkpoints of an earlier run, oldest first."""
+    return sorted(
+        work_dir.glob('epoch_*.pth'), key=lambda path: path.stat().st_mtime)
+
+
 def build_runner(args: argparse.Namespace) -> Runner:
     """Build the runner; its log goes to a file, a bar to the console."""
     cfg = Config.fromfile(CONFIG)
@@ -94,14 +106,15 @@ def build_runner(args: argparse.Namespace) -> Runner:
     if args.epochs is not None:
         cfg.train_cfg.max_epochs = args.epochs
     cfg.custom_hooks.append(dict(type='ProgressBarHook'))
-    cfg.resume = True
-    cfg.experiment_name = f'demo_{time.strftime("%Y%m%d_%H%M%S")}'
-    logger = MMLogger.get_instance(
-        cfg.experiment_name,
-        logger_name='mmengine',
-        log_file=str(args.work_dir / 'train.log'))
-    logger.handlers[0].setLevel('WARNING')
-    return Runner.from_cfg(cfg)
+    cfg.resume = bool(checkpoints(args.work_dir))
+    # The runner's console handler keeps the stream that it finds here.
+    with redirect_stdout(io.StringIO()):
+        runner = Runner.from_cfg(cfg)
+    for handler in runner.logger.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setStream(sys.stderr)
+            handler.setLevel(logging.ERROR)
+    return runner
 
 
 def train(args: argparse.Namespace) -> Runner:
@@ -110,14 +123,13 @@ def train(args: argparse.Namespace) -> Runner:
         shutil.rmtree(args.work_dir)
     args.work_dir.mkdir(parents=True, exist_ok=True)
     runner = build_runner(args)
-    last = find_latest_checkpoint(str(args.work_dir))
-    epochs = runner.max_epochs
-    if last is not None and Path(last).name == f'epoch_{epochs}.pth':
-        console.print(f'{last} is trained already; --fresh trains anew')
-        runner.load_checkpoint(last)
+    found = checkpoints(args.work_dir)
+    if found and found[-1].name == f'epoch_{runner.max_epochs}.pth':
+        console.print(f'{found[-1]} is trained already; --fresh trains anew')
+        runner.load_checkpoint(str(found[-1]))
     else:
-        if last is not None:
-            console.print(f'going on from {last}')
+        if found:
+            console.print(f'going on from {found[-1]}')
         start = time.perf_counter()
         runner.train()
         console.print(f'trained in {time.perf_counter() - start:.0f} s')

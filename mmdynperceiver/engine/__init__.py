@@ -4,13 +4,16 @@
 What is registered here stands in mmengine's root registries, so configs of
 every host find it.
 """
+from .collect import ExitLogits, collect_exit_logits
 from .errors import InputError
 from .hooks import CheckDataHook, EvaluateAllExitsHook, unwrap_model
 from .metrics import EarlyExitMetric, SampleResult, label_ranks
 from .optim_wrapper import BFloat16OptimWrapper
+from .progress import ProgressBarHook, progress_bar
 
 __all__ = [
     'BFloat16OptimWrapper', 'CheckDataHook', 'EarlyExitMetric',
-    'EvaluateAllExitsHook', 'InputError', 'SampleResult', 'label_ranks',
+    'EvaluateAllExitsHook', 'ExitLogits', 'InputError', 'ProgressBarHook',
+    'SampleResult', 'collect_exit_logits', 'label_ranks', 'progress_bar',
     'unwrap_model'
 ]
