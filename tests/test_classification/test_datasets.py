@@ -1,0 +1,152 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+import pytest
+from torch.utils.data import DataLoader
+
+pytest.importorskip('mmpretrain')
+
+from mmpretrain.registry import DATASETS  # noqa: E402
+from tiny import CLASSES, make_image_folder  # noqa: E402
+
+import mmdynperceiver.classification  # noqa: E402,F401
+from mmdynperceiver.classification import BrokenImageError  # noqa: E402
+from mmdynperceiver.engine import InputError  # noqa: E402
+
+PIPELINE = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='PackInputs')
+]
+
+
+def build(root, **kwargs):
+    return DATASETS.build({
+        'type': 'CheckedImageFolder', 'data_root': str(root),
+        'split': 'train', 'pipeline': PIPELINE, **kwargs})
+
+
+@pytest.fixture
+def root(tmp_path):
+    return make_image_folder(tmp_path / 'images')
+
+
+def test_classes_follow_from_the_folders(root):
+    dataset = build(root)
+    assert dataset.metainfo['classes'] == CLASSES
+    assert len(dataset) == 9 and dataset.num_labels == 3
+    assert dataset[4]['data_samples'].gt_label.item() == 1
+
+
+def test_annotation_file_of_the_split(root):
+    (root / 'meta').mkdir()
+    (root / 'meta/train.txt').write_text('bee/1.png 1\nant/0.png 0\n')
+    dataset = build(root)
+    assert len(dataset) == 2
+    assert dataset.metainfo['classes'] == ('ant', 'bee')
+    assert dataset[0]['data_samples'].gt_label.item() == 1
+
+
+def test_flat_annotation_file_leaves_the_classes_open(root):
+    (root / 'val/a.png').write_bytes((root / 'val/ant/0.png').read_bytes())
+    (root / 'val.txt').write_text('a.png 6\n')
+    dataset = build(root, split='val', ann_file='val.txt')
+    assert dataset.metainfo.get('classes') is None
+    assert dataset.num_labels == 7
+
+
+@pytest.mark.parametrize('line, message', [
+    ('ant/0.png', 'must be a path'),
+    ('ant/0.png one', 'must be a path'),
+    ('ant/0.png -1', 'label -1'),
+    ('ant/0.png 3', 'label 3; .* below 3'),
+])
+def test_refuses_annotations(root, line, message):
+    (root / 'ann.txt').write_text(line + '\n')
+    with pytest.raises(InputError, match=message):
+        build(root, ann_file='ann.txt', classes=CLASSES)
+
+
+def test_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='nowhere.*set data_root'):
+        build(tmp_path / 'nowhere')
+
+
+def test_refuses_another_switch(root):
+    with pytest.raises(ValueError, match="got 'ignore'"):
+        build(root, on_broken='ignore')
+
+
+def broken_folder(root, kind):
+    """Break the second training image of the first class."""
+    path = root / 'train/ant/1.png'
+    if kind == 'missing':
+        names = ''.join(f'{name}/{i}.png {label}\n'
+                        for label, name in enumerate(CLASSES)
+                        for i in range(3))
+        for split in ('train', 'val'):
+            (root / f'{split}.txt').write_text(names)
+        path.unlink()
+        (root / 'val/ant/1.png').unlink()
+        return dict(ann_file='train.txt')
+    content = path.read_bytes()
+    path.write_bytes(b'text' if kind == 'text' else content[:len(content) // 2]
+                     if kind == 'truncated' else b'')
+    return {}
+
+
+KINDS = ('missing', 'text', 'truncated', 'empty')
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_a_broken_image_is_named(root, kind, test_mode):
+    dataset = build(root, test_mode=test_mode, **broken_folder(root, kind))
+    with pytest.raises(BrokenImageError, match=r'train/ant/1\.png'):
+        dataset[1]
+    assert dataset[0]['inputs'].shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_in_training_another_is_drawn(root, kind):
+    dataset = build(root, on_broken='skip', **broken_folder(root, kind))
+    for _ in range(3):
+        assert not dataset[1]['data_samples'].img_path.endswith('ant/1.png')
+    assert dataset.num_broken == 1
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_in_test_mode_none_counts_twice(root, kind):
+    dataset = build(
+        root, on_broken='skip', test_mode=True, **broken_folder(root, kind))
+    assert len(dataset) == 8 and dataset.num_broken == 1
+    paths = [dataset[i]['data_samples'].img_path for i in range(8)]
+    assert len(set(paths)) == 8
+    assert not any(path.endswith('ant/1.png') for path in paths)
+
+
+def test_workers_count_in_the_main_process(root):
+    broken_folder(root, 'text')
+    dataset = build(root, on_broken='skip')
+    loader = DataLoader(
+        dataset, batch_size=3, num_workers=2, collate_fn=lambda x: x)
+    assert sum(len(batch) for batch in loader) == 9
+    assert dataset.num_broken == 1
+
+
+def test_the_error_survives_a_worker(root):
+    broken_folder(root, 'text')
+    loader = DataLoader(build(root), num_workers=1, collate_fn=lambda x: x)
+    with pytest.raises(BrokenImageError, match=r'ant/1\.png'):
+        list(loader)
+
+
+def test_nothing_readable(root):
+    for path in (root / 'train').rglob('*.png'):
+        path.write_bytes(b'text')
+    with pytest.raises(BrokenImageError, match='none of the 9 images'):
+        build(root, on_broken='skip', test_mode=True)
+
+
+def test_a_fault_of_the_pipeline_stays_what_it_is(root):
+    pipeline = [*PIPELINE[:1], lambda results: results['nothing']]
+    dataset = build(root, pipeline=pipeline, on_broken='skip')
+    with pytest.raises(KeyError, match='nothing'):
+        dataset[0]

@@ -1,0 +1,116 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+import logging
+from types import SimpleNamespace
+
+import pytest
+from torch import nn
+
+pytest.importorskip('mmengine')
+
+from mmengine.registry import HOOKS, MODEL_WRAPPERS  # noqa: E402
+
+from mmdynperceiver.engine import InputError, unwrap_model  # noqa: E402
+
+
+class Model(nn.Module):
+
+    def __init__(self, num_classes=2):
+        super().__init__()
+        self.evaluate_all_exits = False
+        self.head = nn.Module()
+        self.head.num_classes = num_classes
+
+
+class Wrapper(nn.Module):
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+
+@pytest.fixture
+def wrapped(monkeypatch):
+    """A model in something that mmengine takes as a wrapper."""
+    monkeypatch.setitem(MODEL_WRAPPERS.module_dict, 'TestWrapper', Wrapper)
+    return Wrapper(Model())
+
+
+def data(classes, **attributes):
+    dataset = SimpleNamespace(
+        metainfo=dict(classes=classes) if classes else {}, **attributes)
+    return SimpleNamespace(dataset=dataset)
+
+
+def runner(model, train=None, val=None, test=None):
+    return SimpleNamespace(
+        model=model,
+        train_dataloader=train,
+        val_dataloader=val,
+        val_loop=val,
+        test_dataloader=test,
+        logger=logging.getLogger('test'))
+
+
+def test_unwrap(wrapped):
+    assert unwrap_model(wrapped) is wrapped.module
+    assert unwrap_model(wrapped.module) is wrapped.module
+
+
+@pytest.mark.parametrize('phase', ['val', 'test'])
+@pytest.mark.parametrize('switch', [True, False])
+def test_all_exits_only_while_metrics_watch(wrapped, phase, switch):
+    model = wrapped.module
+    hook = HOOKS.build(dict(type='EvaluateAllExitsHook', **{phase: switch}))
+    run = runner(wrapped)
+    hook.before_run(run)
+    assert not model.evaluate_all_exits
+    getattr(hook, f'before_{phase}')(run)
+    assert model.evaluate_all_exits is switch
+    getattr(hook, f'after_{phase}')(run)
+    assert not model.evaluate_all_exits
+
+
+def test_refuses_a_model_without_exits():
+    hook = HOOKS.build(dict(type='EvaluateAllExitsHook'))
+    with pytest.raises(InputError, match='got Linear'):
+        hook.before_run(runner(nn.Linear(1, 1)))
+
+
+@pytest.mark.parametrize('train, val, message', [
+    (data(['a', 'b', 'c']), None, "3 classes \\('a', 'b', 'c'\\).* has 2"),
+    (data(['a', 'b']), data(['a']), 'val data have 1 classes'),
+    (data(['a', 'b']), data(['a', 'c']), "only one of them has 'b', 'c'"),
+    (data(['a', 'b']), data(['b', 'a']), 'order differs'),
+    (data(None, num_labels=3), None, 'labels up to 2'),
+])
+def test_data_that_do_not_fit(train, val, message):
+    hook = HOOKS.build(dict(type='CheckDataHook'))
+    with pytest.raises(InputError, match=message):
+        hook.before_train(runner(Model(), train, val))
+
+
+@pytest.mark.parametrize('train, val', [
+    (data(['a', 'b']), data(['a', 'b'])),
+    (data(['a', 'b']), None),
+    (data(None, num_labels=2), data(['a', 'b'])),
+    (data(None), data(None)),
+])
+def test_data_that_fit(wrapped, train, val):
+    HOOKS.build(dict(type='CheckDataHook')).before_train(
+        runner(wrapped, train, val))
+
+
+def test_validation_and_test_data_are_checked():
+    hook = HOOKS.build(dict(type='CheckDataHook'))
+    run = runner(Model(), val=data(['a']), test=data(['a']))
+    with pytest.raises(InputError, match='the val data'):
+        hook.before_val(run)
+    with pytest.raises(InputError, match='the test data'):
+        hook.before_test(run)
+
+
+def test_skipped_files_are_reported(caplog):
+    hook = HOOKS.build(dict(type='CheckDataHook'))
+    hook.after_train_epoch(
+        runner(Model(), train=data(['a', 'b'], num_broken=3)))
+    assert '3 broken training images' in caplog.text

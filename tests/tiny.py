@@ -1,0 +1,73 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""A model and image folders small enough for tests."""
+import copy
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGENET_CONFIG = (
+    ROOT / 'configs/imagenet/dyn-perceiver_regnety-800mf_8xb128_in1k.py')
+CLASSES = ('ant', 'bee', 'cow')
+# ImageNet's recipe on a tiny network and on images that have their size.
+CONFIG = f'''
+_base_ = [{str(IMAGENET_CONFIG)!r}]
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='DynPerceiverBackbone',
+        arch='resnet18',
+        width=0.25,
+        num_latents=16),
+    head=dict(num_classes=3))
+pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='PackInputs')]
+loader = dict(batch_size=4, num_workers=0, dataset=dict(pipeline=pipeline))
+train_dataloader = loader
+val_dataloader = loader
+test_dataloader = loader
+train_cfg = dict(max_epochs=1)
+default_hooks = dict(logger=dict(interval=1))
+randomness = dict(seed=0)
+'''
+
+
+def model_config(**changes):
+    """Config of a classifier with five classes."""
+    config = dict(
+        type='DynPerceiverClassifier',
+        backbone=dict(
+            type='DynPerceiverBackbone',
+            arch='resnet18',
+            width=0.25,
+            num_latents=16,
+            depth_factor=(0, 0, 1 / 9, 1 / 3)),
+        head=dict(type='DynPerceiverHead', num_classes=5))
+    config.update(copy.deepcopy(changes))
+    return config
+
+
+def build_model(**changes):
+    """Build it, in MMPretrain's scope."""
+    import mmdynperceiver.classification  # noqa: F401
+    from mmpretrain.registry import MODELS
+    return MODELS.build(model_config(**changes))
+
+
+def make_image_folder(root, per_class=3, splits=('train', 'val'), size=32):
+    """Write images in ImageNet's layout and return the folder.
+
+    Three classes that differ in colour; ``per_class`` images each.
+    """
+    rng = np.random.default_rng(0)
+    for split in splits:
+        for label, name in enumerate(CLASSES):
+            folder = Path(root) / split / name
+            folder.mkdir(parents=True)
+            for number in range(per_class):
+                pixels = rng.integers(0, 80, (size, size, 3)).astype('uint8')
+                pixels[..., label] += 120
+                Image.fromarray(pixels).save(folder / f'{number}.png')
+    return Path(root)
