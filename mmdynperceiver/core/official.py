@@ -127,8 +127,12 @@ def read_checkpoint(path: Union[str, os.PathLike]) -> Mapping[str, Any]:
             ValueError, KeyError, AttributeError, TypeError, IndexError,
             zipfile.BadZipFile) as error:
         # Leave out PyTorch's advice to load the file unsafely.
-        reason = str(error).rpartition('WeightsUnpickler error:')[2].strip()
-        reason = re.split(r'\n|\. Please ', reason)[0]
+        text = str(error).rpartition('WeightsUnpickler error:')[2]
+        reasons = [
+            line.strip() for line in text.split('\n')
+            if line.strip() and not line.startswith('Weights only')
+        ] or [type(error).__name__]
+        reason = reasons[0].split('. Please ')[0]
         raise ValueError(
             f'{path!r} is not a checkpoint that can be read safely (truncated '
             f'or damaged, or it holds code): {reason}') from error

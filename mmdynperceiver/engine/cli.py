@@ -62,8 +62,9 @@ def load_config(args: argparse.Namespace) -> Config:
         InputError: If the config cannot be read or the options do not fit.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    with input_errors():
+    with input_errors(where=f'cannot read the config {args.config!r}: '):
         config = Config.fromfile(args.config)
+    with input_errors():
         old_root = config.get('data_root')
         options = dict(args.cfg_options or {})
         config.merge_from_dict(options)
@@ -197,12 +198,13 @@ def build_runner(config: Config) -> Runner:
 
 
 @contextmanager
-def input_errors(*kinds: type) -> Iterator[None]:
+def input_errors(*kinds: type, where: str = '') -> Iterator[None]:
     """Take errors in here as errors of use.
 
     Args:
         *kinds (type): Kinds of errors. Defaults to those that a config, an
             option or a missing file can bring about.
+        where (str): Stands before the message. Defaults to ''.
     """
     kinds = kinds or (OSError, ValueError, TypeError, KeyError, RuntimeError,
                       AssertionError, AttributeError, ImportError,
@@ -212,7 +214,7 @@ def input_errors(*kinds: type) -> Iterator[None]:
     except InputError:
         raise
     except kinds as error:
-        raise InputError(_one_line(error)) from error
+        raise InputError(where + _one_line(error)) from error
 
 
 def run_tool(main: Callable[[], None]) -> None:

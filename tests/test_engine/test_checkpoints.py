@@ -1,0 +1,75 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+import os
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip('mmengine')
+
+from mmengine.logging import HistoryBuffer  # noqa: E402
+
+from mmdynperceiver.engine import InputError  # noqa: E402
+from mmdynperceiver.engine.checkpoints import (load_whole,  # noqa: E402
+                                               read_weights)
+
+
+def save(tmp_path, content):
+    path = str(tmp_path / 'c.pth')
+    torch.save(content, path)
+    return path
+
+
+class Hostile:
+
+    def __reduce__(self):
+        return os.getcwd, ()
+
+
+def test_reads_what_mmengine_writes(tmp_path):
+    hub = dict(log_scalars=dict(loss=HistoryBuffer([1.], [1])))
+    path = save(tmp_path, dict(
+        state_dict={'module.weight': torch.ones(2)}, message_hub=hub))
+    assert list(read_weights(path)) == ['weight']
+
+
+def test_reads_bare_state_dicts(tmp_path):
+    weights = read_weights(save(tmp_path, dict(weight=torch.ones(2))))
+    assert torch.equal(weights['weight'], torch.ones(2))
+
+
+@pytest.mark.parametrize('content, message', [
+    (dict(state_dict={}, hook=Hostile()), 'read safely.*getcwd'),
+    (dict(state_dict=[1]), 'no state dict'),
+    ([1], 'must hold a state dict'),
+])
+def test_refuses_files(tmp_path, content, message):
+    with pytest.raises(InputError, match=message):
+        read_weights(save(tmp_path, content))
+
+
+def test_missing_file_is_named():
+    with pytest.raises(InputError, match='nowhere.pth'):
+        read_weights('nowhere.pth')
+
+
+def test_loads_what_fits():
+    model = nn.BatchNorm1d(2)
+    weights = nn.BatchNorm1d(2).state_dict()
+    weights['weight'] = torch.tensor([2., 3.])
+    del weights['num_batches_tracked']
+    load_whole(model, weights, 'file')
+    assert model.weight.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda w: w.pop('weight'), 'missing: weight$'),
+    (lambda w: w.update(more=torch.ones(1)), 'unexpected: more$'),
+    (lambda w: w.update(weight=torch.ones(3, 2)),
+     r'wrong shape: weight is \(3, 2\) instead of \(2, 2\)$'),
+])
+def test_names_what_does_not_fit(change, message):
+    weights = nn.Linear(2, 2).state_dict()
+    change(weights)
+    with pytest.raises(InputError, match=message):
+        load_whole(nn.Linear(2, 2), weights, 'file')

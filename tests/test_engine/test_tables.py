@@ -1,0 +1,42 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+import pytest
+
+pytest.importorskip('mmengine')
+
+from mmdynperceiver.engine.tables import exits_table  # noqa: E402
+from mmdynperceiver.engine.tables import print_exits  # noqa: E402
+
+METRICS = {
+    'exit0/top1': 50., 'exit0/top5': 75.5, 'exit0/share': 0.25,
+    'exit0/macs': 1.5e6, 'exit1/top1': 60., 'exit1/top5': 80.,
+    'exit1/share': 0.75, 'exit1/macs': 3e6, 'dynamic/top1': 58.,
+    'dynamic/top5': 79., 'dynamic/macs': 2.625e6, 'time': 0.1
+}
+
+
+def cells(table):
+    return list(zip(*(list(column.cells) for column in table.columns)))
+
+
+def test_rows():
+    table = exits_table(METRICS, (0.7, ))
+    assert cells(table) == [
+        ('0', '50.00', '75.50', '25.00', '1.50'),
+        ('1', '60.00', '80.00', '75.00', '3.00'),
+        ('dynamic', '58.00', '79.00', '100.00', '2.62'),
+    ]
+    assert [c.header for c in table.columns][1:3] == ['top-1 (%)', 'top-5 (%)']
+    assert '0.7' in table.title
+
+
+def test_what_is_not_known_is_a_dash():
+    stopped = {name: value for name, value in METRICS.items()
+               if name.startswith('dynamic') or name.endswith('share')}
+    assert cells(exits_table(stopped))[0] == ('0', '-', '-', '25.00', '-')
+
+
+def test_prints_only_what_there_is(capsys):
+    print_exits({'accuracy/top1': 3.})
+    assert capsys.readouterr().out == ''
+    print_exits(METRICS)
+    assert 'dynamic' in capsys.readouterr().out

@@ -1,0 +1,122 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+import json
+import os
+import re
+import shutil
+
+import pytest
+
+pytest.importorskip('mmpretrain')
+
+import torch  # noqa: E402
+from tiny import make_image_folder  # noqa: E402
+
+from mmdynperceiver.core import read_checkpoint  # noqa: E402
+
+
+def logged(work_dir):
+    """What was logged as numbers, in order."""
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    return [json.loads(line) for file in files
+            for line in file.read_text().splitlines()]
+
+
+def test_trains_and_evaluates(trained):
+    steps = [line for line in logged(trained) if 'loss' in line]
+    assert len(steps) == 3  # batches of 4, 4 and 1
+    names = {'loss_exit0', 'loss_exit3', 'loss_distill2'}
+    assert names <= set(steps[0])
+    assert all(line['loss'] == line['loss'] for line in steps)  # not NaN
+    evaluations = [line for line in logged(trained) if 'dynamic/top1' in line]
+    assert len(evaluations) == 1
+    assert {'exit0/top1', 'exit3/top5', 'exit3/share', 'dynamic/macs'
+            } <= set(evaluations[0])
+
+
+def test_checkpoint_holds_the_average_and_loads_safely(trained):
+    checkpoint = read_checkpoint(trained / 'epoch_1.pth')
+    assert {'state_dict', 'ema_state_dict', 'optimizer', 'message_hub'
+            } <= set(checkpoint)
+    average = checkpoint['state_dict']['backbone.net.latents']
+    trained_on = checkpoint['ema_state_dict']['module.backbone.net.latents']
+    assert not torch.equal(average, trained_on)
+    assert checkpoint['meta']['dataset_meta']['classes'] == (
+        'ant', 'bee', 'cow')
+
+
+def test_resumes(trained, config, tool, tmp_path):
+    work_dir = tmp_path / 'work'
+    shutil.copytree(trained, work_dir)
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
+    output, error = tool('train', config(), '--work-dir', work_dir, '--amp',
+                         '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
+    assert error is None
+    checkpoint = read_checkpoint(work_dir / 'epoch_2.pth')
+    assert checkpoint['meta']['iter'] == 6
+    assert checkpoint['ema_state_dict']['steps'] == 6
+
+
+def test_resumes_from_a_path_without_evaluation(trained, config, tool,
+                                                tmp_path):
+    _, error = tool('train', config(), '--work-dir', tmp_path, '--no-validate',
+                    '--resume', trained / 'epoch_1.pth', '--auto-scale-lr',
+                    '--cfg-options', 'train_cfg.max_epochs=2')
+    assert error is None
+    assert not any('dynamic/top1' in line for line in logged(tmp_path))
+    assert os.path.isfile(tmp_path / 'epoch_2.pth')
+
+
+def test_thresholds_of_the_config_come_with_the_checkpoint(
+        config, tool, tmp_path):
+    _, error = tool('train', config(), '--work-dir', tmp_path, '--cfg-options',
+                    'model.thresholds=[0.7,0.8,0.9]')
+    assert error is None
+    weights = read_checkpoint(tmp_path / 'epoch_1.pth')['state_dict']
+    assert weights['policy._extra_state'].tolist() == [0.7, 0.8, 0.9]
+
+
+@pytest.mark.parametrize('options, message', [
+    (['data_root=/nowhere', 'train_dataloader.dataset.data_root=/nowhere'],
+     "no data folder '/nowhere'"),
+    (['model.head.num_classes=4'], 'train data have 3 classes .* has 4'),
+    (['model.backbone.arch=vgg'], 'unknown arch.*regnety-800mf'),
+    (['model.backbone.depth=3'], 'depth'),
+    (['model.thresholds=[1,1]'], 'need 3 thresholds'),
+    (['model.type=Unknown'], 'Unknown'),
+    (['load_from=/nowhere.pth'], "no checkpoint file at '/nowhere.pth'"),
+    (['train_dataloader.dataset.on_broken=hide'], "got 'hide'"),
+])
+def test_errors_are_one_line(config, tool, tmp_path, options, message):
+    _, error = tool('train', config(), '--work-dir', tmp_path / 'work',
+                    '--cfg-options', *options)
+    assert isinstance(error, str) and error.startswith('error: ')
+    assert '\n' not in error
+    assert re.search(message, error)
+    assert not list(tmp_path.rglob('*.pth'))
+
+
+def test_work_dir_that_cannot_be_written(config, tool, tmp_path):
+    (tmp_path / 'file').write_text('')
+    _, error = tool('train', config(), '--work-dir', tmp_path / 'file/work')
+    assert 'cannot write into the folder' in error
+
+
+def test_broken_image_is_named(config, tool, tmp_path):
+    root = make_image_folder(tmp_path / 'images', 1)
+    (root / 'train/bee/0.png').write_text('text')
+    roots = [f'{name}_dataloader.dataset.data_root={root}'
+             for name in ('train', 'val')]
+    _, error = tool('train', config(), '--work-dir', tmp_path,
+                    '--cfg-options', *roots,
+                    'train_dataloader.num_workers=1')
+    assert error.startswith("error: cannot read image '")
+    assert 'train/bee/0.png' in error
+
+
+def test_small_images_are_refused(config, tool, tmp_path):
+    root = make_image_folder(tmp_path / 'images', 1, size=16)
+    roots = [f'{name}_dataloader.dataset.data_root={root}'
+             for name in ('train', 'val')]
+    _, error = tool('train', config(), '--work-dir', tmp_path,
+                    '--cfg-options', *roots)
+    assert error.startswith('error: images must be at least 32 pixels')
