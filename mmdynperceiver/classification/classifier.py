@@ -1,21 +1,21 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The classifier: the loop that joins trunk, exits and policy."""
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ..core import (ExitPolicy, fixed_exit_thresholds, load_thresholds,
-                    macs_per_exit, run_early_exit, running_stats_for_one,
+from ..core import (CountsMacs, ExitPolicy, fixed_exit_thresholds, load_thresholds,
+                    run_early_exit, running_stats_for_one,
                     select_exits)
 
 __all__ = ['DynPerceiverClassifier']
 
 
 @MODELS.register_module()
-class DynPerceiverClassifier(ImageClassifier):
+class DynPerceiverClassifier(CountsMacs, ImageClassifier):
     """Dynamic Perceiver as an image classifier (arXiv 2306.11248).
 
     Without thresholds all images run to the last exit. With thresholds each
@@ -84,7 +84,6 @@ class DynPerceiverClassifier(ImageClassifier):
         self.policy = ExitPolicy(
             num_exits, _choose_thresholds(thresholds, exit, num_exits))
         self.evaluate_all_exits = False
-        self._macs: Dict[Tuple[int, ...], Tuple[int, ...]] = {}
 
     def loss(self, inputs: Tensor, data_samples: List[DataSample]) -> dict:
         """Losses of a batch.
@@ -132,23 +131,9 @@ class DynPerceiverClassifier(ImageClassifier):
             macs=self.macs_per_exit(inputs.shape[1:]),
             **kwargs)
 
-    def macs_per_exit(
-            self,
-            input_shape: Sequence[int] = (3, 224, 224)) -> Tuple[int, ...]:
-        """MACs of one image up to each exit, cumulative.
-
-        Args:
-            input_shape (Sequence[int]): (3, H, W). Defaults to
-                (3, 224, 224).
-
-        Returns:
-            tuple[int]: One count for each exit; 1 MAC is one multiply-add.
-        """
-        key = tuple(input_shape)
-        if key not in self._macs:
-            self._macs[key] = macs_per_exit(self.backbone.net, self.head.exits,
-                                            key)
-        return self._macs[key]
+    def exit_parts(self) -> Tuple[nn.Module, nn.Module]:
+        """The trunk and the exits."""
+        return self.backbone.net, self.head.exits
 
 
 def _choose_thresholds(

@@ -2,7 +2,7 @@
 """The network itself: torch and torchvision only."""
 from .calibration import (Outcome, evaluate_thresholds, paper_shares,
                           solve_by_shares)
-from .complexity import expected_macs, macs_per_exit
+from .complexity import CountsMacs, expected_macs, macs_per_exit
 from .dyn_perceiver import DynPerceiver, build_exits
 from .early_exit import (Carried, run_all_exits, run_early_exit, run_step,
                          running_stats_for_one)
@@ -17,7 +17,7 @@ from .thresholds_file import load_thresholds, save_thresholds
 from .trunk import Stage, TokenMixer, Trunk, TrunkState, check_images
 
 __all__ = [
-    'Carried', 'DynPerceiver', 'ExitPolicy', 'Exits', 'FeatureBranch',
+    'Carried', 'CountsMacs', 'DynPerceiver', 'ExitPolicy', 'Exits', 'FeatureBranch',
     'LossWeights', 'Outcome', 'Prediction', 'Stage', 'TokenMixer', 'Trunk',
     'TrunkState', 'available_archs', 'build_exits', 'build_feature_branch',
     'check_images', 'check_thresholds', 'confidence', 'evaluate_thresholds',

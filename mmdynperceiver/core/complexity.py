@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .early_exit import Carried, run_step
 
-__all__ = ['expected_macs', 'macs_per_exit']
+__all__ = ['CountsMacs', 'expected_macs', 'macs_per_exit']
 
 
 def macs_per_exit(trunk: nn.Module, exits: nn.Module,
@@ -48,6 +48,32 @@ def macs_per_exit(trunk: nn.Module, exits: nn.Module,
             carried, _ = run_step(trunk, exits, index, carried)
             totals.append(counter.get_total_flops() // 2)
     return tuple(totals)
+
+
+class CountsMacs:
+    """Mixin: ``macs_per_exit`` for a model that joins a trunk and exits."""
+
+    def exit_parts(self) -> Tuple[nn.Module, nn.Module]:
+        """The trunk and the exits."""
+        raise NotImplementedError
+
+    def macs_per_exit(
+            self,
+            input_shape: Sequence[int] = (3, 224, 224)) -> Tuple[int, ...]:
+        """MACs of one image up to each exit, cumulative.
+
+        Args:
+            input_shape (Sequence[int]): (3, H, W). Defaults to
+                (3, 224, 224).
+
+        Returns:
+            tuple[int]: One count for each exit; 1 MAC is one multiply-add.
+        """
+        counts = self.__dict__.setdefault('_macs', {})
+        key = tuple(input_shape)
+        if key not in counts:
+            counts[key] = macs_per_exit(*self.exit_parts(), key)
+        return counts[key]
 
 
 def expected_macs(exit_fractions: Sequence[float],

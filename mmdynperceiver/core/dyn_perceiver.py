@@ -1,10 +1,10 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Dynamic Perceiver as one module: trunk, exits and policy."""
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 from torch import Tensor, nn
 
-from . import complexity
+from .complexity import CountsMacs
 from .early_exit import (run_all_exits, run_early_exit,
                          running_stats_for_one)
 from .exits import Exits
@@ -36,7 +36,7 @@ def build_exits(trunk: Trunk,
         init_std=trunk.head_init_std)
 
 
-class DynPerceiver(nn.Module):
+class DynPerceiver(CountsMacs, nn.Module):
     """Dynamic Perceiver for classification (arXiv 2306.11248).
 
     Args:
@@ -75,7 +75,10 @@ class DynPerceiver(nn.Module):
         self.trunk = Trunk(arch, **kwargs)
         self.exits = build_exits(self.trunk, num_classes, fkt, dropout)
         self.policy = ExitPolicy(self.exits.num_exits)
-        self._macs: Dict[Tuple[int, ...], Tuple[int, ...]] = {}
+
+    def exit_parts(self) -> Tuple[Trunk, Exits]:
+        """The trunk and the exits."""
+        return self.trunk, self.exits
 
     def forward(self, images: Tensor) -> Tuple[Tensor, ...]:
         """Run all exits.
@@ -118,21 +121,3 @@ class DynPerceiver(nn.Module):
         if thresholds is not None:
             policy = ExitPolicy(policy.num_exits, thresholds)
         return run_early_exit(self.trunk, self.exits, policy, images)
-
-    def macs_per_exit(
-            self,
-            input_shape: Sequence[int] = (3, 224, 224)) -> Tuple[int, ...]:
-        """MACs of one image up to each exit, cumulative.
-
-        Args:
-            input_shape (Sequence[int]): (3, H, W). Defaults to
-                (3, 224, 224).
-
-        Returns:
-            tuple[int]: One count for each exit; 1 MAC is one multiply-add.
-        """
-        key = tuple(input_shape)
-        if key not in self._macs:
-            self._macs[key] = complexity.macs_per_exit(self.trunk, self.exits,
-                                                       key)
-        return self._macs[key]

@@ -148,7 +148,7 @@ def test_macs_are_counted_once_for_each_size(monkeypatch):
         return (1, 2, 3, 4)
 
     monkeypatch.setattr(
-        'mmdynperceiver.classification.classifier.macs_per_exit', count)
+        'mmdynperceiver.core.complexity.macs_per_exit', count)
     model.predict(IMAGES)
     assert model.predict(IMAGES)[0].macs == 4
     model.predict(torch.rand(1, 3, 64, 32))
