@@ -5,11 +5,9 @@ import torch
 
 pytest.importorskip('mmpretrain')
 
+from mmengine import registry  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.optim import build_optim_wrapper  # noqa: E402
-from mmengine.registry import (HOOKS, METRICS,  # noqa: E402
-                               PARAM_SCHEDULERS, DefaultScope,
-                               init_default_scope)
 from mmpretrain.registry import DATASETS, MODELS  # noqa: E402
 from tiny import IMAGENET_CONFIG, ROOT, make_image_folder  # noqa: E402
 
@@ -20,7 +18,7 @@ LEAVES = sorted((ROOT / 'configs/imagenet').glob('*.py'))
 
 @pytest.fixture(autouse=True)
 def scope():
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
+    with registry.DefaultScope.overwrite_default_scope('mmpretrain'):
         yield
 
 
@@ -36,12 +34,12 @@ def build(config):
 @pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
 def test_builds(path):
     config = read(path)
-    init_default_scope(config.default_scope)
+    registry.init_default_scope(config.default_scope)
     model = build(config)
     assert model.head.num_classes == 1000
     for hook in config.custom_hooks:
-        HOOKS.build(hook)
-    METRICS.build(config.val_evaluator)
+        registry.HOOKS.build(hook)
+    registry.METRICS.build(config.val_evaluator)
     # The name says how many images a step has.
     gpus, _, batch = path.stem.split('_')[-2].partition('xb')
     assert config.train_dataloader.batch_size == int(batch)
@@ -61,8 +59,11 @@ def test_what_is_decayed():
     model = build(config)
     optimizer = build_optim_wrapper(model, config.optim_wrapper).optimizer
     names = {id(p): name for name, p in model.named_parameters()}
-    decay = {names[id(p)]: group['weight_decay']
-             for group in optimizer.param_groups for p in group['params']}
+    decay = {
+        names[id(p)]: group['weight_decay']
+        for group in optimizer.param_groups
+        for p in group['params']
+    }
     assert len(decay) == len(names)
     for name, parameter in model.named_parameters():
         expected = 0.05 if parameter.ndim > 1 else 0
@@ -76,13 +77,13 @@ def test_what_is_decayed():
 def test_learning_rate_over_the_epochs():
     config = read()
     parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.AdamW([parameter], lr=config.optim_wrapper.
-                                  optimizer.lr)
+    optimizer = torch.optim.AdamW([parameter],
+                                  lr=config.optim_wrapper.optimizer.lr)
     schedulers = []
     for scheduler in config.param_scheduler:
         options = dict(scheduler, optimizer=optimizer, epoch_length=5)
         options.pop('convert_to_iter_based')
-        kind = PARAM_SCHEDULERS.get(options.pop('type'))
+        kind = registry.PARAM_SCHEDULERS.get(options.pop('type'))
         schedulers.append(kind.build_iter_from_epoch(**options))
     rates = []
     for _ in range(300 * 5):

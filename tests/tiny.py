@@ -51,8 +51,9 @@ def model_config(**changes):
 
 def build_model(**changes):
     """Build it, in MMPretrain's scope."""
-    import mmdynperceiver.classification  # noqa: F401
     from mmpretrain.registry import MODELS
+
+    import mmdynperceiver.classification  # noqa: F401
     return MODELS.build(model_config(**changes))
 
 

@@ -2,6 +2,7 @@
 """Evaluate a checkpoint: each exit, and leaving early, in one pass."""
 import argparse
 import os
+
 import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
 from mmdynperceiver.core import (check_thresholds, fixed_exit_thresholds,
                                  load_thresholds)

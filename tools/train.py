@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Train a model; the config's default scope decides the host."""
 import argparse
+
 import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
 from mmdynperceiver.engine import cli
 from mmdynperceiver.engine.checkpoints import read_weights

@@ -7,8 +7,8 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ..core import (CountsMacs, ExitPolicy, fixed_exit_thresholds, load_thresholds,
-                    run_early_exit, running_stats_for_one,
+from ..core import (CountsMacs, ExitPolicy, fixed_exit_thresholds,
+                    load_thresholds, run_early_exit, running_stats_for_one,
                     select_exits)
 
 __all__ = ['DynPerceiverClassifier']
@@ -136,9 +136,9 @@ class DynPerceiverClassifier(CountsMacs, ImageClassifier):
         return self.backbone.net, self.head.exits
 
 
-def _choose_thresholds(
-        thresholds: Union[Sequence[float], str, None], exit: Optional[int],
-        num_exits: int) -> Optional[Sequence[float]]:
+def _choose_thresholds(thresholds: Union[Sequence[float], str,
+                                         None], exit: Optional[int],
+                       num_exits: int) -> Optional[Sequence[float]]:
     """Thresholds from numbers, a file or a fixed exit."""
     if exit is not None:
         if thresholds is not None:

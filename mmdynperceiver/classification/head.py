@@ -108,7 +108,7 @@ class DynPerceiverHead(BaseModule):
         self.loss_module = loss
 
     def pre_logits(
-        self, feats: Sequence[Sequence[Tensor]]
+            self, feats: Sequence[Sequence[Tensor]]
     ) -> Tuple[Tuple[Tensor, ...], ...]:
         """What each exit classifies: the pooled vectors as they are."""
         return tuple(tuple(vectors) for vectors in feats)

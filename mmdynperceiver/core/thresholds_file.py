@@ -48,9 +48,8 @@ def load_thresholds(path: Union[str, os.PathLike],
                          f"the key 'thresholds', got {str(content)[:60]!r}")
     criterion = content.get('criterion', CRITERION)
     if criterion != CRITERION:
-        raise ValueError(
-            f'thresholds file {path!r} is made for the criterion '
-            f'{criterion!r}; expected {CRITERION!r}')
+        raise ValueError(f'thresholds file {path!r} is made for the criterion '
+                         f'{criterion!r}; expected {CRITERION!r}')
     try:
         return check_thresholds(content['thresholds'], num_exits)
     except (TypeError, ValueError) as error:
@@ -70,5 +69,5 @@ def save_thresholds(path: Union[str, os.PathLike], thresholds: Sequence[float],
         ValueError: If a threshold is NaN or negative.
     """
     values = check_thresholds(thresholds, len(thresholds) + 1)
-    write_json(
-        path, dict(thresholds=list(values), criterion=CRITERION, **details))
+    write_json(path,
+               dict(thresholds=list(values), criterion=CRITERION, **details))

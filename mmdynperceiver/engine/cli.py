@@ -30,7 +30,8 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that OpenMMLab's users know from every tool."""
     parser.add_argument(
-        '--work-dir', help='folder for logs and checkpoints; by default '
+        '--work-dir',
+        help='folder for logs and checkpoints; by default '
         "the config's, or work_dirs/<name of the config>")
     parser.add_argument(
         '--cfg-options',
@@ -46,7 +47,10 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         help='what starts the processes of a distributed run')
     # torch.distributed.launch passes one spelling or the other.
     parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0,
+        '--local_rank',
+        '--local-rank',
+        type=int,
+        default=0,
         help=argparse.SUPPRESS)
     parser.epilog = (f'Errors of use are one line; set {TRACEBACK_VARIABLE}=1 '
                      f'to see where they come from.')
@@ -72,9 +76,10 @@ def load_config(args: argparse.Namespace) -> Config:
         for name in LOADERS:
             _replace_root(config.get(name), old_root, options['data_root'])
     for loader in filter(None, map(config.get, LOADERS)):
-        # PyTorch refuses the one, and warns about the other.
+        # Keep workers from epoch to epoch; PyTorch refuses to keep none.
         if not loader.get('num_workers', 0):
             loader['persistent_workers'] = False
+        loader.setdefault('persistent_workers', True)
         if not torch.cuda.is_available():
             loader['pin_memory'] = False
     config.launcher = args.launcher
@@ -112,8 +117,7 @@ def check_data_folders(config: Config, names: Sequence[str]) -> None:
     for name in names:
         dataset = (config.get(name) or ConfigDict()).get('dataset', {})
         root = dataset.get('data_root')
-        if root and '://' not in root and not osp.isdir(
-                osp.expanduser(root)):
+        if root and '://' not in root and not osp.isdir(osp.expanduser(root)):
             raise InputError(
                 f'there is no data folder {root!r} ({name}.dataset.data_root)'
                 f': set it with --cfg-options data_root=...')
@@ -207,8 +211,7 @@ def input_errors(*kinds: type, where: str = '') -> Iterator[None]:
         where (str): Stands before the message. Defaults to ''.
     """
     kinds = kinds or (OSError, ValueError, TypeError, KeyError, RuntimeError,
-                      AssertionError, AttributeError, ImportError,
-                      SyntaxError)
+                      AssertionError, AttributeError, ImportError, SyntaxError)
     try:
         yield
     except InputError:

@@ -24,7 +24,8 @@ def exits_table(metrics: Mapping[str, float],
         title = 'Thresholds: ' + ', '.join(f'{t:.4g}' for t in thresholds)
     topk = sorted(
         {name.rpartition('/top')[2]
-         for name in metrics if '/top' in name}, key=int)
+         for name in metrics if '/top' in name},
+        key=int)
     exits = sorted({
         int(match.group(1))
         for match in (re.match(r'exit(\d+)/', name) for name in metrics)

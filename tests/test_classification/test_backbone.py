@@ -1,12 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import pytest
 import torch
+from mmpretrain.registry import MODELS
 
-pytest.importorskip('mmpretrain')
-
-from mmpretrain.registry import MODELS  # noqa: E402
-
-from mmdynperceiver.classification import DynPerceiverBackbone  # noqa: E402
+from mmdynperceiver.classification import DynPerceiverBackbone
 
 TINY = dict(arch='resnet18', width=0.25, num_latents=16)
 IMAGES = torch.rand(2, 3, 32, 32)
@@ -32,8 +29,8 @@ def test_pretrained_with_prefix(tmp_path):
     path = str(tmp_path / 'c.pth')
     weights = {f'backbone.{k}': v for k, v in source.state_dict().items()}
     torch.save(dict(state_dict={**weights, 'head.x': torch.zeros(1)}), path)
-    backbone = build(init_cfg=dict(
-        type='Pretrained', checkpoint=path, prefix='backbone.'))
+    backbone = build(
+        init_cfg=dict(type='Pretrained', checkpoint=path, prefix='backbone.'))
     assert not torch.equal(backbone.net.latents, source.net.latents)
     backbone.init_weights()
     for name, value in source.state_dict().items():
@@ -59,8 +56,9 @@ def test_nothing_is_frozen_by_default():
 
 def test_norm_eval():
     backbone = build(norm_eval=True).train()
-    norms = [m for m in backbone.modules()
-             if isinstance(m, torch.nn.BatchNorm2d)]
+    norms = [
+        m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)
+    ]
     assert norms and not any(norm.training for norm in norms)
     assert backbone.net.stages[0].training
 

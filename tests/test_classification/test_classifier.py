@@ -4,16 +4,13 @@ import json
 
 import pytest
 import torch
+from mmengine.model import ExponentialMovingAverage
+from mmengine.runner.checkpoint import (get_state_dict, load_checkpoint,
+                                        weights_to_cpu)
+from mmpretrain.structures import DataSample
+from tiny import build_model, model_config
 
-pytest.importorskip('mmpretrain')
-
-from mmengine.model import ExponentialMovingAverage  # noqa: E402
-from mmengine.runner.checkpoint import (get_state_dict,  # noqa: E402
-                                        load_checkpoint, weights_to_cpu)
-from mmpretrain.structures import DataSample  # noqa: E402
-from tiny import build_model, model_config  # noqa: E402
-
-from mmdynperceiver.core import macs_per_exit, select_exits  # noqa: E402
+from mmdynperceiver.core import macs_per_exit, select_exits
 
 IMAGES = torch.randn(
     6, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 3
@@ -26,10 +23,7 @@ def samples(count=6):
 def mixed_thresholds(model):
     """Thresholds at which every exit takes some of ``IMAGES``."""
     with torch.no_grad():
-        confidences = [
-            t.softmax(1).amax(1)
-            for t in model(IMAGES)
-        ]
+        confidences = [t.softmax(1).amax(1) for t in model(IMAGES)]
     left = torch.ones(len(IMAGES), dtype=torch.bool)
     thresholds = []
     for conf in confidences[:3]:
@@ -40,8 +34,8 @@ def mixed_thresholds(model):
 
 def test_head_follows_from_the_backbone():
     head = dict(type='DynPerceiverHead', num_classes=5)
-    config = model_config(head=head, train_cfg=dict(
-        augments=[dict(type='Mixup', alpha=0.8)]))
+    config = model_config(
+        head=head, train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)]))
     before = copy.deepcopy(config)
     model = build_model(**config)
     assert config == before
@@ -76,8 +70,8 @@ def test_a_batch_of_one_trains():
 
 
 def test_mixup_gives_soft_targets():
-    model = build_model(train_cfg=dict(
-        augments=[dict(type='Mixup', alpha=0.8)])).train()
+    model = build_model(
+        train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)])).train()
     data = model.data_preprocessor(
         dict(inputs=IMAGES, data_samples=samples()), training=True)
     losses = model(**data, mode='loss')
@@ -121,8 +115,10 @@ def test_stopping_equals_the_replay():
             assert sample.exit_confidence == pytest.approx(
                 expected.confidence[row].item(), abs=1e-5)
             torch.testing.assert_close(
-                sample.pred_score, expected.logits[row].softmax(0),
-                atol=1e-5, rtol=1e-4)
+                sample.pred_score,
+                expected.logits[row].softmax(0),
+                atol=1e-5,
+                rtol=1e-4)
         assert isinstance(ours.exit_index, int)
         assert 'exit_logits' not in ours and 'exit_logits' in other
         assert other.exit_macs == macs
@@ -133,8 +129,9 @@ def test_really_stops(monkeypatch):
     model.macs_per_exit((3, 32, 32))  # kept from now on
     run = []
     segment = model.backbone.net.segment
-    monkeypatch.setattr(model.backbone.net, 'segment', lambda index, state: (
-        run.append(index), segment(index, state))[1])
+    monkeypatch.setattr(
+        model.backbone.net, 'segment', lambda index, state:
+        (run.append(index), segment(index, state))[1])
     assert [s.exit_index for s in model.predict(IMAGES)] == [0] * 6
     assert run == [0]
 
@@ -147,8 +144,7 @@ def test_macs_are_counted_once_for_each_size(monkeypatch):
         calls.append(shape)
         return (1, 2, 3, 4)
 
-    monkeypatch.setattr(
-        'mmdynperceiver.core.complexity.macs_per_exit', count)
+    monkeypatch.setattr('mmdynperceiver.core.complexity.macs_per_exit', count)
     model.predict(IMAGES)
     assert model.predict(IMAGES)[0].macs == 4
     model.predict(torch.rand(1, 3, 64, 32))

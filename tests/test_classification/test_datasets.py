@@ -1,15 +1,12 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import pytest
+from mmpretrain.registry import DATASETS
+from tiny import CLASSES, make_image_folder
 from torch.utils.data import DataLoader
 
-pytest.importorskip('mmpretrain')
-
-from mmpretrain.registry import DATASETS  # noqa: E402
-from tiny import CLASSES, make_image_folder  # noqa: E402
-
-import mmdynperceiver.classification  # noqa: E402,F401
-from mmdynperceiver.classification import BrokenImageError  # noqa: E402
-from mmdynperceiver.engine import InputError  # noqa: E402
+import mmdynperceiver.classification  # noqa: F401
+from mmdynperceiver.classification import BrokenImageError
+from mmdynperceiver.engine import InputError
 
 PIPELINE = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
@@ -19,8 +16,12 @@ PIPELINE = [
 
 def build(root, **kwargs):
     return DATASETS.build({
-        'type': 'CheckedImageFolder', 'data_root': str(root),
-        'split': 'train', 'pipeline': PIPELINE, **kwargs})
+        'type': 'CheckedImageFolder',
+        'data_root': str(root),
+        'split': 'train',
+        'pipeline': PIPELINE,
+        **kwargs
+    })
 
 
 @pytest.fixture
@@ -87,8 +88,9 @@ def broken_folder(root, kind):
         (root / 'val/ant/1.png').unlink()
         return dict(ann_file='train.txt')
     content = path.read_bytes()
-    path.write_bytes(b'text' if kind == 'text' else content[:len(content) // 2]
-                     if kind == 'truncated' else b'')
+    path.write_bytes(b'text' if kind == 'text' else content[:len(content) //
+                                                            2] if kind ==
+                     'truncated' else b'')
     return {}
 
 

@@ -2,14 +2,11 @@
 import numpy as np
 import pytest
 import torch
+from mmengine.runner.checkpoint import load_state_dict
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
 
-pytest.importorskip('mmpretrain')
-
-from mmengine.runner.checkpoint import load_state_dict  # noqa: E402
-from mmpretrain.registry import MODELS  # noqa: E402
-from mmpretrain.structures import DataSample  # noqa: E402
-
-from mmdynperceiver.classification import build_loss_weights  # noqa: E402
+from mmdynperceiver.classification import build_loss_weights
 
 CHANNELS = ((3, ), (4, ), (6, ), (6, 4))
 LABELS = (1, 0, 2)
@@ -17,8 +14,11 @@ LABELS = (1, 0, 2)
 
 def build(**kwargs):
     return MODELS.build({
-        'type': 'DynPerceiverHead', 'num_classes': 3, 'in_channels': CHANNELS,
-        **kwargs})
+        'type': 'DynPerceiverHead',
+        'num_classes': 3,
+        'in_channels': CHANNELS,
+        **kwargs
+    })
 
 
 def feats(batch=3):
@@ -44,8 +44,10 @@ def by_hand(all_logits, target):
     return losses, divergences
 
 
-LOGITS = [torch.randn(3, 3, generator=torch.Generator().manual_seed(k)) * 2
-          for k in range(4)]
+LOGITS = [
+    torch.randn(3, 3, generator=torch.Generator().manual_seed(k)) * 2
+    for k in range(4)
+]
 ONE_HOT = np.eye(3)[list(LABELS)]
 
 
@@ -64,8 +66,7 @@ def test_paper_equation_3_by_hand():
     head = build(loss_weights=dict(type='paper', alpha=0.3))
     losses = head.loss_by_feat(LOGITS, hard_samples())
     ce, divergence = by_hand(LOGITS, ONE_HOT)
-    expected = ce[3] + sum(0.3 * ce[k] + 0.7 * divergence[k]
-                           for k in range(3))
+    expected = ce[3] + sum(0.3 * ce[k] + 0.7 * divergence[k] for k in range(3))
     total = sum(v for k, v in losses.items() if 'loss' in k)
     assert total.item() == pytest.approx(expected, rel=1e-5)
 

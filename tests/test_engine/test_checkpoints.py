@@ -3,15 +3,11 @@ import os
 
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 from torch import nn
 
-pytest.importorskip('mmengine')
-
-from mmengine.logging import HistoryBuffer  # noqa: E402
-
-from mmdynperceiver.engine import InputError  # noqa: E402
-from mmdynperceiver.engine.checkpoints import (load_whole,  # noqa: E402
-                                               read_weights)
+from mmdynperceiver.engine import InputError
+from mmdynperceiver.engine.checkpoints import load_whole, read_weights
 
 
 def save(tmp_path, content):
@@ -28,8 +24,9 @@ class Hostile:
 
 def test_reads_what_mmengine_writes(tmp_path):
     hub = dict(log_scalars=dict(loss=HistoryBuffer([1.], [1])))
-    path = save(tmp_path, dict(
-        state_dict={'module.weight': torch.ones(2)}, message_hub=hub))
+    path = save(
+        tmp_path,
+        dict(state_dict={'module.weight': torch.ones(2)}, message_hub=hub))
     assert list(read_weights(path)) == ['weight']
 
 

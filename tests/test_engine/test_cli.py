@@ -4,13 +4,10 @@ import os
 
 import pytest
 import torch
+from mmengine.config import Config
 
-pytest.importorskip('mmengine')
-
-from mmengine.config import Config  # noqa: E402
-
-from mmdynperceiver.core import check_thresholds  # noqa: E402
-from mmdynperceiver.engine import InputError, cli  # noqa: E402
+from mmdynperceiver.core import check_thresholds
+from mmdynperceiver.engine import InputError, cli
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +36,7 @@ LOADER = '''
 data_root = 'old'
 train_dataloader = dict(num_workers=0, persistent_workers=True, dataset=dict(
     type='RepeatDataset', dataset=dict(type='Folder', data_root='old')))
-val_dataloader = dict(num_workers=2, persistent_workers=True, dataset=dict(
+val_dataloader = dict(num_workers=2, dataset=dict(
     type='Folder', data_root='elsewhere'))
 '''
 
@@ -54,6 +51,12 @@ def test_no_persistent_workers_without_workers(parse):
     config = parse(LOADER)
     assert config.train_dataloader.persistent_workers is False
     assert config.val_dataloader.persistent_workers is True
+
+
+def test_persistence_may_be_switched_off(parse):
+    config = parse('val_dataloader = dict(num_workers=2, '
+                   'persistent_workers=False)')
+    assert config.val_dataloader.persistent_workers is False
 
 
 def test_precedence_of_work_dir(parse):
@@ -81,8 +84,10 @@ def test_configs_that_cannot_be_read(parse, text, message):
 
 
 def test_data_folders(tmp_path):
-    config = Config(dict(train_dataloader=dict(
-        dataset=dict(data_root=str(tmp_path / 'gone')))))
+    config = Config(
+        dict(
+            train_dataloader=dict(
+                dataset=dict(data_root=str(tmp_path / 'gone')))))
     with pytest.raises(InputError, match='gone.*train_dataloader'):
         cli.check_data_folders(config, ['train_dataloader'])
     cli.check_data_folders(config, ['val_dataloader'])

@@ -3,13 +3,10 @@ import logging
 from types import SimpleNamespace
 
 import pytest
+from mmengine.registry import HOOKS, MODEL_WRAPPERS
 from torch import nn
 
-pytest.importorskip('mmengine')
-
-from mmengine.registry import HOOKS, MODEL_WRAPPERS  # noqa: E402
-
-from mmdynperceiver.engine import InputError, unwrap_model  # noqa: E402
+from mmdynperceiver.engine import InputError, unwrap_model
 
 
 class Model(nn.Module):

@@ -3,13 +3,9 @@ import pickle
 
 import pytest
 import torch
+from mmengine.registry import METRICS
 
-pytest.importorskip('mmengine')
-
-from mmengine.registry import METRICS  # noqa: E402
-
-from mmdynperceiver.engine import (EarlyExitMetric,  # noqa: E402
-                                   InputError, label_ranks)
+from mmdynperceiver.engine import EarlyExitMetric, InputError, label_ranks
 
 MACS = (10, 20, 30, 40)
 # Three samples of three classes; the ranks of the true class by hand.
@@ -62,8 +58,10 @@ AT_EXITS = {
     'exit2/top2': 2 * THIRD,
     'exit3/top1': 100.,
     'exit3/top2': 100.,
-    **{f'exit{k}/macs': MACS[k]
-       for k in range(4)},
+    **{
+        f'exit{k}/macs': MACS[k]
+        for k in range(4)
+    },
 }
 
 

@@ -1,16 +1,19 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-import pytest
-
-pytest.importorskip('mmengine')
-
-from mmdynperceiver.engine.tables import exits_table  # noqa: E402
-from mmdynperceiver.engine.tables import print_exits  # noqa: E402
+from mmdynperceiver.engine.tables import exits_table, print_exits
 
 METRICS = {
-    'exit0/top1': 50., 'exit0/top5': 75.5, 'exit0/share': 0.25,
-    'exit0/macs': 1.5e6, 'exit1/top1': 60., 'exit1/top5': 80.,
-    'exit1/share': 0.75, 'exit1/macs': 3e6, 'dynamic/top1': 58.,
-    'dynamic/top5': 79., 'dynamic/macs': 2.625e6, 'time': 0.1
+    'exit0/top1': 50.,
+    'exit0/top5': 75.5,
+    'exit0/share': 0.25,
+    'exit0/macs': 1.5e6,
+    'exit1/top1': 60.,
+    'exit1/top5': 80.,
+    'exit1/share': 0.75,
+    'exit1/macs': 3e6,
+    'dynamic/top1': 58.,
+    'dynamic/top5': 79.,
+    'dynamic/macs': 2.625e6,
+    'time': 0.1
 }
 
 
@@ -30,8 +33,11 @@ def test_rows():
 
 
 def test_what_is_not_known_is_a_dash():
-    stopped = {name: value for name, value in METRICS.items()
-               if name.startswith('dynamic') or name.endswith('share')}
+    stopped = {
+        name: value
+        for name, value in METRICS.items()
+        if name.startswith('dynamic') or name.endswith('share')
+    }
     assert cells(exits_table(stopped))[0] == ('0', '-', '-', '25.00', '-')
 
 

@@ -1,4 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""A tiny data set, its config, and a trained model."""
 import contextlib
 import importlib.util
 import io
@@ -6,6 +7,10 @@ import sys
 
 import pytest
 from tiny import CONFIG, ROOT, make_image_folder
+
+collect_ignore_glob = [] if importlib.util.find_spec('mmpretrain') else [
+    'test_*'
+]
 
 
 @pytest.fixture(scope='session')

@@ -4,12 +4,9 @@ import pickle
 import re
 
 import pytest
+import torch
 
-pytest.importorskip('mmpretrain')
-
-import torch  # noqa: E402
-
-from mmdynperceiver.core import read_checkpoint, save_thresholds  # noqa: E402
+from mmdynperceiver.core import read_checkpoint, save_thresholds
 
 
 @pytest.fixture
@@ -101,13 +98,13 @@ def test_precedence_of_thresholds(evaluate, trained, tmp_path):
     (['--exit', '-1'], 'got -1'),
     (['--out', 'results.txt'], 'must end with .json'),
     (['--dump', 'results.txt'], 'must end with .pkl'),
-    (['--cfg-options', 'model.head.num_classes=4'],
-     'checkpoint has 3 classes and the model has 4'),
+    (['--cfg-options', 'model.head.num_classes=4'
+      ], 'checkpoint has 3 classes and the model has 4'),
     (['--cfg-options', 'model.backbone.num_latents=32'],
      r'wrong shape: backbone.net.latents is \(16, 16\) instead of \(32, 16\)'),
     (['--cfg-options', 'model.head.fkt=False'], 'unexpected: head.exits.fkt'),
-    (['--cfg-options', 'test_dataloader.dataset.data_root=/nowhere'],
-     "no data folder '/nowhere'"),
+    (['--cfg-options', 'test_dataloader.dataset.data_root=/nowhere'
+      ], "no data folder '/nowhere'"),
 ])
 def test_errors_are_one_line(config, tool, trained, tmp_path, options,
                              message):

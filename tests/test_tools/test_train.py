@@ -5,20 +5,19 @@ import re
 import shutil
 
 import pytest
+import torch
+from tiny import make_image_folder
 
-pytest.importorskip('mmpretrain')
-
-import torch  # noqa: E402
-from tiny import make_image_folder  # noqa: E402
-
-from mmdynperceiver.core import read_checkpoint  # noqa: E402
+from mmdynperceiver.core import read_checkpoint
 
 
 def logged(work_dir):
     """What was logged as numbers, in order."""
     files = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    return [json.loads(line) for file in files
-            for line in file.read_text().splitlines()]
+    return [
+        json.loads(line) for file in files
+        for line in file.read_text().splitlines()
+    ]
 
 
 def test_trains_and_evaluates(trained):
@@ -29,19 +28,19 @@ def test_trains_and_evaluates(trained):
     assert all(line['loss'] == line['loss'] for line in steps)  # not NaN
     evaluations = [line for line in logged(trained) if 'dynamic/top1' in line]
     assert len(evaluations) == 1
-    assert {'exit0/top1', 'exit3/top5', 'exit3/share', 'dynamic/macs'
-            } <= set(evaluations[0])
+    assert {'exit0/top1', 'exit3/top5', 'exit3/share',
+            'dynamic/macs'} <= set(evaluations[0])
 
 
 def test_checkpoint_holds_the_average_and_loads_safely(trained):
     checkpoint = read_checkpoint(trained / 'epoch_1.pth')
-    assert {'state_dict', 'ema_state_dict', 'optimizer', 'message_hub'
-            } <= set(checkpoint)
+    assert {'state_dict', 'ema_state_dict', 'optimizer',
+            'message_hub'} <= set(checkpoint)
     average = checkpoint['state_dict']['backbone.net.latents']
     trained_on = checkpoint['ema_state_dict']['module.backbone.net.latents']
     assert not torch.equal(average, trained_on)
-    assert checkpoint['meta']['dataset_meta']['classes'] == (
-        'ant', 'bee', 'cow')
+    assert checkpoint['meta']['dataset_meta']['classes'] == ('ant', 'bee',
+                                                             'cow')
 
 
 def test_resumes(trained, config, tool, tmp_path):
@@ -76,8 +75,8 @@ def test_thresholds_of_the_config_come_with_the_checkpoint(
 
 
 @pytest.mark.parametrize('options, message', [
-    (['data_root=/nowhere', 'train_dataloader.dataset.data_root=/nowhere'],
-     "no data folder '/nowhere'"),
+    (['data_root=/nowhere', 'train_dataloader.dataset.data_root=/nowhere'
+      ], "no data folder '/nowhere'"),
     (['model.head.num_classes=4'], 'train data have 3 classes .* has 4'),
     (['model.backbone.arch=vgg'], 'unknown arch.*regnety-800mf'),
     (['model.backbone.depth=3'], 'depth'),
@@ -104,19 +103,22 @@ def test_work_dir_that_cannot_be_written(config, tool, tmp_path):
 def test_broken_image_is_named(config, tool, tmp_path):
     root = make_image_folder(tmp_path / 'images', 1)
     (root / 'train/bee/0.png').write_text('text')
-    roots = [f'{name}_dataloader.dataset.data_root={root}'
-             for name in ('train', 'val')]
-    _, error = tool('train', config(), '--work-dir', tmp_path,
-                    '--cfg-options', *roots,
-                    'train_dataloader.num_workers=1')
+    roots = [
+        f'{name}_dataloader.dataset.data_root={root}'
+        for name in ('train', 'val')
+    ]
+    _, error = tool('train', config(), '--work-dir', tmp_path, '--cfg-options',
+                    *roots, 'train_dataloader.num_workers=1')
     assert error.startswith("error: cannot read image '")
     assert 'train/bee/0.png' in error
 
 
 def test_small_images_are_refused(config, tool, tmp_path):
     root = make_image_folder(tmp_path / 'images', 1, size=16)
-    roots = [f'{name}_dataloader.dataset.data_root={root}'
-             for name in ('train', 'val')]
-    _, error = tool('train', config(), '--work-dir', tmp_path,
-                    '--cfg-options', *roots)
+    roots = [
+        f'{name}_dataloader.dataset.data_root={root}'
+        for name in ('train', 'val')
+    ]
+    _, error = tool('train', config(), '--work-dir', tmp_path, '--cfg-options',
+                    *roots)
     assert error.startswith('error: images must be at least 32 pixels')

@@ -57,7 +57,6 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=128,
     num_workers=8,
-    persistent_workers=True,
     pin_memory=True,
     collate_fn=dict(type='default_collate'),
     dataset=dict(
@@ -70,7 +69,6 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=128,
     num_workers=8,
-    persistent_workers=True,
     pin_memory=True,
     collate_fn=dict(type='default_collate'),
     dataset=dict(

@@ -1,0 +1,138 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""MMPretrain's own tools, its inferencer, and several processes."""
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import mmpretrain
+import pytest
+from tiny import ROOT
+
+HOST_TOOLS = Path(mmpretrain.__file__).parent / '.mim/tools'
+
+
+def run(*command, cwd):
+    """Run a command in a folder that it may fill."""
+    environment = dict(
+        os.environ,
+        PYTHONPATH=str(ROOT),
+        PYTHONWARNINGS='ignore',
+        OMP_NUM_THREADS='1',
+        PYTHON=sys.executable)
+    result = subprocess.run([str(part) for part in command],
+                            cwd=cwd,
+                            env=environment,
+                            stdin=subprocess.DEVNULL,
+                            capture_output=True,
+                            text=True,
+                            timeout=300)
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output[-5000:]
+    return output
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
+
+
+def test_hosts_train_resumes(trained, config, tmp_path):
+    """Safe loading is healed although the host's tool is imported first."""
+    run(sys.executable,
+        HOST_TOOLS / 'train.py',
+        config(),
+        '--work-dir',
+        tmp_path,
+        '--resume',
+        trained / 'epoch_1.pth',
+        '--no-persistent-workers',
+        '--cfg-options',
+        'train_cfg.max_epochs=2',
+        cwd=tmp_path)
+    assert (tmp_path / 'epoch_2.pth').is_file()
+
+
+def test_hosts_test(trained, config, tmp_path):
+    out = tmp_path / 'metrics.json'
+    run(sys.executable,
+        HOST_TOOLS / 'test.py',
+        config(),
+        trained / 'epoch_1.pth',
+        '--work-dir',
+        tmp_path,
+        '--out',
+        out,
+        '--out-item',
+        'metrics',
+        '--cfg-options',
+        'model.thresholds=[2,0,0]',
+        cwd=tmp_path)
+    metrics = json.loads(out.read_text())
+    assert metrics['exit1/share'] == 1
+    assert {'exit0/top1', 'exit3/top1', 'dynamic/top1'} <= set(metrics)
+
+
+def test_inferencer_really_stops(trained, config, images, tmp_path):
+    from mmpretrain import ImageClassificationInferencer
+    path = config("model['thresholds'] = [2, 0, 0]\n")
+    inferencer = ImageClassificationInferencer(
+        path, pretrained=str(trained / 'epoch_1.pth'), device='cpu')
+    image = str(images / 'val/bee/0.png')
+    result = inferencer(image)[0]
+    assert result['pred_class'] in ('ant', 'bee', 'cow')
+    samples = inferencer(
+        [image] * 3,
+        return_datasamples=True,
+        batch_size=2,
+        show_dir=str(tmp_path / 'shown'))
+    assert [sample.exit_index for sample in samples] == [1, 1, 1]
+    assert 'exit_logits' not in samples[0]
+    assert list((tmp_path / 'shown').iterdir())
+
+
+def test_two_processes(config, tool, tmp_path, monkeypatch):
+    """Train and evaluate; nine and six images are split over two."""
+    path = config()
+    monkeypatch.setenv('PORT', str(free_port()))
+    output = run(
+        ROOT / 'tools/dist_train.sh',
+        path,
+        2,
+        '--work-dir',
+        tmp_path,
+        cwd=tmp_path)
+    # Five images each, in batches of four: also a last batch of one.
+    assert '[1][2/2]' in output
+    monkeypatch.setenv('PORT', str(free_port()))
+    out = tmp_path / 'results.json'
+    run(ROOT / 'tools/dist_test.sh',
+        path,
+        tmp_path / 'epoch_1.pth',
+        2,
+        '--work-dir',
+        tmp_path,
+        '--exit',
+        2,
+        '--out',
+        out,
+        cwd=tmp_path)
+    distributed = json.loads(out.read_text())['metrics']
+    assert distributed['exit2/share'] == 1
+    tool('test', config(), tmp_path / 'epoch_1.pth', '--work-dir', tmp_path,
+         '--exit', 2, '--out', out)
+    single = json.loads(out.read_text())['metrics']
+    for name, value in single.items():
+        if name.startswith(('exit', 'dynamic')):
+            assert distributed[name] == pytest.approx(value), name
+
+
+@pytest.mark.parametrize('name, count', [('train', 2), ('test', 3)])
+def test_scripts_say_what_they_need(name, count):
+    result = subprocess.run([str(ROOT / f'tools/dist_{name}.sh'), 'config.py'],
+                            capture_output=True,
+                            text=True)
+    assert result.returncode == 2 and 'usage' in result.stderr
