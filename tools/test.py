@@ -62,7 +62,8 @@ def merge_args(config, args: argparse.Namespace) -> None:
 def choose_hooks(runner, really_stop: bool) -> None:
     """Evaluate all exits, or really stop, whatever the config says."""
     hooks = [h for h in runner.hooks if isinstance(h, EvaluateAllExitsHook)]
-    if not hooks:
+    has_exits = hasattr(unwrap_model(runner.model), 'evaluate_all_exits')
+    if has_exits and not hooks:
         hooks = [EvaluateAllExitsHook()]
         runner.register_hook(hooks[0])
     for hook in hooks:
@@ -95,7 +96,8 @@ def main() -> None:
         runner.test_evaluator.metrics.append(DumpResults(args.dump))
     metrics = runner.test()
     if runner.rank == 0:
-        thresholds = model.policy.thresholds
+        policy = getattr(model, 'policy', None)
+        thresholds = getattr(policy, 'thresholds', None)
         print_exits(metrics, thresholds)
         if args.out:
             write_json(

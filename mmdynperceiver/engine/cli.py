@@ -228,9 +228,9 @@ def run_tool(main: Callable[[], None]) -> None:
         if os.environ.get(TRACEBACK_VARIABLE) or not _is_of_use(error):
             raise
         sys.exit(f'error: {_one_line(error)}')
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    # Not after an error: the other processes may be waiting in a collective.
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _is_of_use(error: Exception) -> bool:

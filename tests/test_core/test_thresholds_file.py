@@ -24,6 +24,7 @@ def test_the_criterion_may_be_left_out(tmp_path):
 
 
 @pytest.mark.parametrize('text, message', [
+    ('', 'is not JSON'),
     ('{', 'is not JSON'),
     ('[0.5, 0.5, 0.5]', "the key 'thresholds'"),
     ('{}', "the key 'thresholds'"),
