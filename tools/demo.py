@@ -30,14 +30,13 @@ import mmdynperceiver  # noqa: F401  (heals the stack before it is used)
 from mmdynperceiver.core import (Outcome, evaluate_thresholds, paper_shares,
                                  save_thresholds, solve_by_shares)
 from mmdynperceiver.datagen import write_image_folder
-from mmdynperceiver.engine import (ExitLogits, InputError,
-                                   collect_exit_logits, progress_bar,
-                                   unwrap_model)
+from mmdynperceiver.engine import (ExitLogits, InputError, collect_exit_logits,
+                                   progress_bar, unwrap_model)
 from mmdynperceiver.report import (Curve, GalleryImage, plot_accuracy_macs,
                                    plot_gallery)
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / 'configs/demo/dyn-perceiver_resnet22-w025_1xb64_digits.py'
+CONFIG = ROOT / 'configs/demo/dyn-perceiver_resnet22-w025_1xb128_digits.py'
 COUNTS = dict(train=30000, val=2000, test=2000)
 # Above 1: more of the images are hard ones than easy ones.
 HARDNESS = 1.3
@@ -88,7 +87,8 @@ def make_data(root: Path) -> None:
             root,
             COUNTS,
             hardness=HARDNESS,
-            workers=min(2, os.cpu_count() or 1),
+            workers=min(2,
+                        os.cpu_count() or 1),
             progress=update)
         if not made:
             bar.update(task, visible=False)
@@ -132,7 +132,8 @@ def train(args: argparse.Namespace) -> Runner:
     found = checkpoints(args.work_dir)
     if found and found[-1].name == f'epoch_{runner.max_epochs}.pth':
         console.print(f'{found[-1]} is trained already; --fresh trains anew')
-        runner.load_checkpoint(str(found[-1]))
+        with redirect_stdout(io.StringIO()):
+            runner.load_checkpoint(str(found[-1]))
     else:
         if found:
             console.print(f'going on from {found[-1]}')
@@ -140,6 +141,22 @@ def train(args: argparse.Namespace) -> Runner:
         runner.train()
         console.print(f'trained in {time.perf_counter() - start:.0f} s')
     return runner
+
+
+def sweep_shares() -> List[Tuple[float, ...]]:
+    """Target shares from everything at the first exit to nearly none.
+
+    The published sweep begins with about two thirds at the first exit; before
+    it stand points between that and all images at the first exit.
+    """
+    published = paper_shares()
+    cheapest = published[0]
+    all_first = (1., *[0.] * (len(cheapest) - 1))
+    cheaper = [
+        tuple((1 - t / 8) * a + t / 8 * b for a, b in zip(cheapest, all_first))
+        for t in range(8, 0, -1)
+    ]
+    return cheaper + published
 
 
 def choose(held_out: ExitLogits,
@@ -150,7 +167,7 @@ def choose(held_out: ExitLogits,
         tuple: The thresholds chosen, and those of the whole sweep.
     """
     sweep = [
-        solve_by_shares(held_out.logits, shares) for shares in paper_shares()
+        solve_by_shares(held_out.logits, shares) for shares in sweep_shares()
     ]
     last = (held_out.logits[-1].argmax(1) == held_out.labels).float().mean()
     outcomes = [
@@ -167,8 +184,7 @@ def choose(held_out: ExitLogits,
 
 
 @torch.no_grad()
-def really_stop(runner: Runner,
-                thresholds: Sequence[float]) -> Dict[str, Any]:
+def really_stop(runner: Runner, thresholds: Sequence[float]) -> Dict[str, Any]:
     """Run the test images with and without leaving early, and time both."""
     model = unwrap_model(runner.model).eval()
     batches = list(runner.test_dataloader)
@@ -207,12 +223,14 @@ def draw(test: ExitLogits, macs: Sequence[int], sweep: List[Any],
         evaluate_thresholds(test.logits, test.labels, macs, thresholds)
         for thresholds in sweep
     ]
-    exits = [100 * (x.argmax(1) == test.labels).float().mean().item()
-             for x in test.logits]
+    exits = [
+        100 * (x.argmax(1) == test.labels).float().mean().item()
+        for x in test.logits
+    ]
     plot_accuracy_macs([
-        Curve('leaving early (33 threshold settings)',
-              [o.macs for o in outcomes],
-              [100 * o.accuracy for o in outcomes]),
+        Curve(f'leaving early ({len(sweep)} threshold settings)',
+              [o.macs for o in outcomes], [100 * o.accuracy
+                                           for o in outcomes]),
         Curve('always the same exit', macs, exits,
               [f'exit {k}' for k in range(len(macs))])
     ],
@@ -222,14 +240,15 @@ def draw(test: ExitLogits, macs: Sequence[int], sweep: List[Any],
                        chosen=(dynamic.macs, 100 * dynamic.accuracy,
                                'chosen thresholds'))
     groups = {}
-    for k, text in ((0, 'left at the first exit'),
-                    (len(macs) - 1, 'went to the last exit')):
+    for k, text in ((0, 'left at the first exit'), (len(macs) - 1,
+                                                    'went to the last exit')):
         left = [s for s in samples if s.exit_index == k]
         groups[f'{len(left) / len(samples):.0%} of the images {text}'] = [
             GalleryImage(
                 cv2.imread(s.img_path)[..., ::-1], str(int(s.gt_label)),
                 str(int(s.pred_label)), s.exit_confidence)
-            for s in left[::max(1, len(left) // 20)][:20]
+            for s in left[::max(1,
+                                len(left) // 20)][:20]
         ]
     plot_gallery(
         groups, out / 'gallery.png', title='Easy and hard test images')
@@ -273,8 +292,8 @@ def run(args: argparse.Namespace) -> None:
         seconds=seconds,
         torch=torch.__version__,
         mmengine=mmengine.__version__)
-    (args.work_dir / 'results.json').write_text(
-        json.dumps(results, indent=2) + '\n')
+    (args.work_dir /
+     'results.json').write_text(json.dumps(results, indent=2) + '\n')
     for name in ('accuracy_macs.png', 'gallery.png', 'results.json'):
         console.print(f'wrote {args.work_dir / name}')
 

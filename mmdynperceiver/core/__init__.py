@@ -17,12 +17,13 @@ from .thresholds_file import load_thresholds, save_thresholds
 from .trunk import Stage, TokenMixer, Trunk, TrunkState, check_images
 
 __all__ = [
-    'Carried', 'CountsMacs', 'DynPerceiver', 'ExitPolicy', 'Exits', 'FeatureBranch',
-    'LossWeights', 'Outcome', 'Prediction', 'Stage', 'TokenMixer', 'Trunk',
-    'TrunkState', 'available_archs', 'build_exits', 'build_feature_branch',
-    'check_images', 'check_thresholds', 'confidence', 'evaluate_thresholds',
-    'expected_macs', 'fixed_exit_thresholds', 'infer_variant', 'load_official',
-    'load_thresholds', 'macs_per_exit', 'paper_shares', 'read_checkpoint',
-    'run_all_exits', 'run_early_exit', 'run_step', 'running_stats_for_one',
-    'save_thresholds', 'select_exits', 'self_distillation', 'solve_by_shares'
+    'Carried', 'CountsMacs', 'DynPerceiver', 'ExitPolicy', 'Exits',
+    'FeatureBranch', 'LossWeights', 'Outcome', 'Prediction', 'Stage',
+    'TokenMixer', 'Trunk', 'TrunkState', 'available_archs', 'build_exits',
+    'build_feature_branch', 'check_images', 'check_thresholds', 'confidence',
+    'evaluate_thresholds', 'expected_macs', 'fixed_exit_thresholds',
+    'infer_variant', 'load_official', 'load_thresholds', 'macs_per_exit',
+    'paper_shares', 'read_checkpoint', 'run_all_exits', 'run_early_exit',
+    'run_step', 'running_stats_for_one', 'save_thresholds', 'select_exits',
+    'self_distillation', 'solve_by_shares'
 ]

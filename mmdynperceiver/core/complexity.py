@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Multiply-adds (MACs) up to each exit."""
 import copy
-from typing import Sequence, Tuple
+from typing import Sequence, Tuple, TypeVar
 
 import torch
 from torch import nn
@@ -9,11 +9,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from .early_exit import Carried, run_step
+from .exits import Exits
+from .trunk import Trunk
 
 __all__ = ['CountsMacs', 'expected_macs', 'macs_per_exit']
 
+_Module = TypeVar('_Module', bound=nn.Module)
 
-def macs_per_exit(trunk: nn.Module, exits: nn.Module,
+
+def macs_per_exit(trunk: Trunk, exits: Exits,
                   input_shape: Sequence[int]) -> Tuple[int, ...]:
     """Count the MACs of one image up to and including each exit.
 
@@ -22,8 +26,8 @@ def macs_per_exit(trunk: nn.Module, exits: nn.Module,
     device.
 
     Args:
-        trunk (nn.Module): The two branches.
-        exits (nn.Module): The classifiers.
+        trunk (Trunk): The two branches.
+        exits (Exits): The classifiers.
         input_shape (Sequence[int]): (3, H, W) of the image.
 
     Returns:
@@ -35,9 +39,7 @@ def macs_per_exit(trunk: nn.Module, exits: nn.Module,
     if len(input_shape) != 3:
         raise ValueError(
             f'input_shape must be (3, H, W), got {tuple(input_shape)}')
-    trunk, exits = (
-        copy.deepcopy(module).to('meta').eval().requires_grad_(False)
-        for module in (trunk, exits))
+    trunk, exits = _on_meta(trunk), _on_meta(exits)
     images = torch.empty(1, *input_shape, device='meta')
     carried = Carried(trunk.begin(images))
     totals = []
@@ -50,16 +52,20 @@ def macs_per_exit(trunk: nn.Module, exits: nn.Module,
     return tuple(totals)
 
 
+def _on_meta(module: _Module) -> _Module:
+    """A copy without data, for counting."""
+    return copy.deepcopy(module).to('meta').eval().requires_grad_(False)
+
+
 class CountsMacs:
     """Mixin: ``macs_per_exit`` for a model that joins a trunk and exits."""
 
-    def exit_parts(self) -> Tuple[nn.Module, nn.Module]:
+    def exit_parts(self) -> Tuple[Trunk, Exits]:
         """The trunk and the exits."""
         raise NotImplementedError
 
     def macs_per_exit(
-            self,
-            input_shape: Sequence[int] = (3, 224, 224)) -> Tuple[int, ...]:
+        self, input_shape: Sequence[int] = (3, 224, 224)) -> Tuple[int, ...]:
         """MACs of one image up to each exit, cumulative.
 
         Args:

@@ -5,8 +5,7 @@ from typing import Any, Optional, Sequence, Tuple
 from torch import Tensor, nn
 
 from .complexity import CountsMacs
-from .early_exit import (run_all_exits, run_early_exit,
-                         running_stats_for_one)
+from .early_exit import run_all_exits, run_early_exit, running_stats_for_one
 from .exits import Exits
 from .policy import ExitPolicy, Prediction
 from .trunk import Trunk

@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The loop that joins trunk, exits and policy and really stops."""
 from contextlib import contextmanager
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Iterator, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Carried(NamedTuple):
         knowledge (Tensor, optional): The logits that an exit handed on.
     """
 
-    state: Tuple[Optional[Tensor], ...]
+    state: Any
     knowledge: Optional[Tensor] = None
 
     def select(self, rows: Tensor) -> 'Carried':
@@ -135,8 +135,8 @@ def running_stats_for_one(module: nn.Module, batch: int) -> Iterator[None]:
     if batch == 1 and module.training:
         norms = [
             layer for layer in module.modules()
-            if isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d))
-            and layer.training
+            if isinstance(layer, (nn.BatchNorm1d,
+                                  nn.BatchNorm2d)) and layer.training
         ]
     for layer in norms:
         layer.eval()

@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The exits: classifiers and the forward knowledge transfer between them."""
-from typing import Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -66,18 +66,18 @@ class Exits(nn.Module):
                 widths[receiver] += transferred
         merge = nn.BatchNorm1d(widths[3])
         if hidden_channels is None:
-            deep = [[nn.Dropout(dropout),
-                     nn.Linear(widths[2], num_classes)],
-                    [merge, nn.Linear(widths[3], num_classes)]]
+            deep: List[list] = [[
+                nn.Dropout(dropout),
+                nn.Linear(widths[2], num_classes)
+            ], [merge, nn.Linear(widths[3], num_classes)]]
         else:
-            deep = [
-                [*norm,
-                 nn.Linear(width, hidden_channels),
-                 nn.Hardswish(),
-                 nn.Dropout(dropout),
-                 nn.Linear(hidden_channels, num_classes)]
-                for norm, width in (((), widths[2]), ((merge, ), widths[3]))
-            ]
+            deep = [[
+                *norm,
+                nn.Linear(width, hidden_channels),
+                nn.Hardswish(),
+                nn.Dropout(dropout),
+                nn.Linear(hidden_channels, num_classes)
+            ] for norm, width in (((), widths[2]), ((merge, ), widths[3]))]
         self.classifiers = nn.ModuleList([
             nn.Linear(widths[0], num_classes),
             nn.Linear(widths[1], num_classes),
@@ -85,15 +85,15 @@ class Exits(nn.Module):
             nn.Sequential(*deep[1]),
         ])
         if init_std is not None:
-            final = self.classifiers[2][-1]
+            final = deep[0][-1]
             nn.init.normal_(final.weight, std=init_std)
             nn.init.zeros_(final.bias)
 
     def step(
-        self,
-        index: int,
-        features: Sequence[Tensor],
-        knowledge: Optional[Tensor] = None
+            self,
+            index: int,
+            features: Sequence[Tensor],
+            knowledge: Optional[Tensor] = None
     ) -> Tuple[Tensor, Optional[Tensor]]:
         """Classify at one exit.
 
@@ -115,9 +115,8 @@ class Exits(nn.Module):
             knowledge = logits
         return logits, knowledge
 
-    def forward(
-            self,
-            features: Sequence[Sequence[Tensor]]) -> Tuple[Tensor, ...]:
+    def forward(self,
+                features: Sequence[Sequence[Tensor]]) -> Tuple[Tensor, ...]:
         """Classify at every exit.
 
         Args:

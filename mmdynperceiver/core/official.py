@@ -62,10 +62,9 @@ _INNER: Tuple[Tuple[str, Tuple[str, ...]], ...] = (
     (r'mlp\.norm\.', ('mlp.layernorm.', )),
 )
 
-
 # Expanded channels of MobileNet-v3-large's blocks at width 1, by stage.
-_MOBILENET_EXPANSIONS = ((72, 72), (120, 120, 240),
-                         (200, 184, 184, 480, 672, 672), (960, 960))
+_MOBILENET_EXPANSIONS = ((72, 72), (120, 120, 240), (200, 184, 184, 480, 672,
+                                                     672), (960, 960))
 
 
 def load_official(source: Union[str, os.PathLike, Mapping[str, Any]],
@@ -188,8 +187,10 @@ def infer_variant(published: Mapping[str, Tensor]) -> Dict[str, Any]:
             'not a published Dyn-Perceiver state dict: '
             f'missing {_first(missing)}; found {_first(list(published))}')
     arch, width = _infer_feature_branch(published)
-    depths = [len(_numbers(published, rf'self_att{i}\.(\d+)\.'))
-              for i in range(1, 5)]
+    depths = [
+        len(_numbers(published, rf'self_att{i}\.(\d+)\.'))
+        for i in range(1, 5)
+    ]
     fc1 = published['self_att1.0.mlp.fc1.weight']
 
     def has(prefix: str) -> bool:

@@ -15,7 +15,7 @@ from typing import (Any, Iterator, Mapping, NamedTuple, Optional, Sequence,
 import torch
 from torch import Tensor, nn
 
-from .attention import Z2X, SelfAttentionBlock, X2Z
+from .attention import X2Z, Z2X, SelfAttentionBlock
 from .feature_branch import FeatureBranch, build_feature_branch
 
 __all__ = ['Stage', 'TokenMixer', 'Trunk', 'TrunkState']
@@ -92,14 +92,14 @@ class Stage(nn.Module):
             z = self.x2z(x, z)
         return self.blocks(z)
 
-    def extract(self, x: Tensor, z: Tensor) -> TrunkState:
+    def extract(self, x: Tensor, z: Tensor) -> Tuple[Tensor, Tensor]:
         """The feature half: (x, z) -> (x, z)."""
         x = self.conv(x)
         if self.token_mixer is not None:
             z = self.token_mixer(z)
         if self.z2x is not None:
             x = self.z2x(x, z)
-        return TrunkState(x, z)
+        return x, z
 
 
 class Trunk(nn.Module):
@@ -192,9 +192,9 @@ class Trunk(nn.Module):
             self.stages.append(
                 Stage(
                     conv,
-                    nn.Sequential(*(SelfAttentionBlock(
-                        widths[i], NUM_HEADS[i], mlp_ratio)
-                                    for _ in range(depth))),
+                    nn.Sequential(*(
+                        SelfAttentionBlock(widths[i], NUM_HEADS[i], mlp_ratio)
+                        for _ in range(depth))),
                     x2z=X2Z(branch.channels[i], widths[i], dw_conv)
                     if x2z or i == 0 else None,
                     token_mixer=TokenMixer(tokens[i], tokens[i + 1], widths[i],
@@ -236,29 +236,34 @@ class Trunk(nn.Module):
         """
         return self._segments[index](self, state)
 
+    def _stage(self, index: int) -> Stage:
+        """A stage, typed as one."""
+        return self.stages[index]  # type: ignore[return-value]
+
     def _to_exit0(self, state: TrunkState):
         """Stem, stages 1 and 2, classification half of stage 3."""
         x = self.stem(state.x)
         z = self.latents.expand(x.shape[0], -1, -1)
-        for stage in self.stages[:2]:
+        for index in (0, 1):
+            stage = self._stage(index)
             x, z = stage.extract(x, stage.classify(x, z))
-        z = self.stages[2].classify(x, z)
+        z = self._stage(2).classify(x, z)
         return TrunkState(x, z), (z.mean(1), )
 
     def _to_exit1(self, state: TrunkState):
         """Feature half of stage 3, classification half of stage 4."""
-        x, z = self.stages[2].extract(*state)
-        z = self.stages[3].classify(x, z)
+        x, z = self._stage(2).extract(state.x, _latents(state))
+        z = self._stage(3).classify(x, z)
         return TrunkState(x, z), (z.mean(1), )
 
     def _to_exit2(self, state: TrunkState):
         """Feature half of stage 4."""
-        x, z = self.stages[3].extract(*state)
+        x, z = self._stage(3).extract(state.x, _latents(state))
         return TrunkState(x, z), (x.mean((2, 3)), )
 
     def _to_exit3(self, state: TrunkState):
         """The last z2x."""
-        x, z = state
+        x, z = state.x, _latents(state)
         if self.last_z2x is not None:
             x = self.last_z2x(x, z)
         return TrunkState(x, z), (x.mean((2, 3)), z.mean(1))
@@ -286,6 +291,12 @@ class Trunk(nn.Module):
             tuple: For each exit, the pooled vectors that it classifies.
         """
         return tuple(self.iter_exits(images))
+
+
+def _latents(state: TrunkState) -> Tensor:
+    """The latents that every segment but the first finds."""
+    assert state.z is not None
+    return state.z
 
 
 def check_images(images: Tensor, min_size: int) -> None:

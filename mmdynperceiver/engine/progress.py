@@ -4,8 +4,8 @@ from typing import Any, Dict, Optional, Sequence
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from rich.progress import (BarColumn, MofNCompleteColumn, Progress,
-                           TextColumn, TimeElapsedColumn, TimeRemainingColumn)
+from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn,
+                           TimeElapsedColumn, TimeRemainingColumn)
 
 __all__ = ['ProgressBarHook', 'progress_bar']
 

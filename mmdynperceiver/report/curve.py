@@ -38,11 +38,11 @@ class Curve:
                              f'accuracies and labels, got {sorted(sizes)}')
 
 
-def plot_accuracy_macs(curves: Sequence[Curve],
-                       path: Union[str, os.PathLike],
-                       title: str = '',
-                       chosen: Optional[Tuple[float, float, str]] = None
-                       ) -> None:
+def plot_accuracy_macs(
+        curves: Sequence[Curve],
+        path: Union[str, os.PathLike],
+        title: str = '',
+        chosen: Optional[Tuple[float, float, str]] = None) -> None:
     """Draw accuracy against mean MACs.
 
     Args:

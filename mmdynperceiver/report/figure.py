@@ -22,6 +22,9 @@ def save_figure(figure: Figure, path: Union[str, os.PathLike]) -> None:
     path = Path(path)
     temporary = path.with_name(f'.{path.name}.partial')
     figure.savefig(
-        temporary, format='png', dpi=150, bbox_inches='tight',
+        temporary,
+        format='png',
+        dpi=150,
+        bbox_inches='tight',
         facecolor='white')
     os.replace(temporary, path)

@@ -51,7 +51,9 @@ def plot_gallery(groups: Dict[str, Sequence[GalleryImage]],
         layout='constrained')
     figure.suptitle(title, fontsize=12)
     parts = figure.subfigures(
-        len(groups), 1, height_ratios=[1.3 * r + 0.45 for r in rows],
+        len(groups),
+        1,
+        height_ratios=[1.3 * r + 0.45 for r in rows],
         squeeze=False)
     for part, count, (heading, images) in zip(parts[:, 0], rows,
                                               groups.items()):

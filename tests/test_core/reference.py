@@ -26,8 +26,7 @@ def rule(name, shape):
     elif 'relative_position_bias' in name:
         a = 0.5 * a
     elif name != 'latent':
-        a = 1 + 0.1 * a if len(shape) == 1 else a / np.sqrt(
-            np.prod(shape[1:]))
+        a = 1 + 0.1 * a if len(shape) == 1 else a / np.sqrt(np.prod(shape[1:]))
     return torch.from_numpy(np.asarray(a, dtype=np.float32))
 
 

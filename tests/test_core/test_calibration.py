@@ -2,6 +2,7 @@
 """Thresholds from held-out confidences."""
 import pytest
 import torch
+
 from mmdynperceiver.core import (evaluate_thresholds, paper_shares,
                                  select_exits, solve_by_shares)
 
@@ -38,6 +39,7 @@ def test_shares_are_met():
 
 
 def test_threshold_is_the_last_confidence_taken():
+
     def two_class(*probabilities):
         p = torch.tensor(probabilities)
         return torch.stack([p.log(), (1 - p).log()], 1)

@@ -4,9 +4,10 @@ from collections import Counter
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from mmdynperceiver.core import (DynPerceiver, confidence, run_all_exits,
                                  select_exits)
-from torch.utils._python_dispatch import TorchDispatchMode
 
 NET = dict(arch='resnet18', width=0.25, num_latents=16, num_classes=10)
 
@@ -97,10 +98,7 @@ def test_nothing_is_computed_for_who_has_left(net, images, all_logits):
     ]
     try:
         net.predict(images, thresholds)
-        assert seen == {
-            f'exit{k}': int((index >= k).sum())
-            for k in (1, 2, 3)
-        }
+        assert seen == {f'exit{k}': int((index >= k).sum()) for k in (1, 2, 3)}
         seen.clear()
         net.predict(images, (0, 0.5, 0.5))
         assert seen == {}

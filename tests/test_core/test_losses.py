@@ -2,6 +2,7 @@
 """Loss weights and self-distillation against hand calculations."""
 import pytest
 import torch
+
 from mmdynperceiver.core import LossWeights, self_distillation
 
 

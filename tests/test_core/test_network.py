@@ -5,12 +5,13 @@ import sys
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import mobilenet_v3_large, regnet_y_800mf, resnet18
+
 from mmdynperceiver.core import (DynPerceiver, Exits, Trunk, expected_macs,
                                  macs_per_exit)
 from mmdynperceiver.core.attention import CrossAttention, SelfAttentionBlock
 from mmdynperceiver.core.feature_branch import build_feature_branch
-from torch.utils.flop_counter import FlopCounterMode
-from torchvision.models import mobilenet_v3_large, regnet_y_800mf, resnet18
 
 SMALL = dict(arch='resnet18', width=0.25, num_latents=16)
 
@@ -42,8 +43,10 @@ def test_feature_branch_shapes(arch, width, channels, strides):
     assert branch.channels == channels
     assert branch.strides == strides
     x = torch.rand(1, 3, 64, 64)
-    for stage, width, stride in zip((branch.stem, *branch.stages), channels,
-                                    strides, strict=True):
+    for stage, width, stride in zip((branch.stem, *branch.stages),
+                                    channels,
+                                    strides,
+                                    strict=True):
         x = stage.eval()(x)
         assert x.shape == (1, width, 64 // stride, 64 // stride)
 
@@ -110,6 +113,7 @@ def test_residual_branches_start_at_zero():
 
 
 def test_stochastic_depth_grows_linearly_and_can_be_set():
+
     def rates(**kwargs):
         branch = build_feature_branch('resnet18', 0.25, **kwargs)
         return [block.bn2[1].p for stage in branch.stages for block in stage]
@@ -146,8 +150,9 @@ def test_switches(switch, absent):
         assert name in full and name not in less
     # The first x2z stays; nothing else than what the switch names goes.
     assert 'stages.0.x2z' in less
-    kept = [name for name in full if not any(
-        part in name for part in (switch, ))]
+    kept = [
+        name for name in full if not any(part in name for part in (switch, ))
+    ]
     assert [name for name in kept if name not in less] == []
     assert len(trunk(torch.rand(1, 3, 64, 64))) == 4
 

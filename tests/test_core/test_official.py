@@ -4,9 +4,9 @@ import argparse
 
 import pytest
 import torch
+
 from mmdynperceiver.core import DynPerceiver, load_official
 from mmdynperceiver.core.official import _published_names
-
 from . import reference
 
 SMALL = dict(arch='resnet18', width=0.25, num_latents=16, num_classes=7)
@@ -40,8 +40,9 @@ def publish(net, family):
     for name, value in net.state_dict().items():
         if not name.endswith('_extra_state'):
             names = _published_names(name, family)
-            published.update(zip(names, value.chunk(len(names)) if len(names) >
-                                 1 else [value]))
+            published.update(
+                zip(names,
+                    value.chunk(len(names)) if len(names) > 1 else [value]))
     return published
 
 
@@ -90,10 +91,8 @@ def test_file_with_its_command_line(small, tmp_path):
     path = tmp_path / 'weights.pth'
     ema = {f'module.{k}': v * 0 for k, v in published.items()}
     torch.save(
-        dict(
-            model=published,
-            model_ema=ema,
-            args=argparse.Namespace(lr=1e-3)), path)
+        dict(model=published, model_ema=ema, args=argparse.Namespace(lr=1e-3)),
+        path)
     assert torch.equal(load_official(path).trunk.latents, net.trunk.latents)
     averaged = load_official(path, weights='model_ema')
     assert averaged.trunk.latents.abs().max() == 0
@@ -116,8 +115,14 @@ def test_refuses_missing_unexpected_and_misshapen(small):
 
 @pytest.mark.parametrize('content, message', [
     ({}, "missing 'latent'"),
-    ({'fc.weight': torch.rand(2, 2)}, "found 'fc.weight'"),
-    ({'model': {'fc.weight': 1}}, "got 'fc.weight': int"),
+    ({
+        'fc.weight': torch.rand(2, 2)
+    }, "found 'fc.weight'"),
+    ({
+        'model': {
+            'fc.weight': 1
+        }
+    }, "got 'fc.weight': int"),
 ])
 def test_refuses_other_content(content, message):
     with pytest.raises(ValueError, match=message):

@@ -2,8 +2,8 @@
 """Agreement with the published implementation's reference outputs."""
 import pytest
 import torch
-from mmdynperceiver.core import load_official
 
+from mmdynperceiver.core import load_official
 from . import reference
 
 

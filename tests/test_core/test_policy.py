@@ -2,6 +2,7 @@
 """Confidence, thresholds and who leaves where."""
 import pytest
 import torch
+
 from mmdynperceiver.core import (ExitPolicy, check_thresholds, confidence,
                                  fixed_exit_thresholds, select_exits)
 

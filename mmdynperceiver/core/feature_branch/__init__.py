@@ -42,7 +42,8 @@ def build_feature_branch(
     if isinstance(arch, str) and arch not in available_archs():
         raise ValueError(f'unknown arch: got {arch!r}, expected one of '
                          f'{", ".join(available_archs())}')
-    blocks = RESNET_ARCHS.get(arch) if isinstance(arch, str) else arch
+    blocks: Optional[Mapping[str, Any]] = \
+        RESNET_ARCHS.get(arch) if isinstance(arch, str) else arch
     if blocks is not None and set(blocks) != {'block', 'depths'}:
         raise ValueError(f'arch must be a name or hold the keys block and '
                          f'depths, got {blocks!r}')

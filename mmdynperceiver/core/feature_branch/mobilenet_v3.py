@@ -23,13 +23,12 @@ def mobilenetv3_large(width: float = 1.) -> FeatureBranch:
         FeatureBranch: Strides 4, 8, 16, 32, 32; torchvision's initialisation.
     """
     net = models.mobilenet_v3_large(width_mult=width)
-    layers = net.features
+    layers = list(net.features)
     parts = [
         nn.Sequential(*layers[start:end])
         for start, end in zip((0, *_PART_ENDS), _PART_ENDS)
     ]
-    channels = (*(part[-1].out_channels for part in parts[:-1]),
-                parts[-1][-1][0].out_channels)
+    channels = tuple(layers[end - 1].out_channels for end in _PART_ENDS)
     return FeatureBranch(
         stem=parts[0],
         stages=tuple(parts[1:]),

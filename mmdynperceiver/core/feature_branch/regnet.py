@@ -25,8 +25,8 @@ def regnety(arch: str) -> FeatureBranch:
     """
     net = REGNETY_ARCHS[arch]()
     stages = tuple(net.trunk_output.children())
-    channels = (net.stem[0].out_channels,
-                *(stage[-1].f.c[0].out_channels for stage in stages))
+    channels = (net.stem[0].out_channels, *(stage[-1].f.c[0].out_channels
+                                            for stage in stages))
     return FeatureBranch(
         stem=net.stem,
         stages=stages,

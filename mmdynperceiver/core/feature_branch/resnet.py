@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """ResNet feature branches of any width, built from torchvision's blocks."""
-from typing import List, Sequence, Tuple, Type, Union
+from typing import Any, Dict, List, Sequence, Tuple, Type, Union
 
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, conv1x1
@@ -14,7 +14,7 @@ _Block = Union[BasicBlock, Bottleneck]
 
 RESNET_BLOCKS = dict(basic=BasicBlock, bottleneck=Bottleneck)
 
-RESNET_ARCHS = {
+RESNET_ARCHS: Dict[str, Dict[str, Any]] = {
     'resnet18': dict(block='basic', depths=(2, 2, 2, 2)),
     'resnet34': dict(block='basic', depths=(3, 4, 6, 3)),
     'resnet50': dict(block='bottleneck', depths=(3, 4, 6, 3)),
