@@ -12,19 +12,22 @@ __all__ = ['COLOURS', 'save_figure']
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
 
 
-def save_figure(figure: Figure, path: Union[str, os.PathLike]) -> None:
+def save_figure(figure: Figure,
+                path: Union[str, os.PathLike],
+                dpi: int = 150) -> None:
     """Write a picture, whole or not at all.
 
     Args:
         figure (Figure): The picture.
         path (str | PathLike): PNG file; its folder must exist.
+        dpi (int): Dots per inch. Defaults to 150.
     """
     path = Path(path)
     temporary = path.with_name(f'.{path.name}.partial')
     figure.savefig(
         temporary,
         format='png',
-        dpi=150,
+        dpi=dpi,
         bbox_inches='tight',
         facecolor='white')
     os.replace(temporary, path)

@@ -70,4 +70,5 @@ def plot_gallery(groups: Dict[str, Sequence[GalleryImage]],
                 f'{text}  {100 * image.confidence:.0f} %',
                 fontsize=8,
                 color=_RIGHT if right else _WRONG)
-    save_figure(figure, path)
+    # Enough for images of this size; a finer picture is only larger.
+    save_figure(figure, path, dpi=90)

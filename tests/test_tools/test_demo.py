@@ -1,0 +1,74 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The demo on few images."""
+import importlib.util
+import json
+import sys
+
+import cv2
+import pytest
+from tiny import ROOT
+
+from mmdynperceiver.core import load_thresholds
+
+
+@pytest.fixture(scope='module')
+def demo():
+    """The demo's module, with few images."""
+    spec = importlib.util.spec_from_file_location('demo',
+                                                  ROOT / 'tools/demo.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.COUNTS = dict(train=256, val=60, test=80)
+    return module
+
+
+@pytest.fixture
+def run(demo, tmp_path, monkeypatch, capsys):
+    """Run it with the given arguments; returns exit code and output."""
+
+    def run(*args):
+        folders = ['--work-dir', 'out', '--data-root', 'data/digits']
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, 'argv', ['demo.py', *folders, *args])
+        code = demo.main()
+        return code, capsys.readouterr().out
+
+    return run
+
+
+def test_from_nothing_to_pictures(run, tmp_path):
+    code, text = run('--epochs', '2')
+    assert code == 0
+    assert 'always exit 3' in text and 'leaving early' in text
+    results = json.loads((tmp_path / 'out/results.json').read_text())
+    assert len(results['accuracy']) == 4
+    assert results['macs'] == sorted(results['macs'])
+    assert sum(results['dynamic']['shares']) == pytest.approx(1)
+    thresholds = load_thresholds(str(tmp_path / 'out/thresholds.json'))
+    assert results['thresholds'] == list(thresholds)
+    for name in ('accuracy_macs.png', 'gallery.png'):
+        height, width = cv2.imread(str(tmp_path / 'out' / name)).shape[:2]
+        assert height > 300 and width > 500
+
+    # A second run finds everything done.
+    trained = (tmp_path / 'out/epoch_2.pth').stat().st_mtime_ns
+    code, text = run('--epochs', '2')
+    assert code == 0
+    assert 'are there already' in ' '.join(text.split())
+    assert 'is trained already' in text
+    assert (tmp_path / 'out/epoch_2.pth').stat().st_mtime_ns == trained
+
+
+def test_errors_are_one_line(run, tmp_path):
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/digits').mkdir()
+    (tmp_path / 'data/digits/mine.txt').write_text('mine')
+    code, text = run()
+    assert code == 1
+    assert 'error: ' in text and 'Traceback' not in text
+    assert (tmp_path / 'data/digits/mine.txt').read_text() == 'mine'
+
+
+def test_at_least_two_epochs(run):
+    with pytest.raises(SystemExit):
+        run('--epochs', '1')
