@@ -216,6 +216,13 @@ def print_table(test: ExitLogits, macs: Sequence[int],
     console.print(table)
 
 
+def spread(items: List[Any], count: int) -> List[Any]:
+    """At most ``count`` items, evenly over the whole list."""
+    if len(items) <= count:
+        return items
+    return [items[i * len(items) // count] for i in range(count)]
+
+
 def draw(test: ExitLogits, macs: Sequence[int], sweep: List[Any],
          dynamic: Outcome, samples: List[Any], out: Path) -> None:
     """Draw accuracy against mean MACs, and easy and hard images."""
@@ -247,8 +254,7 @@ def draw(test: ExitLogits, macs: Sequence[int], sweep: List[Any],
             GalleryImage(
                 cv2.imread(s.img_path)[..., ::-1], str(int(s.gt_label)),
                 str(int(s.pred_label)), s.exit_confidence)
-            for s in left[::max(1,
-                                len(left) // 20)][:20]
+            for s in spread(left, 20)
         ]
     plot_gallery(
         groups, out / 'gallery.png', title='Easy and hard test images')

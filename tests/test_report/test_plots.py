@@ -14,9 +14,8 @@ def test_curves_are_drawn(tmp_path):
     empty, both = tmp_path / 'line.png', tmp_path / 'both.png'
     plot_accuracy_macs([line], empty)
     plot_accuracy_macs([line, points], both, chosen=(2e6, 92, 'chosen'))
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        'both.png', 'line.png'
-    ]
+    assert sorted(p.name
+                  for p in tmp_path.iterdir()) == ['both.png', 'line.png']
     pictures = [cv2.imread(str(path)) for path in (empty, both)]
     assert min(picture.shape[0] for picture in pictures) > 300
     assert pictures[0].shape != pictures[1].shape or np.any(
