@@ -132,6 +132,9 @@ def read_checkpoint(path: Union[str, os.PathLike]) -> Mapping[str, Any]:
             if line.strip() and not line.startswith('Weights only')
         ] or [type(error).__name__]
         reason = reasons[0].split('. Please ')[0]
+        if safe_globals is None and 'argparse' in reason:
+            reason += (f' (torch {torch.__version__} cannot allow this plain '
+                       f'data, torch 2.5 and later can)')
         raise ValueError(
             f'{path!r} is not a checkpoint that can be read safely (truncated '
             f'or damaged, or it holds code): {reason}') from error

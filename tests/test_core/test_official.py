@@ -86,6 +86,9 @@ def test_published_names(small):
         assert name in published
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.serialization, 'safe_globals'),
+    reason='this torch cannot allow the command line')
 def test_file_with_its_command_line(small, tmp_path):
     net, published = small
     path = tmp_path / 'weights.pth'
