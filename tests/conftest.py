@@ -10,6 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# For tests of this size, in processes that tests start too, one thread is
+# enough; several would wait for each other whenever the machine is busy.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 
 @pytest.fixture(autouse=True)
 def seeded():

@@ -252,7 +252,8 @@ def count_by_hand(net, image):
 
     def cross(layer, args, out):
         queries, kv = args
-        counts.append(2 * queries.shape[1] * kv.shape[1] * layer.q.out_features)
+        counts.append(2 * queries.shape[1] * kv.shape[1] *
+                      layer.q.out_features)
 
     def self_attention(layer, args, out):
         counts.append(2 * args[0].shape[1]**2 * args[0].shape[2])

@@ -1,0 +1,117 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Keep configs, metafiles and the tables of models together.
+
+``configs/*/metafile.yml`` is where figures stand. Parameters and MACs are
+counted from the configs; published accuracies are typed in there once. The
+table in the README beside it is made from the metafile.
+
+    python tools/dev/model_zoo.py          # check; exit status 1 if stale
+    python tools/dev/model_zoo.py --write  # bring up to date
+"""
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+HEADER = '''\
+# FLOPs is the name that OpenMMLab's tools read: these are MACs (multiply-adds
+# of convolutions and matrix products) of one image, to the last exit and to
+# each exit. Counted by tools/dev/model_zoo.py --write.
+'''
+BEGIN, END = '<!-- models -->', '<!-- end of models -->'
+
+
+def metafiles() -> List[Path]:
+    """All metafiles."""
+    return sorted(ROOT.glob('configs/*/metafile.yml'))
+
+
+def count(config_path: Path) -> Tuple[int, Tuple[int, ...]]:
+    """Parameters, and MACs to each exit at the size that the config tests.
+
+    Args:
+        config_path (Path): Config of a classifier.
+    """
+    import mmpretrain.models  # noqa: F401
+    from mmengine.config import Config
+    from mmpretrain.registry import MODELS
+
+    import mmdynperceiver.classification  # noqa: F401
+    model_config = Config.fromfile(config_path).model
+    model_config.pop('train_cfg', None)
+    model = MODELS.build(model_config)
+    parameters = sum(p.numel() for p in model.parameters())
+    return parameters, model.macs_per_exit((3, 224, 224))
+
+
+def recount(content: Dict[str, Any]) -> None:
+    """Fill in what follows from the configs."""
+    for model in content['Models']:
+        parameters, macs = count(ROOT / model['Config'])
+        metadata = model.setdefault('Metadata', {})
+        metadata['FLOPs'] = macs[-1]
+        metadata['Exit FLOPs'] = list(macs)
+        metadata['Parameters'] = parameters
+
+
+def table(content: Dict[str, Any]) -> str:
+    """The models as a Markdown table."""
+    lines = [
+        '| config | parameters (M) | MACs to exits 0 / 1 / 2 / 3 (M) | '
+        'published top-1 at the exits (%) |', '| --- | --- | --- | --- |'
+    ]
+    for model in content['Models']:
+        metadata = model['Metadata']
+        macs = ' / '.join(f'{x / 1e6:,.0f}' for x in metadata['Exit FLOPs'])
+        accuracies = [
+            f'{value:.2f}' for result in model.get('Results', ())
+            for key, value in result['Metrics'].items()
+            if key.startswith('Exit')
+        ]
+        name = os.path.basename(model['Config'])
+        lines.append(f'| [{model["Name"]}]({name}) | '
+                     f'{metadata["Parameters"] / 1e6:.1f} | {macs} | '
+                     f'{" / ".join(accuracies) or "–"} |')
+    return '\n'.join(lines)
+
+
+def with_table(text: str, content: Dict[str, Any]) -> str:
+    """A README's text with its table renewed."""
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    return f'{before}{BEGIN}\n{table(content)}\n{END}{after}'
+
+
+def renewed(path: Path) -> Dict[Path, str]:
+    """What a metafile and the README beside it should hold."""
+    content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    recount(content)
+    readme = path.with_name('README.md')
+    return {
+        path: HEADER + yaml.safe_dump(content, sort_keys=False, width=79),
+        readme: with_table(readme.read_text(encoding='utf-8'), content)
+    }
+
+
+def main() -> int:
+    """Check, or bring up to date."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--write', action='store_true')
+    args = parser.parse_args()
+    stale = [(path, text) for metafile in metafiles()
+             for path, text in renewed(metafile).items()
+             if path.read_text(encoding='utf-8') != text]
+    for path, text in stale:
+        name = path.relative_to(ROOT)
+        if args.write:
+            path.write_text(text, encoding='utf-8')
+        print(f'{name} {"is renewed" if args.write else "is stale"}')
+    return 1 if stale and not args.write else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
