@@ -18,14 +18,15 @@ from .policy import (ExitPolicy, Prediction, check_thresholds,
                      fixed_exit_thresholds, select_exits)
 from .share_solver import (paper_shares, share_solution_for_budget,
                            solve_by_shares)
+from .threshold_search import ThresholdSearch, search_thresholds
 from .thresholds_file import load_thresholds, save_thresholds
 from .trunk import Stage, TokenMixer, Trunk, TrunkState, check_images
 
 __all__ = [
     'CRITERIA', 'Carried', 'CountsMacs', 'DynPerceiver', 'ExitPolicy', 'Exits',
     'FeatureBranch', 'HeldOut', 'LossWeights', 'OperatingPoint', 'Outcome',
-    'Prediction', 'Stage', 'TokenMixer', 'Trunk', 'TrunkState',
-    'area_under_curve', 'available_archs', 'build_exits',
+    'Prediction', 'Stage', 'ThresholdSearch', 'TokenMixer', 'Trunk',
+    'TrunkState', 'area_under_curve', 'available_archs', 'build_exits',
     'build_feature_branch', 'check_images', 'check_temperature',
     'check_thresholds', 'confidence', 'confidences', 'describe_model',
     'evaluate', 'evaluate_thresholds', 'expected_calibration_error',
@@ -33,6 +34,7 @@ __all__ = [
     'fixed_exit_thresholds', 'infer_variant', 'load_official',
     'load_thresholds', 'macs_per_exit', 'paper_shares', 'random_exit_outcome',
     'read_checkpoint', 'run_all_exits', 'run_early_exit', 'run_step',
-    'running_stats_for_one', 'save_thresholds', 'select_exits',
-    'self_distillation', 'share_solution_for_budget', 'solve_by_shares'
+    'running_stats_for_one', 'save_thresholds', 'search_thresholds',
+    'select_exits', 'self_distillation', 'share_solution_for_budget',
+    'solve_by_shares'
 ]
