@@ -1,12 +1,15 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Results as tables."""
 import re
-from typing import Mapping, Optional, Sequence
+from typing import List, Mapping, Optional, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ['exits_table', 'print_exits']
+from ..core import OperatingPoint
+from .collect import ExitLogits
+
+__all__ = ['exits_table', 'outcomes_table', 'print_exits', 'print_outcomes']
 
 
 def exits_table(metrics: Mapping[str, float],
@@ -55,3 +58,57 @@ def print_exits(metrics: Mapping[str, float],
     """Print the table, if there is anything to put into it."""
     if any(name.startswith('dynamic/') for name in metrics):
         Console().print(exits_table(metrics, thresholds))
+
+
+def outcomes_table(points: Sequence[OperatingPoint],
+                   held_out: ExitLogits,
+                   test: Optional[ExitLogits] = None) -> Table:
+    """Table of operating points beside each static exit.
+
+    Args:
+        points (Sequence[OperatingPoint]): What they bring on the held-out
+            images is in ``expected``, and on the test images in its
+            ``test``.
+        held_out (ExitLogits): The held-out images.
+        test (ExitLogits, optional): The test images. Defaults to None.
+    """
+    kinds = ['held-out'] + ['test'] * (test is not None)
+    table = Table(title=', '.join(
+        f'{len(exits.labels):,} {kind}'
+        for kind, exits in zip(kinds, (held_out, test)) if exits) + ' images')
+    table.add_column('exit', no_wrap=True)
+    for kind in kinds:
+        for heading in (f'{kind} (%)', 'MACs (M)', 'shares (%)'):
+            table.add_column(heading, justify='right')
+    last = len(held_out.logits) - 1
+    for k in range(last + 1):
+        row: List[str] = []
+        for exits in filter(None, (held_out, test)):
+            right = (exits.logits[k].argmax(1) == exits.labels).float().mean()
+            row += [f'{100 * right:.2f}', f'{exits.macs[k] / 1e6:.2f}', '']
+        table.add_row(f'always {k}', *row, end_section=k == last)
+    for point in points:
+        row = []
+        for found in filter(None,
+                            (point.expected, point.expected.get('test'))):
+            shares = ' '.join(f'{100 * s:.0f}' for s in found['shares'])
+            row += [
+                f'{100 * found["accuracy"]:.2f}', f'{found["macs"] / 1e6:.2f}',
+                shares
+            ]
+        table.add_row('leaving early', *row)
+    return table
+
+
+def print_outcomes(points: Sequence[OperatingPoint],
+                   held_out: ExitLogits,
+                   test: Optional[ExitLogits] = None) -> None:
+    """Print the table, and the thresholds of a single point."""
+    console = Console()
+    console.print(outcomes_table(points, held_out, test))
+    if len(points) == 1:
+        thresholds = ', '.join(f'{t:.4g}' for t in points[0].thresholds)
+        console.print(f'thresholds ({points[0].criterion}): {thresholds}')
+        if 'latency_ms' in points[0].expected:
+            console.print(f'expected latency of an image: '
+                          f'{points[0].expected["latency_ms"]:.3f} ms')
