@@ -101,11 +101,11 @@ def leave_at(all_confidences: Tensor, thresholds: Sequence[float]) -> Tensor:
     Returns:
         Tensor: That exit (N,), 0-based; the last one takes the rest.
     """
-    leaves = torch.ones_like(all_confidences, dtype=torch.bool)
-    for k, threshold in enumerate(thresholds):
-        leaves[k] = all_confidences[k] >= threshold
-    # argmax of booleans gives the first exit that lets the sample leave.
-    return leaves.int().argmax(0)
+    last = len(all_confidences) - 1
+    exit_index = torch.full_like(all_confidences[0], last, dtype=torch.long)
+    for k in reversed(range(last)):
+        exit_index.masked_fill_(all_confidences[k] >= thresholds[k], k)
+    return exit_index
 
 
 def select_exits(all_logits: Sequence[Tensor],

@@ -14,6 +14,8 @@ __all__ = ['paper_shares', 'share_solution_for_budget', 'solve_by_shares']
 # A threshold lies at most this far below the smallest confidence that
 # reaches it, so that rounding does not decide who leaves.
 GAP = 1e-5
+# Steps of the bisection; more would move less than one of 10^6 samples.
+HALVINGS = 24
 # A mean that equals the budget may come out a rounding error above it.
 ROUNDING = 1 + 1e-12
 
@@ -110,7 +112,7 @@ def solve_by_shares(held_out: Union[HeldOut, Sequence[Tensor]],
         if take == 0:
             thresholds.append(NEVER)
             continue
-        lowest = candidates.sort(descending=True).values[take - 1]
+        lowest = candidates.kthvalue(len(candidates) - take + 1).values
         thresholds.append(just_below(lowest, candidates))
         under_way &= row < thresholds[-1]
     return tuple(thresholds)
@@ -142,8 +144,8 @@ def share_solution_for_budget(held_out: HeldOut, costs: Sequence[float],
     # All leave at the first exit: this keeps every budget.
     best, best_cost = (0., ) * (num_exits - 1), costs[0]
     low, high = 0., 2.
-    for middle in (2., *[None] * 30):
-        position = (low + high) / 2 if middle is None else middle
+    position = high
+    for _ in range(HALVINGS):
         thresholds = solve_by_shares(held_out,
                                      _position_shares(position, num_exits))
         cost = evaluate(held_out, thresholds, costs).cost
@@ -155,6 +157,7 @@ def share_solution_for_budget(held_out: HeldOut, costs: Sequence[float],
             high = position
         if low == high:
             break
+        position = (low + high) / 2
     return best
 
 

@@ -19,8 +19,10 @@ CELLS = 1 << 20
 CELLS_AROUND = 1 << 17
 # Rounds around the best ones; each narrows the range to about a tenth.
 ROUNDS = 8
-# Budgets that are tried to find the least one for an accuracy.
-HALVINGS = 10
+# Budgets that are tried to find the least one for an accuracy, and then
+# bisections.
+BUDGETS = 8
+HALVINGS = 6
 
 
 class _Goal(NamedTuple):
@@ -100,9 +102,7 @@ class ThresholdSearch:
                 above that of the last.
         """
         check_budget(budget, self._costs)
-        shares = share_solution_for_budget(self._held_out, self._costs, budget)
-        return self._thresholds(
-            self._best(self._budget_goal(budget), [self._cuts(shares)]))
+        return self._thresholds(self._within(budget))
 
     def for_accuracy(self, min_accuracy: float) -> Tuple[float, ...]:
         """Thresholds of the least cost that keep an accuracy.
@@ -118,21 +118,12 @@ class ThresholdSearch:
         """
         # As a whole number, so that rounding does not decide.
         least = math.ceil(min_accuracy * self._num_samples - 1e-6)
-        low, high = self._costs[0], self._costs[-1]
-        found = self._best(self._budget_goal(high))
-        right = self._at(found)[1]
-        if right < least:
+        found, most = self._by_budgets(least)
+        if most < least:
             raise ValueError(
                 f'no thresholds reach an accuracy of {min_accuracy:.6g} on '
                 f'the held-out samples; the best found have '
-                f'{right / self._num_samples:.6g}')
-        for _ in range(HALVINGS):
-            budget = (low + high) / 2
-            cuts = self._best(self._budget_goal(budget))
-            if self._at(cuts)[1] >= least:
-                found, high = cuts, budget
-            else:
-                low = budget
+                f'{most / self._num_samples:.6g}')
         starts = [
             self._cuts(solve_by_shares(self._held_out, shares))
             for shares in paper_shares(len(self._costs))
@@ -142,9 +133,41 @@ class ThresholdSearch:
         goal = _Goal(right=least)
         return self._thresholds(self._best(goal, [found, *starts[:1]]))
 
-    def _budget_goal(self, budget: float) -> _Goal:
-        """What keeps a mean cost."""
-        return _Goal(cost=budget * self._num_samples * ROUNDING)
+    def _by_budgets(self, least: int) -> Tuple[List[int], float]:
+        """Cuts of about the least budget that brings enough right answers.
+
+        Args:
+            least (int): How many are enough.
+
+        Returns:
+            tuple: The cuts, and how many answers are right; not enough if
+            no budget brings enough.
+        """
+        low, high = self._costs[0], self._costs[-1]
+        step = (high - low) / BUDGETS
+        tried = []
+        for number in range(BUDGETS + 1):
+            cuts = self._within(min(low + number * step, high))
+            tried.append((self._at(cuts)[1], cuts))
+            if tried[-1][0] >= least:
+                break
+        most, found = max(tried)
+        high = low + number * step
+        low = max(low, high - step)
+        for _ in range(HALVINGS if most >= least else 0):
+            middle = (low + high) / 2
+            cuts = self._within(middle)
+            if self._at(cuts)[1] >= least:
+                found, high = cuts, middle
+            else:
+                low = middle
+        return found, most
+
+    def _within(self, budget: float) -> List[int]:
+        """Cuts of the best accuracy that keep a budget."""
+        shares = share_solution_for_budget(self._held_out, self._costs, budget)
+        goal = _Goal(cost=budget * self._num_samples * ROUNDING)
+        return self._best(goal, [self._cuts(shares)])
 
     def _grid(self, index: int, cuts: Tensor) -> Tensor:
         """Cuts to try at one exit, with all leave and none leaves."""
