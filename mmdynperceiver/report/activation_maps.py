@@ -14,9 +14,13 @@ def activation_maps(model: Any,
                     classes: Optional[Tensor] = None) -> Tensor:
     """Map at each exit which places speak for a class.
 
-    Grad-CAM (arXiv 1610.02391): the channels of a feature map, weighted with
-    the mean gradient of the exit's score of the class, are summed, and what
-    is negative is cut off. For an exit that classifies latents the map is
+    HiResCAM (arXiv 2011.08891): a feature map times the gradient of the
+    exit's score of the class is summed over channels, and what is negative
+    is cut off. Where the features are averaged over places, this is Grad-CAM
+    (arXiv 1610.02391); where latents read them by attention, the gradient
+    differs from place to place, and Grad-CAM's mean of it would blur that.
+
+    For an exit that classifies latents the map is
     that which the latents read last (the features that enter stage 3 for
     exit 0, stage 4 for exit 1, of the published network); for one that
     classifies features it is these features.
@@ -63,7 +67,7 @@ def activation_maps(model: Any,
                 # A vector of latents is a mean over tokens, one of features
                 # a mean over places.
                 place = state.x if index >= 2 else read[-1]
-                maps.append(_grad_cam(score, place, images.shape[2:]))
+                maps.append(_map(score, place, images.shape[2:]))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -86,11 +90,10 @@ def _check_classes(classes: Optional[Tensor], exits: Any,
     return classes.expand(shape)
 
 
-def _grad_cam(score: Tensor, place: Tensor, size: Tuple[int, ...]) -> Tensor:
+def _map(score: Tensor, place: Tensor, size: Tuple[int, ...]) -> Tensor:
     """The map of one exit, (B, H, W)."""
     gradient, = torch.autograd.grad(score, place, retain_graph=True)
-    weights = gradient.mean((2, 3), keepdim=True)
-    cam = (weights * place).sum(1, keepdim=True).relu().detach()
+    cam = (gradient * place).sum(1, keepdim=True).relu().detach()
     cam = F.interpolate(
         cam.float(), size=tuple(size), mode='bilinear', align_corners=False)
     peak = cam.amax((1, 2, 3), keepdim=True)

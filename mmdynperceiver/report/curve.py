@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Optional, Sequence, Tuple, Union
 
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from .figure import COLOURS, save_figure
 
@@ -132,7 +133,9 @@ def _draw(axes: Any, curve: Curve, scale: float, colour: str,
             label, (x, y),
             xytext=(6, 7) if close else (6, -14),
             textcoords='offset points',
-            color=colour)
+            color=colour,
+            zorder=4,
+            path_effects=[withStroke(linewidth=3, foreground='white')])
         before = float('-inf') if close else x
 
 

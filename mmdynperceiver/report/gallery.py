@@ -45,7 +45,7 @@ def plot_gallery(groups: Dict[str, Sequence[GalleryImage]],
     """
     if not groups:
         raise ValueError('a gallery needs at least one group, got none')
-    rows = [max(1, -(-len(images) // columns)) for images in groups.values()]
+    rows = [-(-len(images) // columns) for images in groups.values()]
     figure = Figure(
         figsize=(1.05 * columns, sum(1.3 * r + 0.45 for r in rows) + 0.3),
         layout='constrained')
@@ -58,6 +58,8 @@ def plot_gallery(groups: Dict[str, Sequence[GalleryImage]],
     for part, count, (heading, images) in zip(parts[:, 0], rows,
                                               groups.items()):
         part.suptitle(heading, fontsize=11, x=0.01, ha='left')
+        if not images:
+            continue
         axes = part.subplots(count, columns, squeeze=False).ravel()
         for axis in axes:
             axis.axis('off')

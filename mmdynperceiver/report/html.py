@@ -29,14 +29,16 @@ def write_page(path: Path, contents: Contents, pictures: Dict[str,
     def picture(name: str, alt: str, caption: str) -> List[str]:
         if name not in pictures:
             return []
-        return [figure_html(folder / pictures[name], alt, caption)]
+        wide = name in ('reliability', 'gallery', 'activation_maps')
+        return [figure_html(folder / pictures[name], alt, caption, wide)]
 
     shown = contents.shown
     curve = [
         *picture(
             'accuracy_macs', f'Accuracy against mean MACs on {shown} images',
             'Each point of a line is one setting of the thresholds, solved '
-            'on the held-out images. Leaving at random shows what the '
+            'on the held-out images; a searched line ends where more MACs '
+            'no longer help there. Leaving at random shows what the '
             'confidence is worth.'),
         *picture('accuracy_latency',
                  f'Accuracy against mean latency on {shown} images',
@@ -67,8 +69,10 @@ def write_page(path: Path, contents: Contents, pictures: Dict[str,
                       'activation_maps',
                       'Class-activation maps of each exit on chosen images',
                       'Bright: speaks for the class that the exit predicts '
-                      '(Grad-CAM). Exits that classify latents: the features '
-                      'that the latents read last.')))
+                      '(HiResCAM; dark all over: nothing does). Exits '
+                      'that classify latents: the features '
+                      'that the latents read last. Deep maps of small images '
+                      'have few places.')))
     parts = [part for part in parts if part[2]]
     write_text(
         path,
@@ -188,8 +192,10 @@ def _criteria(contents: Contents) -> List[str]:
         'criterion', 'area (%)', *(f'ECE {k} (%)' for k in exits),
         *(f'AUROC {k} (%)' for k in exits)
     ]
-    best = [(_best(rows, j, smallest=1 < j < 2 + len(exits)), j)
-            for j in range(1, len(columns))]
+    best = [
+        cell for j in range(1, len(columns))
+        for cell in _best(rows, j, smallest=1 < j < 2 + len(exits))
+    ]
     return [
         paragraph(
             f'Area: mean accuracy of searched thresholds over the range of '
@@ -203,11 +209,14 @@ def _criteria(contents: Contents) -> List[str]:
     ]
 
 
-def _best(rows: Sequence[Sequence[str]], column: int, smallest: bool) -> int:
-    """The row with the best number of a column."""
+def _best(rows: Sequence[Sequence[str]], column: int,
+          smallest: bool) -> List[Tuple[int, int]]:
+    """The cells with the best number of a column, as it is written."""
     sign = -1 if smallest else 1
     numbers = [
         sign * float(row[column]) if row[column] != '–' else -math.inf
         for row in rows
     ]
-    return numbers.index(max(numbers))
+    top = max(numbers)
+    return [(i, column) for i, number in enumerate(numbers)
+            if number == top > -math.inf]

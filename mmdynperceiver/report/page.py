@@ -42,13 +42,17 @@ table { border-collapse: collapse; font-size: .92rem;
 th, td { padding: .3rem .75rem; border-bottom: 1px solid var(--line);
   text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
+tbody th { white-space: normal; min-width: 8rem; }
 thead th { border-bottom: 2px solid var(--line); }
 .best { font-weight: 700; color: var(--mark); }
 footer { padding: 1rem 1rem 2rem; font-size: .9rem; }
 @media (max-width: 600px) {
   section { padding: .75rem; }
   h1 { font-size: 1.35rem; }
-  figure .picture { padding: .25rem; } }
+  figure .picture { padding: .25rem; }
+  /* Small print would be too small: let pictures scroll in their box. */
+  figure img { min-width: 30rem; }
+  figure img.wide { min-width: 46rem; } }
 '''
 
 
@@ -63,17 +67,23 @@ def paragraph(text: str, kind: str = '') -> str:
     return f'<p{attribute}>{escape(text)}</p>'
 
 
-def figure_html(picture: Path, alt: str, caption: str) -> str:
+def figure_html(picture: Path,
+                alt: str,
+                caption: str,
+                wide: bool = False) -> str:
     """A picture with its bytes inside the page.
 
     Args:
         picture (Path): PNG file.
         alt (str): What it shows, for those who do not see it.
         caption (str): Stands below it.
+        wide (bool): Whether it has much beside each other. Defaults to
+            False.
     """
     data = base64.b64encode(picture.read_bytes()).decode('ascii')
-    return (f'<figure><div class="picture"><img alt="{escape(alt)}" '
-            f'src="data:image/png;base64,{data}"></div>'
+    kind = ' class="wide"' if wide else ''
+    return (f'<figure><div class="picture" tabindex="0"><img{kind} '
+            f'alt="{escape(alt)}" src="data:image/png;base64,{data}"></div>'
             f'<figcaption>{escape(caption)}</figcaption></figure>')
 
 

@@ -42,7 +42,7 @@ def write_report(folder: Union[str, os.PathLike],
                  progress: bool = True) -> Path:
     """Write what to judge an early-exit model by.
 
-    Both solvers are run on the held-out samples for evenly spaced budgets
+    Both solvers are run on the held-out samples for a row of budgets
     and judged on these and on the test samples, beside each static exit and
     leaving at random with the same shares. The pictures are of the test
     samples, or of the held-out ones without these.
