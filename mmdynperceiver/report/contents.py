@@ -220,5 +220,5 @@ def _point_name(point: Any) -> str:
         elif key == 'budget_ms':
             texts.append(f'budget {value:.4g} ms')
         elif key == 'min_accuracy':
-            texts.append(f'at least {100 * value:.2f} %')
+            texts.append(f'at least {100 * value:.2f} % held-out')
     return ', '.join(texts) or 'operating point'
