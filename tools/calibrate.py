@@ -344,6 +344,28 @@ def write(args: argparse.Namespace, points: List[OperatingPoint]) -> None:
         print(f'{"replaced" if replaced else "wrote"} {args.embed}')
 
 
+def write_report_of(job: Job, args: argparse.Namespace,
+                    points: List[OperatingPoint], held_out: ExitLogits,
+                    test: Optional[ExitLogits]) -> None:
+    """Write the folder of tables and pictures."""
+    from mmdynperceiver.report import PipelineImages, write_report
+    shown = job.data if job.test is None else job.test
+    page = write_report(
+        args.report,
+        held_out=held_out,
+        test=test,
+        macs=held_out.macs,
+        model_name=os.path.splitext(os.path.basename(args.config))[0],
+        points=[] if args.sweep else points,
+        latency_ms=job.latencies,
+        images=PipelineImages(shown.dataset, job.model),
+        model=job.model,
+        criterion=points[0].criterion,
+        temperature=points[0].temperature,
+        class_names=shown.classes)
+    print(f'wrote {page}')
+
+
 def main() -> None:
     """Check what is given, run the network once, and solve."""
     args = parse_args()
@@ -355,7 +377,10 @@ def main() -> None:
     job = prepare(config, args)
     cli.check_writable_folder(config.work_dir)
     if args.report:
-        cli.check_writable_folder(args.report)
+        from mmdynperceiver.report import check_report_folder
+        check_report_folder(args.report)
+        cli.check_writable_folder(
+            os.path.dirname(os.path.abspath(args.report)))
     held_out, sources = run(job)
     points = solve_points(job, args, held_out, sources)
     test = run(job, test=True)[0] if args.test else None
@@ -364,6 +389,8 @@ def main() -> None:
             point.expected['test'] = evaluate_on(point, test, job.latencies)
     print_outcomes(points, held_out, test)
     write(args, points)
+    if args.report:
+        write_report_of(job, args, points, held_out, test)
 
 
 if __name__ == '__main__':

@@ -56,8 +56,9 @@ class CheckedImageFolder(CustomDataset):
 
     Raises:
         FileNotFoundError: If the folder or the annotation file is missing.
-        InputError: If the annotation file or the list of images to leave
-            out has a line that does not fit, or no file can be decoded.
+        InputError: If there are no images, the annotation file or the list
+            of images to leave out has a line that does not fit, or no file
+            can be decoded.
     """
 
     def __init__(self,
@@ -115,6 +116,9 @@ class CheckedImageFolder(CustomDataset):
             raise InputError(
                 f'each line of {self.ann_file!r} must be a path, a space and '
                 f'a whole number: {error}') from error
+        if not data_list:
+            raise InputError(f'there are no images in '
+                             f'{self.ann_file or self.img_prefix!r}')
         if self.ann_file and self.with_label:
             if self.CLASSES is None:
                 classes = _classes_from_paths(data_list, self.img_prefix)

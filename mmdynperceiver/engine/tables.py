@@ -79,7 +79,7 @@ def outcomes_table(points: Sequence[OperatingPoint],
     table.add_column('exit', no_wrap=True)
     for kind in kinds:
         for heading in (f'{kind} (%)', 'MACs (M)', 'shares (%)'):
-            table.add_column(heading, justify='right')
+            table.add_column(heading, justify='right', no_wrap=True)
     last = len(held_out.logits) - 1
     for k in range(last + 1):
         row: List[str] = []
