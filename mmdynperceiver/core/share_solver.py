@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Thresholds from the shares of samples that shall leave at each exit."""
-from typing import List, Sequence, Tuple, Union
+from contextlib import contextmanager
+from typing import Iterator, List, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -18,6 +19,21 @@ GAP = 1e-5
 HALVINGS = 24
 # A mean that equals the budget may come out a rounding error above it.
 ROUNDING = 1 + 1e-12
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute in one thread.
+
+    The solvers work on many small tensors; threads would wait for each other
+    longer than they work, a hundred times so on a busy machine.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def paper_shares(num_exits: int = 4) -> List[Tuple[float, ...]]:
@@ -118,6 +134,7 @@ def solve_by_shares(held_out: Union[HeldOut, Sequence[Tensor]],
     return tuple(thresholds)
 
 
+@one_thread()
 def share_solution_for_budget(held_out: HeldOut, costs: Sequence[float],
                               budget: float) -> Tuple[float, ...]:
     """Thresholds of the published sweep that just keep a budget.

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from .calibration import HeldOut, check_costs
 from .policy import NEVER
-from .share_solver import (ROUNDING, check_budget, just_below, paper_shares,
-                           share_solution_for_budget, solve_by_shares)
+from .share_solver import (ROUNDING, check_budget, just_below, one_thread,
+                           paper_shares, share_solution_for_budget,
+                           solve_by_shares)
 
 __all__ = ['ThresholdSearch', 'search_thresholds']
 
@@ -64,6 +65,7 @@ class ThresholdSearch:
         ValueError: If the costs do not fit.
     """
 
+    @one_thread()
     def __init__(self, held_out: HeldOut, costs: Sequence[float]) -> None:
         num_exits, self._num_samples = held_out.confidences.shape
         self._held_out = held_out
@@ -88,6 +90,7 @@ class ThresholdSearch:
         ]
         self._tables = self._try_all(self._grids)
 
+    @one_thread()
     def for_budget(self, budget: float) -> Tuple[float, ...]:
         """Thresholds of the best accuracy that keep a budget.
 
@@ -104,6 +107,7 @@ class ThresholdSearch:
         check_budget(budget, self._costs)
         return self._thresholds(self._within(budget))
 
+    @one_thread()
     def for_accuracy(self, min_accuracy: float) -> Tuple[float, ...]:
         """Thresholds of the least cost that keep an accuracy.
 
