@@ -58,6 +58,7 @@ def load_whole(model: nn.Module, weights: Mapping[str, Any],
         f'{name} is {tuple(weights[name].shape)} instead of '
         f'{tuple(value.shape)}' for name, value in own.items()
         if name in weights and weights[name].shape != value.shape
+        and not _may_lack(name)
     ]
     try:
         if not shapes:
@@ -109,5 +110,5 @@ def save_whole(content: Any, path: Union[str, os.PathLike]) -> None:
 
 
 def _may_lack(name: str) -> bool:
-    """Entries without which weights are still whole."""
+    """Entries without which weights are still whole, and of any shape."""
     return name.endswith(('num_batches_tracked', '_extra_state'))

@@ -8,6 +8,8 @@ import torch
 from tiny import make_image_folder
 
 from mmdynperceiver.core import OperatingPoint, read_checkpoint
+from mmdynperceiver.engine import calibrate as engine_calibrate
+from mmdynperceiver.engine.calibrate import iter_batches
 from mmdynperceiver.engine.hold_out import read_list
 
 CLASSIFIER = re.compile(r'head\.exits\.classifiers\..*weight')
@@ -155,6 +157,39 @@ def test_no_cache_of_something_else(calibrate, checkpoint, folder, tmp_path,
     output, error, _ = calibrate('--budget-macs', '80%', **changes)
     assert error is None and 'run before' not in output
     assert len(list((tmp_path / 'work/logits').iterdir())) == 2
+
+
+def test_goes_on_after_an_interrupt(calibrate, monkeypatch):
+
+    def stop_soon(*args):
+        for number, batch in enumerate(iter_batches(*args)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_calibrate, 'iter_batches', stop_soon)
+        with pytest.raises(KeyboardInterrupt):
+            calibrate('--budget-macs', '80%')
+    output, error, interrupted = calibrate('--budget-macs', '80%')
+    assert error is None and '8 of the 12 held-out' in output
+    _, _, whole = calibrate('--budget-macs', '80%')
+    assert interrupted == whole
+
+
+def test_report(calibrate, tmp_path):
+    folder = tmp_path / 'report'
+    folder.mkdir()
+    (folder / 'mine.txt').write_text('mine')
+    options = ['--budget-macs', '80%', '--test', '--report', folder]
+    _, error, point = calibrate(*options)
+    assert 'holds other files' in error and point is None
+    (folder / 'mine.txt').unlink()
+    output, error, _ = calibrate(*options)
+    assert error is None, error
+    assert str(folder / 'index.html') in output.replace('\n', '')
+    for name in ('index.html', 'curve.csv', 'gallery.png'):
+        assert (folder / name).stat().st_size
 
 
 def test_published_sweep(calibrate, tmp_path):
