@@ -76,17 +76,14 @@ def plot_accuracy_macs(curves: Sequence[Curve],
     scale, label = _cost_axis(cost, largest)
     # Many curves need their legend beside the picture.
     many = len(curves) > 6
-    figure = Figure(figsize=(10, 6) if many else (7, 4.8))
+    figure = Figure(figsize=(10, 6) if many else (6.2, 4.7))
     axes = figure.add_subplot()
     for number, curve in enumerate(curves):
         _draw(axes, curve, scale, COLOURS[number % len(COLOURS)],
               MARKERS[number // len(COLOURS) % len(MARKERS)])
-    if chosen is not None and len(chosen) and \
-            not isinstance(chosen[0], (tuple, list)):
-        chosen = [chosen]  # type: ignore[list-item]
-    for x, y, name in chosen or ():  # type: ignore[misc]
+    for x, y, name in _points(chosen):
         axes.plot(
-            x / scale,  # type: ignore[operator]
+            x / scale,
             y,
             '*',
             color='black',
@@ -102,8 +99,15 @@ def plot_accuracy_macs(curves: Sequence[Curve],
     if many:
         axes.legend(loc='upper left', bbox_to_anchor=(1.01, 1), fontsize=9)
     else:
-        axes.legend(loc='lower right', fontsize=9)
+        axes.legend(loc='best', fontsize=9)
     save_figure(figure, path)
+
+
+def _points(chosen: Union[Point, Sequence[Point], None]) -> Sequence[Point]:
+    """One point, several or none, as a sequence."""
+    if chosen and not isinstance(chosen[0], (tuple, list)):
+        return [chosen]  # type: ignore[list-item]
+    return chosen or ()  # type: ignore[return-value]
 
 
 def _draw(axes: Any, curve: Curve, scale: float, colour: str,

@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Easy and hard images: what left at which exit."""
 import os
-from typing import Any, Dict, NamedTuple, Sequence, Union
+from typing import Any, Mapping, NamedTuple, Sequence, Union
 
 from matplotlib.figure import Figure
 
@@ -28,14 +28,14 @@ class GalleryImage(NamedTuple):
     confidence: float
 
 
-def plot_gallery(groups: Dict[str, Sequence[GalleryImage]],
+def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
                  path: Union[str, os.PathLike],
                  title: str = '',
                  columns: int = 10) -> None:
     """Draw groups of images below each other.
 
     Args:
-        groups (dict[str, Sequence[GalleryImage]]): Heading -> images.
+        groups (Mapping[str, Sequence[GalleryImage]]): Heading -> images.
         path (str | PathLike): PNG file to write.
         title (str): Title of the picture. Defaults to ''.
         columns (int): Images in a row. Defaults to 10.

@@ -50,8 +50,7 @@ footer { padding: 1rem 1rem 2rem; font-size: .9rem; }
   section { padding: .75rem; }
   h1 { font-size: 1.35rem; }
   figure .picture { padding: .25rem; }
-  /* Small print would be too small: let pictures scroll in their box. */
-  figure img { min-width: 30rem; }
+  /* Their print would be too small: let them scroll in their box. */
   figure img.wide { min-width: 46rem; } }
 '''
 

@@ -35,7 +35,7 @@ def plot_shares(budgets: Sequence[float],
                          f'{len(shares)} shares')
     scale, unit = (1e9, 'G') if max(budgets) >= 1e9 else (1e6, 'M')
     rows = 100 * np.asarray(shares, dtype=float).T
-    figure = Figure(figsize=(7, 4.2))
+    figure = Figure(figsize=(6.2, 4.4))
     axes = figure.add_subplot()
     axes.stackplot(
         [budget / scale for budget in budgets],
@@ -50,7 +50,10 @@ def plot_shares(budgets: Sequence[float],
     axes.margins(x=0)
     axes.set_title(title)
     axes.legend(
-        loc='upper left', bbox_to_anchor=(1.01, 1), reverse=True, fontsize=9)
+        loc='upper center',
+        bbox_to_anchor=(0.5, -0.15),
+        ncols=min(len(rows), 5),
+        fontsize=9)
     save_figure(figure, path)
 
 
