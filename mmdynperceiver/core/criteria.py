@@ -12,8 +12,8 @@ __all__ = [
 ]
 
 CRITERIA = ('max_prob', 'entropy', 'margin', 'patience')
-# Rows whose probabilities are held at a time: 1000 classes take 16 MB.
-CHUNK = 4096
+# Rows whose probabilities are held at a time: 1000 classes take 2 MB.
+CHUNK = 512
 
 Temperature = Union[float, Sequence[float], None]
 
