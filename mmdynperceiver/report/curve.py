@@ -13,6 +13,7 @@ __all__ = ['Curve', 'plot_accuracy_macs']
 
 # Tell curves of one colour apart where there are more curves than colours.
 MARKERS = ('o', 's', '^', 'D', 'v', 'P')
+LINES = ('-', '--', ':', '-.')
 
 # Cost, accuracy in percent, and name.
 Point = Tuple[float, float, str]
@@ -79,8 +80,9 @@ def plot_accuracy_macs(curves: Sequence[Curve],
     figure = Figure(figsize=(10, 6) if many else (6.2, 4.7))
     axes = figure.add_subplot()
     for number, curve in enumerate(curves):
-        _draw(axes, curve, scale, COLOURS[number % len(COLOURS)],
-              MARKERS[number // len(COLOURS) % len(MARKERS)])
+        lap, colour = divmod(number, len(COLOURS))
+        _draw(axes, curve, scale, COLOURS[colour], MARKERS[lap % len(MARKERS)],
+              LINES[lap % len(LINES)])
     for x, y, name in _points(chosen):
         axes.plot(
             x / scale,
@@ -94,7 +96,7 @@ def plot_accuracy_macs(curves: Sequence[Curve],
     axes.set_xlabel(label)
     axes.set_ylabel('top-1 accuracy (%)')
     axes.set_title(title)
-    axes.margins(x=0.12, y=0.15)
+    axes.margins(x=0.15, y=0.15)
     axes.grid(alpha=0.3)
     if many:
         axes.legend(loc='upper left', bbox_to_anchor=(1.01, 1), fontsize=9)
@@ -110,15 +112,15 @@ def _points(chosen: Union[Point, Sequence[Point], None]) -> Sequence[Point]:
     return chosen or ()  # type: ignore[return-value]
 
 
-def _draw(axes: Any, curve: Curve, scale: float, colour: str,
-          marker: str) -> None:
+def _draw(axes: Any, curve: Curve, scale: float, colour: str, marker: str,
+          line: str) -> None:
     """Draw one curve."""
     costs = [value / scale for value in curve.macs]
     style = curve.style
     if style is None:
         # A lone point has no line.
         style = marker if curve.labels is not None else \
-            '-' if len(costs) > 30 else f'{marker}-'
+            line if len(costs) > 30 else f'{marker}{line}'
     axes.plot(
         costs,
         curve.accuracy,

@@ -10,7 +10,8 @@ from .curve import Curve
 
 __all__ = ['published_curves', 'published_figures', 'read_curves']
 
-HEADER = ('figure', 'data', 'model', 'kind', 'gmacs', 'top1')
+# Name of the curve of a report's static exits, shallow to deep.
+STATIC = 'static exits'
 
 
 def _published_rows() -> List[Dict[str, str]]:
@@ -111,7 +112,11 @@ def read_curves(path: Union[str, os.PathLike]) -> List[Curve]:
         points.setdefault(name, []).append((macs, accuracy))
     if not points:
         raise ValueError(f'{str(path)!r} holds no points')
-    return [_curve(name, found) for name, found in points.items()]
+    curves = [_curve(name, found) for name, found in points.items()]
+    for curve in curves:
+        if curve.name.startswith(STATIC):
+            curve.labels = [f'exit {k}' for k in range(len(curve.macs))]
+    return curves
 
 
 def _point(row: Mapping[str, str]) -> Tuple[str, float, float]:
@@ -122,6 +127,6 @@ def _point(row: Mapping[str, str]) -> Tuple[str, float, float]:
         return row['name'], float(row['macs']), float(row['top1'])
     name = row['series']
     if name.startswith('exit '):
-        name = 'static exits'
+        name = STATIC
     return (f'{name}, {row["data"]}', float(row['macs']),
             100 * float(row['accuracy']))

@@ -11,8 +11,8 @@ import torch
 
 from mmdynperceiver.core import CRITERIA, HeldOut, OperatingPoint
 from mmdynperceiver.report import (Curve, Sample, compare_criteria,
-                                   static_rows, sweep_budgets, sweep_rows,
-                                   write_report)
+                                   read_curves, static_rows, sweep_budgets,
+                                   sweep_rows, write_report)
 from mmdynperceiver.report.sweep import select
 from .test_activation_maps import build
 
@@ -139,6 +139,10 @@ def test_tables(tmp_path):
                                 {})[row['series']] = float(row['accuracy'])
     for both in accuracy.values():
         assert both['search'] >= both['shares']
+    curves = {c.name: c for c in read_curves(folder / 'curve.csv')}
+    assert list(curves['static exits, test'].macs) == list(MACS)
+    assert curves['static exits, test'].labels[3] == 'exit 3'
+    assert len(curves['search, held-out'].macs) == 5
     content = json.loads((folder / 'curve.json').read_text())
     assert len(content['rows']) == len(rows)
     assert content['judged_on'] == 'test' and len(content['criteria']) == 7
