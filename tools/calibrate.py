@@ -394,4 +394,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    try:
+        cli.run_tool(main)
+    except KeyboardInterrupt:
+        raise SystemExit('stopped; the same command goes on') from None

@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Results as tables."""
 import re
-from typing import List, Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -72,32 +72,31 @@ def outcomes_table(points: Sequence[OperatingPoint],
         held_out (ExitLogits): The held-out images.
         test (ExitLogits, optional): The test images. Defaults to None.
     """
-    kinds = ['held-out'] + ['test'] * (test is not None)
-    table = Table(title=', '.join(
-        f'{len(exits.labels):,} {kind}'
-        for kind, exits in zip(kinds, (held_out, test)) if exits) + ' images')
-    table.add_column('exit', no_wrap=True)
-    for kind in kinds:
-        for heading in (f'{kind} (%)', 'MACs (M)', 'shares (%)'):
-            table.add_column(heading, justify='right', no_wrap=True)
-    last = len(held_out.logits) - 1
-    for k in range(last + 1):
-        row: List[str] = []
-        for exits in filter(None, (held_out, test)):
-            right = (exits.logits[k].argmax(1) == exits.labels).float().mean()
-            row += [f'{100 * right:.2f}', f'{exits.macs[k] / 1e6:.2f}', '']
-        table.add_row(f'always {k}', *row, end_section=k == last)
-    for point in points:
-        row = []
-        for found in filter(None,
-                            (point.expected, point.expected.get('test'))):
-            shares = ' '.join(f'{100 * s:.0f}' for s in found['shares'])
-            row += [
-                f'{100 * found["accuracy"]:.2f}', f'{found["macs"] / 1e6:.2f}',
-                shares
-            ]
-        table.add_row('leaving early', *row)
+    table = Table()
+    for heading in ('images', 'exit', 'top-1 (%)', 'MACs (M)', 'shares (%)'):
+        table.add_column(
+            heading,
+            justify='left' if heading in ('images', 'exit') else 'right')
+    found = [point.expected for point in points]
+    _add_rows(table, 'held-out', held_out, found)
+    if test is not None:
+        table.add_section()
+        _add_rows(table, 'test', test, [outcome['test'] for outcome in found])
     return table
+
+
+def _add_rows(table: Table, kind: str, exits: ExitLogits,
+              outcomes: Sequence[Mapping[str, Any]]) -> None:
+    """Add a row for each exit and each operating point."""
+    title = f'{len(exits.labels):,} {kind}'
+    for k, logits in enumerate(exits.logits):
+        right = (logits.argmax(1) == exits.labels).float().mean()
+        table.add_row('' if k else title, f'always {k}', f'{100 * right:.2f}',
+                      f'{exits.macs[k] / 1e6:.2f}', '')
+    for outcome in outcomes:
+        shares = ' '.join(f'{100 * s:.1f}' for s in outcome['shares'])
+        table.add_row('', 'leaving early', f'{100 * outcome["accuracy"]:.2f}',
+                      f'{outcome["macs"] / 1e6:.2f}', shares)
 
 
 def print_outcomes(points: Sequence[OperatingPoint],

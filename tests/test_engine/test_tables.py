@@ -60,13 +60,14 @@ def test_operating_points(capsys):
     brought = dict(accuracy=0.25, shares=[0.5, 0.5], macs=1.5e6)
     point = OperatingPoint((0.7, ), expected=dict(brought, latency_ms=1.25))
     assert cells(outcomes_table([point], held_out)) == [
-        ('always 0', '50.00', '1.00', ''),
-        ('always 1', '50.00', '2.00', ''),
-        ('leaving early', '25.00', '1.50', '50 50'),
+        ('2 held-out', 'always 0', '50.00', '1.00', ''),
+        ('', 'always 1', '50.00', '2.00', ''),
+        ('', 'leaving early', '25.00', '1.50', '50.0 50.0'),
     ]
     point.expected['test'] = dict(brought, accuracy=0.75)
     rows = cells(outcomes_table([point], held_out, held_out))
-    assert rows[-1][4:] == ('75.00', '1.50', '50 50')
+    assert rows[3][0] == '2 test'
+    assert rows[-1][2:] == ('75.00', '1.50', '50.0 50.0')
     print_outcomes([point], held_out)
     output = capsys.readouterr().out
     assert 'thresholds (max_prob): 0.7' in output and '1.250 ms' in output
