@@ -1,8 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The network itself: torch and torchvision only."""
 from .calibration import (HeldOut, Outcome, area_under_curve, evaluate,
-                          evaluate_thresholds, expected_calibration_error,
-                          failure_auroc, fit_temperature, random_exit_outcome)
+                          expected_calibration_error, failure_auroc,
+                          fit_temperature, random_exit_outcome)
 from .complexity import CountsMacs, expected_macs, macs_per_exit
 from .criteria import CRITERIA, check_temperature, confidence, confidences
 from .dyn_perceiver import DynPerceiver, build_exits
@@ -29,12 +29,11 @@ __all__ = [
     'TrunkState', 'area_under_curve', 'available_archs', 'build_exits',
     'build_feature_branch', 'check_images', 'check_temperature',
     'check_thresholds', 'confidence', 'confidences', 'describe_model',
-    'evaluate', 'evaluate_thresholds', 'expected_calibration_error',
-    'expected_macs', 'failure_auroc', 'fit_temperature',
-    'fixed_exit_thresholds', 'infer_variant', 'load_official',
-    'load_thresholds', 'macs_per_exit', 'paper_shares', 'random_exit_outcome',
-    'read_checkpoint', 'run_all_exits', 'run_early_exit', 'run_step',
-    'running_stats_for_one', 'save_thresholds', 'search_thresholds',
-    'select_exits', 'self_distillation', 'share_solution_for_budget',
-    'solve_by_shares'
+    'evaluate', 'expected_calibration_error', 'expected_macs', 'failure_auroc',
+    'fit_temperature', 'fixed_exit_thresholds', 'infer_variant',
+    'load_official', 'load_thresholds', 'macs_per_exit', 'paper_shares',
+    'random_exit_outcome', 'read_checkpoint', 'run_all_exits',
+    'run_early_exit', 'run_step', 'running_stats_for_one', 'save_thresholds',
+    'search_thresholds', 'select_exits', 'self_distillation',
+    'share_solution_for_budget', 'solve_by_shares'
 ]

@@ -11,8 +11,8 @@ from .policy import check_thresholds, leave_at
 
 __all__ = [
     'HeldOut', 'Outcome', 'area_under_curve', 'check_costs', 'evaluate',
-    'evaluate_thresholds', 'expected_calibration_error', 'failure_auroc',
-    'fit_temperature', 'random_exit_outcome'
+    'expected_calibration_error', 'failure_auroc', 'fit_temperature',
+    'random_exit_outcome'
 ]
 
 
@@ -147,24 +147,6 @@ def evaluate(held_out: HeldOut, thresholds: Sequence[float],
     return Outcome(num_right / num_samples,
                    tuple(count / num_samples for count in counts),
                    mean_cost(counts, costs))
-
-
-def evaluate_thresholds(all_logits: Sequence[Tensor], labels: Tensor,
-                        macs: Sequence[float],
-                        thresholds: Sequence[float]) -> Outcome:
-    """Replay thresholds of the largest softmax probability on logits.
-
-    Args:
-        all_logits (Sequence[Tensor]): Logits (N, K) of each exit.
-        labels (Tensor): True classes (N,).
-        macs (Sequence[float]): Cumulative MACs of each exit.
-        thresholds (Sequence[float]): One for each exit but the last.
-
-    Returns:
-        Outcome: Accuracy, share of each exit and mean MACs.
-    """
-    right = torch.stack([x.argmax(1) == labels for x in all_logits])
-    return evaluate(HeldOut(confidences(all_logits), right), thresholds, macs)
 
 
 def mean_cost(counts: Sequence[float], costs: Sequence[float]) -> float:

@@ -1,13 +1,12 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Thresholds from the shares of samples that shall leave at each exit."""
 from contextlib import contextmanager
-from typing import Iterator, List, Sequence, Tuple, Union
+from typing import Iterator, List, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from .calibration import HeldOut, check_costs, check_shares, evaluate
-from .criteria import confidences
 from .policy import NEVER
 
 __all__ = ['paper_shares', 'share_solution_for_budget', 'solve_by_shares']
@@ -90,7 +89,7 @@ def just_below(lowest: Tensor, others: Tensor) -> float:
     return value.item()
 
 
-def solve_by_shares(held_out: Union[HeldOut, Sequence[Tensor]],
+def solve_by_shares(held_out: HeldOut,
                     shares: Sequence[float]) -> Tuple[float, ...]:
     """Thresholds at which given shares of held-out samples leave.
 
@@ -100,8 +99,7 @@ def solve_by_shares(held_out: Union[HeldOut, Sequence[Tensor]],
     at most 1e-5, so that rounding does not decide who leaves).
 
     Args:
-        held_out (HeldOut | Sequence[Tensor]): The samples, or their logits
-            (N, K) at each exit for the largest softmax probability.
+        held_out (HeldOut): The samples.
         shares (Sequence[float]): Target share of each exit, summing to 1.
 
     Returns:
@@ -111,15 +109,13 @@ def solve_by_shares(held_out: Union[HeldOut, Sequence[Tensor]],
         ValueError: If the shares do not fit, or there are no samples or
             they hold NaN.
     """
-    if isinstance(held_out, HeldOut):
-        conf = held_out.confidences
-    else:
-        conf = confidences(held_out)
+    conf = held_out.confidences
     num_exits, num_samples = conf.shape
     shares = check_shares(shares, num_exits)
     if num_samples == 0 or conf.isnan().any():
-        raise ValueError(f'thresholds need held-out logits without NaN, got '
-                         f'{num_samples} samples')
+        raise ValueError(
+            f'thresholds need held-out confidences without NaN, got '
+            f'{num_samples} samples')
     under_way = torch.ones_like(conf[0], dtype=torch.bool)
     thresholds = []
     for row, share in zip(conf, shares[:-1]):

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from mmdynperceiver.core import (CRITERIA, HeldOut, area_under_curve,
-                                 confidences, evaluate, evaluate_thresholds,
+                                 confidences, evaluate,
                                  expected_calibration_error, failure_auroc,
                                  fit_temperature, paper_shares,
                                  random_exit_outcome, search_thresholds,
@@ -21,6 +21,13 @@ def random_logits(num_samples=400, num_classes=5):
         torch.randn(num_samples, num_classes, generator=generator) * (k + 1)
         for k in range(4)
     ]
+
+
+def held_out_of(logits, labels=None):
+    if labels is None:
+        labels = torch.zeros(len(logits[0]), dtype=torch.long)
+    right = torch.stack([x.argmax(1) == labels for x in logits])
+    return HeldOut(confidences(logits), right)
 
 
 def test_sweep_has_33_points_from_cheap_to_expensive():
@@ -41,7 +48,7 @@ def test_one_point_of_the_sweep_by_hand():
 def test_shares_are_met():
     logits = random_logits()
     shares = (0.4, 0.3, 0.2, 0.1)
-    thresholds = solve_by_shares(logits, shares)
+    thresholds = solve_by_shares(held_out_of(logits), shares)
     index = select_exits(logits, thresholds).exit_index
     assert torch.bincount(index).tolist() == [160, 120, 80, 40]
 
@@ -53,13 +60,13 @@ def test_threshold_is_the_last_confidence_taken():
         return torch.stack([p.log(), (1 - p).log()], 1)
 
     logits = [two_class(0.9, 0.8, 0.7, 0.6)] * 4
-    thresholds = solve_by_shares(logits, (0.5, 0.25, 0, 0.25))
+    thresholds = solve_by_shares(held_out_of(logits), (0.5, 0.25, 0, 0.25))
     # A hair below it, so that rounding does not decide.
     assert thresholds == pytest.approx((0.8, 0.7, 2), abs=2e-5)
     assert thresholds[0] < 0.8 and thresholds[1] < 0.7
 
 
-def test_evaluate_thresholds_by_hand():
+def test_evaluate_by_hand():
     right, wrong = torch.tensor([[9., 0.]]), torch.tensor([[0., 9.]])
     unsure = torch.tensor([[0.1, 0.]])
     logits = [
@@ -68,27 +75,26 @@ def test_evaluate_thresholds_by_hand():
         torch.cat([right, right, right]),
         torch.cat([right, right, right])
     ]
-    outcome = evaluate_thresholds(logits, torch.zeros(3, dtype=torch.long),
-                                  (1, 4, 5, 6), (0.9, 0.9, 0.9))
+    outcome = evaluate(held_out_of(logits), (0.9, 0.9, 0.9), (1, 4, 5, 6))
     assert outcome.accuracy == pytest.approx(2 / 3)
     assert outcome.shares == pytest.approx((2 / 3, 1 / 3, 0, 0))
-    assert outcome.macs == pytest.approx(2)
+    assert outcome.cost == outcome.macs == pytest.approx(2)
 
 
 @pytest.mark.parametrize('shares', [(0.5, 0.5), (0.5, 0.5, 0.5, 0.5),
                                     (1.5, -0.5, 0, 0)])
 def test_wrong_shares(shares):
     with pytest.raises(ValueError, match='sum to 1'):
-        solve_by_shares(random_logits(), shares)
+        solve_by_shares(held_out_of(random_logits()), shares)
 
 
 def test_logits_with_nan_or_none():
     logits = random_logits()
     logits[2][0, 0] = float('nan')
     with pytest.raises(ValueError, match='NaN'):
-        solve_by_shares(logits, (0.25, ) * 4)
+        solve_by_shares(held_out_of(logits), (0.25, ) * 4)
     with pytest.raises(ValueError, match='0 samples'):
-        solve_by_shares([torch.empty(0, 5)] * 4, (0.25, ) * 4)
+        solve_by_shares(HeldOut(*[torch.empty(4, 0)] * 2), (0.25, ) * 4)
 
 
 @pytest.mark.parametrize('criterion', CRITERIA)
