@@ -321,15 +321,6 @@ def solve_points(job: Job, args: argparse.Namespace, exits: ExitLogits,
     ]
 
 
-def evaluate_on(point: OperatingPoint, exits: ExitLogits,
-                latencies: Optional[Sequence[float]]) -> dict:
-    """What an operating point brings on other images."""
-    samples = HeldOut.of(exits.logits, exits.labels, point.criterion,
-                         point.temperature)
-    return calibrate.outcome_dict(
-        evaluate(samples, point.thresholds, exits.macs), exits.macs, latencies)
-
-
 def write(args: argparse.Namespace, points: List[OperatingPoint]) -> None:
     """Write the result."""
     replaced = os.path.exists(args.out)
@@ -386,7 +377,8 @@ def main() -> None:
     test = run(job, test=True)[0] if args.test else None
     if test is not None:
         for point in points:
-            point.expected['test'] = evaluate_on(point, test, job.latencies)
+            point.expected['test'] = calibrate.evaluate_on(
+                point, test, job.latencies)
     print_outcomes(points, held_out, test)
     write(args, points)
     if args.report:

@@ -24,9 +24,9 @@ from .standalone import (LabelledData, iter_batches, model_of, overlap,
                          split_config, test_transform)
 
 __all__ = [
-    'SOLVERS', 'check_held_out', 'embed_point', 'fit_temperatures',
-    'outcome_dict', 'run_exits', 'solve', 'solve_sweep', 'sources_of',
-    'training_data_config'
+    'SOLVERS', 'check_held_out', 'embed_point', 'evaluate_on',
+    'fit_temperatures', 'outcome_dict', 'run_exits', 'solve', 'solve_sweep',
+    'sources_of', 'training_data_config'
 ]
 
 SOLVERS = ('search', 'shares')
@@ -188,6 +188,15 @@ def outcome_dict(outcome: Outcome, macs: Sequence[float],
     if latencies is not None:
         spent['latency_ms'] = _mean(outcome.shares, latencies)
     return spent
+
+
+def evaluate_on(point: OperatingPoint, exits: ExitLogits,
+                latencies: Optional[Sequence[float]]) -> dict:
+    """What an operating point brings on other images, for its file."""
+    samples = HeldOut.of(exits.logits, exits.labels, point.criterion,
+                         point.temperature)
+    outcome = evaluate(samples, point.thresholds, exits.macs)
+    return outcome_dict(outcome, exits.macs, latencies)
 
 
 def _mean(shares: Sequence[float], costs: Sequence[float]) -> float:
