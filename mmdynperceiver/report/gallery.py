@@ -5,7 +5,7 @@ from typing import Any, Mapping, NamedTuple, Sequence, Union
 
 from matplotlib.figure import Figure
 
-from .figure import save_figure
+from .figure import save_figure, short
 
 __all__ = ['GalleryImage', 'plot_gallery']
 
@@ -66,10 +66,18 @@ def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
         for axis, image in zip(axes, images):
             axis.imshow(image.pixels)
             right = image.truth == image.predicted
-            text = image.truth if right else \
-                f'{image.truth} as {image.predicted}'
             axis.set_title(
-                f'{text}  {100 * image.confidence:.0f} %',
-                fontsize=8,
-                color=_RIGHT if right else _WRONG)
+                _caption(image), fontsize=8, color=_RIGHT if right else _WRONG)
     save_figure(figure, path)
+
+
+def _caption(image: GalleryImage) -> str:
+    """Classes and confidence, in one line if they are short."""
+    lines = [short(image.truth)]
+    if image.predicted != image.truth:
+        lines.append(f'as {short(image.predicted, 11)}')
+    confident = f'{100 * image.confidence:.0f} %'
+    text = ' '.join(lines)
+    if len(text) <= 9:
+        return f'{text}  {confident}'
+    return '\n'.join([*lines, confident])

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Optional, Sequence, Union
 import numpy as np
 from matplotlib.figure import Figure
 
-from .figure import COLOURS, save_figure
+from .figure import COLOURS, save_figure, short
 
 __all__ = [
     'MappedImage', 'plot_activation_maps', 'plot_reliability', 'plot_shares'
@@ -168,12 +168,12 @@ def plot_activation_maps(images: Sequence[MappedImage],
             axis.imshow(image.pixels)
             axis.set_xticks([])
             axis.set_yticks([])
-        row[0].set_title(f'class {image.truth}', fontsize=9)
+        row[0].set_title(f'class {short(image.truth)}', fontsize=9)
         for k, axis in enumerate(row[1:]):
             axis.imshow(image.maps[k], cmap='inferno', alpha=0.6, vmin=0)
             leaves = k == image.exit_index
             axis.set_title(
-                f'exit {k}: {image.predicted[k]}',
+                f'exit {k}: {short(image.predicted[k])}',
                 fontsize=9,
                 fontweight='bold' if leaves else 'normal')
             for spine in axis.spines.values():

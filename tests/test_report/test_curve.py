@@ -5,6 +5,7 @@ import pytest
 from mmdynperceiver.report import (Curve, GalleryImage, MappedImage,
                                    plot_accuracy_macs, plot_activation_maps,
                                    plot_gallery, plot_reliability, plot_shares)
+from mmdynperceiver.report.figure import short
 
 LINE = Curve('line', [1e6, 2e6, 3e6], [50., 60., 70.])
 EXITS = Curve('exits', [1e6, 3e6], [50., 65.], labels=['exit 0', 'exit 1'])
@@ -62,6 +63,12 @@ def test_gallery(tmp_path, png_size):
     assert png_size(path)[1] < two_rows
     with pytest.raises(ValueError, match='at least one group, got none'):
         plot_gallery({}, path)
+
+
+def test_long_names_are_cut():
+    assert short('shark, man-eater') == 'shark'
+    assert short('a' * 13) == 'a' * 13
+    assert short('a' * 14) == 'a' * 12 + '…'
 
 
 def test_shares(tmp_path, png_size):
