@@ -6,7 +6,6 @@ the validation images, and shows on the test images what leaving early saves.
 """
 import argparse
 import io
-import json
 import logging
 import os
 import platform
@@ -16,9 +15,8 @@ import time
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence
 
-import cv2
 import mmengine
 import torch
 from mmengine.config import Config
@@ -27,19 +25,23 @@ from rich.console import Console
 from rich.table import Table
 
 import mmdynperceiver  # noqa: F401  (heals the stack before it is used)
-from mmdynperceiver.core import (Outcome, evaluate_thresholds, paper_shares,
-                                 save_thresholds, solve_by_shares)
+from mmdynperceiver.core import (HeldOut, OperatingPoint, Outcome,
+                                 describe_model, evaluate, search_thresholds)
+from mmdynperceiver.core.files import write_json
 from mmdynperceiver.datagen import write_image_folder
 from mmdynperceiver.engine import (ExitLogits, InputError, collect_exit_logits,
                                    progress_bar, unwrap_model)
-from mmdynperceiver.report import (Curve, GalleryImage, plot_accuracy_macs,
-                                   plot_gallery)
+from mmdynperceiver.engine.latency import measure_exits
+from mmdynperceiver.report import (PipelineImages, check_report_folder,
+                                   write_report)
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / 'configs/demo/dyn-perceiver_resnet22-w025_1xb128_digits.py'
 COUNTS = dict(train=30000, val=2000, test=2000)
 # Above 1: more of the images are hard ones than easy ones.
 HARDNESS = 1.3
+# Copied from the report for README.
+PICTURES = ('accuracy_macs.png', 'gallery.png')
 # How much accuracy on the validation images the operating point may cost.
 TOLERANCE = 0.0025
 
@@ -125,9 +127,11 @@ def build_runner(args: argparse.Namespace) -> Runner:
 
 def train(args: argparse.Namespace) -> Runner:
     """Train, go on with an interrupted training, or take a finished one."""
-    if args.fresh and args.work_dir.exists():
-        shutil.rmtree(args.work_dir)
     args.work_dir.mkdir(parents=True, exist_ok=True)
+    if args.fresh:
+        # The rest of the folder may be the user's own.
+        for path in checkpoints(args.work_dir):
+            path.unlink()
     runner = build_runner(args)
     found = checkpoints(args.work_dir)
     if found and found[-1].name == f'epoch_{runner.max_epochs}.pth':
@@ -143,48 +147,32 @@ def train(args: argparse.Namespace) -> Runner:
     return runner
 
 
-def sweep_shares() -> List[Tuple[float, ...]]:
-    """Target shares from everything at the first exit to nearly none.
+def choose(model: torch.nn.Module, held_out: ExitLogits,
+           macs: Sequence[int]) -> OperatingPoint:
+    """Find the cheapest thresholds that are about as accurate as all exits."""
+    samples = HeldOut.of(held_out.logits, held_out.labels)
+    last = samples.right[-1].double().mean().item()
+    least = last - TOLERANCE
+    thresholds = search_thresholds(samples, macs, min_accuracy=least)
+    outcome = evaluate(samples, thresholds, macs)
+    return OperatingPoint(
+        thresholds,
+        solver='search',
+        solved_for=dict(min_accuracy=least),
+        expected=named(outcome),
+        data=dict(split='val', num_images=len(held_out.labels)),
+        model=describe_model(*model.exit_parts()))
 
-    The published sweep begins with about two thirds at the first exit; before
-    it stand points between that and all images at the first exit.
-    """
-    published = paper_shares()
-    cheapest = published[0]
-    all_first = (1., *[0.] * (len(cheapest) - 1))
-    cheaper = [
-        tuple((1 - t / 8) * a + t / 8 * b for a, b in zip(cheapest, all_first))
-        for t in range(8, 0, -1)
-    ]
-    return cheaper + published
 
-
-def choose(held_out: ExitLogits,
-           macs: Sequence[int]) -> Tuple[Tuple[float, ...], List[Any]]:
-    """Pick the cheapest point of the sweep that is about as accurate.
-
-    Returns:
-        tuple: The thresholds chosen, and those of the whole sweep.
-    """
-    sweep = [
-        solve_by_shares(held_out.logits, shares) for shares in sweep_shares()
-    ]
-    last = (held_out.logits[-1].argmax(1) == held_out.labels).float().mean()
-    outcomes = [
-        evaluate_thresholds(held_out.logits, held_out.labels, macs, thresholds)
-        for thresholds in sweep
-    ]
-    good = [
-        i for i, outcome in enumerate(outcomes)
-        if outcome.accuracy >= float(last) - TOLERANCE
-    ]
-    # The dearest point runs nearly everything, so it is the last resort.
-    best = min(good, key=lambda i: outcomes[i].macs) if good else -1
-    return sweep[best], sweep
+def named(outcome: Outcome) -> Dict[str, Any]:
+    """What thresholds bring, for a JSON file."""
+    return dict(
+        accuracy=outcome.accuracy, shares=outcome.shares, macs=outcome.macs)
 
 
 @torch.no_grad()
-def really_stop(runner: Runner, thresholds: Sequence[float]) -> Dict[str, Any]:
+def really_stop(runner: Runner,
+                thresholds: Sequence[float]) -> Dict[str, float]:
     """Run the test images with and without leaving early, and time both."""
     model = unwrap_model(runner.model).eval()
     batches = list(runner.test_dataloader)
@@ -193,9 +181,10 @@ def really_stop(runner: Runner, thresholds: Sequence[float]) -> Dict[str, Any]:
         for kind, value in (('all', (2., 2., 2.)), ('early', thresholds)):
             model.policy.set_thresholds(value)
             start = time.perf_counter()
-            samples = [s for batch in batches for s in model.test_step(batch)]
+            for batch in batches:
+                model.test_step(batch)
             seconds[kind] = min(seconds[kind], time.perf_counter() - start)
-    return dict(samples=samples, seconds=seconds)
+    return seconds
 
 
 def print_table(test: ExitLogits, macs: Sequence[int],
@@ -216,52 +205,72 @@ def print_table(test: ExitLogits, macs: Sequence[int],
     console.print(table)
 
 
-def spread(items: List[Any], count: int) -> List[Any]:
-    """At most ``count`` items, evenly over the whole list."""
-    if len(items) <= count:
-        return items
-    return [items[i * len(items) // count] for i in range(count)]
+def report(args: argparse.Namespace, runner: Runner, held_out: ExitLogits,
+           test: ExitLogits, macs: Sequence[int],
+           point: OperatingPoint) -> None:
+    """Write the report, and the two pictures that README shows."""
+    model = unwrap_model(runner.model)
+    dataset = runner.test_dataloader.dataset
+    images = PipelineImages(dataset, model)
+    # One image at a time: what someone who waits for an answer feels.
+    measured = measure_exits(
+        model, [images(i).inputs[None] for i in range(20)], runs=40)
+    page = write_report(
+        args.work_dir / 'report',
+        held_out=held_out,
+        test=test,
+        macs=macs,
+        model_name='small Dyn-Perceiver on digits',
+        points=[point],
+        latency_ms=[row['median_ms'] for row in measured],
+        images=images,
+        model=model,
+        class_names=dataset.CLASSES)
+    for name in PICTURES:
+        partial = args.work_dir / f'.{name}.partial'
+        shutil.copyfile(page.with_name(name), partial)
+        os.replace(partial, args.work_dir / name)
 
 
-def draw(test: ExitLogits, macs: Sequence[int], sweep: List[Any],
-         dynamic: Outcome, samples: List[Any], out: Path) -> None:
-    """Draw accuracy against mean MACs, and easy and hard images."""
-    outcomes = [
-        evaluate_thresholds(test.logits, test.labels, macs, thresholds)
-        for thresholds in sweep
-    ]
-    exits = [
-        100 * (x.argmax(1) == test.labels).float().mean().item()
-        for x in test.logits
-    ]
-    plot_accuracy_macs([
-        Curve(f'leaving early ({len(sweep)} threshold settings)',
-              [o.macs for o in outcomes], [100 * o.accuracy
-                                           for o in outcomes]),
-        Curve('always the same exit', macs, exits,
-              [f'exit {k}' for k in range(len(macs))])
-    ],
-                       out / 'accuracy_macs.png',
-                       title='Digits, test images; thresholds from the '
-                       'validation images',
-                       chosen=(dynamic.macs, 100 * dynamic.accuracy,
-                               'chosen thresholds'))
-    groups = {}
-    for k, text in ((0, 'left at the first exit'), (len(macs) - 1,
-                                                    'went to the last exit')):
-        left = [s for s in samples if s.exit_index == k]
-        groups[f'{len(left) / len(samples):.0%} of the images {text}'] = [
-            GalleryImage(
-                cv2.imread(s.img_path)[..., ::-1], str(int(s.gt_label)),
-                str(int(s.pred_label)), s.exit_confidence)
-            for s in spread(left, 20)
-        ]
-    plot_gallery(
-        groups, out / 'gallery.png', title='Easy and hard test images')
+def calibrate(args: argparse.Namespace, model: torch.nn.Module,
+              held_out: ExitLogits, macs: Sequence[int]) -> OperatingPoint:
+    """Choose an operating point and write it."""
+    point = choose(model, held_out, macs)
+    path = args.work_dir / 'thresholds.json'
+    point.save(path)
+    console.print('an image leaves where its confidence reaches '
+                  f'{", ".join(f"{t:.3f}" for t in point.thresholds)} '
+                  f'({path})')
+    return point
+
+
+def evaluate_test(args: argparse.Namespace, runner: Runner, test: ExitLogits,
+                  macs: Sequence[int], point: OperatingPoint) -> None:
+    """Print and write what the operating point brings on the test images."""
+    samples = HeldOut.of(test.logits, test.labels)
+    dynamic = evaluate(samples, point.thresholds, macs)
+    seconds = really_stop(runner, point.thresholds)
+    print_table(test, macs, dynamic)
+    console.print(
+        f'really stopping took {seconds["early"]:.2f} s, all exits '
+        f'{seconds["all"]:.2f} s ({seconds["early"] / seconds["all"]:.2f} of '
+        f'the time; {torch.get_num_threads()} threads, torch '
+        f'{torch.__version__}, {platform.machine()})')
+    results = dict(
+        thresholds=point.thresholds,
+        accuracy=samples.right.double().mean(1).tolist(),
+        macs=macs,
+        dynamic=named(dynamic),
+        seconds=seconds,
+        torch=torch.__version__,
+        mmengine=mmengine.__version__)
+    write_json(args.work_dir / 'results.json', results)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the four steps."""
+    # Before work is lost.
+    check_report_folder(args.work_dir / 'report')
     console.rule('1/4  data')
     make_data(args.data_root)
     console.rule('2/4  training')
@@ -271,37 +280,16 @@ def run(args: argparse.Namespace) -> None:
 
     console.rule('3/4  thresholds from the validation images')
     held_out = collect_exit_logits(model, runner.val_dataloader, 'validation')
-    thresholds, sweep = choose(held_out, macs)
-    save_thresholds(args.work_dir / 'thresholds.json', thresholds)
-    console.print('an image leaves where its confidence reaches '
-                  f'{", ".join(f"{t:.3f}" for t in thresholds)} '
-                  f'({args.work_dir / "thresholds.json"})')
+    point = calibrate(args, model, held_out, macs)
 
     console.rule('4/4  test images')
     test = collect_exit_logits(model, runner.test_dataloader, 'test')
-    dynamic = evaluate_thresholds(test.logits, test.labels, macs, thresholds)
-    real = really_stop(runner, thresholds)
-    print_table(test, macs, dynamic)
-    draw(test, macs, sweep, dynamic, real['samples'], args.work_dir)
-    seconds = real['seconds']
-    console.print(
-        f'really stopping took {seconds["early"]:.2f} s, all exits '
-        f'{seconds["all"]:.2f} s ({seconds["early"] / seconds["all"]:.2f} of '
-        f'the time; {torch.get_num_threads()} threads, torch '
-        f'{torch.__version__}, {platform.machine()})')
-    results = dict(
-        thresholds=thresholds,
-        accuracy=[(x.argmax(1) == test.labels).float().mean().item()
-                  for x in test.logits],
-        macs=macs,
-        dynamic=dynamic._asdict(),
-        seconds=seconds,
-        torch=torch.__version__,
-        mmengine=mmengine.__version__)
-    (args.work_dir /
-     'results.json').write_text(json.dumps(results, indent=2) + '\n')
-    for name in ('accuracy_macs.png', 'gallery.png', 'results.json'):
+    evaluate_test(args, runner, test, macs, point)
+    report(args, runner, held_out, test, macs, point)
+    for name in (*PICTURES, 'results.json'):
         console.print(f'wrote {args.work_dir / name}')
+    console.print(f'wrote {args.work_dir / "report/index.html"}: open it in a '
+                  f'browser')
 
 
 def main() -> int:

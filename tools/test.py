@@ -4,8 +4,8 @@ import argparse
 import os
 
 import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
-from mmdynperceiver.core import (check_thresholds, fixed_exit_thresholds,
-                                 load_thresholds)
+from mmdynperceiver.core import (OperatingPoint, check_thresholds,
+                                 fixed_exit_thresholds)
 from mmdynperceiver.core.files import write_json
 from mmdynperceiver.engine import EvaluateAllExitsHook, cli, unwrap_model
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
@@ -24,11 +24,14 @@ def parse_args() -> argparse.Namespace:
         '--thresholds',
         nargs='+',
         type=float,
-        help='smallest confidence to leave with, one number for each exit '
-        'but the last; by default those of the config, else those of the '
-        'checkpoint, else none')
+        help='smallest confidence (softmax probability) to leave with, one '
+        'number for each exit but the last; by default those of the config, '
+        'else those of the checkpoint, else none')
     policy.add_argument(
-        '--thresholds-file', help='JSON file that holds the thresholds')
+        '--thresholds-file',
+        help='JSON file of an operating point, as tools/calibrate.py writes '
+        'it: the thresholds, and the criterion and temperatures that they '
+        'are made for')
     policy.add_argument(
         '--exit', type=int, help='the one exit at which all leave, from 0')
     parser.add_argument(
@@ -50,13 +53,17 @@ def merge_args(config, args: argparse.Namespace) -> None:
     thresholds = args.thresholds
     if args.exit is not None:
         thresholds = fixed_exit_thresholds(args.exit)
-    elif args.thresholds_file is not None:
-        thresholds = load_thresholds(args.thresholds_file)
     elif thresholds is not None:
         thresholds = check_thresholds(thresholds)
-    if thresholds is not None:
+    if args.thresholds_file is not None:
+        # The model reads it again, and checks that it is made for the model.
+        OperatingPoint.load(args.thresholds_file)
+        config.model.thresholds = args.thresholds_file
+    elif thresholds is not None:
         config.model.thresholds = list(thresholds)
-        config.model.pop('exit', None)
+    else:
+        return
+    config.model.pop('exit', None)
 
 
 def choose_hooks(runner, really_stop: bool) -> None:
@@ -106,6 +113,8 @@ def main() -> None:
                     config=os.path.basename(args.config),
                     checkpoint=os.path.basename(args.checkpoint),
                     thresholds=thresholds,
+                    criterion=getattr(policy, 'criterion', None),
+                    temperature=getattr(policy, 'temperature', None),
                     metrics=metrics))
 
 

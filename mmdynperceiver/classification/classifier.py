@@ -7,9 +7,9 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ..core import (CountsMacs, ExitPolicy, fixed_exit_thresholds,
-                    load_thresholds, run_early_exit, running_stats_for_one,
-                    select_exits)
+from ..core import (CountsMacs, ExitPolicy, OperatingPoint, describe_model,
+                    fixed_exit_thresholds, run_early_exit,
+                    running_stats_for_one)
 
 __all__ = ['DynPerceiverClassifier']
 
@@ -29,9 +29,11 @@ class DynPerceiverClassifier(CountsMacs, ImageClassifier):
             depends on the backbone may be left out. None leaves the trunk
             alone, for feature extraction. Defaults to None.
         thresholds (Sequence[float] | str, optional): One for each exit but
-            the last, or a JSON file that holds them (see
-            :func:`~mmdynperceiver.core.load_thresholds`). None takes those
-            of the checkpoint, if it has any. Defaults to None.
+            the last, compared with the largest softmax probability, or the
+            JSON file of an operating point (see
+            :class:`~mmdynperceiver.core.OperatingPoint`), whose criterion
+            and temperatures then hold. None takes those of the checkpoint,
+            if it has any. Defaults to None.
         exit (int, optional): The one exit at which all images leave,
             0-based, instead of thresholds. Defaults to None.
         neck (None): There is no place for one. Defaults to None.
@@ -45,7 +47,8 @@ class DynPerceiverClassifier(CountsMacs, ImageClassifier):
         init_cfg (dict, optional): Initialisation config. Defaults to None.
 
     Attributes:
-        policy (ExitPolicy): The thresholds; a checkpoint carries them.
+        policy (ExitPolicy): The thresholds and what they are compared with;
+            a checkpoint carries them.
         evaluate_all_exits (bool): See above. Defaults to False.
 
     Raises:
@@ -80,9 +83,7 @@ class DynPerceiverClassifier(CountsMacs, ImageClassifier):
             train_cfg=train_cfg,
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg)
-        num_exits = backbone.net.num_segments
-        self.policy = ExitPolicy(
-            num_exits, _choose_thresholds(thresholds, exit, num_exits))
+        self.policy = self._build_policy(thresholds, exit)
         self.evaluate_all_exits = False
 
     def loss(self, inputs: Tensor, data_samples: List[DataSample]) -> dict:
@@ -116,10 +117,7 @@ class DynPerceiverClassifier(CountsMacs, ImageClassifier):
         policy = self.policy
         if policy.thresholds is None or self.evaluate_all_exits:
             all_logits = self.head(self.extract_feat(inputs))
-            last = policy.num_exits - 1
-            thresholds = policy.thresholds or fixed_exit_thresholds(
-                last, policy.num_exits)
-            out = select_exits(all_logits, thresholds)
+            out = policy.replay(all_logits)
         else:
             all_logits = None
             out = run_early_exit(self.backbone.net, self.head.exits, policy,
@@ -131,23 +129,25 @@ class DynPerceiverClassifier(CountsMacs, ImageClassifier):
             macs=self.macs_per_exit(inputs.shape[1:]),
             **kwargs)
 
+    def _build_policy(self, thresholds: Union[Sequence[float], str, None],
+                      exit: Optional[int]) -> ExitPolicy:
+        """The policy of numbers, a file or a fixed exit."""
+        num_exits = self.backbone.net.num_segments
+        if exit is not None:
+            if thresholds is not None:
+                raise ValueError(
+                    f'give either thresholds or a fixed exit, got '
+                    f'thresholds={thresholds!r} and exit={exit!r}')
+            thresholds = fixed_exit_thresholds(exit, num_exits)
+        if isinstance(thresholds, str):
+            model = describe_model(*self.exit_parts()) if self.head else None
+            return ExitPolicy.from_operating_point(
+                OperatingPoint.load(thresholds, num_exits, model))
+        return ExitPolicy(num_exits, thresholds)
+
     def exit_parts(self) -> Tuple[nn.Module, nn.Module]:
         """The trunk and the exits."""
         return self.backbone.net, self.head.exits
-
-
-def _choose_thresholds(thresholds: Union[Sequence[float], str,
-                                         None], exit: Optional[int],
-                       num_exits: int) -> Optional[Sequence[float]]:
-    """Thresholds from numbers, a file or a fixed exit."""
-    if exit is not None:
-        if thresholds is not None:
-            raise ValueError(f'give either thresholds or a fixed exit, got '
-                             f'thresholds={thresholds!r} and exit={exit!r}')
-        return fixed_exit_thresholds(exit, num_exits)
-    if isinstance(thresholds, str):
-        return load_thresholds(thresholds, num_exits)
-    return thresholds
 
 
 def _complete_head(head: dict, backbone: nn.Module) -> dict:

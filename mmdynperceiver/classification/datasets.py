@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Image folders whose broken files are named, or skipped and counted."""
 import io
+import os.path as osp
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -14,6 +15,7 @@ from PIL import Image
 from rich.progress import track
 
 from ..engine.errors import InputError
+from ..engine.hold_out import read_list
 
 __all__ = ['BrokenImageError', 'CheckedImageFolder']
 
@@ -42,6 +44,9 @@ class CheckedImageFolder(CustomDataset):
             Defaults to ''.
         ann_file (str): Annotation file, in ``data_root``. Defaults to ''.
         on_broken (str): 'raise' or 'skip'. Defaults to 'raise'.
+        exclude (str): File with a path in each line, in ``data_root``: these
+            images are left out, as ``tools/calibrate.py --hold-out`` wants
+            it of the training images. Defaults to '', none.
         **kwargs: Arguments of ``mmpretrain.datasets.CustomDataset``; set
             ``test_mode=True`` for validation and test.
 
@@ -51,8 +56,9 @@ class CheckedImageFolder(CustomDataset):
 
     Raises:
         FileNotFoundError: If the folder or the annotation file is missing.
-        InputError: If the annotation file has a line that does not fit, or
-            no file can be decoded.
+        InputError: If there are no images, the annotation file or the list
+            of images to leave out has a line that does not fit, or no file
+            can be decoded.
     """
 
     def __init__(self,
@@ -61,11 +67,13 @@ class CheckedImageFolder(CustomDataset):
                  data_prefix: Any = '',
                  ann_file: str = '',
                  on_broken: str = 'raise',
+                 exclude: str = '',
                  **kwargs: Any) -> None:
         if on_broken not in ('raise', 'skip'):
             raise ValueError(
                 f"on_broken must be 'raise' or 'skip', got {on_broken!r}")
         self.on_broken = on_broken
+        self.exclude = exclude
         self._broken: Optional[torch.Tensor] = None
         if split:
             data_prefix = data_prefix or split
@@ -108,6 +116,9 @@ class CheckedImageFolder(CustomDataset):
             raise InputError(
                 f'each line of {self.ann_file!r} must be a path, a space and '
                 f'a whole number: {error}') from error
+        if not data_list:
+            raise InputError(f'there are no images in '
+                             f'{self.ann_file or self.img_prefix!r}')
         if self.ann_file and self.with_label:
             if self.CLASSES is None:
                 classes = _classes_from_paths(data_list, self.img_prefix)
@@ -117,6 +128,8 @@ class CheckedImageFolder(CustomDataset):
         if self.with_label:
             self.num_labels = 1 + max(
                 (info['gt_label'] for info in data_list), default=-1)
+        if self.exclude:
+            data_list = _without(data_list, self.exclude, self.data_root)
         return data_list
 
     def filter_data(self) -> List[dict]:
@@ -206,6 +219,27 @@ def _classes_from_paths(data_list: List[dict],
             set(names) != set(range(len(names))):
         return None
     return tuple(names[label] for label in range(len(names)))
+
+
+def _without(data_list: List[dict], list_file: str, root: str) -> List[dict]:
+    """Leave out the images of a list; each must be there."""
+    names = read_list(list_file)
+    excluded = {osp.normpath(osp.join(root, name)) for name in names}
+    kept = [
+        info for info in data_list
+        if osp.normpath(info['img_path']) not in excluded
+    ]
+    if len(data_list) - len(kept) != len(excluded):
+        paths = {osp.normpath(info['img_path']) for info in data_list}
+        missing = sorted(excluded - paths)
+        raise InputError(
+            f'{len(missing)} of the {len(excluded)} images that {list_file!r} '
+            f'leaves out are not in the data, the first: {missing[0]!r}; the '
+            f'list is for other data')
+    if not kept:
+        raise InputError(f'{list_file!r} leaves out all '
+                         f'{len(data_list)} images')
+    return kept
 
 
 def _check_labels(data_list: List[dict], classes: Optional[Tuple[str, ...]],

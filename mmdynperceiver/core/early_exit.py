@@ -22,19 +22,22 @@ class Carried(NamedTuple):
     Args:
         state (NamedTuple): The trunk's state, a named tuple of tensors.
         knowledge (Tensor, optional): The logits that an exit handed on.
+        memory (Tensor, optional): What the policy remembers.
     """
 
     state: Any
     knowledge: Optional[Tensor] = None
+    memory: Optional[Tensor] = None
 
     def select(self, rows: Tensor) -> 'Carried':
         """Keep some samples: one gather of each carried tensor."""
-        kept = (None if t is None else t.index_select(0, rows)
-                for t in self.state)
-        knowledge = self.knowledge
-        if knowledge is not None:
-            knowledge = knowledge.index_select(0, rows)
-        return Carried(type(self.state)(*kept), knowledge)
+
+        def keep(tensor: Optional[Tensor]) -> Optional[Tensor]:
+            return None if tensor is None else tensor.index_select(0, rows)
+
+        return Carried(
+            type(self.state)(*map(keep, self.state)), keep(self.knowledge),
+            keep(self.memory))
 
 
 def run_step(trunk: Trunk, exits: Exits, index: int,
@@ -52,7 +55,7 @@ def run_step(trunk: Trunk, exits: Exits, index: int,
     """
     state, features = trunk.segment(index, carried.state)
     logits, knowledge = exits.step(index, features, carried.knowledge)
-    return Carried(state, knowledge), logits
+    return Carried(state, knowledge, carried.memory), logits
 
 
 def run_all_exits(trunk: Trunk, exits: Exits,
@@ -97,7 +100,8 @@ def run_early_exit(trunk: Trunk, exits: Exits, policy: ExitPolicy,
         if batch == 0 and index:
             break
         carried, logits = run_step(trunk, exits, index, carried)
-        conf, leaves = policy.decide(index, logits)
+        conf, leaves, memory = policy.decide(index, logits, carried.memory)
+        carried = carried._replace(memory=memory)
         exit_index = torch.full_like(conf, index, dtype=torch.long)
         if out is None or rows is None:
             out = Prediction(logits, exit_index, conf)

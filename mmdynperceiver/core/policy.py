@@ -1,20 +1,29 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The exit policy: who leaves where; it never sees a feature."""
 import math
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from .criteria import (CRITERIA, Temperature, check_criterion,
+                       check_temperature, confidence, confidences,
+                       patience_step)
+
+if TYPE_CHECKING:
+    from .operating_point import OperatingPoint
+
 __all__ = [
-    'ExitPolicy', 'Prediction', 'check_thresholds', 'confidence',
-    'fixed_exit_thresholds', 'select_exits'
+    'ExitPolicy', 'Prediction', 'check_thresholds', 'fixed_exit_thresholds',
+    'select_exits'
 ]
 
 # A confidence is at most 1, so nothing ever reaches this threshold.
 NEVER = 2.
 # Stands in a checkpoint for each threshold that is not set.
 UNSET = -1.
+# The first number of a state that holds more than thresholds.
+EXTENDED = -2.
 
 
 class Prediction(NamedTuple):
@@ -29,20 +38,6 @@ class Prediction(NamedTuple):
     logits: Tensor
     exit_index: Tensor
     confidence: Tensor
-
-
-def confidence(logits: Tensor) -> Tensor:
-    """Largest softmax probability, in single precision at least.
-
-    Args:
-        logits (Tensor): Logits (..., K).
-
-    Returns:
-        Tensor: Confidence (...), in (0, 1].
-    """
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    return logits.softmax(-1).amax(-1)
 
 
 def check_thresholds(thresholds: Sequence[float],
@@ -96,8 +91,27 @@ def fixed_exit_thresholds(index: int, num_exits: int = 4) -> Tuple[float, ...]:
     return tuple(0. if k >= index else NEVER for k in range(num_exits - 1))
 
 
+def leave_at(all_confidences: Tensor, thresholds: Sequence[float]) -> Tensor:
+    """Find the first exit whose threshold each sample reaches.
+
+    Args:
+        all_confidences (Tensor): Confidences (num_exits, N).
+        thresholds (Sequence[float]): One for each exit but the last.
+
+    Returns:
+        Tensor: That exit (N,), 0-based; the last one takes the rest.
+    """
+    last = len(all_confidences) - 1
+    exit_index = torch.full_like(all_confidences[0], last, dtype=torch.long)
+    for k in reversed(range(last)):
+        exit_index.masked_fill_(all_confidences[k] >= thresholds[k], k)
+    return exit_index
+
+
 def select_exits(all_logits: Sequence[Tensor],
-                 thresholds: Sequence[float]) -> Prediction:
+                 thresholds: Sequence[float],
+                 criterion: str = 'max_prob',
+                 temperature: Temperature = None) -> Prediction:
     """Replay thresholds on the logits of all exits.
 
     This is the simulation that really stopping must agree with.
@@ -105,53 +119,78 @@ def select_exits(all_logits: Sequence[Tensor],
     Args:
         all_logits (Sequence[Tensor]): Logits (B, K) of each exit.
         thresholds (Sequence[float]): One for each exit but the last.
+        criterion (str): What the thresholds are compared with, one of
+            ``CRITERIA``. Defaults to ``max_prob``.
+        temperature (float | Sequence[float], optional): What the logits are
+            divided by, for each exit or for all. Defaults to None, 1.
 
     Returns:
         Prediction: What each sample gets at the exit where it leaves.
+
+    Raises:
+        ValueError: If an argument does not fit.
     """
     thresholds = check_thresholds(thresholds, len(all_logits))
     logits = torch.stack(tuple(all_logits))
-    confidences = confidence(logits)
-    leaves = torch.ones_like(confidences, dtype=torch.bool)
-    for k, threshold in enumerate(thresholds):
-        leaves[k] = confidences[k] >= threshold
-    # argmax of booleans gives the first exit that lets the sample leave.
-    exit_index = leaves.int().argmax(0)
+    conf = confidences(all_logits, criterion, temperature)
+    exit_index = leave_at(conf, thresholds)
     rows = torch.arange(logits.shape[1], device=logits.device)
-    return Prediction(logits[exit_index, rows], exit_index,
-                      confidences[exit_index, rows])
+    return Prediction(logits[exit_index, rows], exit_index, conf[exit_index,
+                                                                 rows])
 
 
 class ExitPolicy(nn.Module):
     """Decide at each exit which samples leave.
 
-    The policy has no parameters, but its thresholds travel in the state dict
-    (as extra state), so a checkpoint carries its operating point. They travel
-    as a tensor, because weight averages touch every entry as one.
+    The policy has no parameters, but its thresholds, its criterion and its
+    temperatures travel in the state dict (as extra state), so a checkpoint
+    carries its operating point. They travel as a tensor, because weight
+    averages touch every entry as one.
 
     Args:
         num_exits (int): Number of exits. Defaults to 4.
         thresholds (Sequence[float], optional): One for each exit but the
-            last. None: taken from the checkpoint if that has any; otherwise
-            all samples run to the last exit. Defaults to None.
+            last. None: taken from the checkpoint if that has any, with their
+            criterion and temperatures; otherwise all samples run to the last
+            exit. Defaults to None.
+        criterion (str): What the thresholds are compared with, one of
+            ``CRITERIA``. Defaults to ``max_prob``.
+        temperature (float | Sequence[float], optional): What the logits are
+            divided by, for each exit or for all. Defaults to None, 1.
 
     Raises:
-        ValueError: If the thresholds do not fit.
+        ValueError: If an argument does not fit.
     """
 
     def __init__(self,
                  num_exits: int = 4,
-                 thresholds: Optional[Sequence[float]] = None) -> None:
+                 thresholds: Optional[Sequence[float]] = None,
+                 criterion: str = 'max_prob',
+                 temperature: Temperature = None) -> None:
         super().__init__()
         self.num_exits = num_exits
         self.thresholds: Optional[Tuple[float, ...]] = None
+        self.criterion = check_criterion(criterion)
+        self.temperature = check_temperature(temperature, num_exits)
         # Thresholds that a user sets outrank those of a checkpoint.
         self._pinned = thresholds is not None
         if thresholds is not None:
             self.thresholds = check_thresholds(thresholds, num_exits)
 
+    @classmethod
+    def from_operating_point(cls, point: 'OperatingPoint') -> 'ExitPolicy':
+        """Build the policy of an operating point.
+
+        Args:
+            point (OperatingPoint): Thresholds, criterion and temperatures.
+        """
+        return cls(point.num_exits, point.thresholds, point.criterion,
+                   point.temperature)
+
     def set_thresholds(self, thresholds: Optional[Sequence[float]]) -> None:
         """Set the thresholds; checkpoints loaded later do not change them.
+
+        The criterion and the temperatures stay as they are.
 
         Args:
             thresholds (Sequence[float], optional): One for each exit but the
@@ -165,37 +204,97 @@ class ExitPolicy(nn.Module):
         self.thresholds = thresholds
         self._pinned = True
 
-    def decide(self, index: int, logits: Tensor) -> Tuple[Tensor, Tensor]:
+    def decide(
+        self,
+        index: int,
+        logits: Tensor,
+        memory: Optional[Tensor] = None
+    ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
         """Decide who leaves at one exit.
 
         Args:
             index (int): Exit number.
             logits (Tensor): Logits (B, K).
+            memory (Tensor, optional): What the policy returned at the exit
+                before, for the samples that stayed. Defaults to None.
 
         Returns:
-            tuple[Tensor]: Confidence (B,), and who leaves (B,), boolean.
+            tuple[Tensor]: Confidence (B,), who leaves (B,), boolean, and what
+            to hand to the next exit: (B, 2), or None if there is nothing.
         """
-        conf = confidence(logits)
+        if self.criterion == 'patience':
+            memory = patience_step(logits, memory)
+            conf = memory[:, 1] / self.num_exits
+        else:
+            temperature = self.temperature[index] if self.temperature else 1.
+            conf = confidence(logits, self.criterion, temperature)
         if index == self.num_exits - 1:
-            return conf, torch.ones_like(conf, dtype=torch.bool)
-        if self.thresholds is None:
-            return conf, torch.zeros_like(conf, dtype=torch.bool)
-        return conf, conf >= self.thresholds[index]
+            leaves = torch.ones_like(conf, dtype=torch.bool)
+        elif self.thresholds is None:
+            leaves = torch.zeros_like(conf, dtype=torch.bool)
+        else:
+            leaves = conf >= self.thresholds[index]
+        return conf, leaves, memory
+
+    def replay(self, all_logits: Sequence[Tensor]) -> Prediction:
+        """Decide on the logits of all exits, as if really stopping.
+
+        Args:
+            all_logits (Sequence[Tensor]): Logits (B, K) of each exit.
+
+        Returns:
+            Prediction: See :func:`select_exits`.
+        """
+        thresholds = self.thresholds
+        if thresholds is None:
+            thresholds = (NEVER, ) * (self.num_exits - 1)
+        return select_exits(all_logits, thresholds, self.criterion,
+                            self.temperature)
 
     def get_extra_state(self) -> Tensor:
-        """Thresholds as a tensor of double precision; all -1: none set."""
+        """All settings as a tensor of double precision.
+
+        The thresholds, all -1 if none are set; if the criterion is not the
+        largest probability or there are temperatures: -2, the number of the
+        criterion, the thresholds and the temperatures.
+        """
         thresholds = self.thresholds
         if thresholds is None:
             thresholds = (UNSET, ) * (self.num_exits - 1)
-        return torch.tensor(thresholds, dtype=torch.float64)
+        values = thresholds
+        if self.criterion != 'max_prob' or self.temperature is not None:
+            temperature = self.temperature or (1., ) * self.num_exits
+            number = float(CRITERIA.index(self.criterion))
+            values = (EXTENDED, number, *thresholds, *temperature)
+        return torch.tensor(values, dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take the thresholds of a checkpoint unless the user set some."""
-        values = state.tolist()
-        if self._pinned or all(value == UNSET for value in values):
+        """Take the settings of a checkpoint unless the user set thresholds."""
+        if self._pinned:
             return
-        self.thresholds = check_thresholds(values, self.num_exits)
+        values, criterion = state.tolist(), 'max_prob'
+        temperature: Temperature = None
+        # Averaging weights may have moved the marks by a rounding error.
+        if values and round(values[0]) == EXTENDED:
+            number, split = round(values[1]), len(values) // 2 + 1
+            if not 0 <= number < len(CRITERIA):
+                raise ValueError(
+                    f'the checkpoint leaves early by a criterion that this '
+                    f'version does not know, number {number}; use the '
+                    f'version that wrote it, or set thresholds')
+            criterion = CRITERIA[number]
+            values, temperature = values[2:split], values[split:]
+        if all(value == UNSET for value in values):
+            return
+        thresholds = check_thresholds(values, self.num_exits)
+        self.temperature = check_temperature(temperature, self.num_exits)
+        self.thresholds, self.criterion = thresholds, criterion
 
     def extra_repr(self) -> str:
-        """Show the thresholds in the printed model."""
-        return f'num_exits={self.num_exits}, thresholds={self.thresholds}'
+        """Show the settings in the printed model."""
+        text = f'num_exits={self.num_exits}, thresholds={self.thresholds}'
+        if self.criterion != 'max_prob':
+            text += f', criterion={self.criterion!r}'
+        if self.temperature is not None:
+            text += f', temperature={self.temperature}'
+        return text

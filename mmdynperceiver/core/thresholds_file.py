@@ -1,20 +1,18 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Thresholds in a JSON file.
+"""Thresholds alone in a JSON file.
 
-The file is an object with at least ``thresholds``, one number for each exit
-but the last, and ``criterion``, what they are compared with. Anything else
-(what they were solved for, what they brought) is kept for the reader.
+A short form of :class:`~mmdynperceiver.core.OperatingPoint` for thresholds
+that are compared with the largest softmax probability.
 """
-import json
 import os
 from typing import Any, Sequence, Tuple, Union
 
 from .files import write_json
+from .operating_point import OperatingPoint
 from .policy import check_thresholds
 
 __all__ = ['load_thresholds', 'save_thresholds']
 
-# The largest softmax probability: the one criterion of ``ExitPolicy``.
 CRITERION = 'max_prob'
 
 
@@ -31,29 +29,17 @@ def load_thresholds(path: Union[str, os.PathLike],
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not JSON, is made for another criterion, or its
-            thresholds do not fit; the file is named.
+        ValueError: If it is not JSON, is made for another criterion or with
+            temperatures, or its thresholds do not fit; the file is named.
     """
-    path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'no thresholds file at {path!r}')
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-    except ValueError as error:  # JSON or text encoding
+    point = OperatingPoint.load(path, num_exits)
+    if point.criterion != CRITERION or point.temperature is not None:
         raise ValueError(
-            f'thresholds file {path!r} is not JSON: {error}') from error
-    if not isinstance(content, dict) or 'thresholds' not in content:
-        raise ValueError(f"thresholds file {path!r} must hold an object with "
-                         f"the key 'thresholds', got {str(content)[:60]!r}")
-    criterion = content.get('criterion', CRITERION)
-    if criterion != CRITERION:
-        raise ValueError(f'thresholds file {path!r} is made for the criterion '
-                         f'{criterion!r}; expected {CRITERION!r}')
-    try:
-        return check_thresholds(content['thresholds'], num_exits)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f'thresholds file {path!r}: {error}') from error
+            f'thresholds file {os.fspath(path)!r} is made for the criterion '
+            f'{point.criterion!r} with temperatures {point.temperature}; '
+            f'expected {CRITERION!r} without any. Read it with '
+            f'OperatingPoint.load')
+    return point.thresholds
 
 
 def save_thresholds(path: Union[str, os.PathLike], thresholds: Sequence[float],

@@ -1,15 +1,18 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Checkpoints that do not fit are refused, not loaded in part."""
+import os
 import os.path as osp
-from typing import Any, List, Mapping
+import tempfile
+from typing import Any, List, Mapping, Union
 
 import mmengine.runner.checkpoint  # noqa: F401  (its files load safely)
+import torch
 from torch import nn
 
 from ..core import read_checkpoint
 from .errors import InputError
 
-__all__ = ['load_whole', 'read_weights']
+__all__ = ['load_whole', 'read_weights', 'save_whole']
 
 
 def read_weights(path: str) -> Mapping[str, Any]:
@@ -55,6 +58,7 @@ def load_whole(model: nn.Module, weights: Mapping[str, Any],
         f'{name} is {tuple(weights[name].shape)} instead of '
         f'{tuple(value.shape)}' for name, value in own.items()
         if name in weights and weights[name].shape != value.shape
+        and not _may_lack(name)
     ]
     try:
         if not shapes:
@@ -79,6 +83,32 @@ def load_whole(model: nn.Module, weights: Mapping[str, Any],
                          f'{"; ".join(problems)}')
 
 
+def save_whole(content: Any, path: Union[str, os.PathLike]) -> None:
+    """Write what ``torch.load`` reads, whole or not at all.
+
+    Args:
+        content (Any): Tensors in dicts and lists.
+        path (str | PathLike): The file; its folder must exist.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    path = os.fspath(path)
+    handle, temporary = tempfile.mkstemp(
+        dir=osp.dirname(path) or '.', suffix='.tmp')
+    os.close(handle)
+    try:
+        torch.save(content, temporary)
+        # mkstemp makes private files; give what open() would have given.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
 def _may_lack(name: str) -> bool:
-    """Entries without which weights are still whole."""
+    """Entries without which weights are still whole, and of any shape."""
     return name.endswith(('num_batches_tracked', '_extra_state'))

@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The logits of all exits over a data set."""
-from typing import Any, List, NamedTuple, Tuple
+from typing import Any, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
 import torch
 from rich.progress import track
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .hooks import unwrap_model
 
-__all__ = ['ExitLogits', 'collect_exit_logits']
+__all__ = ['ExitLogits', 'collect_exit_logits', 'iter_exit_logits']
 
 
 class ExitLogits(NamedTuple):
@@ -18,14 +18,63 @@ class ExitLogits(NamedTuple):
         logits (tuple[Tensor]): Logits (N, K) of each exit, on the CPU.
         labels (Tensor): True classes (N,).
         paths (list[str]): Image files, '' where not known.
+        macs (tuple[float]): Mean MACs of one sample up to each exit; empty
+            where not known. Defaults to ().
     """
 
     logits: Tuple[Tensor, ...]
     labels: Tensor
     paths: List[str]
+    macs: Tuple[float, ...] = ()
+
+    @classmethod
+    def join(cls, parts: Sequence['ExitLogits']) -> 'ExitLogits':
+        """Put parts of a data set together, in their order.
+
+        Args:
+            parts (Sequence[ExitLogits]): At least one.
+        """
+        total = sum(len(part.labels) for part in parts)
+        macs = tuple(
+            sum(len(part.labels) * part.macs[k] for part in parts) / total
+            for k in range(min(len(part.macs) for part in parts)))
+        exits = zip(*(part.logits for part in parts))
+        return cls(
+            tuple(torch.cat(logits) for logits in exits),
+            torch.cat([part.labels for part in parts]),
+            [path for part in parts for path in part.paths], macs)
 
 
 @torch.no_grad()
+def iter_exit_logits(model: nn.Module,
+                     batches: Iterable[Any]) -> Iterator[ExitLogits]:
+    """Run all exits over one batch after the other.
+
+    Args:
+        model (nn.Module): An early-exit model; it is left in eval mode.
+        batches (Iterable): Yields what ``model.test_step`` takes.
+
+    Yields:
+        ExitLogits: Of each batch.
+    """
+    model = unwrap_model(model).eval()
+    before = model.evaluate_all_exits
+    model.evaluate_all_exits = True
+    try:
+        for batch in batches:
+            samples = model.test_step(batch)
+            # [(num_exits, K)] * B -> (num_exits, B, K)
+            logits = torch.stack([s.exit_logits for s in samples], 1).cpu()
+            macs = [s.get('exit_macs', ()) for s in samples]
+            yield ExitLogits(
+                tuple(logits),
+                torch.stack([s.gt_label.cpu().reshape(()) for s in samples]),
+                [s.get('img_path', '') for s in samples],
+                tuple(sum(column) / len(column) for column in zip(*macs)))
+    finally:
+        model.evaluate_all_exits = before
+
+
 def collect_exit_logits(model: nn.Module,
                         dataloader: Any,
                         description: str = 'evaluating') -> ExitLogits:
@@ -42,19 +91,8 @@ def collect_exit_logits(model: nn.Module,
     Raises:
         ValueError: If there are no samples.
     """
-    model = unwrap_model(model).eval()
-    logits, labels, paths = [], [], []
-    before = model.evaluate_all_exits
-    model.evaluate_all_exits = True
-    try:
-        for batch in track(dataloader, description, transient=True):
-            for sample in model.test_step(batch):
-                logits.append(sample.exit_logits.cpu())
-                labels.append(sample.gt_label.cpu().reshape(()))
-                paths.append(sample.get('img_path', ''))
-    finally:
-        model.evaluate_all_exits = before
-    if not logits:
+    batches = track(dataloader, description, transient=True)
+    parts = list(iter_exit_logits(model, batches))
+    if not parts:
         raise ValueError('the data set holds no samples')
-    return ExitLogits(
-        tuple(torch.stack(logits, 1)), torch.stack(labels), paths)
+    return ExitLogits.join(parts)

@@ -1,12 +1,15 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Results as tables."""
 import re
-from typing import Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ['exits_table', 'print_exits']
+from ..core import OperatingPoint
+from .collect import ExitLogits
+
+__all__ = ['exits_table', 'outcomes_table', 'print_exits', 'print_outcomes']
 
 
 def exits_table(metrics: Mapping[str, float],
@@ -55,3 +58,56 @@ def print_exits(metrics: Mapping[str, float],
     """Print the table, if there is anything to put into it."""
     if any(name.startswith('dynamic/') for name in metrics):
         Console().print(exits_table(metrics, thresholds))
+
+
+def outcomes_table(points: Sequence[OperatingPoint],
+                   held_out: ExitLogits,
+                   test: Optional[ExitLogits] = None) -> Table:
+    """Table of operating points beside each static exit.
+
+    Args:
+        points (Sequence[OperatingPoint]): What they bring on the held-out
+            images is in ``expected``, and on the test images in its
+            ``test``.
+        held_out (ExitLogits): The held-out images.
+        test (ExitLogits, optional): The test images. Defaults to None.
+    """
+    table = Table()
+    for heading in ('images', 'exit', 'top-1 (%)', 'MACs (M)', 'shares (%)'):
+        table.add_column(
+            heading,
+            justify='left' if heading in ('images', 'exit') else 'right')
+    found = [point.expected for point in points]
+    _add_rows(table, 'held-out', held_out, found)
+    if test is not None:
+        table.add_section()
+        _add_rows(table, 'test', test, [outcome['test'] for outcome in found])
+    return table
+
+
+def _add_rows(table: Table, kind: str, exits: ExitLogits,
+              outcomes: Sequence[Mapping[str, Any]]) -> None:
+    """Add a row for each exit and each operating point."""
+    title = f'{len(exits.labels):,} {kind}'
+    for k, logits in enumerate(exits.logits):
+        right = (logits.argmax(1) == exits.labels).float().mean()
+        table.add_row('' if k else title, f'always {k}', f'{100 * right:.2f}',
+                      f'{exits.macs[k] / 1e6:.2f}', '')
+    for outcome in outcomes:
+        shares = ' '.join(f'{100 * s:.1f}' for s in outcome['shares'])
+        table.add_row('', 'leaving early', f'{100 * outcome["accuracy"]:.2f}',
+                      f'{outcome["macs"] / 1e6:.2f}', shares)
+
+
+def print_outcomes(points: Sequence[OperatingPoint],
+                   held_out: ExitLogits,
+                   test: Optional[ExitLogits] = None) -> None:
+    """Print the table, and the thresholds of a single point."""
+    console = Console()
+    console.print(outcomes_table(points, held_out, test))
+    if len(points) == 1:
+        thresholds = ', '.join(f'{t:.4g}' for t in points[0].thresholds)
+        console.print(f'thresholds ({points[0].criterion}): {thresholds}')
+        if 'latency_ms' in points[0].expected:
+            console.print(f'expected latency of an image: '
+                          f'{points[0].expected["latency_ms"]:.3f} ms')

@@ -6,7 +6,7 @@ from typing import Union
 
 from matplotlib.figure import Figure
 
-__all__ = ['COLOURS', 'save_figure']
+__all__ = ['COLOURS', 'save_figure', 'short']
 
 # Okabe-Ito: told apart by colour-blind readers too.
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
@@ -31,3 +31,14 @@ def save_figure(figure: Figure,
         bbox_inches='tight',
         facecolor='white')
     os.replace(temporary, path)
+
+
+def short(name: str, length: int = 13) -> str:
+    """A name of a class, cut where it would write over its neighbour.
+
+    Args:
+        name (str): Such as 'great white shark, white shark, man-eater'.
+        length (int): Most characters. Defaults to 13.
+    """
+    name = name.split(',')[0]
+    return name if len(name) <= length else name[:length - 1] + '…'

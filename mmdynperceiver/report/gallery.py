@@ -1,11 +1,11 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Easy and hard images: what left at which exit."""
 import os
-from typing import Any, Dict, NamedTuple, Sequence, Union
+from typing import Any, Mapping, NamedTuple, Sequence, Union
 
 from matplotlib.figure import Figure
 
-from .figure import save_figure
+from .figure import save_figure, short
 
 __all__ = ['GalleryImage', 'plot_gallery']
 
@@ -28,14 +28,14 @@ class GalleryImage(NamedTuple):
     confidence: float
 
 
-def plot_gallery(groups: Dict[str, Sequence[GalleryImage]],
+def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
                  path: Union[str, os.PathLike],
                  title: str = '',
                  columns: int = 10) -> None:
     """Draw groups of images below each other.
 
     Args:
-        groups (dict[str, Sequence[GalleryImage]]): Heading -> images.
+        groups (Mapping[str, Sequence[GalleryImage]]): Heading -> images.
         path (str | PathLike): PNG file to write.
         title (str): Title of the picture. Defaults to ''.
         columns (int): Images in a row. Defaults to 10.
@@ -45,7 +45,7 @@ def plot_gallery(groups: Dict[str, Sequence[GalleryImage]],
     """
     if not groups:
         raise ValueError('a gallery needs at least one group, got none')
-    rows = [max(1, -(-len(images) // columns)) for images in groups.values()]
+    rows = [-(-len(images) // columns) for images in groups.values()]
     figure = Figure(
         figsize=(1.05 * columns, sum(1.3 * r + 0.45 for r in rows) + 0.3),
         layout='constrained')
@@ -58,17 +58,26 @@ def plot_gallery(groups: Dict[str, Sequence[GalleryImage]],
     for part, count, (heading, images) in zip(parts[:, 0], rows,
                                               groups.items()):
         part.suptitle(heading, fontsize=11, x=0.01, ha='left')
+        if not images:
+            continue
         axes = part.subplots(count, columns, squeeze=False).ravel()
         for axis in axes:
             axis.axis('off')
         for axis, image in zip(axes, images):
             axis.imshow(image.pixels)
             right = image.truth == image.predicted
-            text = image.truth if right else \
-                f'{image.truth} as {image.predicted}'
             axis.set_title(
-                f'{text}  {100 * image.confidence:.0f} %',
-                fontsize=8,
-                color=_RIGHT if right else _WRONG)
-    # Enough for images of this size; a finer picture is only larger.
-    save_figure(figure, path, dpi=90)
+                _caption(image), fontsize=8, color=_RIGHT if right else _WRONG)
+    save_figure(figure, path)
+
+
+def _caption(image: GalleryImage) -> str:
+    """Classes and confidence, in one line if they are short."""
+    lines = [short(image.truth)]
+    if image.predicted != image.truth:
+        lines.append(f'as {short(image.predicted, 11)}')
+    confident = f'{100 * image.confidence:.0f} %'
+    text = ' '.join(lines)
+    if len(text) <= 9:
+        return f'{text}  {confident}'
+    return '\n'.join([*lines, confident])

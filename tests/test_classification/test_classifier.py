@@ -10,7 +10,8 @@ from mmengine.runner.checkpoint import (get_state_dict, load_checkpoint,
 from mmpretrain.structures import DataSample
 from tiny import build_model, model_config
 
-from mmdynperceiver.core import macs_per_exit, select_exits
+from mmdynperceiver.core import (OperatingPoint, confidences, describe_model,
+                                 macs_per_exit, select_exits)
 
 IMAGES = torch.randn(
     6, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 3
@@ -174,6 +175,41 @@ def test_thresholds_file(tmp_path):
     path.write_text(json.dumps(dict(thresholds=[0.9, 0.8, 0.7])))
     model = build_model(thresholds=str(path))
     assert model.policy.thresholds == (0.9, 0.8, 0.7)
+
+
+def test_operating_point(tmp_path):
+    """Criterion and temperatures follow the file, stopping or replaying."""
+    path = str(tmp_path / 'p.json')
+    model = build_model().eval()
+    with torch.no_grad():
+        all_logits = model.head(model.extract_feat(IMAGES))
+    temperature = (0.5, 0.5, 2., 1.)
+    conf = confidences(all_logits, 'margin', temperature)
+    point = OperatingPoint(
+        conf.sort(dim=1).values[:3, 3:5].mean(1).tolist(),
+        'margin',
+        temperature,
+        model=describe_model(*model.exit_parts()))
+    point.save(path)
+    state = model.state_dict()
+    model = build_model(thresholds=path).eval()
+    model.load_state_dict(state)
+    assert model.policy.criterion == 'margin'
+    expected = select_exits(all_logits, point.thresholds, 'margin',
+                            temperature).exit_index.tolist()
+    assert len(set(expected)) > 1
+    for replay in (False, True):
+        model.evaluate_all_exits = replay
+        assert [s.exit_index for s in model.predict(IMAGES)] == expected
+    # A checkpoint of the model carries it all.
+    other = build_model()
+    other.load_state_dict(model.state_dict())
+    assert other.policy.criterion == 'margin'
+    assert other.policy.temperature == temperature
+    point.model['num_classes'] = 7
+    point.save(path)
+    with pytest.raises(ValueError, match='another model: its num_classes'):
+        build_model(thresholds=path)
 
 
 @pytest.mark.parametrize('changes, kind, message', [

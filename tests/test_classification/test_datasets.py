@@ -70,6 +70,51 @@ def test_missing_folder_is_named(tmp_path):
         build(tmp_path / 'nowhere')
 
 
+@pytest.fixture
+def listed(tmp_path):
+    """Write a list of images."""
+
+    def write(*names):
+        path = tmp_path / 'list.txt'
+        path.write_text('\n'.join(names) + '\n')
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize('slash', ['', '/'])
+def test_leaves_out_a_list(root, listed, slash):
+    exclude = listed('train/ant/1.png', 'train/cow/0.png')
+    dataset = build(f'{root}{slash}', exclude=exclude)
+    paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+    assert len(paths) == 7
+    assert not any(p.endswith(('ant/1.png', 'cow/0.png')) for p in paths)
+    # A class without images keeps its place.
+    exclude = listed(*(f'train/bee/{i}.png' for i in range(3)))
+    dataset = build(root, exclude=exclude)
+    assert dataset.metainfo['classes'] == CLASSES
+    assert {int(label) for label in dataset.get_gt_labels()} == {0, 2}
+
+
+def test_refuses_a_list_for_other_data(root, listed):
+    exclude = listed('train/ant/1.png', 'train/ant/9.png', 'ant/0.png')
+    with pytest.raises(
+            InputError, match='2 of the 3 images .* not in the data'):
+        build(root, exclude=exclude)
+    exclude = listed(*(f'train/{c}/{i}.png' for c in CLASSES
+                       for i in range(3)))
+    with pytest.raises(InputError, match='leaves out all 9 images'):
+        build(root, exclude=exclude)
+    with pytest.raises(InputError, match='cannot read the list'):
+        build(root, exclude='/nowhere.txt')
+
+
+def test_refuses_empty_annotations(root):
+    (root / 'ann.txt').write_text('')
+    with pytest.raises(InputError, match='no images in .*ann.txt'):
+        build(root, ann_file='ann.txt')
+
+
 def test_refuses_another_switch(root):
     with pytest.raises(ValueError, match="got 'ignore'"):
         build(root, on_broken='ignore')

@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmdynperceiver.core import (DynPerceiver, confidence, run_all_exits,
-                                 select_exits)
+from mmdynperceiver.core import (CRITERIA, DynPerceiver, ExitPolicy,
+                                 confidence, confidences, run_all_exits,
+                                 run_early_exit, select_exits)
 
 NET = dict(arch='resnet18', width=0.25, num_latents=16, num_classes=10)
 
 
-@pytest.fixture(scope='module')
-def net():
+def make_net(num_classes=10):
     """A network whose exits disagree and whose batch norms are used."""
     torch.manual_seed(0)
-    net = DynPerceiver(**NET)
+    net = DynPerceiver(**{**NET, 'num_classes': num_classes})
     with torch.no_grad():
         for _ in range(3):
             net(torch.randn(16, 3, 64, 64))
@@ -24,6 +24,11 @@ def net():
             if isinstance(layer, torch.nn.Linear):
                 layer.weight.mul_(5)
     return net.eval()
+
+
+@pytest.fixture(scope='module')
+def net():
+    return make_net()
 
 
 @pytest.fixture(scope='module')
@@ -64,6 +69,68 @@ def test_equals_replay(net, images, all_logits, quantiles, batch):
         logits[clear], replay.logits[clear], atol=1e-4, rtol=0)
     torch.testing.assert_close(
         conf[clear], replay.confidence[clear], atol=1e-4, rtol=0)
+
+
+@pytest.fixture(scope='module')
+def pair_net(images):
+    """With two classes, each predicted for half of the images."""
+    net = make_net(num_classes=2)
+    with torch.no_grad():
+        for k, layer in enumerate(net.exits.classifiers):
+            logits = net(images)[k]
+            layer = layer if k < 2 else layer[-1]
+            layer.bias[0] -= (logits[:, 0] - logits[:, 1]).median()
+    return net
+
+
+@pytest.mark.parametrize('temperature', [None, (0.5, 2, 3, 1)])
+@pytest.mark.parametrize('criterion', CRITERIA)
+def test_equals_replay_by_any_criterion(pair_net, images, criterion,
+                                        temperature):
+    net = pair_net
+    with torch.no_grad():
+        all_logits = net(images)
+    conf = confidences(all_logits, criterion, temperature)
+    # Halfway between two confidences, so that rounding does not decide.
+    thresholds = [0.3, 0.4, 0.4]
+    if criterion != 'patience':
+        middle = conf.sort(dim=1).values[:3, 16:18].mean(1)
+        thresholds = middle.tolist()
+    policy = ExitPolicy(4, thresholds, criterion, temperature)
+    expected = policy.replay(all_logits)
+    assert len(expected.exit_index.unique()) > 2
+    for batch in (1, 7, 33):
+        outs = [
+            run_early_exit(net.trunk, net.exits, policy, part)
+            for part in images.split(batch)
+        ]
+        logits, exit_index, got = map(torch.cat, zip(*outs))
+        assert torch.equal(exit_index, expected.exit_index)
+        torch.testing.assert_close(logits, expected.logits, atol=1e-4, rtol=0)
+        torch.testing.assert_close(got, expected.confidence, atol=1e-4, rtol=0)
+
+
+def test_patience_is_gathered_once(pair_net, images):
+    # Nobody leaves at exit 0; at the next ones, who agrees with the one
+    # before or with all.
+    policy = ExitPolicy(4, (0.5, 0.5, 0.5), 'patience')
+    with torch.no_grad():
+        index = policy.replay(pair_net(images)).exit_index
+    assert set(index.tolist()) == {1, 2, 3}
+    with _CountOps() as counter:
+        run_early_exit(pair_net.trunk, pair_net.exits, policy, images)
+    assert counter.ops['aten::nonzero'] == 3
+    assert counter.ops['aten::_local_scalar_dense'] == 0
+    # x, z, knowledge and memory after exits 1 and 2; the row numbers once.
+    assert counter.ops['aten::index_select'] == 2 * 4 + 1
+
+
+@pytest.mark.parametrize('criterion', CRITERIA)
+def test_bounds_by_any_criterion(net, images, criterion):
+    for threshold, index in ((0, 0), (1.01, 3)):
+        policy = ExitPolicy(4, (threshold, ) * 3, criterion)
+        out = run_early_exit(net.trunk, net.exits, policy, images)
+        assert out.exit_index.tolist() == [index] * len(images)
 
 
 def test_bounds(net, images, all_logits):

@@ -93,3 +93,53 @@ def test_checkpoint_carries_the_thresholds(tmp_path):
 def test_checkpoint_of_another_network():
     with pytest.raises(ValueError, match='got 2'):
         ExitPolicy(4).load_state_dict(ExitPolicy(3, (0.5, 0.5)).state_dict())
+
+
+@pytest.mark.parametrize('criterion, temperature', [
+    ('entropy', None),
+    ('patience', (1., 2., 3., 0.5)),
+    ('max_prob', (1.5, 1., 1., 1.)),
+])
+def test_checkpoint_carries_all_settings(criterion, temperature):
+    source = ExitPolicy(4, (0.7, 0.6, 2), criterion, temperature)
+    policy = ExitPolicy(4)
+    policy.load_state_dict(source.state_dict())
+    assert policy.thresholds == (0.7, 0.6, 2)
+    assert policy.criterion == criterion
+    assert policy.temperature == temperature
+    # A state of thresholds alone takes the other settings back as well.
+    policy.load_state_dict(ExitPolicy(4, (0.1, 0.2, 0.3)).state_dict())
+    assert policy.thresholds == (0.1, 0.2, 0.3)
+    assert (policy.criterion, policy.temperature) == ('max_prob', None)
+    # What the user sets outranks the checkpoint, as a whole.
+    own = ExitPolicy(4, (0.5, 0.5, 0.5))
+    own.load_state_dict(source.state_dict())
+    assert own.thresholds == (0.5, 0.5, 0.5)
+    assert (own.criterion, own.temperature) == ('max_prob', None)
+
+
+def test_checkpoint_of_thresholds_alone():
+    """As all checkpoints were before there were other criteria."""
+    state = {
+        '_extra_state': torch.tensor([0.7, 0.6, 0.5], dtype=torch.float64)
+    }
+    policy = ExitPolicy(4)
+    policy.load_state_dict(state)
+    assert policy.thresholds == (0.7, 0.6, 0.5)
+    assert torch.equal(policy.get_extra_state(), state['_extra_state'])
+
+
+def test_checkpoint_of_a_later_version():
+    state = ExitPolicy(4, (0.7, 0.6, 0.5), 'entropy').state_dict()
+    state['_extra_state'][1] = 99
+    with pytest.raises(ValueError, match='does not know, number 99'):
+        ExitPolicy(4).load_state_dict(state)
+
+
+def test_other_criteria_in_replay():
+    # Margins 0.9, 0.2 and 0.1; the largest probability alone would differ.
+    logits = logits_of(0.95, 0.60, 0.55)
+    out = select_exits([logits] * 2, (0.15, ), 'margin')
+    assert out.exit_index.tolist() == [0, 0, 1]
+    torch.testing.assert_close(out.confidence, torch.tensor([0.9, 0.2, 0.1]))
+    assert 'margin' in repr(ExitPolicy(2, (0.15, ), 'margin'))

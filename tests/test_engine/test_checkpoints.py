@@ -6,8 +6,10 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
+from mmdynperceiver.core import ExitPolicy
 from mmdynperceiver.engine import InputError
-from mmdynperceiver.engine.checkpoints import load_whole, read_weights
+from mmdynperceiver.engine.checkpoints import (load_whole, read_weights,
+                                               save_whole)
 
 
 def save(tmp_path, content):
@@ -57,6 +59,23 @@ def test_loads_what_fits():
     del weights['num_batches_tracked']
     load_whole(model, weights, 'file')
     assert model.weight.tolist() == [2, 3]
+
+
+def test_operating_points_are_of_any_size():
+    """They grow with the criterion, which thresholds may change."""
+    plain, other = ExitPolicy(3), ExitPolicy(3, (0.5, 0.5), 'margin')
+    for source, target in ((plain, other), (other, plain)):
+        load_whole(target, source.state_dict(), 'file')
+    assert plain.criterion == 'margin' and plain.thresholds == (0.5, 0.5)
+
+
+def test_copies_are_whole_or_absent(tmp_path):
+    path = tmp_path / 'copy.pth'
+    save_whole(dict(a=torch.ones(2)), path)
+    with pytest.raises(Exception, match='pickle'):
+        save_whole(dict(a=lambda: None), path)
+    assert torch.equal(torch.load(path)['a'], torch.ones(2))
+    assert [p.name for p in tmp_path.iterdir()] == ['copy.pth']
 
 
 @pytest.mark.parametrize('change, message', [

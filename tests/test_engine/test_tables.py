@@ -1,5 +1,10 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-from mmdynperceiver.engine.tables import exits_table, print_exits
+import torch
+
+from mmdynperceiver.core import OperatingPoint
+from mmdynperceiver.engine import ExitLogits
+from mmdynperceiver.engine.tables import (exits_table, outcomes_table,
+                                          print_exits, print_outcomes)
 
 METRICS = {
     'exit0/top1': 50.,
@@ -46,3 +51,23 @@ def test_prints_only_what_there_is(capsys):
     assert capsys.readouterr().out == ''
     print_exits(METRICS)
     assert 'dynamic' in capsys.readouterr().out
+
+
+def test_operating_points(capsys):
+    logits = torch.tensor([[2., 0], [0., 2]])
+    held_out = ExitLogits((logits, logits.flip(1)), torch.tensor([0, 0]),
+                          ['', ''], (1e6, 2e6))
+    brought = dict(accuracy=0.25, shares=[0.5, 0.5], macs=1.5e6)
+    point = OperatingPoint((0.7, ), expected=dict(brought, latency_ms=1.25))
+    assert cells(outcomes_table([point], held_out)) == [
+        ('2 held-out', 'always 0', '50.00', '1.00', ''),
+        ('', 'always 1', '50.00', '2.00', ''),
+        ('', 'leaving early', '25.00', '1.50', '50.0 50.0'),
+    ]
+    point.expected['test'] = dict(brought, accuracy=0.75)
+    rows = cells(outcomes_table([point], held_out, held_out))
+    assert rows[3][0] == '2 test'
+    assert rows[-1][2:] == ('75.00', '1.50', '50.0 50.0')
+    print_outcomes([point], held_out)
+    output = capsys.readouterr().out
+    assert 'thresholds (max_prob): 0.7' in output and '1.250 ms' in output

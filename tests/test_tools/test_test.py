@@ -6,7 +6,8 @@ import re
 import pytest
 import torch
 
-from mmdynperceiver.core import read_checkpoint, save_thresholds
+from mmdynperceiver.core import (OperatingPoint, read_checkpoint,
+                                 save_thresholds)
 
 
 @pytest.fixture
@@ -87,6 +88,12 @@ def test_precedence_of_thresholds(evaluate, trained, tmp_path):
     assert result['metrics']['exit0/share'] == 1
     _, result = evaluate('--thresholds-file', file, checkpoint=path)
     assert result['thresholds'] == [0.5, 0.6, 0.7]
+    assert (result['criterion'], result['temperature']) == ('max_prob', None)
+    OperatingPoint((2, 0.5, 0), 'patience').save(file)
+    _, result = evaluate('--thresholds-file', file, checkpoint=path)
+    assert (result['thresholds'], result['criterion']) == ([2, 0.5,
+                                                            0], 'patience')
+    assert result['metrics']['exit0/share'] == 0
 
 
 @pytest.mark.parametrize('options, message', [

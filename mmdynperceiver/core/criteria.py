@@ -1,0 +1,179 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""How sure an exit is: one number in [0, 1], larger is surer."""
+import math
+from typing import Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    'CRITERIA', 'check_criterion', 'check_temperature', 'confidence',
+    'confidences', 'patience_step'
+]
+
+CRITERIA = ('max_prob', 'entropy', 'margin', 'patience')
+# Rows whose probabilities are held at a time: 1000 classes take 2 MB.
+CHUNK = 512
+
+Temperature = Union[float, Sequence[float], None]
+
+
+def check_criterion(criterion: str) -> str:
+    """Refuse what is not the name of a criterion.
+
+    Args:
+        criterion (str): One of ``CRITERIA``.
+
+    Returns:
+        str: The same name.
+
+    Raises:
+        ValueError: If there is no such criterion.
+    """
+    if criterion not in CRITERIA:
+        raise ValueError(f'criterion must be one of {", ".join(CRITERIA)}, '
+                         f'got {criterion!r}')
+    return criterion
+
+
+def check_temperature(temperature: Temperature,
+                      num_exits: int = 4) -> Optional[Tuple[float, ...]]:
+    """Refuse temperatures that logits cannot be divided by.
+
+    Args:
+        temperature (float | Sequence[float], optional): One for each exit,
+            or one for all.
+        num_exits (int): Number of exits. Defaults to 4.
+
+    Returns:
+        tuple[float], optional: One for each exit; None if all are 1.
+
+    Raises:
+        TypeError: If it is not numbers.
+        ValueError: If there are too few or too many, or one is not positive
+            and finite.
+    """
+    if temperature is None:
+        return None
+    if isinstance(temperature, Tensor):
+        temperature = temperature.tolist()
+    try:
+        if isinstance(temperature, (int, float)):
+            temperature = (temperature, ) * num_exits
+        values = tuple(float(value) for value in temperature)
+    except (TypeError, ValueError):
+        raise TypeError(f'temperature must be a number, or one for each of '
+                        f'{num_exits} exits, got {temperature!r}') from None
+    if len(values) != num_exits:
+        raise ValueError(f'{num_exits} exits need {num_exits} temperatures, '
+                         f'got {len(values)}: {list(values)}')
+    for index, value in enumerate(values):
+        if not math.isfinite(value) or value <= 0:
+            raise ValueError(f'the temperature of exit {index} must be a '
+                             f'finite number above 0, got {value}')
+    return None if all(value == 1 for value in values) else values
+
+
+def confidence(logits: Tensor,
+               criterion: str = 'max_prob',
+               temperature: float = 1.) -> Tensor:
+    """How sure the classifier of one exit is, in single precision at least.
+
+    ``max_prob`` is the largest softmax probability, ``margin`` its distance
+    to the second largest, and ``entropy`` is 1 - H / log K, where H is the
+    entropy of the K probabilities: 0 if all are equal, 1 if one is 1.
+
+    Args:
+        logits (Tensor): Logits (..., K).
+        criterion (str): ``max_prob``, ``entropy`` or ``margin``. Defaults to
+            ``max_prob``.
+        temperature (float): What the logits are divided by. Defaults to 1.
+
+    Returns:
+        Tensor: Confidence (...), in [0, 1].
+
+    Raises:
+        ValueError: If the criterion needs more than one exit's logits, or
+            is none, or needs two classes and there is one.
+    """
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    if temperature != 1:
+        logits = logits / temperature
+    probabilities = logits.softmax(-1)
+    if check_criterion(criterion) == 'max_prob':
+        return probabilities.amax(-1)
+    if criterion == 'patience':
+        raise ValueError('patience compares the predictions of several exits; '
+                         'call confidences(all_logits, "patience")')
+    num_classes = logits.shape[-1]
+    if num_classes < 2:
+        raise ValueError(f'the criterion {criterion!r} needs at least two '
+                         f'classes, got {num_classes}')
+    if criterion == 'margin':
+        first, second = probabilities.topk(2, dim=-1).values.unbind(-1)
+        return first - second
+    entropy = torch.special.entr(probabilities).sum(-1)
+    # Rounding may leave the range, and a threshold of 0 must let all leave.
+    return (1 - entropy / math.log(num_classes)).clamp(0, 1)
+
+
+def patience_step(logits: Tensor, memory: Optional[Tensor] = None) -> Tensor:
+    """Count for how many exits in a row the prediction has been the same.
+
+    As in PABEE (arXiv 2006.04152), where a sample leaves once enough exits
+    in a row agree.
+
+    Args:
+        logits (Tensor): Logits (B, K) of this exit.
+        memory (Tensor, optional): What the exit before returned; None at the
+            first exit.
+
+    Returns:
+        Tensor: (B, 2) whole numbers: the class that this exit predicts, and
+        how many exits up to this one predict it in a row.
+    """
+    predicted = logits.argmax(-1)
+    if memory is None:
+        return torch.stack([predicted, torch.ones_like(predicted)], 1)
+    same = predicted == memory[:, 0]
+    return torch.stack([predicted, 1 + memory[:, 1] * same], 1)
+
+
+def confidences(all_logits: Sequence[Tensor],
+                criterion: str = 'max_prob',
+                temperature: Temperature = None) -> Tensor:
+    """How sure each exit is of each sample, by any criterion.
+
+    ``patience`` at exit k is the number of exits in a row, up to k and with
+    k, that predict the same class, divided by the number of exits; a
+    temperature does not change it.
+
+    Args:
+        all_logits (Sequence[Tensor]): Logits (N, K) of each exit.
+        criterion (str): One of ``CRITERIA``. Defaults to ``max_prob``.
+        temperature (float | Sequence[float], optional): What the logits are
+            divided by, for each exit or for all. Defaults to None, 1.
+
+    Returns:
+        Tensor: Confidences (num_exits, N), in [0, 1].
+
+    Raises:
+        ValueError: If an argument does not fit.
+    """
+    check_criterion(criterion)
+    num_exits = len(all_logits)
+    temperatures = check_temperature(temperature, num_exits)
+    if temperatures is None:
+        temperatures = (1., ) * num_exits
+    if criterion == 'patience':
+        memory, rows = None, []
+        for logits in all_logits:
+            memory = patience_step(logits, memory)
+            rows.append(memory[:, 1] / num_exits)
+        return torch.stack(rows)
+    return torch.stack([
+        torch.cat([
+            confidence(part, criterion, value) for part in logits.split(CHUNK)
+        ]) for logits, value in zip(all_logits, temperatures)
+    ])

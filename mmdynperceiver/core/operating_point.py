@@ -1,0 +1,160 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""An operating point: thresholds, what they mean, and where they are from."""
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
+
+from .criteria import check_criterion, check_temperature
+from .exits import Exits
+from .files import write_json
+from .policy import check_thresholds
+from .trunk import Trunk
+
+__all__ = ['OperatingPoint', 'describe_model']
+
+
+def describe_model(trunk: Trunk, exits: Exits) -> Dict[str, int]:
+    """What tells one model's operating points from another's.
+
+    Args:
+        trunk (Trunk): The two branches.
+        exits (Exits): The classifiers.
+
+    Returns:
+        dict[str, int]: ``num_exits``, ``num_classes`` and ``parameters``,
+        their number.
+    """
+    parameters = sum(p.numel() for part in (trunk, exits)
+                     for p in part.parameters())
+    return dict(
+        num_exits=exits.num_exits,
+        num_classes=exits.num_classes,
+        parameters=parameters)
+
+
+@dataclass
+class OperatingPoint:
+    """Thresholds with their criterion, and where they come from.
+
+    Args:
+        thresholds (Sequence[float]): One for each exit but the last.
+        criterion (str): What they are compared with, one of ``CRITERIA``.
+            Defaults to ``max_prob``.
+        temperature (float | Sequence[float], optional): What the logits are
+            divided by, for each exit or for all. Defaults to None, 1.
+        num_exits (int, optional): Number of exits. Defaults to None, one
+            more than there are thresholds.
+        solver (str, optional): What found the thresholds. Defaults to None.
+        solved_for (dict): The budget, floor or shares asked for. Defaults to
+            nothing, as the next four do.
+        expected (dict): ``accuracy``, ``shares`` and ``macs`` on the
+            held-out images.
+        data (dict): Which images these were.
+        checkpoint (dict): Which weights these were.
+        model (dict): What :func:`describe_model` says of the model.
+
+    Raises:
+        TypeError: If a part is of another kind.
+        ValueError: If the thresholds, the criterion or the temperatures do
+            not fit.
+    """
+
+    thresholds: Tuple[float, ...]
+    criterion: str = 'max_prob'
+    temperature: Optional[Tuple[float, ...]] = None
+    num_exits: int = 0
+    solver: Optional[str] = None
+    solved_for: Dict[str, Any] = field(default_factory=dict)
+    expected: Dict[str, Any] = field(default_factory=dict)
+    data: Dict[str, Any] = field(default_factory=dict)
+    checkpoint: Dict[str, Any] = field(default_factory=dict)
+    model: Dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.num_exits:
+            try:
+                self.num_exits = len(self.thresholds) + 1
+            except TypeError:
+                raise TypeError(f'thresholds must be a sequence of numbers, '
+                                f'got {self.thresholds!r}') from None
+        self.thresholds = check_thresholds(self.thresholds, self.num_exits)
+        check_criterion(self.criterion)
+        self.temperature = check_temperature(self.temperature, self.num_exits)
+        for name in ('solved_for', 'expected', 'data', 'checkpoint', 'model'):
+            value = getattr(self, name)
+            if not isinstance(value, Mapping):
+                raise TypeError(f'{name} must be a dict, got {value!r}')
+
+    def save(self, path: Union[str, os.PathLike]) -> None:
+        """Write a JSON file, whole or not at all.
+
+        Args:
+            path (str | PathLike): The file; its folder must exist.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        write_json(path, dataclasses.asdict(self))
+
+    @classmethod
+    def load(cls,
+             path: Union[str, os.PathLike],
+             num_exits: Optional[int] = None,
+             model: Optional[Mapping[str, Any]] = None) -> 'OperatingPoint':
+        """Read a JSON file.
+
+        The file is an object with at least ``thresholds``; what it does not
+        know is left out.
+
+        Args:
+            path (str | PathLike): The file.
+            num_exits (int, optional): Number of exits that it is for.
+                Defaults to None, any.
+            model (Mapping, optional): What :func:`describe_model` says of
+                the model that it is for. Defaults to None, any.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not JSON, its content does not fit, or it is
+                made for another model; the file is named.
+        """
+        path = os.fspath(path)
+        content = _read_object(path)
+        made_for = content.get('num_exits')
+        if num_exits is not None and made_for not in (None, num_exits):
+            raise ValueError(
+                f'thresholds file {path!r} is made for {made_for} exits, this '
+                f'model has {num_exits}; calibrate this model')
+        if num_exits is not None:
+            content['num_exits'] = num_exits
+        names = [entry.name for entry in dataclasses.fields(cls)]
+        known = {name: content[name] for name in names if name in content}
+        try:
+            point = cls(**known)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f'thresholds file {path!r}: {error}') from error
+        for name, value in (model or {}).items():
+            if point.model.get(name, value) != value:
+                raise ValueError(
+                    f'thresholds file {path!r} is made for another model: '
+                    f'its {name} is {point.model[name]}, here it is {value}; '
+                    f'calibrate this model')
+        return point
+
+
+def _read_object(path: str) -> Dict[str, Any]:
+    """The content of a thresholds file."""
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'no thresholds file at {path!r}')
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+    except ValueError as error:  # JSON or text encoding
+        raise ValueError(
+            f'thresholds file {path!r} is not JSON: {error}') from error
+    if not isinstance(content, dict) or 'thresholds' not in content:
+        raise ValueError(f"thresholds file {path!r} must hold an object with "
+                         f"the key 'thresholds', got {str(content)[:60]!r}")
+    return content

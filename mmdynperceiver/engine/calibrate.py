@@ -1,0 +1,253 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""From a checkpoint and held-out images to an operating point."""
+import copy
+import os
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Union
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from ..core import (ExitPolicy, HeldOut, OperatingPoint, Outcome,
+                    ThresholdSearch, evaluate, fit_temperature, paper_shares,
+                    read_checkpoint, search_thresholds,
+                    share_solution_for_budget, solve_by_shares)
+from ..version import __version__
+from .checkpoints import save_whole
+from .collect import ExitLogits, iter_exit_logits
+from .errors import InputError
+from .fingerprints import (POLICY_STATE, data_fingerprint,
+                           settings_fingerprint, weights_fingerprint)
+from .goals import Goal
+from .logit_cache import CachedLogits, cached_exit_logits
+from .standalone import (LabelledData, iter_batches, model_of, overlap,
+                         split_config, test_transform)
+
+__all__ = [
+    'SOLVERS', 'check_held_out', 'embed_point', 'evaluate_on',
+    'fit_temperatures', 'outcome_dict', 'run_exits', 'solve', 'solve_sweep',
+    'sources_of', 'training_data_config'
+]
+
+SOLVERS = ('search', 'shares')
+# Budgets at which the share-based solver looks for a floor on accuracy.
+FLOOR_STEPS = 200
+
+
+def sources_of(config: Config, weights: Mapping[str, Any],
+               data: LabelledData) -> dict:
+    """Fingerprints of all that the logits depend on.
+
+    Args:
+        config (Config): The whole config.
+        weights (Mapping[str, Any]): The checkpoint's state dict.
+        data (LabelledData): The images.
+    """
+    return dict(
+        checkpoint=weights_fingerprint(weights),
+        model=settings_fingerprint(model_of(config)),
+        data=data_fingerprint(data.root, zip(data.paths, data.labels)),
+        transform=settings_fingerprint(test_transform(config)),
+        version=__version__)
+
+
+def run_exits(model: nn.Module, data: LabelledData, config: Config, split: str,
+              sources: Mapping[str, str], description: str) -> CachedLogits:
+    """Run the network once over images, or take the logits from the cache.
+
+    Args:
+        model (nn.Module): An early-exit model with its weights.
+        data (LabelledData): The images.
+        config (Config): The whole config: its work folder holds the cache.
+        split (str): The data loader of the config whose settings count.
+        sources (Mapping[str, str]): What :func:`sources_of` says.
+        description (str): Stands beside the progress bar.
+    """
+    loader = config[f'{split}_dataloader']
+    device = next(model.parameters()).device.type
+
+    def run(start: int) -> Iterator[ExitLogits]:
+        return iter_exit_logits(model, iter_batches(data, loader, start))
+
+    return cached_exit_logits(
+        os.path.join(config.work_dir, 'logits'), dict(sources, device=device),
+        len(data.labels), run, description)
+
+
+def check_held_out(data: LabelledData, num_classes: int,
+                   training: Optional[LabelledData], remedy: str) -> None:
+    """Refuse images from which no thresholds can be learned.
+
+    Args:
+        data (LabelledData): The held-out images.
+        num_classes (int): Number of classes that the model knows.
+        training (LabelledData, optional): The training images.
+        remedy (str): What to do about an overlap.
+
+    Raises:
+        InputError: If there are none, all are of one class, they have other
+            classes than the model, or some are training images.
+    """
+    if not data.labels:
+        raise InputError('there are no held-out images')
+    if len(set(data.labels)) < 2:
+        raise InputError(
+            f'all {len(data.labels)} held-out images are of class '
+            f'{data.labels[0]}; thresholds need images as mixed as those to '
+            f'come')
+    classes = len(data.classes or ()) or num_classes
+    if classes != num_classes or max(data.labels) >= num_classes:
+        raise InputError(
+            f'the held-out images have {max(classes, max(data.labels) + 1)} '
+            f'classes and the model has {num_classes}: choose the right data')
+    if training is None:
+        return
+    number, first = overlap(data, training)
+    if number:
+        raise InputError(
+            f'{number} of the {len(data.labels)} held-out images are training '
+            f'images, the first: {first!r}; {remedy}')
+
+
+def fit_temperatures(exits: ExitLogits) -> List[float]:
+    """The temperature of each exit that suits held-out images best."""
+    return [fit_temperature(logits, exits.labels) for logits in exits.logits]
+
+
+def solve(held_out: HeldOut, goal: Goal, solver: str) -> Sequence[float]:
+    """Solve thresholds for a goal.
+
+    Args:
+        held_out (HeldOut): Confidences of held-out images.
+        goal (Goal): What is asked for.
+        solver (str): 'search' or 'shares'.
+
+    Returns:
+        Sequence[float]: One threshold for each exit but the last.
+
+    Raises:
+        ValueError: If no thresholds reach the goal.
+    """
+    if solver == 'search':
+        return search_thresholds(
+            held_out,
+            goal.costs,
+            budget=goal.budget,
+            min_accuracy=goal.min_accuracy)
+    if goal.budget is not None:
+        return share_solution_for_budget(held_out, goal.costs, goal.budget)
+    return _cheapest_shares(held_out, goal)
+
+
+def _cheapest_shares(held_out: HeldOut, goal: Goal) -> Sequence[float]:
+    """The cheapest share-based thresholds that reach the floor."""
+    assert goal.min_accuracy is not None
+    low, high = goal.costs[0], goal.costs[-1]
+    best = 0.
+    for step in range(FLOOR_STEPS + 1):
+        budget = low + (high - low) * step / FLOOR_STEPS
+        thresholds = share_solution_for_budget(held_out, goal.costs,
+                                               min(budget, high))
+        accuracy = evaluate(held_out, thresholds, goal.costs).accuracy
+        if accuracy >= goal.min_accuracy:
+            return thresholds
+        best = max(best, accuracy)
+    raise InputError(f'no share-based thresholds reach the accuracy '
+                     f'{goal.min_accuracy:.4f} on the held-out images: the '
+                     f'best have {best:.4f}')
+
+
+def solve_sweep(held_out: HeldOut, costs: Sequence[float],
+                solver: str) -> List[Sequence[float]]:
+    """Thresholds of the published sweep.
+
+    Args:
+        held_out (HeldOut): Confidences of held-out images.
+        costs (Sequence[float]): Cumulative cost of each exit.
+        solver (str): 'shares' for the published shares; 'search' for the
+            best thresholds at what these cost.
+    """
+    points: List[Sequence[float]] = [
+        solve_by_shares(held_out, shares)
+        for shares in paper_shares(len(costs))
+    ]
+    if solver == 'shares':
+        return points
+    budgets = [evaluate(held_out, point, costs).cost for point in points]
+    search = ThresholdSearch(held_out, costs)
+    return [search.for_budget(budget) for budget in budgets]
+
+
+def outcome_dict(outcome: Outcome, macs: Sequence[float],
+                 latencies: Optional[Sequence[float]]) -> dict:
+    """What an operating point brings, for its file."""
+    spent = dict(
+        accuracy=outcome.accuracy,
+        shares=list(outcome.shares),
+        macs=_mean(outcome.shares, macs))
+    if latencies is not None:
+        spent['latency_ms'] = _mean(outcome.shares, latencies)
+    return spent
+
+
+def evaluate_on(point: OperatingPoint, exits: ExitLogits,
+                latencies: Optional[Sequence[float]]) -> dict:
+    """What an operating point brings on other images, for its file."""
+    samples = HeldOut.of(exits.logits, exits.labels, point.criterion,
+                         point.temperature)
+    outcome = evaluate(samples, point.thresholds, exits.macs)
+    return outcome_dict(outcome, exits.macs, latencies)
+
+
+def _mean(shares: Sequence[float], costs: Sequence[float]) -> float:
+    """Mean cost of one sample."""
+    return float(sum(share * cost for share, cost in zip(shares, costs)))
+
+
+def embed_point(checkpoint: str, point: OperatingPoint,
+                out: Union[str, os.PathLike]) -> None:
+    """Write a copy of a checkpoint that carries an operating point.
+
+    Args:
+        checkpoint (str): The checkpoint; it stays as it is.
+        point (OperatingPoint): What the copy carries.
+        out (str | PathLike): The copy, written whole or not at all.
+
+    Raises:
+        InputError: If the copy would replace the checkpoint.
+    """
+    if os.path.realpath(out) == os.path.realpath(
+            os.path.expanduser(checkpoint)):
+        raise InputError(f'the copy would replace the checkpoint '
+                         f'{checkpoint!r}: give another name')
+    content = dict(read_checkpoint(os.path.expanduser(checkpoint)))
+    state = ExitPolicy.from_operating_point(point).get_extra_state()
+    if 'state_dict' not in content:
+        save_whole(_with_state(content, state), out)
+        return
+    for name in ('state_dict', 'ema_state_dict'):
+        if isinstance(content.get(name), Mapping):
+            content[name] = _with_state(content[name], state)
+    save_whole(content, out)
+
+
+def _with_state(weights: Mapping[str, Any],
+                state: torch.Tensor) -> Mapping[str, Any]:
+    """A copy of a state dict with the policy's state."""
+    weights = copy.copy(weights)
+    prefix = 'module.' if any(name.startswith('module.')
+                              for name in weights) else ''
+    weights[prefix + POLICY_STATE] = state  # type: ignore[index]
+    return weights
+
+
+def training_data_config(config: Config) -> Optional[dict]:
+    """The training data, if the config has some and they are there."""
+    if not config.get('train_dataloader'):
+        return None
+    dataset = split_config(config, 'train')
+    root = dataset.get('data_root') or ''
+    if root and '://' not in root and not os.path.isdir(
+            os.path.expanduser(root)):
+        return None
+    return dataset

@@ -1,0 +1,244 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""A config's model and data without a runner: no log, no work folder."""
+import copy
+import hashlib
+import os
+from typing import (Any, Dict, Iterator, List, NamedTuple, Optional, Sequence,
+                    Tuple)
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from .cli import input_errors
+from .errors import InputError
+
+__all__ = [
+    'LabelledData', 'build_data', 'build_model', 'iter_batches', 'model_of',
+    'overlap', 'split_config', 'test_transform'
+]
+
+# Wrappers that repeat or reorder what is in them.
+WRAPPERS = ('RepeatDataset', 'ClassBalancedDataset')
+
+
+class LabelledData(NamedTuple):
+    """A data set and what identifies its images.
+
+    Args:
+        dataset (Dataset): Gives the samples.
+        root (str): Folder from which the paths count, '' if none.
+        paths (list[str]): File of each image, or a digest of its pixels.
+        labels (list[int]): Its class.
+        classes (Sequence[str], optional): Names of all classes. Defaults to
+            None, not known.
+    """
+
+    dataset: Any
+    root: str
+    paths: List[str]
+    labels: List[int]
+    classes: Optional[Sequence[str]] = None
+
+    def names(self) -> List[str]:
+        """Paths relative to the folder, with slashes."""
+        if not self.root:
+            return list(self.paths)
+        return [
+            os.path.relpath(path, self.root).replace(os.sep, '/')
+            for path in self.paths
+        ]
+
+    def select(self, indices: Sequence[int]) -> 'LabelledData':
+        """Keep some images."""
+        return LabelledData(
+            Subset(self.dataset,
+                   list(indices)), self.root, [self.paths[i] for i in indices],
+            [self.labels[i] for i in indices], self.classes)
+
+    def places(self) -> List[str]:
+        """Where each image really lies, for comparing data sets."""
+        folders: Dict[str, str] = {}
+        found = []
+        for path in self.paths:
+            folder, name = os.path.split(path)
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder) if folder else ''
+            found.append(os.path.join(folders[folder], name))
+        return found
+
+
+def model_of(config: Config) -> dict:
+    """The model's config without what decides where samples leave.
+
+    Args:
+        config (Config): The whole config.
+    """
+    settings = copy.deepcopy(dict(config.model))
+    settings.pop('thresholds', None)
+    settings.pop('exit', None)
+    if config.get('data_preprocessor') is not None:
+        settings.setdefault('data_preprocessor',
+                            copy.deepcopy(config.data_preprocessor))
+    return settings
+
+
+def build_model(config: Config) -> nn.Module:
+    """Build the model of a config, in eval mode.
+
+    Args:
+        config (Config): The whole config; its scope decides the host.
+
+    Returns:
+        nn.Module: With exits and a policy without thresholds.
+
+    Raises:
+        InputError: If the config does not fit the code, or the model has no
+            exits.
+    """
+    with input_errors():
+        init_default_scope(config.get('default_scope') or 'mmengine')
+        model = MODELS.build(model_of(config))
+    if not hasattr(model, 'evaluate_all_exits'):
+        raise InputError(f'thresholds are for early-exit models, got '
+                         f'{type(model).__name__}')
+    return model.eval()
+
+
+def split_config(config: Config, name: str) -> dict:
+    """The data set of a split, without what repeats it.
+
+    Args:
+        config (Config): The whole config.
+        name (str): 'train', 'val' or 'test'.
+
+    Raises:
+        InputError: If the config has no such data.
+    """
+    loader = config.get(f'{name}_dataloader')
+    if not loader or not loader.get('dataset'):
+        raise InputError(f'the config has no {name}_dataloader')
+    dataset = copy.deepcopy(loader['dataset'])
+    while dataset.get('type') in WRAPPERS:
+        dataset = dataset['dataset']
+    return dataset
+
+
+def test_transform(config: Config) -> List[dict]:
+    """The transform of the test data, or else of the validation data.
+
+    Raises:
+        InputError: If the config has neither.
+    """
+    for name in ('test', 'val'):
+        if config.get(f'{name}_dataloader'):
+            found = list(_pipelines(split_config(config, name)))
+            if found:
+                return list(copy.deepcopy(found[0]))
+    raise InputError('the config has no test_dataloader or val_dataloader '
+                     'with a pipeline')
+
+
+def _pipelines(node: Any) -> Iterator[Sequence[dict]]:
+    """Find all pipelines of a data set's config."""
+    if isinstance(node, dict):
+        if 'pipeline' in node:
+            yield node['pipeline']
+        for child in node.values():
+            yield from _pipelines(child)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _pipelines(child)
+
+
+def _set_pipeline(node: Any, pipeline: List[dict], test_mode: bool) -> None:
+    """Replace all pipelines of a data set's config."""
+    if isinstance(node, dict):
+        if 'pipeline' in node:
+            node['pipeline'] = copy.deepcopy(pipeline)
+            node['test_mode'] = test_mode
+        else:
+            for child in node.values():
+                _set_pipeline(child, pipeline, test_mode)
+    elif isinstance(node, (list, tuple)):
+        for child in node:
+            _set_pipeline(child, pipeline, test_mode)
+
+
+def build_data(config: Config,
+               dataset: dict,
+               only_list: bool = False) -> LabelledData:
+    """Build a data set with the test transform.
+
+    Args:
+        config (Config): The whole config.
+        dataset (dict): The data set's config.
+        only_list (bool): Whether the images are only to be listed, not
+            loaded or checked. Defaults to False.
+
+    Raises:
+        InputError: If the data are not there, or do not have one label each.
+    """
+    transform = [] if only_list else test_transform(config)
+    _set_pipeline(dataset, transform, not only_list)
+    with input_errors():
+        init_default_scope(config.get('default_scope') or 'mmengine')
+        built = DATASETS.build(dataset)
+        if hasattr(built, 'full_init'):
+            built.full_init()
+    paths, labels = [], []
+    for index in range(len(built)):
+        info = built.get_data_info(index)
+        label = np.asarray(info.get('gt_label', []))
+        if label.size != 1:
+            raise InputError(f'thresholds need images with one label each, '
+                             f'got {info.get("gt_label")!r}')
+        paths.append(_identity(info))
+        labels.append(int(label.reshape(())))
+    return LabelledData(built,
+                        getattr(built, 'data_root', '') or '', paths, labels)
+
+
+def _identity(info: dict) -> str:
+    """Path of an image, or a digest of its pixels."""
+    if info.get('img_path'):
+        return str(info['img_path'])
+    pixels = np.ascontiguousarray(info['img'])
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def iter_batches(data: LabelledData, loader: dict,
+                 start: int) -> Iterator[Any]:
+    """Load the data in order.
+
+    Args:
+        data (LabelledData): The data.
+        loader (dict): Config of a data loader: its batch size and number of
+            workers count.
+        start (int): Index of the first sample.
+
+    Yields:
+        Any: What ``model.test_step`` takes.
+    """
+    indices = range(start, len(data.labels))
+    yield from DataLoader(
+        Subset(data.dataset, indices),
+        batch_size=loader.get('batch_size', 1),
+        num_workers=loader.get('num_workers', 0),
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=pseudo_collate)
+
+
+def overlap(one: LabelledData, other: LabelledData) -> Tuple[int, str]:
+    """Count the images that two data sets share.
+
+    Returns:
+        tuple[int, str]: Their number, and one of them ('' if none).
+    """
+    places = set(other.places())
+    shared = [place for place in one.places() if place in places]
+    return len(shared), shared[0] if shared else ''

@@ -1,0 +1,66 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Draw curves of several CSV files, and published ones, on one plot."""
+import argparse
+import os
+import sys
+from typing import List, Optional, Sequence
+
+from .curve import Curve, plot_accuracy_macs
+from .published import published_curves, published_figures, read_curves
+
+
+def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog='python -m mmdynperceiver.report', description=__doc__)
+    parser.add_argument(
+        'curves',
+        nargs='*',
+        metavar='CURVES.csv',
+        help='curve.csv of a report, or a file with the columns name, macs '
+        'and top1 (in percent)')
+    parser.add_argument('--out', required=True, help='PNG file to write')
+    parser.add_argument(
+        '--published',
+        choices=published_figures(),
+        help='add the points of this figure of the paper')
+    parser.add_argument(
+        '--network', help='only those of them that have this in their name')
+    parser.add_argument('--title', default='', help='title of the picture')
+    args = parser.parse_args(argv)
+    if not args.curves and args.published is None:
+        parser.error('give CSV files, --published, or both')
+    if args.network is not None and args.published is None:
+        parser.error('--network chooses from the points of --published')
+    if not args.out.endswith('.png'):
+        parser.error(f'--out must end with .png, got {args.out!r}')
+    return args
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Draw the plot; errors of use are one line."""
+    args = parse_args(argv)
+    try:
+        curves: List[Curve] = []
+        for path in args.curves:
+            found = read_curves(path)
+            if len(args.curves) > 1:
+                # Reports all name their series alike.
+                stem = os.path.basename(os.path.dirname(path)) \
+                    if os.path.basename(path) == 'curve.csv' else \
+                    os.path.splitext(os.path.basename(path))[0]
+                for curve in found:
+                    curve.name = f'{stem}: {curve.name}'
+            curves += found
+        if args.published is not None:
+            curves += published_curves(args.published, args.network)
+        plot_accuracy_macs(curves, args.out, args.title)
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    print(f'wrote {args.out}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,96 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Which criterion is best: all of them, with and without temperatures."""
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+from torch import Tensor
+
+from ..core import (CRITERIA, HeldOut, ThresholdSearch, area_under_curve,
+                    evaluate, expected_calibration_error, failure_auroc,
+                    fit_temperature, fixed_exit_thresholds)
+
+__all__ = ['CriterionRow', 'compare_criteria', 'num_comparisons']
+
+
+class CriterionRow(NamedTuple):
+    """How good one criterion is.
+
+    Args:
+        criterion (str): One of ``CRITERIA``.
+        temperature (tuple[float], optional): Those fitted to each exit, if
+            any.
+        area (float): Mean accuracy over the range of MACs from the first
+            exit's to the last one's, in [0, 1]: the area under the curve.
+        ece (tuple[float]): Expected calibration error of each exit.
+        auroc (tuple[float]): How well each exit tells its failures, in
+            [0, 1]; NaN if it has none.
+    """
+
+    criterion: str
+    temperature: Optional[Tuple[float, ...]]
+    area: float
+    ece: Tuple[float, ...]
+    auroc: Tuple[float, ...]
+
+
+# A temperature does not change which class an exit predicts.
+_VARIANTS = [(name, fitted) for name in CRITERIA for fitted in (False, True)
+             if not (fitted and name == 'patience')]
+
+
+def num_comparisons() -> int:
+    """How often :func:`compare_criteria` calls ``tick``."""
+    return len(_VARIANTS)
+
+
+def compare_criteria(
+        held_out: Tuple[Sequence[Tensor], Tensor],
+        judged: Tuple[Sequence[Tensor], Tensor],
+        macs: Sequence[float],
+        budgets: Sequence[float],
+        tick: Callable[[], Any] = lambda: None) -> List[CriterionRow]:
+    """Compare all criteria, each with and without fitted temperatures.
+
+    Args:
+        held_out (tuple): Logits (N, K) of each exit and labels (N,), on
+            which temperatures are fitted and thresholds searched.
+        judged (tuple): The same of the samples of which the numbers are;
+            may be ``held_out``.
+        macs (Sequence[float]): Cumulative MACs of each exit.
+        budgets (Sequence[float]): Those that make the curve.
+        tick (Callable): Called after each comparison. Defaults to nothing.
+
+    Returns:
+        list[CriterionRow]: In the order of ``CRITERIA``.
+    """
+    logits, labels = held_out
+    fitted = tuple(fit_temperature(x, labels) for x in logits)
+    rows = []
+    for criterion, with_temperature in _VARIANTS:
+        temperature = fitted if with_temperature else None
+        solve_on = HeldOut.of(logits, labels, criterion, temperature)
+        judge_on = solve_on if judged is held_out else HeldOut.of(
+            *judged, criterion, temperature)
+        rows.append(
+            CriterionRow(
+                criterion, temperature, _area(solve_on, judge_on, macs,
+                                              budgets),
+                tuple(
+                    expected_calibration_error(conf, right)
+                    for conf, right in zip(*judge_on)),
+                tuple(
+                    failure_auroc(conf, right)
+                    for conf, right in zip(*judge_on))))
+        tick()
+    return rows
+
+
+def _area(solve_on: HeldOut, judge_on: HeldOut, macs: Sequence[float],
+          budgets: Sequence[float]) -> float:
+    """Area under the curve of the thresholds searched for the budgets."""
+    search = ThresholdSearch(solve_on, macs)
+    found = [search.for_budget(budget) for budget in budgets]
+    # The first and the last exit give all criteria the same range.
+    found += [fixed_exit_thresholds(k, len(macs)) for k in (0, len(macs) - 1)]
+    outcomes = [evaluate(judge_on, thresholds, macs) for thresholds in found]
+    return area_under_curve([o.macs for o in outcomes],
+                            [o.accuracy for o in outcomes])

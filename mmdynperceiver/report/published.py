@@ -1,0 +1,132 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Published points, so that other networks can stand on one plot."""
+import csv
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Tuple, Union
+
+from .curve import Curve
+
+__all__ = ['published_curves', 'published_figures', 'read_curves']
+
+# Name of the curve of a report's static exits, shallow to deep.
+STATIC = 'static exits'
+
+
+def _published_rows() -> List[Dict[str, str]]:
+    """All lines of the file that comes with the package."""
+    file = resources.files(__package__) / 'data' / 'published_points.csv'
+    return list(csv.DictReader(file.read_text('utf-8').splitlines()))
+
+
+def published_figures() -> Tuple[str, ...]:
+    """Names of the figures of which points are shipped."""
+    return tuple(dict.fromkeys(row['figure'] for row in _published_rows()))
+
+
+def published_curves(figure: Optional[str] = None,
+                     network: Optional[str] = None) -> List[Curve]:
+    """Points that the paper's figures show.
+
+    Source: read off the figures of arXiv 2306.11248 (8a, 8b, 8c and 9:
+    ImageNet; 10: Something-Something V1), so to the precision of a drawing.
+
+    Args:
+        figure (str, optional): One of ``published_figures()``, such as
+            'fig8b'. Defaults to None, all.
+        network (str, optional): Name of a network or a part of it, in any
+            case. Defaults to None, all.
+
+    Returns:
+        list[Curve]: One for each network, with MACs (not G) and percent.
+
+    Raises:
+        ValueError: If there is no such figure or network; the known ones are
+            listed.
+    """
+    rows = _published_rows()
+    if figure is not None:
+        known = published_figures()
+        if figure not in known:
+            raise ValueError(f'points are shipped of the figures '
+                             f'{", ".join(known)}, got {figure!r}')
+        rows = [row for row in rows if row['figure'] == figure]
+    if network is not None:
+        known = tuple(dict.fromkeys(row['model'] for row in rows))
+        rows = [row for row in rows if network.lower() in row['model'].lower()]
+        if not rows:
+            raise ValueError(f'network must be (a part of) one of '
+                             f'{", ".join(known)}, got {network!r}')
+    points: Dict[Tuple[str, str], List[Tuple[float, float]]] = {}
+    for row in rows:
+        points.setdefault((row['figure'], row['model']), []).append(
+            (1e9 * float(row['gmacs']), float(row['top1'])))
+    return [_curve(name, found) for (_, name), found in points.items()]
+
+
+def _curve(name: str, points: List[Tuple[float, float]]) -> Curve:
+    """A curve, cheap to expensive."""
+    points = sorted(points)
+    return Curve(name, [macs for macs, _ in points],
+                 [accuracy for _, accuracy in points])
+
+
+def read_curves(path: Union[str, os.PathLike]) -> List[Curve]:
+    """Read named curves from a CSV file.
+
+    Three kinds of columns are known: those of a report's ``curve.csv``
+    (``series``, ``data``, ``macs``, ``accuracy`` in [0, 1]), those of the
+    published points (``model``, ``gmacs``, ``top1`` in percent), and
+    ``name``, ``macs``, ``top1`` for your own.
+
+    Args:
+        path (str | PathLike): The file.
+
+    Returns:
+        list[Curve]: In the order of the file; the static exits of a report
+        are one curve.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the columns are others, a number is none, or there is
+            no point.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no file of curves at {str(path)!r}')
+    with path.open(encoding='utf-8', newline='') as file:
+        reader = csv.DictReader(file)
+        columns = tuple(reader.fieldnames or ())
+        rows = list(reader)
+    points: Dict[str, List[Tuple[float, float]]] = {}
+    for number, row in enumerate(rows, 2):
+        try:
+            name, macs, accuracy = _point(row)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'{str(path)!r}, line {number}: curves need the columns name, '
+                f'macs, top1 (or those of curve.csv or of the published '
+                f'points) with numbers, got {columns} and '
+                f'{list(row.values())}') from error
+        points.setdefault(name, []).append((macs, accuracy))
+    if not points:
+        raise ValueError(f'{str(path)!r} holds no points')
+    curves = [_curve(name, found) for name, found in points.items()]
+    for curve in curves:
+        if curve.name.startswith(STATIC):
+            curve.labels = [f'exit {k}' for k in range(len(curve.macs))]
+    return curves
+
+
+def _point(row: Mapping[str, str]) -> Tuple[str, float, float]:
+    """Name of the curve, MACs and percent of one line."""
+    if 'gmacs' in row:
+        return row['model'], 1e9 * float(row['gmacs']), float(row['top1'])
+    if 'series' not in row:
+        return row['name'], float(row['macs']), float(row['top1'])
+    name = row['series']
+    if name.startswith('exit '):
+        name = STATIC
+    return (f'{name}, {row["data"]}', float(row['macs']),
+            100 * float(row['accuracy']))

@@ -1,0 +1,68 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Images of the report's pictures, as the network sees them."""
+from typing import Any, NamedTuple, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+__all__ = ['FileImages', 'PipelineImages', 'Sample']
+
+
+class Sample(NamedTuple):
+    """One image.
+
+    Args:
+        pixels (ndarray): RGB image (H, W, 3), uint8.
+        inputs (Tensor, optional): What the network takes (3, H, W),
+            normalised. Defaults to None, not known.
+    """
+
+    pixels: Any
+    inputs: Any = None
+
+
+class FileImages:
+    """Images read from files; called with a number it gives a sample.
+
+    Args:
+        paths (Sequence[str]): One file for each sample.
+        size (int): Larger images are shrunk to this many pixels. Defaults to
+            224.
+    """
+
+    def __init__(self, paths: Sequence[str], size: int = 224) -> None:
+        self.paths = paths
+        self.size = size
+
+    def __call__(self, index: int) -> Sample:
+        """Read one image."""
+        with Image.open(self.paths[index]) as file:
+            image = file.convert('RGB')
+        image.thumbnail((self.size, self.size))
+        return Sample(np.asarray(image))
+
+
+class PipelineImages:
+    """Images of a data set of OpenMMLab, after its transforms.
+
+    Args:
+        dataset (Dataset): Gives dicts with ``inputs`` (3, H, W), BGR, as
+            ``PackInputs`` makes them, in the order of the logits.
+        model (nn.Module): Whose ``data_preprocessor`` normalises.
+    """
+
+    def __init__(self, dataset: Any, model: Any) -> None:
+        self.dataset = dataset
+        self.preprocessor = model.data_preprocessor
+
+    def __call__(self, index: int) -> Sample:
+        """Load one image and normalise it."""
+        item = self.dataset[index]
+        pixels = item['inputs'].permute(1, 2, 0).flip(-1)
+        batch = dict(
+            inputs=item['inputs'][None], data_samples=[item['data_samples']])
+        with torch.no_grad():
+            inputs: Tensor = self.preprocessor(batch, training=False)['inputs']
+        return Sample(pixels.numpy().astype(np.uint8), inputs[0])

@@ -1,0 +1,161 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The report: a folder of tables and pictures, and a page that shows them."""
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator, Optional, Sequence, Union
+
+from rich.progress import Progress
+
+from ..core.files import write_json, write_text
+from .contents import Labelled, gather
+from .criteria_table import num_comparisons
+from .curve import Curve
+from .draw import draw_all
+from .html import write_page
+from .sweep import rows_to_csv
+
+__all__ = ['MARKER', 'check_report_folder', 'write_report']
+
+# Tells a report from any other folder, which must never be replaced.
+MARKER = '.mmdynperceiver-report'
+
+
+def write_report(folder: Union[str, os.PathLike],
+                 *,
+                 held_out: Labelled,
+                 test: Optional[Labelled] = None,
+                 macs: Sequence[float],
+                 model_name: str,
+                 points: Sequence[Any] = (),
+                 latency_ms: Optional[Sequence[float]] = None,
+                 images: Optional[Callable[[int], Any]] = None,
+                 model: Any = None,
+                 curves: Sequence[Curve] = (),
+                 criterion: Optional[str] = None,
+                 temperature: Optional[Sequence[float]] = None,
+                 class_names: Optional[Sequence[str]] = None,
+                 map_samples: Optional[Sequence[int]] = None,
+                 num_budgets: int = 33,
+                 progress: bool = True) -> Path:
+    """Write what to judge an early-exit model by.
+
+    Both solvers are run on the held-out samples for a row of budgets
+    and judged on these and on the test samples, beside each static exit and
+    leaving at random with the same shares. The pictures are of the test
+    samples, or of the held-out ones without these.
+
+    Args:
+        folder (str | PathLike): Where ``index.html``, ``curve.csv``,
+            ``curve.json`` and the pictures go. It appears when all is done;
+            an older report there is then replaced.
+        held_out (ExitLogits): ``logits`` (N, K) of each exit and ``labels``
+            (N,); ``paths`` of image files are used if ``images`` is None.
+        test (ExitLogits, optional): The same of samples on which nothing is
+            solved. Defaults to None.
+        macs (Sequence[float]): Cumulative MACs of each exit.
+        model_name (str): For headings.
+        points (Sequence[OperatingPoint]): Those to mark; the first one says
+            which image left where. Defaults to none: the searched one of
+            the middle budget.
+        latency_ms (Sequence[float], optional): Cumulative latency of each
+            exit. Defaults to None.
+        images (Callable, optional): Number of a pictured sample ->
+            :class:`Sample`. Defaults to None.
+        model (DynPerceiver | DynPerceiverClassifier, optional): For
+            activation maps, which also need ``images`` with inputs.
+            Defaults to None.
+        curves (Sequence[Curve]): Others on the plot of accuracy against
+            MACs, such as ``published_curves()``. Defaults to none.
+        criterion (str, optional): What thresholds are compared with.
+            Defaults to None: the first point's, or the largest probability.
+        temperature (Sequence[float], optional): Of each exit. Defaults to
+            None: the first point's, if the criterion is.
+        class_names (Sequence[str], optional): Defaults to None, the numbers.
+        map_samples (Sequence[int], optional): Samples whose activation maps
+            are drawn. Defaults to None, two that leave at each exit.
+        num_budgets (int): Budgets from the first exit's MACs to the last
+            one's. Defaults to 33.
+        progress (bool): Whether to show a progress bar. Defaults to True.
+
+    Returns:
+        Path: The page, ``folder/index.html``.
+
+    Raises:
+        FileExistsError: If the folder exists and is no report.
+        ValueError: If an argument does not fit.
+    """
+    if num_budgets < 2:
+        raise ValueError(f'a report needs at least 2 budgets, got '
+                         f'{num_budgets}')
+    folder = check_report_folder(folder)
+    with Progress(transient=True, disable=not progress) as bar:
+        task = bar.add_task(
+            'report', total=num_budgets + num_comparisons() + 2)
+
+        def tick() -> None:
+            bar.advance(task)
+
+        contents = gather(held_out, test, macs, model_name, points, latency_ms,
+                          criterion, temperature, num_budgets, tick)
+        contents = contents._replace(curves=tuple(curves))
+        with _replaced(folder) as place:
+            write_text(place / 'curve.csv', rows_to_csv(contents.rows))
+            write_json(place / 'curve.json', contents.as_dict())
+            pictures = draw_all(place, contents, images, model, class_names,
+                                map_samples)
+            tick()
+            write_page(place / 'index.html', contents, pictures)
+            tick()
+    return folder / 'index.html'
+
+
+def check_report_folder(folder: Union[str, os.PathLike]) -> Path:
+    """Refuse a folder that a report must not replace.
+
+    Args:
+        folder (str | PathLike): The folder; it need not be there.
+
+    Returns:
+        Path: The same.
+
+    Raises:
+        FileExistsError: If there is something that is no report.
+    """
+    folder = Path(os.path.abspath(folder))
+    if not folder.exists() and not folder.is_symlink():
+        return folder
+    if not folder.is_dir() or folder.is_symlink():
+        raise FileExistsError(f'a report is a folder, but {str(folder)!r} is '
+                              f'a file or a link; give another name')
+    if any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise FileExistsError(
+            f'{str(folder)!r} holds other files and is not a report, so it '
+            f'is not replaced; give another folder, or empty it')
+    return folder
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of an old one if nothing fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
+    try:
+        new, old = work / 'new', work / 'old'
+        # mkdtemp makes private folders; the report is an ordinary one.
+        new.mkdir()
+        (new / MARKER).write_text('', encoding='utf-8')
+        yield new
+        check_report_folder(folder)
+        if folder.exists():
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

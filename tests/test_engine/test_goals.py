@@ -1,0 +1,48 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+import pytest
+
+from mmdynperceiver.engine import InputError
+from mmdynperceiver.engine.goals import Goal, parse_accuracy, parse_amount
+
+
+@pytest.mark.parametrize('text, value', [
+    ('7.5M', 7.5e6),
+    ('1.2G', 1.2e9),
+    ('1.2 g', 1.2e9),
+    ('300k', 3e5),
+    ('7500000', 7.5e6),
+    ('7.5e6', 7.5e6),
+    ('50%', 100.),
+    ('.5', 0.5),
+])
+def test_amounts(text, value):
+    assert parse_amount(text, 200.) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    'text', ['', 'M', '-1', '0', '0%', 'nan', '7.5MB', '1,2G', '1e999'])
+def test_no_amounts(text):
+    with pytest.raises(InputError, match='positive number.*got'):
+        parse_amount(text, 200.)
+
+
+def test_accuracies():
+    assert parse_accuracy('0.95') == parse_accuracy('95%') == 0.95
+    assert parse_accuracy('1') == 1
+    for text in ('95', '101%', '-0.1', 'high', ''):
+        with pytest.raises(InputError, match='share such as 0.95'):
+            parse_accuracy(text)
+
+
+@pytest.mark.parametrize('budget', [9.9e5, 4.1e6])
+def test_says_the_range(budget):
+    with pytest.raises(InputError, match='from 1M MACs .* to 4M MACs .* got'):
+        Goal((1e6, 2e6, 4e6), budget=budget)
+    Goal((1e6, 2e6, 4e6), budget=4e6)
+    Goal((1e6, 2e6, 4e6), budget=1e6)
+
+
+def test_what_was_asked_for():
+    assert Goal((1, 2), budget=2).as_dict() == dict(budget_macs=2)
+    assert Goal((1, 2), 'ms', budget=2).as_dict() == dict(budget_ms=2)
+    assert Goal((1, 2), min_accuracy=.9).as_dict() == dict(min_accuracy=.9)

@@ -1,0 +1,249 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from mmdynperceiver.core import CRITERIA, HeldOut, OperatingPoint
+from mmdynperceiver.report import (Curve, Sample, compare_criteria,
+                                   read_curves, static_rows, sweep_budgets,
+                                   sweep_rows, write_report)
+from mmdynperceiver.report.sweep import select
+from .test_activation_maps import build
+
+MACS = (100, 200, 400, 1000)
+PICTURES = {'accuracy_macs.png', 'shares.png', 'reliability.png'}
+
+
+def samples(seed, count=80, num_classes=3):
+    """Logits that get better from exit to exit."""
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % num_classes
+    hot = torch.nn.functional.one_hot(labels, num_classes).float()
+    logits = tuple(
+        torch.randn(count, num_classes, generator=rng) + scale * hot
+        for scale in (1., 1.5, 2., 3.))
+    return SimpleNamespace(logits=logits, labels=labels, paths=[''] * count)
+
+
+def write(folder, **changes):
+    arguments = dict(
+        held_out=samples(0),
+        test=samples(1),
+        macs=MACS,
+        model_name='a <small> net',
+        num_budgets=5,
+        progress=False)
+    arguments.update(changes)
+    return write_report(folder, **arguments)
+
+
+def pictures(index):
+    pixels = np.random.default_rng(index).integers(0, 255, (64, 64, 3))
+    return Sample(pixels.astype(np.uint8), torch.rand(3, 64, 64))
+
+
+class Page(HTMLParser):
+    """What a page links to and whether its tags are closed."""
+
+    void = {'meta', 'img'}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.images, self.links = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        if tag not in self.void:
+            self.open.append(tag)
+        if tag == 'img':
+            self.images.append(attrs)
+        self.links += [attrs[k] for k in ('href', 'src') if k in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_rows_by_hand():
+    # Two exits; exit 0 is right on samples 0 and 1, exit 1 on 0, 1 and 2.
+    data = dict(
+        all=HeldOut(
+            torch.tensor([[0.9, 0.8, 0.4, 0.3], [0.9, 0.9, 0.9, 0.9]]),
+            torch.tensor([[True, True, False, False],
+                          [True, True, True, False]])))
+    rows = static_rows(data, (10, 20), latency_ms=(1., 3.))
+    assert [(row.series, row.accuracy, row.macs, row.latency_ms)
+            for row in rows] == [('exit 0', 0.5, 10., 1.),
+                                 ('exit 1', 0.75, 20., 3.)]
+    rows = sweep_rows(data, (10, 20), [15.], latency_ms=(1., 3.))
+    searched, = select(rows, 'search', 'all')
+    assert searched.accuracy == 0.75 and searched.macs <= 15
+    # A single sample (number 2) may go on alone only with number 3, so two
+    # leave at exit 0 and two at exit 1.
+    assert searched.shares == (0.5, 0.5) and searched.latency_ms == 2.
+    assert 0.4 < searched.thresholds[0] <= 0.8
+    random, = select(rows, 'random', 'all')
+    assert random.accuracy == pytest.approx(0.625)
+    assert random.shares == searched.shares
+
+
+def test_budgets():
+    assert sweep_budgets((10, 20), 3) == [10., 12.5, 20.]
+
+
+def test_criteria_table():
+    data = samples(0)
+    pair = data.logits, data.labels
+    ticks = []
+    rows = compare_criteria(pair, pair, MACS, sweep_budgets(MACS, 3),
+                            lambda: ticks.append(1))
+    assert {row.criterion for row in rows} == set(CRITERIA)
+    assert [bool(row.temperature)
+            for row in rows] == [False, True] * 3 + [False] and len(ticks) == 7
+    for row in rows:
+        assert len(row.ece) == len(row.auroc) == 4
+        assert 0.4 < row.area < 1
+    # Patience at exit 0 is 1/4 for all samples.
+    assert rows[-1].auroc[0] == 0.5
+    accuracy = (data.logits[0].argmax(1) == data.labels).double().mean()
+    assert rows[-1].ece[0] == pytest.approx(abs(accuracy.item() - 0.25))
+
+
+def test_tables(tmp_path):
+    point = OperatingPoint((0.5, 2., 2.), solved_for=dict(min_accuracy=0.5))
+    write(tmp_path / 'report', points=[point], latency_ms=(1, 2, 3, 4))
+    folder = tmp_path / 'report'
+    rows = list(csv.DictReader((folder / 'curve.csv').open()))
+    found = {(row['series'], row['data']) for row in rows}
+    series = ['search', 'shares', 'random', *(f'exit {k}' for k in range(4))]
+    assert found == {(s, d) for s in series for d in ('held-out', 'test')}
+    assert len(rows) == 2 * (3 * 5 + 4)
+    accuracy = {}
+    for row in rows:
+        shares = [float(row[f'share_{k}']) for k in range(4)]
+        assert sum(shares) == pytest.approx(1)
+        macs = sum(s * m for s, m in zip(shares, MACS))
+        assert float(row['macs']) == pytest.approx(macs)
+        ms = sum(s * m for s, m in zip(shares, (1, 2, 3, 4)))
+        assert float(row['latency_ms']) == pytest.approx(ms)
+        if row['data'] == 'held-out' and row['budget']:
+            assert float(row['macs']) <= float(row['budget']) * (1 + 1e-9)
+            accuracy.setdefault(row['budget'],
+                                {})[row['series']] = float(row['accuracy'])
+    for both in accuracy.values():
+        assert both['search'] >= both['shares']
+    curves = {c.name: c for c in read_curves(folder / 'curve.csv')}
+    assert list(curves['static exits, test'].macs) == list(MACS)
+    assert curves['static exits, test'].labels[3] == 'exit 3'
+    assert len(curves['search, held-out'].macs) == 5
+    content = json.loads((folder / 'curve.json').read_text())
+    assert len(content['rows']) == len(rows)
+    assert content['judged_on'] == 'test' and len(content['criteria']) == 7
+    test = samples(1)
+    conf = test.logits[0].softmax(1).amax(1)
+    share = (conf >= 0.5).double().mean().item()
+    assert content['points'][1]['data'] == 'test'
+    assert content['points'][1]['shares'] == pytest.approx(
+        [share, 0, 0, 1 - share])
+
+
+def test_pictures_and_page(tmp_path, png_size):
+    page = write(
+        tmp_path / 'report',
+        latency_ms=(1, 2, 3, 4),
+        images=pictures,
+        model=build(),
+        curves=[Curve('other', [300.], [70.])])
+    assert page == tmp_path / 'report/index.html'
+    names = {path.name for path in page.parent.glob('*.png')}
+    assert names == PICTURES | {
+        'accuracy_latency.png', 'gallery.png', 'activation_maps.png'
+    }
+    for name in names:
+        width, height = png_size(page.parent / name)
+        assert 500 < width < 3000 and 250 < height < 4000
+    text = page.read_text()
+    parsed = Page(text)
+    assert not parsed.open and len(parsed.images) == len(names)
+    assert all(image['alt'] for image in parsed.images)
+    assert 'script' not in parsed.tags and 'main' in parsed.tags
+    assert all(
+        link.startswith(('data:image/png;base64,', '#'))
+        for link in parsed.links)
+    assert not re.search(r'https?://|url\(|@import', text)
+    assert '<small>' not in text and 'a &lt;small&gt; net' in text
+    assert 'prefers-color-scheme: dark' in text
+
+
+def test_without_images_and_test_data(tmp_path):
+    page = write(tmp_path / 'report', test=None)
+    names = {path.name for path in page.parent.glob('*.png')}
+    assert names == PICTURES
+    assert len(Page(page.read_text()).images) == 3
+    content = json.loads((page.parent / 'curve.json').read_text())
+    assert content['judged_on'] == 'held-out'
+
+
+def test_an_older_report_is_replaced(tmp_path):
+    page = write(tmp_path / 'report')
+    page.write_text('old')
+    (page.parent / 'stale.png').write_text('old')
+    write(tmp_path / 'report')
+    assert page.read_text() != 'old'
+    assert not (page.parent / 'stale.png').exists()
+    assert [path.name for path in tmp_path.iterdir()] == ['report']
+
+
+def test_an_old_report_outlives_a_failure(tmp_path):
+    page = write(tmp_path / 'report')
+    before = page.read_text()
+
+    def broken(index):
+        raise OSError('no such image')
+
+    with pytest.raises(OSError, match='no such image'):
+        write(tmp_path / 'report', images=broken)
+    assert page.read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ['report']
+
+
+def test_other_folders_are_refused(tmp_path):
+    folder = tmp_path / 'mine'
+    folder.mkdir()
+    (folder / 'thesis.txt').write_text('years')
+    with pytest.raises(FileExistsError, match='holds other files'):
+        write(folder)
+    with pytest.raises(FileExistsError, match='a file or a link'):
+        write(folder / 'thesis.txt')
+    assert (folder / 'thesis.txt').read_text() == 'years'
+    (tmp_path / 'empty').mkdir()
+    assert write(tmp_path / 'empty').is_file()
+
+
+@pytest.mark.parametrize('changes, message', [
+    (dict(latency_ms=(1, 2)), 'latency_ms must be one number for each of 4'),
+    (dict(macs=(1, 2)), 'costs must be 4'),
+    (dict(num_budgets=1), 'at least 2 budgets, got 1'),
+    (dict(criterion='luck'), "got 'luck'"),
+])
+def test_errors(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / 'report', **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_map_samples_out_of_range(tmp_path):
+    with pytest.raises(ValueError, match=r'0 to 79, got \[80\]'):
+        write(
+            tmp_path / 'report',
+            images=pictures,
+            model=build(),
+            map_samples=[80])
+    assert not list(tmp_path.iterdir())
