@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+import itertools
 import sys
 
 import pytest
@@ -27,7 +28,7 @@ def config(tmp_path_factory, images):
     mmengine keeps one state for each name and second.
     """
     folder = tmp_path_factory.mktemp('configs')
-    count = iter(range(100))
+    count = itertools.count()
 
     def write(more=''):
         path = folder / f'config{next(count)}.py'
