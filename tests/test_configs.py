@@ -40,8 +40,11 @@ def test_builds(path):
     for hook in config.custom_hooks:
         registry.HOOKS.build(hook)
     registry.METRICS.build(config.val_evaluator)
-    # The name says how many images a step has.
-    gpus, _, batch = path.stem.split('_')[-2].partition('xb')
+    # The name says how many images a step has, and epochs other than 300.
+    images, _, epochs = path.stem.split('_')[-2].partition('-')
+    gpus, _, batch = images.partition('xb')
+    assert config.train_cfg.max_epochs == int(epochs[:-1] or 300)
+    assert config.param_scheduler[-1].end == config.train_cfg.max_epochs
     assert config.train_dataloader.batch_size == int(batch)
     assert config.auto_scale_lr.base_batch_size == int(gpus) * int(batch)
     assert len(path.read_text().splitlines()) <= 40

@@ -68,7 +68,8 @@ def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
             right = image.truth == image.predicted
             axis.set_title(
                 _caption(image), fontsize=8, color=_RIGHT if right else _WRONG)
-    save_figure(figure, path)
+    # Enough for images of this size; a finer picture is only larger.
+    save_figure(figure, path, dpi=90)
 
 
 def _caption(image: GalleryImage) -> str:
