@@ -3,18 +3,22 @@
 import json
 import os
 import tempfile
-from typing import Any, Union
+from contextlib import contextmanager
+from typing import Any, Iterator, Union
 
-__all__ = ['write_json', 'write_text']
+__all__ = ['replacing', 'write_json', 'write_text']
 
 
-def write_text(path: Union[str, os.PathLike], text: str) -> None:
-    """Write a text file, whole or not at all.
+@contextmanager
+def replacing(path: Union[str, os.PathLike]) -> Iterator[str]:
+    """Write a file under another name, and put it in place when complete.
 
     Args:
         path (str | PathLike): The file; its folder must exist. What was
-            there before stays until the new content is complete.
-        text (str): Its content.
+            there before stays until the block ends without an error.
+
+    Yields:
+        str: The name to write to, in the same folder.
 
     Raises:
         OSError: If it cannot be written.
@@ -22,9 +26,9 @@ def write_text(path: Union[str, os.PathLike], text: str) -> None:
     path = os.fspath(path)
     handle, temporary = tempfile.mkstemp(
         dir=os.path.dirname(path) or '.', suffix='.tmp')
+    os.close(handle)
     try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as file:
-            file.write(text)
+        yield temporary
         # mkstemp makes private files; give what open() would have given.
         umask = os.umask(0)
         os.umask(umask)
@@ -33,6 +37,21 @@ def write_text(path: Union[str, os.PathLike], text: str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def write_text(path: Union[str, os.PathLike], text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Args:
+        path (str | PathLike): The file; its folder must exist.
+        text (str): Its content.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with replacing(path) as temporary, \
+            open(temporary, 'w', encoding='utf-8') as file:
+        file.write(text)
 
 
 def write_json(path: Union[str, os.PathLike], content: Any) -> None:

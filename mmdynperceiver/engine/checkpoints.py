@@ -2,7 +2,6 @@
 """Checkpoints that do not fit are refused, not loaded in part."""
 import os
 import os.path as osp
-import tempfile
 from typing import Any, List, Mapping, Union
 
 import mmengine.runner.checkpoint  # noqa: F401  (its files load safely)
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from ..core import read_checkpoint
+from ..core.files import replacing
 from .errors import InputError
 
 __all__ = ['load_whole', 'read_weights', 'save_whole']
@@ -93,20 +93,8 @@ def save_whole(content: Any, path: Union[str, os.PathLike]) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    path = os.fspath(path)
-    handle, temporary = tempfile.mkstemp(
-        dir=osp.dirname(path) or '.', suffix='.tmp')
-    os.close(handle)
-    try:
+    with replacing(path) as temporary:
         torch.save(content, temporary)
-        # mkstemp makes private files; give what open() would have given.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _may_lack(name: str) -> bool:

@@ -93,8 +93,8 @@ def test_data_that_do_not_fit(train, val, message):
     (data(None), data(None)),
 ])
 def test_data_that_fit(wrapped, train, val):
-    HOOKS.build(dict(type='CheckDataHook')).before_train(
-        runner(wrapped, train, val))
+    hook = HOOKS.build(dict(type='CheckDataHook'))
+    assert hook.before_train(runner(wrapped, train, val)) is None
 
 
 def test_validation_and_test_data_are_checked():
