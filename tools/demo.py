@@ -27,7 +27,7 @@ from rich.table import Table
 import mmdynperceiver  # noqa: F401  (heals the stack before it is used)
 from mmdynperceiver.core import (HeldOut, OperatingPoint, Outcome,
                                  describe_model, evaluate, search_thresholds)
-from mmdynperceiver.core.files import write_json
+from mmdynperceiver.core.files import replacing, write_json
 from mmdynperceiver.datagen import write_image_folder
 from mmdynperceiver.engine import (ExitLogits, InputError, collect_exit_logits,
                                    progress_bar, unwrap_model)
@@ -226,9 +226,8 @@ def report(args: argparse.Namespace, runner: Runner, held_out: ExitLogits,
         model=model,
         class_names=dataset.CLASSES)
     for name in PICTURES:
-        partial = args.work_dir / f'.{name}.partial'
-        shutil.copyfile(page.with_name(name), partial)
-        os.replace(partial, args.work_dir / name)
+        with replacing(args.work_dir / name) as temporary:
+            shutil.copyfile(page.with_name(name), temporary)
 
 
 def calibrate(args: argparse.Namespace, model: torch.nn.Module,

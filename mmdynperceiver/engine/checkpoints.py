@@ -71,7 +71,7 @@ def load_whole(model: nn.Module, weights: Mapping[str, Any],
     except ValueError as error:
         raise InputError(f'{source!r} does not fit: {error}') from error
     except RuntimeError:
-        pass
+        pass  # wrong shapes, which are named below
     missing = [name for name in missing if not _may_lack(name)]
     for title, names in (('missing', missing), ('unexpected', unexpected),
                          ('wrong shape', shapes)):

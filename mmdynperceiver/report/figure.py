@@ -1,10 +1,11 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What all pictures share."""
 import os
-from pathlib import Path
 from typing import Union
 
 from matplotlib.figure import Figure
+
+from ..core.files import replacing
 
 __all__ = ['COLOURS', 'save_figure', 'short']
 
@@ -22,15 +23,13 @@ def save_figure(figure: Figure,
         path (str | PathLike): PNG file; its folder must exist.
         dpi (int): Dots per inch. Defaults to 150.
     """
-    path = Path(path)
-    temporary = path.with_name(f'.{path.name}.partial')
-    figure.savefig(
-        temporary,
-        format='png',
-        dpi=dpi,
-        bbox_inches='tight',
-        facecolor='white')
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(
+            temporary,
+            format='png',
+            dpi=dpi,
+            bbox_inches='tight',
+            facecolor='white')
 
 
 def short(name: str, length: int = 13) -> str:
