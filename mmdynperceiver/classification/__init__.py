@@ -4,12 +4,13 @@
 Importing this registers everything that the classification configs name.
 """
 from .. import engine  # noqa: F401  (its hooks and metrics register)
-from .backbone import DynPerceiverBackbone
+from .backbone import ConvBackbone, DynPerceiverBackbone
 from .classifier import DynPerceiverClassifier
 from .datasets import BrokenImageError, CheckedImageFolder
 from .head import DynPerceiverHead, build_loss_weights
 
 __all__ = [
-    'BrokenImageError', 'CheckedImageFolder', 'DynPerceiverBackbone',
-    'DynPerceiverClassifier', 'DynPerceiverHead', 'build_loss_weights'
+    'BrokenImageError', 'CheckedImageFolder', 'ConvBackbone',
+    'DynPerceiverBackbone', 'DynPerceiverClassifier', 'DynPerceiverHead',
+    'build_loss_weights'
 ]

@@ -156,6 +156,7 @@ def _complete_head(head: dict, backbone: nn.Module) -> dict:
     return {
         'type': 'DynPerceiverHead',
         'in_channels': net.exit_channels,
+        'kinds': net.exit_kinds,
         'hidden_channels': net.hidden_channels,
         'dropout': net.dropout,
         'init_std': net.head_init_std,

@@ -8,8 +8,8 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ..core import (Exits, LossWeights, Prediction, fixed_exit_thresholds,
-                    select_exits, self_distillation)
+from ..core import (PAPER_KINDS, Exits, LossWeights, Prediction,
+                    fixed_exit_thresholds, select_exits, self_distillation)
 
 __all__ = ['DynPerceiverHead', 'build_loss_weights']
 
@@ -36,6 +36,8 @@ def build_loss_weights(config: Union[LossWeights, dict, None],
         kind = config.pop('type', 'weights')
         if kind == 'paper':
             weights = LossWeights.paper(**config, num_exits=num_exits)
+        elif kind == 'weights' and not config:
+            weights = LossWeights.recipe(num_exits)
         elif kind == 'weights':
             for key in ('ce', 'distill'):
                 if key in config:
@@ -52,22 +54,25 @@ def build_loss_weights(config: Union[LossWeights, dict, None],
 
 @MODELS.register_module()
 class DynPerceiverHead(BaseModule):
-    """Four exits over the vectors of :class:`DynPerceiverBackbone`.
+    """Exits over the vectors of :class:`DynPerceiverBackbone`.
 
-    ``in_channels``, ``hidden_channels``, ``dropout`` and ``init_std`` belong
-    to the feature branch. Where a config leaves them out,
-    :class:`DynPerceiverClassifier` fills them in from its backbone.
+    ``in_channels``, ``kinds``, ``hidden_channels``, ``dropout`` and
+    ``init_std`` belong to the backbone. Where a config leaves them out,
+    :class:`DynPerceiverClassifier` fills them in.
 
     Args:
         num_classes (int): Number K of classes.
         in_channels (Sequence[Sequence[int]]): Widths of the vectors of each
             exit (``Trunk.exit_channels``).
         fkt (bool): Forward knowledge transfer. Defaults to True.
-        hidden_channels (int, optional): Width of the hidden layer of exits 2
-            and 3. Defaults to None, no hidden layer.
-        dropout (float): Dropout rate of exits 2 and 3. Defaults to 0.
-        init_std (float, optional): Standard deviation of exit 2's initial
-            weights; None keeps PyTorch's. Defaults to None.
+        hidden_channels (int, optional): Width of the hidden layer of the
+            exits that read features. Defaults to None, no hidden layer.
+        dropout (float): Dropout rate of these exits. Defaults to 0.
+        init_std (float, optional): Standard deviation of the initial weights
+            of the exits that read features alone; None keeps PyTorch's.
+            Defaults to None.
+        kinds (Sequence[str]): What is pooled at each exit
+            (``Trunk.exit_kinds``). Defaults to ('z', 'z', 'x', 'xz').
         loss (dict): Config of the classification loss, the same at each
             exit. Defaults to ``dict(type='CrossEntropyLoss')``.
         loss_weights (dict, optional): See :func:`build_loss_weights`.
@@ -93,6 +98,7 @@ class DynPerceiverHead(BaseModule):
                  hidden_channels: Optional[int] = None,
                  dropout: float = 0.,
                  init_std: Optional[float] = None,
+                 kinds: Sequence[str] = PAPER_KINDS,
                  loss: Union[dict, nn.Module] = dict(type='CrossEntropyLoss'),
                  loss_weights: Union[LossWeights, dict, None] = None,
                  init_cfg: Optional[dict] = None) -> None:
@@ -100,7 +106,7 @@ class DynPerceiverHead(BaseModule):
         self.in_channels = in_channels
         self.num_classes = num_classes
         self.exits = Exits(in_channels, num_classes, fkt, hidden_channels,
-                           dropout, init_std)
+                           dropout, init_std, kinds)
         self.loss_weights = build_loss_weights(loss_weights,
                                                self.exits.num_exits)
         if not isinstance(loss, nn.Module):
@@ -150,10 +156,9 @@ class DynPerceiverHead(BaseModule):
             **kwargs: Passed to the classification loss.
 
         Returns:
-            dict[str, Tensor]: Weighted ``loss_exit0`` to ``loss_exit3`` and,
-            where they have a weight, ``loss_distill0`` to ``loss_distill2``;
-            for hard targets also the accuracies ``acc_exit0`` to
-            ``acc_exit3`` in percent.
+            dict[str, Tensor]: Weighted ``loss_exit0``, ``loss_exit1``, ...
+            and, where they have a weight, ``loss_distill0``, ...; for hard
+            targets also the accuracies ``acc_exit0``, ... in percent.
         """
         weights = self.loss_weights
         all_logits = [logits.float() for logits in all_logits]
@@ -223,8 +228,8 @@ class DynPerceiverHead(BaseModule):
         Returns:
             list[DataSample]: With ``pred_score`` (K,), ``pred_label``,
             ``exit_index`` (int, 0-based), ``exit_confidence`` (float); with
-            ``macs`` (int) if they are known, and with ``exit_logits``
-            (num_exits, K) and ``exit_macs`` (tuple) if all exits were run.
+            ``macs`` (int) and ``exit_macs`` (tuple) if they are known, and
+            with ``exit_logits`` (num_exits, K) if all exits were run.
         """
         scores = out.logits.float().softmax(1)
         labels = scores.argmax(1, keepdim=True)
@@ -243,11 +248,9 @@ class DynPerceiverHead(BaseModule):
             index = exit_indices[row]
             fields = dict(exit_index=index, exit_confidence=confidences[row])
             if macs is not None:
-                fields['macs'] = macs[index]
+                fields.update(macs=macs[index], exit_macs=tuple(macs))
             if stacked is not None:
                 fields['exit_logits'] = stacked[row]
-                if macs is not None:
-                    fields['exit_macs'] = tuple(macs)
             sample.set_data(fields)
             filled.append(sample)
         return filled
@@ -258,7 +261,11 @@ class DynPerceiverHead(BaseModule):
 
         The host would warn and go on with random classifiers.
         """
-        found = state_dict.get(f'{prefix}exits.classifiers.0.weight')
+        last = [
+            name for name in self.exits.state_dict()
+            if name.startswith('classifiers.0.') and name.endswith('.weight')
+        ][-1]
+        found = state_dict.get(f'{prefix}exits.{last}')
         if found is not None and len(found) != self.num_classes:
             raise ValueError(
                 f'the checkpoint has {len(found)} classes and the model has '

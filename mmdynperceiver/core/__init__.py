@@ -4,11 +4,12 @@ from .calibration import (HeldOut, Outcome, area_under_curve, evaluate,
                           expected_calibration_error, failure_auroc,
                           fit_temperature, random_exit_outcome)
 from .complexity import CountsMacs, expected_macs, macs_per_exit
+from .conv_trunk import ConvTrunk
 from .criteria import CRITERIA, check_temperature, confidence, confidences
 from .dyn_perceiver import DynPerceiver, build_exits
 from .early_exit import (Carried, run_all_exits, run_early_exit, run_step,
                          running_stats_for_one)
-from .exits import Exits
+from .exits import PAPER_KINDS, Exits
 from .feature_branch import (FeatureBranch, available_archs,
                              build_feature_branch)
 from .losses import LossWeights, self_distillation
@@ -16,16 +17,18 @@ from .official import infer_variant, load_official, read_checkpoint
 from .operating_point import OperatingPoint, describe_model
 from .policy import (ExitPolicy, Prediction, check_thresholds,
                      fixed_exit_thresholds, select_exits)
+from .segments import Half, SegmentedTrunk, TrunkState, check_images
 from .share_solver import (paper_shares, share_solution_for_budget,
                            solve_by_shares)
 from .threshold_search import ThresholdSearch, search_thresholds
 from .thresholds_file import load_thresholds, save_thresholds
-from .trunk import Stage, TokenMixer, Trunk, TrunkState, check_images
+from .trunk import EXIT_PLANS, Stage, TokenMixer, Trunk
 
 __all__ = [
-    'CRITERIA', 'Carried', 'CountsMacs', 'DynPerceiver', 'ExitPolicy', 'Exits',
-    'FeatureBranch', 'HeldOut', 'LossWeights', 'OperatingPoint', 'Outcome',
-    'Prediction', 'Stage', 'ThresholdSearch', 'TokenMixer', 'Trunk',
+    'CRITERIA', 'Carried', 'ConvTrunk', 'CountsMacs', 'DynPerceiver',
+    'EXIT_PLANS', 'ExitPolicy', 'Exits', 'FeatureBranch', 'Half', 'HeldOut',
+    'LossWeights', 'OperatingPoint', 'Outcome', 'PAPER_KINDS', 'Prediction',
+    'SegmentedTrunk', 'Stage', 'ThresholdSearch', 'TokenMixer', 'Trunk',
     'TrunkState', 'area_under_curve', 'available_archs', 'build_exits',
     'build_feature_branch', 'check_images', 'check_temperature',
     'check_thresholds', 'confidence', 'confidences', 'describe_model',

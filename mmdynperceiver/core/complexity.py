@@ -9,14 +9,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .early_exit import Carried, run_step
 from .exits import Exits
-from .trunk import Trunk
+from .segments import SegmentedTrunk
 
 __all__ = ['CountsMacs', 'expected_macs', 'macs_per_exit']
 
 _Module = TypeVar('_Module', bound=nn.Module)
 
 
-def macs_per_exit(trunk: Trunk, exits: Exits,
+def macs_per_exit(trunk: SegmentedTrunk, exits: Exits,
                   input_shape: Sequence[int]) -> Tuple[int, ...]:
     """Count the MACs of one image up to and including each exit.
 
@@ -25,7 +25,7 @@ def macs_per_exit(trunk: Trunk, exits: Exits,
     device, where attention is the plain matrix products that are counted.
 
     Args:
-        trunk (Trunk): The two branches.
+        trunk (SegmentedTrunk): The network without its exits.
         exits (Exits): The classifiers.
         input_shape (Sequence[int]): (3, H, W) of the image.
 
@@ -57,7 +57,7 @@ def _on_meta(module: _Module) -> _Module:
 class CountsMacs:
     """Mixin: ``macs_per_exit`` for a model that joins a trunk and exits."""
 
-    def exit_parts(self) -> Tuple[Trunk, Exits]:
+    def exit_parts(self) -> Tuple[SegmentedTrunk, Exits]:
         """The trunk and the exits."""
         raise NotImplementedError
 

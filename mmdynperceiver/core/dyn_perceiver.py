@@ -8,19 +8,20 @@ from .complexity import CountsMacs
 from .early_exit import run_all_exits, run_early_exit, running_stats_for_one
 from .exits import Exits
 from .policy import ExitPolicy, Prediction
+from .segments import SegmentedTrunk
 from .trunk import Trunk
 
 __all__ = ['DynPerceiver', 'build_exits']
 
 
-def build_exits(trunk: Trunk,
+def build_exits(trunk: SegmentedTrunk,
                 num_classes: int,
                 fkt: bool = True,
                 dropout: Optional[float] = None) -> Exits:
-    """Build the exits that a trunk's family is published with.
+    """Build the exits that a trunk declares, as its family is published.
 
     Args:
-        trunk (Trunk): The two branches.
+        trunk (SegmentedTrunk): The network without its exits.
         num_classes (int): Number of classes.
         fkt (bool): Forward knowledge transfer. Defaults to True.
         dropout (float, optional): Dropout rate of the last two exits.
@@ -32,7 +33,8 @@ def build_exits(trunk: Trunk,
         fkt=fkt,
         hidden_channels=trunk.hidden_channels,
         dropout=trunk.dropout if dropout is None else dropout,
-        init_std=trunk.head_init_std)
+        init_std=trunk.head_init_std,
+        kinds=trunk.exit_kinds)
 
 
 class DynPerceiver(CountsMacs, nn.Module):
@@ -46,8 +48,8 @@ class DynPerceiver(CountsMacs, nn.Module):
         dropout (float, optional): Dropout rate of the last two exits.
             Defaults to None, the published rate of the family.
         **kwargs: Arguments of ``Trunk``: ``num_latents``, ``width``,
-            ``depth_factor``, ``mlp_ratio``, ``drop_path_rate`` and the
-            ablation switches.
+            ``depth_factor``, ``mlp_ratio``, ``drop_path_rate``, the ablation
+            switches and ``exits``.
 
     Raises:
         ValueError: If an argument is out of its range; an unknown ``arch``

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .exits import Exits
 from .policy import ExitPolicy, Prediction
-from .trunk import Trunk
+from .segments import SegmentedTrunk
 
 __all__ = [
     'Carried', 'run_all_exits', 'run_early_exit', 'run_step',
@@ -40,12 +40,12 @@ class Carried(NamedTuple):
             keep(self.memory))
 
 
-def run_step(trunk: Trunk, exits: Exits, index: int,
+def run_step(trunk: SegmentedTrunk, exits: Exits, index: int,
              carried: Carried) -> Tuple[Carried, Tensor]:
     """Run one segment and classify at its exit.
 
     Args:
-        trunk (Trunk): The two branches.
+        trunk (SegmentedTrunk): The network without its exits.
         exits (Exits): The classifiers.
         index (int): Segment and exit number.
         carried (Carried): What the step before left.
@@ -58,12 +58,12 @@ def run_step(trunk: Trunk, exits: Exits, index: int,
     return Carried(state, knowledge, carried.memory), logits
 
 
-def run_all_exits(trunk: Trunk, exits: Exits,
+def run_all_exits(trunk: SegmentedTrunk, exits: Exits,
                   images: Tensor) -> Tuple[Tensor, ...]:
     """Run everything.
 
     Args:
-        trunk (Trunk): The two branches.
+        trunk (SegmentedTrunk): The network without its exits.
         exits (Exits): The classifiers.
         images (Tensor): Normalised images (B, 3, H, W).
 
@@ -74,7 +74,7 @@ def run_all_exits(trunk: Trunk, exits: Exits,
 
 
 @torch.no_grad()
-def run_early_exit(trunk: Trunk, exits: Exits, policy: ExitPolicy,
+def run_early_exit(trunk: SegmentedTrunk, exits: Exits, policy: ExitPolicy,
                    images: Tensor) -> Prediction:
     """Run each sample only as deep as the policy demands.
 
@@ -84,7 +84,7 @@ def run_early_exit(trunk: Trunk, exits: Exits, policy: ExitPolicy,
     at the exit where it leaves, is the one that remains.
 
     Args:
-        trunk (Trunk): The two branches.
+        trunk (SegmentedTrunk): The network without its exits.
         exits (Exits): The classifiers.
         policy (ExitPolicy): Decides who leaves.
         images (Tensor): Normalised images (B, 3, H, W).

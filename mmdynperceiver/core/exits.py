@@ -1,41 +1,45 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The exits: classifiers and the forward knowledge transfer between them."""
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ['Exits']
+__all__ = ['PAPER_KINDS', 'Exits']
+
+# What the paper's four exits read: latents, latents, features, both.
+PAPER_KINDS = ('z', 'z', 'x', 'xz')
 
 
 class Exits(nn.Module):
-    """Four classifiers over pooled vectors; they never see an image.
+    """Classifiers over pooled vectors; they never see an image.
 
-    Exit 0 classifies the pooled latents of stage 3 and exit 1 those of stage
-    4; exit 2 is the feature branch's own classifier and exit 3 joins both
-    branches behind a batch norm. Forward knowledge transfer (FKT) hands the
-    logits of exit 0 to exit 1, and those of exit 1 to exit 3.
+    What is pooled at an exit decides what its classifier is. Latents ('z')
+    get a linear layer. Features ('x') get the feature branch's own
+    classifier. Both ('xz') are joined behind a batch norm, and classified
+    likewise. Forward knowledge transfer (FKT) hands the logits of each exit
+    on latents to the next one that reads latents: with the four exits of the
+    paper from exit 0 to exit 1, and from exit 1 to exit 3.
 
     Args:
         exit_channels (Sequence[Sequence[int]]): Widths of the vectors of
-            each exit (``Trunk.exit_channels``).
+            each exit (``SegmentedTrunk.exit_channels``).
         num_classes (int): Number K of classes.
         fkt (bool): Whether to transfer knowledge. Defaults to True.
-        hidden_channels (int, optional): Width of the hidden layer of exits 2
-            and 3. Defaults to None, no hidden layer.
-        dropout (float): Dropout rate of exits 2 and 3; without a hidden
-            layer only exit 2 has it. Defaults to 0.
-        init_std (float, optional): Standard deviation of exit 2's initial
-            weights; None keeps PyTorch's. Defaults to None.
+        hidden_channels (int, optional): Width of the hidden layer of the
+            exits that read features. Defaults to None, no hidden layer.
+        dropout (float): Dropout rate of those exits; without a hidden layer
+            only of those that read features alone. Defaults to 0.
+        init_std (float, optional): Standard deviation of the initial weights
+            of the exits that read features alone; None keeps PyTorch's.
+            Defaults to None.
+        kinds (Sequence[str]): What is pooled at each exit
+            (``SegmentedTrunk.exit_kinds``). Defaults to the paper's four,
+            ('z', 'z', 'x', 'xz').
 
     Raises:
-        ValueError: If ``num_classes`` or ``exit_channels`` does not fit.
+        ValueError: If an argument does not fit.
     """
-
-    num_exits = 4
-    # Which exits take in the transferred logits of an earlier one, and which
-    # logits are handed on: exit 2 stands aside.
-    _receives = {1: 0, 3: 1}
 
     def __init__(self,
                  exit_channels: Sequence[Sequence[int]],
@@ -43,20 +47,26 @@ class Exits(nn.Module):
                  fkt: bool = True,
                  hidden_channels: Optional[int] = None,
                  dropout: float = 0.,
-                 init_std: Optional[float] = None) -> None:
+                 init_std: Optional[float] = None,
+                 kinds: Sequence[str] = PAPER_KINDS) -> None:
         super().__init__()
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(f'num_classes must be a whole number of at least '
                              f'1, got {num_classes!r}')
-        if len(exit_channels) != self.num_exits:
+        if [len(widths) for widths in exit_channels] != \
+                [len(kind) for kind in kinds]:
             raise ValueError(
-                f'exit_channels must hold the widths of {self.num_exits} '
-                f'exits, got {tuple(exit_channels)!r}')
+                f'exit_channels must hold one width for each vector pooled '
+                f'at the exits {tuple(kinds)}, got {tuple(exit_channels)!r}')
         self.num_classes = num_classes
+        self.num_exits = len(kinds)
+        # Which exits take in the logits of an earlier one, and of which.
+        self._receives = _transfers(kinds) if fkt else {}
         widths = [sum(channels) for channels in exit_channels]
-        transferred = widths[1]
         self.fkt: Optional[nn.ModuleList] = None
-        if fkt:
+        if self._receives:
+            # As wide as the latents of the first exit that takes logits in.
+            transferred = widths[min(self._receives)]
             self.fkt = nn.ModuleList(
                 nn.Sequential(
                     nn.Linear(num_classes, transferred),
@@ -64,30 +74,21 @@ class Exits(nn.Module):
                 for _ in self._receives)
             for receiver in self._receives:
                 widths[receiver] += transferred
-        merge = nn.BatchNorm1d(widths[3])
-        if hidden_channels is None:
-            deep: List[list] = [[
-                nn.Dropout(dropout),
-                nn.Linear(widths[2], num_classes)
-            ], [merge, nn.Linear(widths[3], num_classes)]]
-        else:
-            deep = [[
-                *norm,
-                nn.Linear(width, hidden_channels),
-                nn.Hardswish(),
-                nn.Dropout(dropout),
-                nn.Linear(hidden_channels, num_classes)
-            ] for norm, width in (((), widths[2]), ((merge, ), widths[3]))]
-        self.classifiers = nn.ModuleList([
-            nn.Linear(widths[0], num_classes),
-            nn.Linear(widths[1], num_classes),
-            nn.Sequential(*deep[0]),
-            nn.Sequential(*deep[1]),
-        ])
+        # This order decides which random numbers a seed gives to whom.
+        order = sorted(range(self.num_exits), key=lambda k: kinds[k] == 'z')
+        built = {
+            k:
+            _classifier(kinds[k], widths[k], num_classes, hidden_channels,
+                        dropout)
+            for k in order
+        }
+        self.classifiers = nn.ModuleList(built[k] for k in sorted(built))
         if init_std is not None:
-            final = deep[0][-1]
-            nn.init.normal_(final.weight, std=init_std)
-            nn.init.zeros_(final.bias)
+            for kind, classifier in zip(kinds, self.classifiers):
+                if kind == 'x':
+                    final = classifier[-1]  # type: ignore[index]
+                    nn.init.normal_(final.weight, std=init_std)
+                    nn.init.zeros_(final.bias)
 
     def step(
             self,
@@ -98,7 +99,7 @@ class Exits(nn.Module):
         """Classify at one exit.
 
         Args:
-            index (int): Exit number, 0 to 3.
+            index (int): Exit number, 0-based.
             features (Sequence[Tensor]): Pooled vectors (B, C) of this exit.
             knowledge (Tensor, optional): Logits (B, K) handed on by an
                 earlier exit; None before exit 0 and without FKT.
@@ -108,7 +109,8 @@ class Exits(nn.Module):
         """
         inputs = list(features)
         if self.fkt is not None and index in self._receives:
-            inputs.append(self.fkt[self._receives[index]](knowledge))
+            place = list(self._receives).index(index)
+            inputs.append(self.fkt[place](knowledge))
         vector = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1)
         logits = self.classifiers[index](vector)
         if self.fkt is not None and index in self._receives.values():
@@ -131,3 +133,29 @@ class Exits(nn.Module):
             logits, knowledge = self.step(index, vectors, knowledge)
             all_logits.append(logits)
         return tuple(all_logits)
+
+
+def _transfers(kinds: Sequence[str]) -> Dict[int, int]:
+    """Receiving exit -> giving exit: the last one before it on latents."""
+    transfers = {}
+    giver = None
+    for index, kind in enumerate(kinds):
+        if 'z' in kind and giver is not None:
+            transfers[index] = giver
+        if kind == 'z':
+            giver = index
+    return transfers
+
+
+def _classifier(kind: str, width: int, num_classes: int,
+                hidden_channels: Optional[int], dropout: float) -> nn.Module:
+    """The classifier of one exit."""
+    if kind == 'z':
+        return nn.Linear(width, num_classes)
+    norm: List[nn.Module] = [nn.BatchNorm1d(width)] if kind == 'xz' else []
+    if hidden_channels is not None:
+        return nn.Sequential(*norm, nn.Linear(width, hidden_channels),
+                             nn.Hardswish(), nn.Dropout(dropout),
+                             nn.Linear(hidden_channels, num_classes))
+    return nn.Sequential(*(norm or [nn.Dropout(dropout)]),
+                         nn.Linear(width, num_classes))

@@ -44,6 +44,20 @@ class LossWeights:
                 f'temperature must be positive, got {self.temperature!r}')
 
     @classmethod
+    def recipe(cls, num_exits: int = 4) -> 'LossWeights':
+        """The published recipe, carried over to other numbers of exits.
+
+        Args:
+            num_exits (int): Number of exits. With four, these are the
+                defaults of the class; otherwise every exit but the last
+                counts half in both losses. Defaults to 4.
+        """
+        if num_exits == 4:
+            return cls()
+        early = (0.5, ) * (num_exits - 1)
+        return cls(ce=early + (1., ), distill=early)
+
+    @classmethod
     def paper(cls, alpha: float = 0.5, num_exits: int = 4) -> 'LossWeights':
         """Weights of the paper's Eq. 3 (arXiv 2306.11248).
 

@@ -10,16 +10,16 @@ from .criteria import check_criterion, check_temperature
 from .exits import Exits
 from .files import write_json
 from .policy import check_thresholds
-from .trunk import Trunk
+from .segments import SegmentedTrunk
 
 __all__ = ['OperatingPoint', 'describe_model']
 
 
-def describe_model(trunk: Trunk, exits: Exits) -> Dict[str, int]:
+def describe_model(trunk: SegmentedTrunk, exits: Exits) -> Dict[str, int]:
     """What tells one model's operating points from another's.
 
     Args:
-        trunk (Trunk): The two branches.
+        trunk (SegmentedTrunk): The network without its exits.
         exits (Exits): The classifiers.
 
     Returns:

@@ -9,32 +9,33 @@ A stage has two halves, and the exits stand between halves::
 ``Si.c`` is the classification half of stage i, (x, z) -> z, and ``Si.f`` its
 feature half, (x, z) -> (x, z). A segment is the work between two exits.
 """
-from typing import (Any, Iterator, Mapping, NamedTuple, Optional, Sequence,
-                    Tuple, Union)
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
 from .attention import X2Z, Z2X, SelfAttentionBlock
 from .feature_branch import FeatureBranch, build_feature_branch
+from .segments import Half, SegmentedTrunk, TrunkState
 
-__all__ = ['Stage', 'TokenMixer', 'Trunk', 'TrunkState']
+__all__ = ['EXIT_PLANS', 'Stage', 'TokenMixer', 'Trunk']
 
 # Self-attention blocks and heads of the four stages before the depth factor.
 BASE_DEPTHS = (3, 3, 9, 3)
 NUM_HEADS = (1, 2, 4, 8)
 
+_CHAIN = (Half('stem'), *(Half(kind, stage) for stage in range(4)
+                          for kind in ('classify', 'extract')),
+          Half('last_z2x', 3))
 
-class TrunkState(NamedTuple):
-    """What one segment leaves for the next.
-
-    Args:
-        x (Tensor): The feature map (B, C, H, W); the images at first.
-        z (Tensor, optional): The latents (B, N, D); None at first.
-    """
-
-    x: Tensor
-    z: Optional[Tensor]
+# Where the exits stand: behind which half, and what is pooled there (see
+# SegmentedTrunk). The last is the end of the network.
+EXIT_PLANS: Dict[str, Tuple[Tuple[Half, str], ...]] = {
+    'classification': ((Half('classify', 2), 'z'), (Half('classify', 3), 'z'),
+                       (Half('extract', 3), 'x'), (_CHAIN[-1], 'xz')),
+    'feature': ((Half('extract', 2), 'x'), (_CHAIN[-1], 'xz')),
+    'none': ((_CHAIN[-1], 'xz'), ),
+}
 
 
 class TokenMixer(nn.Module):
@@ -102,7 +103,7 @@ class Stage(nn.Module):
         return x, z
 
 
-class Trunk(nn.Module):
+class Trunk(SegmentedTrunk):
     """Two-branch network of Dynamic Perceiver; it never sees a class.
 
     Source: written from the paper, Sec. 3 (arXiv 2306.11248).
@@ -131,12 +132,10 @@ class Trunk(nn.Module):
             stage 1. Defaults to True.
         drop_path_rate (float, optional): Stochastic depth of ResNet
             branches. Defaults to None, the published 0.2.
-
-    Attributes:
-        exit_channels (tuple[tuple[int]]): For each exit, the widths of the
-            pooled vectors that it classifies.
-        channels (tuple[int]): Channels C1..C5 of the feature maps X_0..X_4.
-        strides (tuple[int]): Strides of X_0..X_4.
+        exits (str): Where the exits stand (Table 2 of the paper):
+            'classification', the four of the paper; 'feature', one on the
+            features of stage 3 and one at the end; 'none', only the one at
+            the end. Defaults to 'classification'.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -146,8 +145,6 @@ class Trunk(nn.Module):
         >>> [[v.shape[1] for v in f] for f in trunk(torch.rand(2, 3, 64, 64))]
         [[32], [64], [128], [128, 64]]
     """
-
-    num_segments = 4
 
     def __init__(self,
                  arch: Union[str, Mapping[str, Any],
@@ -161,8 +158,12 @@ class Trunk(nn.Module):
                  dw_conv: bool = True,
                  last_z2x: bool = True,
                  token_mixer: bool = True,
-                 drop_path_rate: Optional[float] = None) -> None:
-        super().__init__()
+                 drop_path_rate: Optional[float] = None,
+                 exits: str = 'classification') -> None:
+        if exits not in EXIT_PLANS:
+            raise ValueError(f'exits must be one of {", ".join(EXIT_PLANS)}, '
+                             f'got {exits!r}')
+        super().__init__(_cut(EXIT_PLANS[exits]))
         branch = arch if isinstance(arch, FeatureBranch) else \
             build_feature_branch(arch, width, drop_path_rate)
         if depth_factor is None:
@@ -171,18 +172,13 @@ class Trunk(nn.Module):
         _check_depth_factor(depth_factor)
         if not mlp_ratio > 0:
             raise ValueError(f'mlp_ratio must be positive, got {mlp_ratio!r}')
-        self.channels = branch.channels
-        self.strides = branch.strides
-        self.hidden_channels = branch.hidden_channels
-        self.dropout = branch.dropout
-        self.head_init_std = branch.head_init_std
+        self.adopt(branch)
         if token_mixer:
             tokens = [num_latents // 2**i for i in range(4)]
             widths = list(branch.channels[:4])
         else:
             tokens = [num_latents] * 4
             widths = [branch.channels[0]] * 4
-        self.stem = branch.stem
         self.latents = nn.Parameter(
             torch.randn(num_latents, widths[0]).mul_(0.02).clamp_(-2, 2))
         self.stages = nn.ModuleList()
@@ -204,124 +200,46 @@ class Trunk(nn.Module):
                     if z2x and not last else None))
         self.last_z2x = Z2X(branch.channels[4],
                             widths[3]) if last_z2x else None
-        self.exit_channels = ((widths[2], ), (widths[3], ),
-                              (branch.channels[4], ), (branch.channels[4],
-                                                       widths[3]))
-
-    def begin(self, images: Tensor) -> TrunkState:
-        """Check the images and make the state before the first segment.
-
-        Args:
-            images (Tensor): Normalised images (B, 3, H, W).
-
-        Raises:
-            TypeError: If ``images`` is not a floating-point tensor.
-            ValueError: If it has another shape or is smaller than the
-                largest stride.
-        """
-        check_images(images, min_size=max(self.strides))
-        return TrunkState(images, None)
-
-    def segment(self, index: int,
-                state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
-        """Run the work between exit ``index - 1`` and exit ``index``.
-
-        Args:
-            index (int): Segment number, 0 to 3.
-            state (TrunkState): What the segment before left.
-
-        Returns:
-            tuple: The new state, and the pooled vectors (B, C) that the exit
-            classifies, of the widths ``exit_channels[index]``.
-        """
-        return self._segments[index](self, state)
+        # At the classification half of a stage the latents have the width
+        # that they enter it with; behind stage 4 they keep it.
+        self.exit_channels = tuple(
+            tuple(
+                branch.channels[4 if half.kind == 'last_z2x' else half.stage +
+                                1] if letter == 'x' else widths[half.stage]
+                for letter in kind) for half, kind in EXIT_PLANS[exits])
 
     def _stage(self, index: int) -> Stage:
         """A stage, typed as one."""
         return self.stages[index]  # type: ignore[return-value]
 
-    def _to_exit0(self, state: TrunkState):
-        """Stem, stages 1 and 2, classification half of stage 3."""
-        x = self.stem(state.x)
-        z = self.latents.expand(x.shape[0], -1, -1)
-        for index in (0, 1):
-            stage = self._stage(index)
-            x, z = stage.extract(x, stage.classify(x, z))
-        z = self._stage(2).classify(x, z)
-        return TrunkState(x, z), (z.mean(1), )
-
-    def _to_exit1(self, state: TrunkState):
-        """Feature half of stage 3, classification half of stage 4."""
-        x, z = self._stage(2).extract(state.x, _latents(state))
-        z = self._stage(3).classify(x, z)
-        return TrunkState(x, z), (z.mean(1), )
-
-    def _to_exit2(self, state: TrunkState):
-        """Feature half of stage 4."""
-        x, z = self._stage(3).extract(state.x, _latents(state))
-        return TrunkState(x, z), (x.mean((2, 3)), )
-
-    def _to_exit3(self, state: TrunkState):
-        """The last z2x."""
+    def run_half(self, half: Half, state: TrunkState) -> TrunkState:
+        """Run one half; see :class:`SegmentedTrunk`."""
+        if half.kind == 'stem':
+            x = self.stem(state.x)
+            return TrunkState(x, self.latents.expand(x.shape[0], -1, -1))
         x, z = state.x, _latents(state)
+        if half.kind == 'classify':
+            return TrunkState(x, self._stage(half.stage).classify(x, z))
+        if half.kind == 'extract':
+            return TrunkState(*self._stage(half.stage).extract(x, z))
         if self.last_z2x is not None:
             x = self.last_z2x(x, z)
-        return TrunkState(x, z), (x.mean((2, 3)), z.mean(1))
+        return TrunkState(x, z)
 
-    _segments = (_to_exit0, _to_exit1, _to_exit2, _to_exit3)
 
-    def iter_exits(self, images: Tensor) -> Iterator[Tuple[Tensor, ...]]:
-        """Yield what each exit classifies, shallow to deep.
-
-        The work of a segment is done when its item is asked for, so whoever
-        stops iterating skips all that is deeper.
-        """
-        state = self.begin(images)
-        for index in range(self.num_segments):
-            state, features = self.segment(index, state)
-            yield features
-
-    def forward(self, images: Tensor) -> Tuple[Tuple[Tensor, ...], ...]:
-        """Run all segments.
-
-        Args:
-            images (Tensor): Normalised images (B, 3, H, W).
-
-        Returns:
-            tuple: For each exit, the pooled vectors that it classifies.
-        """
-        return tuple(self.iter_exits(images))
+def _cut(
+    exits: Sequence[Tuple[Half,
+                          str]]) -> Sequence[Tuple[Tuple[Half, ...], str]]:
+    """Cut the chain of halves behind each exit."""
+    ends = [_CHAIN.index(half) + 1 for half, _ in exits]
+    return [(_CHAIN[first:last], kind)
+            for first, last, (_, kind) in zip((0, *ends), ends, exits)]
 
 
 def _latents(state: TrunkState) -> Tensor:
     """The latents that every segment but the first finds."""
     assert state.z is not None
     return state.z
-
-
-def check_images(images: Tensor, min_size: int) -> None:
-    """Refuse what is not a batch of large enough, normalised images.
-
-    Args:
-        images (Tensor): Expected to be (B, 3, H, W), floating point.
-        min_size (int): Smallest height and width.
-
-    Raises:
-        TypeError: If it is not a floating-point tensor.
-        ValueError: If the shape does not fit.
-    """
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        got = getattr(images, 'dtype', type(images).__name__)
-        raise TypeError(f'images must be a floating-point tensor of normalised'
-                        f' pixels, got {got}')
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f'images must have the shape (B, 3, H, W), got '
-                         f'{tuple(images.shape)}')
-    if min(images.shape[2:]) < min_size:
-        raise ValueError(
-            f'images must be at least {min_size} pixels high and wide (the '
-            f'largest stride of the feature branch), got '
-            f'{images.shape[2]}x{images.shape[3]}: resize or pad them')
 
 
 def _check_latents(num_latents: int) -> None:

@@ -10,10 +10,11 @@ from .hooks import CheckDataHook, EvaluateAllExitsHook, unwrap_model
 from .metrics import EarlyExitMetric, SampleResult, label_ranks
 from .optim_wrapper import BFloat16OptimWrapper
 from .progress import ProgressBarHook, progress_bar
+from .trunk_backbone import TrunkBackbone
 
 __all__ = [
     'BFloat16OptimWrapper', 'CheckDataHook', 'EarlyExitMetric',
     'EvaluateAllExitsHook', 'ExitLogits', 'InputError', 'ProgressBarHook',
-    'SampleResult', 'collect_exit_logits', 'label_ranks', 'progress_bar',
-    'unwrap_model'
+    'SampleResult', 'TrunkBackbone', 'collect_exit_logits', 'label_ranks',
+    'progress_bar', 'unwrap_model'
 ]

@@ -22,8 +22,7 @@ class SampleResult(NamedTuple):
         num_classes (int): Number of classes.
         macs (int, optional): MACs spent on the sample.
         exit_ranks (tuple[int]): The rank at each exit, if all were run.
-        exit_macs (tuple[int]): Cumulative MACs of each exit, if all were
-            run.
+        exit_macs (tuple[int]): Cumulative MACs of each exit, if known.
     """
 
     rank: int
@@ -60,16 +59,15 @@ class EarlyExitMetric(BaseMetric):
     """Accuracy of each exit, and accuracy and cost of leaving early.
 
     For samples with ``exit_logits`` (all exits were run): ``exit0/top1``,
-    ``exit0/top5``, ... in percent and ``exit0/macs``. For all samples, under
-    the thresholds at hand: ``dynamic/top1``, ``dynamic/top5``, the share of
-    samples that left at each exit, ``exit0/share``, ... in [0, 1], and
-    ``dynamic/macs``, the mean MACs of one sample (1 MAC is one multiply-add;
-    counted, not in millions).
+    ``exit0/top5``, ... in percent. For all samples: ``exit0/macs``, ..., and
+    under the thresholds at hand ``dynamic/top1``, ``dynamic/top5``, the
+    share of samples that left at each exit, ``exit0/share``, ... in [0, 1],
+    and ``dynamic/macs``, the mean MACs of one sample (1 MAC is one
+    multiply-add; counted, not in millions).
 
     Args:
         topk (Sequence[int]): Which top-k accuracies. Where there are fewer
             classes than k, k is their number. Defaults to (1, 5).
-        num_exits (int): Number of exits. Defaults to 4.
         collect_device (str): 'cpu' or 'gpu', for distributed evaluation.
             Defaults to 'cpu'.
         prefix (str, optional): Prefix of all names. Defaults to None.
@@ -84,7 +82,6 @@ class EarlyExitMetric(BaseMetric):
 
     def __init__(self,
                  topk: Sequence[int] = (1, 5),
-                 num_exits: int = 4,
                  collect_device: str = 'cpu',
                  prefix: Optional[str] = None) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
@@ -93,7 +90,6 @@ class EarlyExitMetric(BaseMetric):
             raise ValueError(f'topk must be positive whole numbers, got '
                              f'{topk!r}')
         self.topk = topk
-        self.num_exits = num_exits
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep a few numbers of each sample.
@@ -149,7 +145,10 @@ class EarlyExitMetric(BaseMetric):
                 ranks = [sample.exit_ranks[k] for sample in samples]
                 metrics.update(self._accuracy(f'exit{k}', ranks, samples))
         left = [sample.exit_index for sample in samples]
-        for k in range(self.num_exits):
+        num_exits = max(
+            max(left) + 1, len(samples[0].exit_macs),
+            len(samples[0].exit_ranks))
+        for k in range(num_exits):
             metrics[f'exit{k}/share'] = left.count(k) / len(left)
         if all(sample.exit_macs for sample in samples):
             for k in range(len(samples[0].exit_macs)):

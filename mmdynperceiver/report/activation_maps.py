@@ -54,7 +54,8 @@ def activation_maps(model: Any,
         hooks = [
             stage.x2z.register_forward_pre_hook(
                 lambda module, inputs: read.append(inputs[0]))
-            for stage in trunk.stages if stage.x2z is not None
+            for stage in trunk.stages
+            if getattr(stage, 'x2z', None) is not None
         ]
         knowledge = None
         try:
@@ -66,7 +67,8 @@ def activation_maps(model: Any,
                 score = logits.gather(1, wanted[:, None]).sum()
                 # A vector of latents is a mean over tokens, one of features
                 # a mean over places.
-                place = state.x if index >= 2 else read[-1]
+                on_features = 'x' in trunk.exit_kinds[index]
+                place = state.x if on_features else read[-1]
                 maps.append(_map(score, place, images.shape[2:]))
         finally:
             for hook in hooks:

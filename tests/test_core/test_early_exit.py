@@ -91,11 +91,17 @@ def test_equals_replay_by_any_criterion(pair_net, images, criterion,
     with torch.no_grad():
         all_logits = net(images)
     conf = confidences(all_logits, criterion, temperature)
-    # Halfway between two confidences, so that rounding does not decide.
+    # Halfway between two confidences, so that rounding does not decide; the
+    # patience counts on which class is ahead, and both may be as good as even.
     thresholds = [0.3, 0.4, 0.4]
+    clear = torch.ones(len(images), dtype=torch.bool)
     if criterion != 'patience':
         middle = conf.sort(dim=1).values[:3, 16:18].mean(1)
         thresholds = middle.tolist()
+    else:
+        lead = torch.stack(all_logits).diff(dim=2).abs().amin(0)[:, 0]
+        clear = lead > 1e-3
+        assert clear.sum() > 20
     policy = ExitPolicy(4, thresholds, criterion, temperature)
     expected = policy.replay(all_logits)
     assert len(expected.exit_index.unique()) > 2
@@ -105,9 +111,11 @@ def test_equals_replay_by_any_criterion(pair_net, images, criterion,
             for part in images.split(batch)
         ]
         logits, exit_index, got = map(torch.cat, zip(*outs))
-        assert torch.equal(exit_index, expected.exit_index)
-        torch.testing.assert_close(logits, expected.logits, atol=1e-4, rtol=0)
-        torch.testing.assert_close(got, expected.confidence, atol=1e-4, rtol=0)
+        for one, other in ((exit_index, expected.exit_index),
+                           (logits, expected.logits), (got,
+                                                       expected.confidence)):
+            torch.testing.assert_close(
+                one[clear], other[clear], atol=1e-4, rtol=0)
 
 
 def test_patience_is_gathered_once(pair_net, images):

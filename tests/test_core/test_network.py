@@ -224,7 +224,7 @@ def test_wrong_arguments(kwargs, message):
 
 
 def test_exits_refuse_other_widths():
-    with pytest.raises(ValueError, match='4 exits'):
+    with pytest.raises(ValueError, match='one width for each'):
         Exits(((3, ), (4, )), 10)
 
 

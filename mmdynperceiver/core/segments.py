@@ -1,0 +1,204 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What every trunk offers: halves of stages, and the segments they form."""
+from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+
+from torch import Tensor, nn
+
+from .feature_branch import FeatureBranch
+
+__all__ = ['Half', 'SegmentedTrunk', 'TrunkState', 'check_images']
+
+
+class TrunkState(NamedTuple):
+    """What one segment leaves for the next.
+
+    Args:
+        x (Tensor): The feature map (B, C, H, W); the images at first.
+        z (Tensor, optional): The latents (B, N, D); None at first, and
+            throughout in a network without a classification branch.
+    """
+
+    x: Tensor
+    z: Optional[Tensor]
+
+
+class Half(NamedTuple):
+    """A piece of the network that no exit divides.
+
+    Args:
+        kind (str): 'stem'; 'classify', (x, z) -> z, and 'extract',
+            (x, z) -> (x, z), the two halves of a stage; or 'last_z2x'.
+        stage (int): The stage, 0-based; 0 for the stem. Defaults to 0.
+    """
+
+    kind: str
+    stage: int = 0
+
+
+class SegmentedTrunk(nn.Module):
+    """A network cut into segments; a segment is the work between two exits.
+
+    A subclass sets the attributes below and runs a half.
+
+    Args:
+        plan (Sequence[tuple[Sequence[Half], str]]): For each exit, shallow
+            to deep, the halves between the exit before and this one, and
+            what is pooled here: 'x' the features, 'z' the latents, 'xz'
+            both.
+
+    Attributes:
+        num_segments (int): Number of segments, and of exits.
+        exit_kinds (tuple[str]): What is pooled at each exit.
+        exit_channels (tuple[tuple[int]]): For each exit, the widths of the
+            pooled vectors that it classifies.
+        channels (tuple[int]): Channels C1..C5 of the feature maps X_0..X_4.
+        strides (tuple[int]): Strides of X_0..X_4.
+        hidden_channels (int, optional): Width of the hidden layer of the
+            feature branch's own classifier.
+        dropout (float): Dropout rate of that classifier.
+        head_init_std (float, optional): Standard deviation of its initial
+            weights; None keeps PyTorch's.
+    """
+
+    exit_channels: Tuple[Tuple[int, ...], ...]
+    channels: Tuple[int, ...]
+    strides: Tuple[int, ...]
+    hidden_channels: Optional[int]
+    dropout: float
+    head_init_std: Optional[float]
+
+    def __init__(self, plan: Sequence[Tuple[Sequence[Half], str]]) -> None:
+        super().__init__()
+        self._halves = tuple(tuple(halves) for halves, _ in plan)
+        self.exit_kinds = tuple(kind for _, kind in plan)
+        self.num_segments = len(self.exit_kinds)
+
+    def adopt(self, branch: FeatureBranch) -> None:
+        """Take over a feature branch's stem and what it declares.
+
+        Args:
+            branch (FeatureBranch): Its stages are left to the subclass.
+        """
+        self.stem = branch.stem
+        self.channels = branch.channels
+        self.strides = branch.strides
+        self.hidden_channels = branch.hidden_channels
+        self.dropout = branch.dropout
+        self.head_init_std = branch.head_init_std
+
+    def run_half(self, half: Half, state: TrunkState) -> TrunkState:
+        """Run one half.
+
+        Args:
+            half (Half): One of those that ``halves`` lists.
+            state (TrunkState): What the half before left.
+
+        Returns:
+            TrunkState: After 'stem' and 'extract', x is the next of the
+            feature maps X_0..X_4; 'last_z2x' renews X_4.
+        """
+        raise NotImplementedError
+
+    def halves(self, index: int) -> Tuple[Half, ...]:
+        """The halves of a segment, in their order.
+
+        Args:
+            index (int): Segment number, 0-based.
+        """
+        return self._halves[index]
+
+    def begin(self, images: Tensor) -> TrunkState:
+        """Check the images and make the state before the first segment.
+
+        Args:
+            images (Tensor): Normalised images (B, 3, H, W).
+
+        Raises:
+            TypeError: If ``images`` is not a floating-point tensor.
+            ValueError: If it has another shape or is smaller than the
+                largest stride.
+        """
+        check_images(images, min_size=max(self.strides))
+        return TrunkState(images, None)
+
+    def segment(self, index: int,
+                state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
+        """Run the work between exit ``index - 1`` and exit ``index``.
+
+        Args:
+            index (int): Segment number, 0-based.
+            state (TrunkState): What the segment before left.
+
+        Returns:
+            tuple: The new state, and the pooled vectors (B, C) that the exit
+            classifies, of the widths ``exit_channels[index]``.
+        """
+        for half in self.halves(index):
+            state = self.run_half(half, state)
+        return state, pool(state, self.exit_kinds[index])
+
+    def iter_exits(self, images: Tensor) -> Iterator[Tuple[Tensor, ...]]:
+        """Yield what each exit classifies, shallow to deep.
+
+        The work of a segment is done when its item is asked for, so whoever
+        stops iterating skips all that is deeper.
+        """
+        state = self.begin(images)
+        for index in range(self.num_segments):
+            state, features = self.segment(index, state)
+            yield features
+
+    def forward(self, images: Tensor) -> Tuple[Tuple[Tensor, ...], ...]:
+        """Run all segments.
+
+        Args:
+            images (Tensor): Normalised images (B, 3, H, W).
+
+        Returns:
+            tuple: For each exit, the pooled vectors that it classifies.
+        """
+        return tuple(self.iter_exits(images))
+
+
+def pool(state: TrunkState, kind: str) -> Tuple[Tensor, ...]:
+    """Average the features over their places, the latents over the tokens.
+
+    Args:
+        state (TrunkState): The state at an exit.
+        kind (str): 'x', 'z' or 'xz'.
+
+    Returns:
+        tuple[Tensor]: One vector (B, C) for each letter.
+    """
+    vectors: Tuple[Tensor, ...] = ()
+    if 'x' in kind:
+        vectors += (state.x.mean((2, 3)), )
+    if 'z' in kind:
+        assert state.z is not None
+        vectors += (state.z.mean(1), )
+    return vectors
+
+
+def check_images(images: Tensor, min_size: int) -> None:
+    """Refuse what is not a batch of large enough, normalised images.
+
+    Args:
+        images (Tensor): Expected to be (B, 3, H, W), floating point.
+        min_size (int): Smallest height and width.
+
+    Raises:
+        TypeError: If it is not a floating-point tensor.
+        ValueError: If the shape does not fit.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        got = getattr(images, 'dtype', type(images).__name__)
+        raise TypeError(f'images must be a floating-point tensor of normalised'
+                        f' pixels, got {got}')
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f'images must have the shape (B, 3, H, W), got '
+                         f'{tuple(images.shape)}')
+    if min(images.shape[2:]) < min_size:
+        raise ValueError(
+            f'images must be at least {min_size} pixels high and wide (the '
+            f'largest stride of the feature branch), got '
+            f'{images.shape[2]}x{images.shape[3]}: resize or pad them')
