@@ -72,3 +72,36 @@ def test_refuses_frozen_stages(value):
 def test_unknown_arch_lists_the_known():
     with pytest.raises(ValueError, match='regnety-800mf'):
         MODELS.build(dict(type='DynPerceiverBackbone', arch='vgg'))
+
+
+def test_feature_branch_alone():
+    backbone = MODELS.build(
+        dict(
+            type='ConvBackbone',
+            arch='resnet18',
+            width=0.25,
+            exit_stages=(1, 3),
+            frozen_stages=2))
+    backbone.train()
+    feats = backbone(IMAGES)
+    assert [[v.shape for v in vectors] for vectors in feats] == [[(2, 32)],
+                                                                 [(2, 128)]]
+    sum(v.sum() for vectors in feats for v in vectors).backward()
+    trained = {
+        name
+        for name, p in backbone.named_parameters() if p.grad is not None
+    }
+    assert trained and all(
+        name.startswith(('net.stages.2', 'net.stages.3')) for name in trained)
+    assert not backbone.net.stages[1].training
+
+
+def test_weights_move_between_the_trunks():
+    """The feature branch has the same names alone and in the trunk."""
+    static = MODELS.build(
+        dict(type='ConvBackbone', arch='resnet18', width=0.25))
+    backbone = build()
+    found = backbone.load_state_dict(static.state_dict(), strict=False)
+    assert not found.unexpected_keys
+    for name, value in static.state_dict().items():
+        assert torch.equal(backbone.state_dict()[name], value), name

@@ -267,3 +267,33 @@ def test_weight_average_keeps_thresholds(thresholds):
 def test_trunk_alone_extracts_features():
     model = build_model(head=None)
     assert len(model.extract_feat(IMAGES)) == 4
+
+
+@pytest.mark.parametrize('stages', [(3, ), (1, 2, 3)])
+def test_baselines_share_head_losses_and_policy(stages):
+    model = build_model(
+        backbone=dict(
+            type='ConvBackbone',
+            arch='resnet18',
+            width=0.25,
+            exit_stages=stages))
+    assert model.policy.num_exits == len(stages)
+    data = dict(
+        inputs=torch.rand(4, 3, 32, 32),
+        data_samples=[DataSample().set_gt_label(k) for k in range(4)])
+    losses = model.train()(**data, mode='loss')
+    count = len(stages)
+    assert {name
+            for name in losses if name.startswith('loss')} == {
+                *(f'loss_exit{k}' for k in range(count)),
+                *(f'loss_distill{k}' for k in range(count - 1))
+            }
+    model.parse_losses(losses)[0].backward()
+    assert all(p.grad is not None for p in model.parameters())
+    samples = model.eval()(**data, mode='predict')
+    assert [s.exit_index for s in samples] == [count - 1] * 4
+    assert len(samples[0].exit_macs) == count
+    model.policy.set_thresholds((0., ) * (count - 1))
+    samples = model(**data, mode='predict')
+    assert [s.exit_index for s in samples] == [0] * 4
+    assert samples[0].macs == samples[0].exit_macs[0]

@@ -12,7 +12,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import yaml
 
@@ -30,29 +30,32 @@ def metafiles() -> List[Path]:
     return sorted(ROOT.glob('configs/*/metafile.yml'))
 
 
-def count(config_path: Path) -> Tuple[int, Tuple[int, ...]]:
-    """Parameters, and MACs to each exit at the size that the config tests.
+def count(config_path: Path,
+          shape: Sequence[int]) -> Tuple[int, Tuple[int, ...]]:
+    """Parameters, and MACs to each exit.
 
     Args:
-        config_path (Path): Config of a classifier.
+        config_path (Path): Config of any host's model that counts its MACs.
+        shape (Sequence[int]): Shape of one input.
     """
-    import mmpretrain.models  # noqa: F401
     from mmengine.config import Config
-    from mmpretrain.registry import MODELS
+    from mmengine.registry import MODELS, init_default_scope
 
-    import mmdynperceiver.classification  # noqa: F401
-    model_config = Config.fromfile(config_path).model
-    model_config.pop('train_cfg', None)
-    model = MODELS.build(model_config)
+    config = Config.fromfile(config_path)
+    config.model.pop('train_cfg', None)
+    config.model.pop('init_cfg', None)
+    init_default_scope(config.default_scope)
+    model = MODELS.build(config.model)
     parameters = sum(p.numel() for p in model.parameters())
-    return parameters, model.macs_per_exit((3, 224, 224))
+    return parameters, model.macs_per_exit(tuple(shape))
 
 
 def recount(content: Dict[str, Any]) -> None:
     """Fill in what follows from the configs."""
     for model in content['Models']:
-        parameters, macs = count(ROOT / model['Config'])
         metadata = model.setdefault('Metadata', {})
+        parameters, macs = count(ROOT / model['Config'],
+                                 metadata.get('Input Shape', (3, 224, 224)))
         metadata['FLOPs'] = macs[-1]
         metadata['Exit FLOPs'] = list(macs)
         metadata['Parameters'] = parameters
@@ -61,7 +64,7 @@ def recount(content: Dict[str, Any]) -> None:
 def table(content: Dict[str, Any]) -> str:
     """The models as a Markdown table."""
     lines = [
-        '| config | parameters (M) | MACs to exits 0 / 1 / 2 / 3 (M) | '
+        '| config | parameters (M) | MACs to exits 0 / 1 / ... (M) | '
         'published top-1 at the exits (%) |', '| --- | --- | --- | --- |'
     ]
     for model in content['Models']:

@@ -25,8 +25,9 @@ def build_feature_branch(
 
     Args:
         arch (str | Mapping): One of ``available_archs()``, or ``block``
-            ('basic' or 'bottleneck') and ``depths`` (blocks of each stage)
-            of another ResNet.
+            ('basic' or 'bottleneck'), ``depths`` (blocks of each stage) and,
+            if it is not ImageNet's, ``stem_stride`` (1 or 2) of another
+            ResNet.
         width (float): Width factor of ResNet and MobileNet-v3 branches.
             Defaults to 1.
         drop_path_rate (float, optional): Stochastic depth of ResNet
@@ -44,9 +45,10 @@ def build_feature_branch(
                          f'{", ".join(available_archs())}')
     blocks: Optional[Mapping[str, Any]] = \
         RESNET_ARCHS.get(arch) if isinstance(arch, str) else arch
-    if blocks is not None and set(blocks) != {'block', 'depths'}:
-        raise ValueError(f'arch must be a name or hold the keys block and '
-                         f'depths, got {blocks!r}')
+    if blocks is not None and not {'block', 'depths'} <= set(
+            blocks) <= {'block', 'depths', 'stem_stride'}:
+        raise ValueError(f'arch must be a name or hold the keys block, depths '
+                         f'and, if you like, stem_stride, got {blocks!r}')
     if not width > 0:
         raise ValueError(f'width must be a positive factor, got {width!r}')
     if drop_path_rate is not None and not 0 <= drop_path_rate < 1:

@@ -73,10 +73,23 @@ def _scale_planes(expansion: int, width: float) -> List[int]:
     return planes
 
 
+def _make_stem(stride: int, channels: int) -> nn.Sequential:
+    """The layers before the first stage: ImageNet's, or a small one."""
+    if stride == 4:
+        return nn.Sequential(
+            nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1))
+    return nn.Sequential(
+        nn.Conv2d(3, channels, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+
 def resnet(block: str,
            depths: Sequence[int],
            width: float = 1.,
-           drop_path_rate: float = 0.2) -> FeatureBranch:
+           drop_path_rate: float = 0.2,
+           stem_stride: int = 4) -> FeatureBranch:
     """Build a ResNet feature branch.
 
     Args:
@@ -85,12 +98,17 @@ def resnet(block: str,
         width (float): Factor on every width, stem included. Defaults to 1.
         drop_path_rate (float): Rate of stochastic depth of the last block;
             it grows linearly from 0 at the first. Defaults to 0.2.
+        stem_stride (int): 4 is ImageNet's stem, a 7x7 convolution and a
+            pooling; 1 and 2 are one 3x3 convolution, for images of 32x32
+            pixels or so. Defaults to 4.
 
     Returns:
-        FeatureBranch: Strides 4, 4, 8, 16, 32.
+        FeatureBranch: Strides 4, 4, 8, 16, 32, or as many times less as the
+        stem's is less than 4.
 
     Raises:
-        ValueError: If the block is unknown or the depths do not fit.
+        ValueError: If the block or the stride is unknown or the depths do
+            not fit.
     """
     if block not in RESNET_BLOCKS:
         raise ValueError(f'block must be one of {", ".join(RESNET_BLOCKS)}, '
@@ -100,12 +118,12 @@ def resnet(block: str,
             isinstance(depth, int) and depth > 0 for depth in depths):
         raise ValueError(f'depths must be four whole numbers of at least 1, '
                          f'got {depths!r}')
+    if stem_stride not in (1, 2, 4):
+        raise ValueError(f'stem_stride must be 1, 2 or 4 (the ImageNet stem), '
+                         f'got {stem_stride!r}')
     block_type = RESNET_BLOCKS[block]
     stem_channels = max(1, int(64 * width))
-    stem = nn.Sequential(
-        nn.Conv2d(3, stem_channels, 7, stride=2, padding=3, bias=False),
-        nn.BatchNorm2d(stem_channels), nn.ReLU(inplace=True),
-        nn.MaxPool2d(3, stride=2, padding=1))
+    stem = _make_stem(stem_stride, stem_channels)
     last = max(1, sum(depths) - 1)
     rates = [drop_path_rate * i / last for i in range(sum(depths))]
     channels: Tuple[int, ...] = (stem_channels, )
@@ -125,6 +143,6 @@ def resnet(block: str,
         stem=stem,
         stages=tuple(stages),
         channels=channels,
-        strides=(4, 4, 8, 16, 32),
+        strides=tuple(stem_stride * s for s in (1, 1, 2, 4, 8)),
         depth_factor=(1, 1, 1, 1),
         dropout=0.2)

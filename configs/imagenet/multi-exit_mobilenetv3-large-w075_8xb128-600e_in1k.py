@@ -1,0 +1,5 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+_base_ = 'static_mobilenetv3-large-w075_8xb128-600e_in1k.py'
+
+# The classic multi-exit network: also an exit behind stage 3 (2 from 0).
+model = dict(backbone=dict(exit_stages=(2, 3)))
