@@ -65,11 +65,13 @@ def table(content: Dict[str, Any]) -> str:
     """The models as a Markdown table."""
     lines = [
         '| config | parameters (M) | MACs to exits 0 / 1 / ... (M) | '
-        'published top-1 at the exits (%) |', '| --- | --- | --- | --- |'
+        'top-1 at the exits (%) |', '| --- | --- | --- | --- |'
     ]
     for model in content['Models']:
         metadata = model['Metadata']
-        macs = ' / '.join(f'{x / 1e6:,.0f}' for x in metadata['Exit FLOPs'])
+        digits = 1 if metadata['FLOPs'] < 1e8 else 0
+        macs = ' / '.join(f'{x / 1e6:,.{digits}f}'
+                          for x in metadata['Exit FLOPs'])
         accuracies = [
             f'{value:.2f}' for result in model.get('Results', ())
             for key, value in result['Metrics'].items()
