@@ -220,6 +220,9 @@ def prepare(config: Config, args: argparse.Namespace) -> Job:
     cli.check_data_folders(config, [f'{name}_dataloader' for name in splits])
     model = load_model(config, args, weights)
     made_for = describe_model(*model.exit_parts())
+    if made_for['num_exits'] == 1:
+        raise InputError('the model has one exit, so there are no thresholds '
+                         'to solve: tools/test.py tells its accuracy')
     latencies = None
     if args.latency_table:
         latencies = read_latencies(args.latency_table, made_for)

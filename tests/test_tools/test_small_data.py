@@ -5,8 +5,12 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
 from mmpretrain.datasets import CIFAR10, CIFAR100
 from tiny import ROOT, make_image_folder
+
+from mmdynperceiver.engine.standalone import build_model
 
 FOLDER_CONFIG = (
     ROOT / 'configs/folder/dyn-perceiver_regnety-800mf_1xb64-30e_folder.py')
@@ -95,3 +99,18 @@ model = dict(
         *(f'{split}_dataloader.num_workers=0'
           for split in ('train', 'val', 'test')))
     assert {'exit0/top1', 'exit3/top5', 'dynamic/top1'} <= set(metrics)
+
+
+def test_no_thresholds_for_a_static_network(tool, tmp_path):
+    config = ROOT / ('configs/cifar/static_resnet22-w025_1xb128-10e_'
+                     'cifar10-folder.py')
+    root = make_image_folder(tmp_path / 'data', splits=('train', 'test'))
+    model = build_model(Config.fromfile(config))
+    checkpoint = tmp_path / 'static.pth'
+    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    _, error = tool(
+        'calibrate', config, checkpoint, '--budget-macs', '50%', '--work-dir',
+        tmp_path / 'work', '--cfg-options',
+        *(f'{split}_dataloader.dataset.data_root={root}'
+          for split in ('train', 'val', 'test')))
+    assert error.startswith('error: the model has one exit')
