@@ -5,7 +5,7 @@ from typing import Any, Optional
 from mmpretrain.registry import MODELS
 
 from ..core import ConvTrunk, Trunk
-from ..engine import TrunkBackbone
+from ..engine import TrunkBackbone, build_arch
 
 __all__ = ['ConvBackbone', 'DynPerceiverBackbone']
 
@@ -15,7 +15,10 @@ class DynPerceiverBackbone(TrunkBackbone):
     """Two-branch trunk of Dynamic Perceiver (arXiv 2306.11248).
 
     Args:
-        arch (str): Name of the feature branch. Defaults to 'regnety-800mf'.
+        arch (str | dict): Name of the feature branch, the ``block`` and
+            ``depths`` of another ResNet, or the config of any stage-wise
+            backbone (see :func:`~mmdynperceiver.engine.build_arch`).
+            Defaults to 'regnety-800mf'.
         frozen_stages (int): What to freeze; see
             :class:`~mmdynperceiver.engine.TrunkBackbone`. Defaults to -1,
             nothing.
@@ -48,7 +51,8 @@ class DynPerceiverBackbone(TrunkBackbone):
                  init_cfg: Optional[dict] = None,
                  **kwargs: Any) -> None:
         super().__init__(
-            Trunk(arch, **kwargs), frozen_stages, norm_eval, init_cfg)
+            Trunk(build_arch(arch, MODELS), **kwargs), frozen_stages,
+            norm_eval, init_cfg)
 
 
 @MODELS.register_module()
@@ -56,7 +60,8 @@ class ConvBackbone(TrunkBackbone):
     """The feature branch alone: a baseline of the same recipe.
 
     Args:
-        arch (str): Name of the feature branch. Defaults to 'regnety-800mf'.
+        arch (str | dict): As for :class:`DynPerceiverBackbone`. Defaults to
+            'regnety-800mf'.
         frozen_stages (int): As for :class:`DynPerceiverBackbone`. Defaults
             to -1.
         norm_eval (bool): As for :class:`DynPerceiverBackbone`. Defaults to
@@ -85,4 +90,5 @@ class ConvBackbone(TrunkBackbone):
                  init_cfg: Optional[dict] = None,
                  **kwargs: Any) -> None:
         super().__init__(
-            ConvTrunk(arch, **kwargs), frozen_stages, norm_eval, init_cfg)
+            ConvTrunk(build_arch(arch, MODELS), **kwargs), frozen_stages,
+            norm_eval, init_cfg)

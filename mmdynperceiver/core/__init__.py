@@ -11,7 +11,8 @@ from .early_exit import (Carried, run_all_exits, run_early_exit, run_step,
                          running_stats_for_one)
 from .exits import PAPER_KINDS, Exits
 from .feature_branch import (FeatureBranch, available_archs,
-                             build_feature_branch)
+                             build_feature_branch, feature_branch_from_stages,
+                             split_backbone)
 from .losses import LossWeights, self_distillation
 from .official import infer_variant, load_official, read_checkpoint
 from .operating_point import OperatingPoint, describe_model
@@ -33,10 +34,10 @@ __all__ = [
     'build_feature_branch', 'check_images', 'check_temperature',
     'check_thresholds', 'confidence', 'confidences', 'describe_model',
     'evaluate', 'expected_calibration_error', 'expected_macs', 'failure_auroc',
-    'fit_temperature', 'fixed_exit_thresholds', 'infer_variant',
-    'load_official', 'load_thresholds', 'macs_per_exit', 'paper_shares',
-    'random_exit_outcome', 'read_checkpoint', 'run_all_exits',
+    'feature_branch_from_stages', 'fit_temperature', 'fixed_exit_thresholds',
+    'infer_variant', 'load_official', 'load_thresholds', 'macs_per_exit',
+    'paper_shares', 'random_exit_outcome', 'read_checkpoint', 'run_all_exits',
     'run_early_exit', 'run_step', 'running_stats_for_one', 'save_thresholds',
     'search_thresholds', 'select_exits', 'self_distillation',
-    'share_solution_for_budget', 'solve_by_shares'
+    'share_solution_for_budget', 'solve_by_shares', 'split_backbone'
 ]

@@ -55,8 +55,7 @@ class ConvTrunk(SegmentedTrunk):
                             *(Half('extract', stage)
                               for stage in range(first, last + 1))), 'x')
                           for first, last in zip(firsts, stages)])
-        branch = arch if isinstance(arch, FeatureBranch) else \
-            build_feature_branch(arch, width, drop_path_rate)
+        branch = build_feature_branch(arch, width, drop_path_rate)
         self.adopt(branch)
         # Named as in Trunk, so that weights can move between the two.
         self.stages = nn.ModuleList(

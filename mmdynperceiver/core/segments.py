@@ -85,6 +85,16 @@ class SegmentedTrunk(nn.Module):
         self.hidden_channels = branch.hidden_channels
         self.dropout = branch.dropout
         self.head_init_std = branch.head_init_std
+        self._init_branch = branch.init_weights
+
+    def init_weights(self) -> None:
+        """Initialise the feature branch as the package it comes from does.
+
+        mmengine calls this before a training. The branches of this package
+        are initialised when they are built, and are left alone.
+        """
+        if self._init_branch is not None:
+            self._init_branch()
 
     def run_half(self, half: Half, state: TrunkState) -> TrunkState:
         """Run one half.

@@ -9,6 +9,7 @@ A stage has two halves, and the exits stand between halves::
 ``Si.c`` is the classification half of stage i, (x, z) -> z, and ``Si.f`` its
 feature half, (x, z) -> (x, z). A segment is the work between two exits.
 """
+import math
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
@@ -120,6 +121,9 @@ class Trunk(SegmentedTrunk):
         depth_factor (Sequence[float], optional): Multipliers of the 3, 3, 9
             and 3 self-attention blocks. Defaults to None, the published
             recipe of the family.
+        num_heads (Sequence[int]): Self-attention heads of the four stages;
+            each must divide the channels that enter its stage. Defaults to
+            (1, 2, 4, 8).
         mlp_ratio (float): Hidden width over width in the self-attention
             blocks. Defaults to 4.
         x2z (bool): Features to latents after stage 1; the first one always
@@ -152,6 +156,7 @@ class Trunk(SegmentedTrunk):
                  num_latents: int = 128,
                  width: float = 1.,
                  depth_factor: Optional[Sequence[float]] = None,
+                 num_heads: Sequence[int] = NUM_HEADS,
                  mlp_ratio: float = 4,
                  x2z: bool = True,
                  z2x: bool = True,
@@ -164,8 +169,7 @@ class Trunk(SegmentedTrunk):
             raise ValueError(f'exits must be one of {", ".join(EXIT_PLANS)}, '
                              f'got {exits!r}')
         super().__init__(_cut(EXIT_PLANS[exits]))
-        branch = arch if isinstance(arch, FeatureBranch) else \
-            build_feature_branch(arch, width, drop_path_rate)
+        branch = build_feature_branch(arch, width, drop_path_rate)
         if depth_factor is None:
             depth_factor = branch.depth_factor
         _check_latents(num_latents)
@@ -179,18 +183,19 @@ class Trunk(SegmentedTrunk):
         else:
             tokens = [num_latents] * 4
             widths = [branch.channels[0]] * 4
+        depths = [round(n * f) for n, f in zip(BASE_DEPTHS, depth_factor)]
+        _check_heads(num_heads, widths, depths)
         self.latents = nn.Parameter(
             torch.randn(num_latents, widths[0]).mul_(0.02).clamp_(-2, 2))
         self.stages = nn.ModuleList()
         for i, conv in enumerate(branch.stages):
             last = i == 3
-            depth = round(BASE_DEPTHS[i] * depth_factor[i])
             self.stages.append(
                 Stage(
                     conv,
                     nn.Sequential(*(
-                        SelfAttentionBlock(widths[i], NUM_HEADS[i], mlp_ratio)
-                        for _ in range(depth))),
+                        SelfAttentionBlock(widths[i], num_heads[i], mlp_ratio)
+                        for _ in range(depths[i]))),
                     x2z=X2Z(branch.channels[i], widths[i], dw_conv)
                     if x2z or i == 0 else None,
                     token_mixer=TokenMixer(tokens[i], tokens[i + 1], widths[i],
@@ -248,6 +253,23 @@ def _check_latents(num_latents: int) -> None:
         raise ValueError(
             f'num_latents must be a whole number of at least 8, because '
             f'stage 4 keeps one eighth of them, got {num_latents!r}')
+
+
+def _check_heads(num_heads: Sequence[int], widths: Sequence[int],
+                 depths: Sequence[int]) -> None:
+    """Refuse heads that do not divide the widths of the latents."""
+    if len(num_heads) != 4 or not all(
+            isinstance(heads, int) and heads > 0 for heads in num_heads):
+        raise ValueError(f'num_heads must be four whole numbers of at least '
+                         f'1, got {num_heads!r}')
+    fitting = tuple(
+        math.gcd(heads, width) if depth else heads
+        for heads, width, depth in zip(num_heads, widths, depths))
+    if fitting != tuple(num_heads):
+        raise ValueError(
+            f'the numbers of self-attention heads must divide the channels '
+            f'that enter the stages, got {tuple(num_heads)} heads for '
+            f'{tuple(widths)} channels: num_heads={fitting} would fit')
 
 
 def _check_depth_factor(depth_factor: Sequence[float]) -> None:

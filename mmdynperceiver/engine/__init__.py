@@ -6,6 +6,7 @@ every host find it.
 """
 from .collect import ExitLogits, collect_exit_logits
 from .errors import InputError
+from .feature_branch import build_arch
 from .hooks import CheckDataHook, EvaluateAllExitsHook, unwrap_model
 from .metrics import EarlyExitMetric, SampleResult, label_ranks
 from .optim_wrapper import BFloat16OptimWrapper
@@ -15,6 +16,6 @@ from .trunk_backbone import TrunkBackbone
 __all__ = [
     'BFloat16OptimWrapper', 'CheckDataHook', 'EarlyExitMetric',
     'EvaluateAllExitsHook', 'ExitLogits', 'InputError', 'ProgressBarHook',
-    'SampleResult', 'TrunkBackbone', 'collect_exit_logits', 'label_ranks',
-    'progress_bar', 'unwrap_model'
+    'SampleResult', 'TrunkBackbone', 'build_arch', 'collect_exit_logits',
+    'label_ranks', 'progress_bar', 'unwrap_model'
 ]

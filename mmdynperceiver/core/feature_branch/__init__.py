@@ -6,8 +6,12 @@ from .base import FeatureBranch
 from .mobilenet_v3 import mobilenetv3_large
 from .regnet import REGNETY_ARCHS, regnety
 from .resnet import RESNET_ARCHS, resnet
+from .split import feature_branch_from_stages, split_backbone
 
-__all__ = ['FeatureBranch', 'available_archs', 'build_feature_branch']
+__all__ = [
+    'FeatureBranch', 'available_archs', 'build_feature_branch',
+    'feature_branch_from_stages', 'split_backbone'
+]
 
 _MOBILENET = 'mobilenetv3-large'
 
@@ -18,16 +22,16 @@ def available_archs() -> Tuple[str, ...]:
 
 
 def build_feature_branch(
-        arch: Union[str, Mapping[str, Any]],
+        arch: Union[str, Mapping[str, Any], FeatureBranch],
         width: float = 1.,
         drop_path_rate: Optional[float] = None) -> FeatureBranch:
     """Build a feature branch.
 
     Args:
-        arch (str | Mapping): One of ``available_archs()``, or ``block``
-            ('basic' or 'bottleneck'), ``depths`` (blocks of each stage) and,
-            if it is not ImageNet's, ``stem_stride`` (1 or 2) of another
-            ResNet.
+        arch (str | Mapping | FeatureBranch): One of ``available_archs()``,
+            or ``block`` ('basic' or 'bottleneck'), ``depths`` (blocks of
+            each stage) and, if it is not ImageNet's, ``stem_stride`` (1 or
+            2) of another ResNet, or a ready branch.
         width (float): Width factor of ResNet and MobileNet-v3 branches.
             Defaults to 1.
         drop_path_rate (float, optional): Stochastic depth of ResNet
@@ -40,6 +44,14 @@ def build_feature_branch(
         ValueError: If the name is unknown, the width is not positive, or a
             factor is given that the family does not have.
     """
+    if isinstance(arch, FeatureBranch):
+        if width != 1 or drop_path_rate is not None:
+            raise ValueError(
+                f'a ready feature branch has its width and its stochastic '
+                f'depth, got width={width!r} and '
+                f'drop_path_rate={drop_path_rate!r}: give them to the backbone'
+                f' that it is made of')
+        return arch
     if isinstance(arch, str) and arch not in available_archs():
         raise ValueError(f'unknown arch: got {arch!r}, expected one of '
                          f'{", ".join(available_archs())}')

@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What every convolutional network offers as a feature branch."""
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 from torch import nn
 
@@ -30,6 +30,9 @@ class FeatureBranch:
         head_init_std (float, optional): Standard deviation of the initial
             weights of the feature branch's own classifier; None keeps
             PyTorch's. Defaults to None.
+        init_weights (Callable, optional): Initialises the parts as the
+            package that they come from does. Defaults to None, they are
+            initialised already.
     """
 
     stem: nn.Module
@@ -40,3 +43,4 @@ class FeatureBranch:
     hidden_channels: Optional[int] = None
     dropout: float = 0.
     head_init_std: Optional[float] = None
+    init_weights: Optional[Callable[[], None]] = None
