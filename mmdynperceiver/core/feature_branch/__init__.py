@@ -61,11 +61,7 @@ def build_feature_branch(
             blocks) <= {'block', 'depths', 'stem_stride'}:
         raise ValueError(f'arch must be a name or hold the keys block, depths '
                          f'and, if you like, stem_stride, got {blocks!r}')
-    if not width > 0:
-        raise ValueError(f'width must be a positive factor, got {width!r}')
-    if drop_path_rate is not None and not 0 <= drop_path_rate < 1:
-        raise ValueError(
-            f'drop_path_rate must be in [0, 1), got {drop_path_rate!r}')
+    _check_factors(width, drop_path_rate)
     if blocks is not None:
         rate = 0.2 if drop_path_rate is None else drop_path_rate
         return resnet(**blocks, width=width, drop_path_rate=rate)
@@ -79,3 +75,12 @@ def build_feature_branch(
                 f'another size among {", ".join(REGNETY_ARCHS)}')
         return regnety(arch)
     return mobilenetv3_large(width)
+
+
+def _check_factors(width: float, drop_path_rate: Optional[float]) -> None:
+    """Refuse factors that no family has."""
+    if not width > 0:
+        raise ValueError(f'width must be a positive factor, got {width!r}')
+    if drop_path_rate is not None and not 0 <= drop_path_rate < 1:
+        raise ValueError(
+            f'drop_path_rate must be in [0, 1), got {drop_path_rate!r}')
