@@ -131,7 +131,7 @@ def test_trunks_take_a_branch(trunk_type):
     assert trunk.channels == (8, 8, 16, 32, 40)
     assert trunk.stem.conv1 is toy.conv1
     for option in (dict(width=0.5), dict(drop_path_rate=0.1)):
-        with pytest.raises(ValueError, match='ready feature branch'):
+        with pytest.raises(ValueError, match='leave them out'):
             trunk_type(split_backbone(Toy()), **option)
 
 

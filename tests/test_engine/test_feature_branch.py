@@ -145,6 +145,17 @@ def test_is_initialised_as_the_host_does():
                    for module in backbone.modules())
 
 
+def test_a_copy_initialises_itself():
+    backbone = model(CONVNEXT)
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    double = copy.deepcopy(backbone)
+    double.init_weights()
+    name = 'net.stages.2.conv.stages_2.0.pointwise_conv1.bias'
+    assert not torch.equal(double.state_dict()[name], before[name])
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
 def save_backbone(config, path):
     torch.manual_seed(1)
     source = MODELS.build(config)

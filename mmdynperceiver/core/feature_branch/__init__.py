@@ -47,10 +47,9 @@ def build_feature_branch(
     if isinstance(arch, FeatureBranch):
         if width != 1 or drop_path_rate is not None:
             raise ValueError(
-                f'a ready feature branch has its width and its stochastic '
-                f'depth, got width={width!r} and '
-                f'drop_path_rate={drop_path_rate!r}: give them to the backbone'
-                f' that it is made of')
+                f'width and drop_path_rate are not for a backbone of another '
+                f'package, which has its own options, got width={width!r} and '
+                f'drop_path_rate={drop_path_rate!r}: leave them out')
         return arch
     if isinstance(arch, str) and arch not in available_archs():
         raise ValueError(f'unknown arch: got {arch!r}, expected one of '

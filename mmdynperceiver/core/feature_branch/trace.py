@@ -161,10 +161,10 @@ def _trace(backbone: nn.Module, training: bool) -> Call:
     ]
     if frozen:
         raise ValueError(
-            f'{type(backbone).__name__} keeps {shorten(frozen, 3)} in eval mode, '
-            f'which its parts would forget: build it without frozen_stages '
-            f'(and with norm_eval=False), and give these to the backbone that '
-            f'it becomes a branch of')
+            f'{type(backbone).__name__} keeps {shorten(frozen, 3)} in eval '
+            f'mode, which its parts would forget: build it without '
+            f'frozen_stages (and with norm_eval=False), and give these to the '
+            f'backbone that it becomes a branch of')
     for name, module in clone.named_modules():
         module.register_forward_pre_hook(
             partial(enter, name), with_kwargs=True)
