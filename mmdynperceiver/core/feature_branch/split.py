@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.ops import Permute
 
 from .base import FeatureBranch
@@ -49,29 +49,34 @@ def feature_branch_from_stages(stem: nn.Module,
     x = torch.empty(2, 3, *IMAGE_SIZE, device='meta')
     maps = []
     for i, part in enumerate((stem, *stages)):
-        title = f'stage {i - 1}' if i else 'the stem'
-        before = x._version
-        out = run_on_meta(copy.deepcopy(part).to('meta').eval(), x)
-        found = FeatureMap.read(out if isinstance(out, torch.Tensor) else None)
-        if found is None or found.channels_last:
-            got = tuple(out.shape) if isinstance(out, torch.Tensor) else \
-                type(out).__name__
-            raise ValueError(
-                f'{title} must return a feature map (B, C, h, w), got {got} '
-                f'for images of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]} pixels')
-        if x._version != before:
-            raise ValueError(
-                f'{title} changes its input in place, which the '
-                f'classification branch reads too: begin it with another '
-                f'layer, or set inplace=False')
+        x, found = _measure(part, f'stage {i - 1}' if i else 'the stem', x)
         maps.append(found)
-        x = out
     return FeatureBranch(
         stem=stem,
         stages=stages,
         channels=tuple(found.channels for found in maps),
         strides=tuple(found.stride for found in maps),
         depth_factor=(1, 1, 1, 1))
+
+
+def _measure(part: nn.Module, title: str,
+             x: Tensor) -> Tuple[Tensor, FeatureMap]:
+    """Run a part on the meta device and read what it returns."""
+    before = x._version
+    out = run_on_meta(copy.deepcopy(part).to('meta').eval(), x)
+    tensor = out if isinstance(out, Tensor) else None
+    found = FeatureMap.read(tensor)
+    if tensor is None or found is None or found.channels_last:
+        got = type(out).__name__ if tensor is None else tuple(tensor.shape)
+        raise ValueError(
+            f'{title} must return a feature map (B, C, h, w), got {got} for '
+            f'images of {IMAGE_SIZE[0]}x{IMAGE_SIZE[1]} pixels')
+    if x._version != before:
+        raise ValueError(
+            f'{title} changes its input in place, which the classification '
+            f'branch reads too: begin it with another layer, or set '
+            f'inplace=False')
+    return tensor, found
 
 
 def split_backbone(
@@ -110,23 +115,27 @@ def split_backbone(
         >>> branch.channels, branch.strides
         ((16, 24, 40, 112, 1280), (2, 4, 8, 16, 32))
     """
-    if cut_after is None:
-        chain = find_chain(backbone, _spans_stages)
-        _check_whole(backbone, chain)
-        groups = _group_by_stride(backbone, chain)
-    else:
-        _check_names(cut_after)
-        chain = find_chain(
-            backbone, lambda call: any(
-                name.startswith(f'{call.name}.') for name in cut_after))
-        _check_whole(backbone, chain)
-        groups = _group_by_name(chain, cut_after)
     whole = _Whole(backbone, init_weights)
-    parts = [whole.take(group) for group in groups]
+    parts = [whole.take(group) for group in _cut(backbone, cut_after)]
     branch = feature_branch_from_stages(parts[0], parts[1:])
     if init_weights is not None:
         branch.init_weights = whole
     return branch
+
+
+def _cut(backbone: nn.Module,
+         cut_after: Optional[Sequence[str]]) -> List[List[Call]]:
+    """Find the links of the stem and of each stage."""
+    if cut_after is None:
+        chain = find_chain(backbone, _spans_stages)
+        _check_whole(backbone, chain)
+        return _group_by_stride(backbone, chain)
+    _check_names(cut_after)
+    chain = find_chain(
+        backbone, lambda call: any(
+            name.startswith(f'{call.name}.') for name in cut_after))
+    _check_whole(backbone, chain)
+    return _group_by_name(chain, cut_after)
 
 
 class _Whole:
@@ -191,7 +200,7 @@ def _check_whole(backbone: nn.Module, chain: Sequence[Call]) -> None:
             f'them, or with the last stage among its out_indices')
 
 
-def _is_channels_last(tensor: Optional[torch.Tensor]) -> bool:
+def _is_channels_last(tensor: Optional[Tensor]) -> bool:
     """Whether it is a feature map (B, h, w, C)."""
     found = FeatureMap.read(tensor)
     return found is not None and found.channels_last

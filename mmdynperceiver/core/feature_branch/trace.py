@@ -64,11 +64,20 @@ class Call:
 
     Args:
         name (str): The module's name in the backbone; '' is the backbone.
-        given (Any): Its arguments, as a tuple and a dict.
+        args (tuple): Its arguments.
+        kwargs (dict): Its keyword arguments.
+
+    Attributes:
+        calls (list[Call]): The calls that it led to, in their order.
+        plain (bool): Whether it takes one tensor and returns one.
+        input (Tensor, optional): The first argument, if it is a tensor.
+        output (Tensor, optional): The tensor, or the last one, that it
+            returned.
+        start (tuple, optional): The moment of ``input`` before the call.
+        end (tuple, optional): The moment of ``output`` after the call.
     """
 
-    def __init__(self, name: str, given: Tuple[tuple, dict]) -> None:
-        args, kwargs = given
+    def __init__(self, name: str, args: tuple, kwargs: dict) -> None:
         self.name = name
         self.calls: List['Call'] = []
         self.plain = len(args) == 1 and not kwargs
@@ -142,11 +151,11 @@ def _trace(backbone: nn.Module, training: bool) -> Call:
     Raises:
         ValueError: If it does not run, or freezes modules by itself.
     """
-    root = Call('', ((), {}))
+    root = Call('', (), {})
     stack = [root]
 
     def enter(name: str, _: nn.Module, args: tuple, kwargs: dict) -> None:
-        call = Call(name, (args, kwargs))
+        call = Call(name, args, kwargs)
         stack[-1].calls.append(call)
         stack.append(call)
 
