@@ -68,6 +68,13 @@ def test_a_stem_ends_with_its_pooling():
     assert branch.strides == (4, 4, 8, 16, 32)
 
 
+def test_a_pooling_at_the_end_is_no_stage():
+    layers = [conv(3, 8), conv(8, 8), conv(8, 8), conv(8, 16), conv(16, 16)]
+    branch = split_backbone(nn.Sequential(*layers, nn.MaxPool2d(2)))
+    assert names(branch) == [['0'], ['1'], ['2'], ['3'], ['4', '5']]
+    assert branch.strides == (2, 4, 8, 16, 64)
+
+
 @pytest.mark.parametrize('build_net, channels, strides', [
     (lambda: models.efficientnet_b0().features, (16, 24, 40, 112, 1280),
      (2, 4, 8, 16, 32)),

@@ -78,6 +78,23 @@ def test_parts_are_timms(name, channels, strides):
     Trunk(build_arch(config), num_latents=16)
 
 
+def test_timms_weights_stay(tmp_path):
+    timm = pytest.importorskip('timm')
+    path = str(tmp_path / 'timm.pth')
+    source = timm.create_model('test_resnet')
+    torch.save(source.state_dict(), path)
+    backbone = model(
+        dict(
+            type='mmpretrain.TIMMBackbone',
+            model_name='test_resnet',
+            checkpoint_path=path))
+    backbone.init_weights()
+    x = IMAGES
+    for part in (backbone.net.stem, *(s.conv for s in backbone.net.stages)):
+        x = part.eval()(x)
+    assert torch.equal(x, source.eval().forward_features(IMAGES))
+
+
 def test_detection_backbones():
     pytest.importorskip('mmdet.models')
     config = dict(type='mmdet.CSPNeXt', deepen_factor=0.167, widen_factor=0.25)

@@ -221,6 +221,12 @@ def _stride_after(call: Call) -> Optional[int]:
     return None if found is None else found.stride
 
 
+def _has_weights(backbone: nn.Module, call: Call) -> bool:
+    """Whether it is more than a normalisation, an activation, a pooling."""
+    module = backbone.get_submodule(call.name)
+    return any(parameter.ndim > 1 for parameter in module.parameters())
+
+
 def _group_by_stride(backbone: nn.Module,
                      chain: Sequence[Call]) -> List[List[Call]]:
     """Cut a chain where the resolution changes.
@@ -229,14 +235,16 @@ def _group_by_stride(backbone: nn.Module,
     that follow; if five strides are left, the first of them belongs to it.
     """
     size = 1
-    while size < len(chain) and all(parameter.ndim == 1
-                                    for parameter in backbone.get_submodule(
-                                        chain[size].name).parameters()):
+    while size < len(chain) and not _has_weights(backbone, chain[size]):
         size += 1
     stem = list(chain[:size])
     stages = [
         list(links) for _, links in groupby(chain[size:], key=_stride_after)
     ]
+    if len(stages) > 1 and not any(
+            _has_weights(backbone, link) for link in stages[-1]):
+        pooling = stages.pop()
+        stages[-1] += pooling
     if len(stages) == 5:
         stem += stages.pop(0)
     if len(stages) != 4:
