@@ -8,8 +8,8 @@ max_epochs = 30
 dataset = dict(data_root=data_root)
 
 model = dict(
-    # Weights converted by tools/model_converters/convert_official.py, or of
-    # any training of this network; the classes are new, so only the trunk.
+    # A start that pays: dict(type='Pretrained', checkpoint=..., of this
+    # network on ImageNet, prefix='backbone.').
     backbone=dict(init_cfg=None),
     head=dict(num_classes=num_classes))
 

@@ -207,7 +207,7 @@ def test_self_attention_heads_by_hand():
 @pytest.mark.parametrize('kwargs, message', [
     (dict(arch='resnet101'), "got 'resnet101', expected one of regnety-400mf"),
     (dict(arch='resnet18', width=0), 'width.*0'),
-    (dict(arch=dict(block='basic')), 'keys block and depths'),
+    (dict(arch=dict(block='basic')), 'keys block, depths'),
     (dict(arch=dict(block='wide', depths=(1, 1, 1, 1))), "basic.*'wide'"),
     (dict(arch=dict(block='basic', depths=(1, 1, 0, 1))), r'\(1, 1, 0, 1\)'),
     (dict(arch='regnety-800mf', width=0.5), 'no width factor.*0.5'),
