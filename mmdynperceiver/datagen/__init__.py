@@ -9,12 +9,13 @@ from .draw import (draw_difficulty, draw_glyph, draw_image, draw_occluders,
                    draw_pose, draw_style)
 from .image_folder import write_image_folder
 from .scene import Glyph, Occluder, Pose, Rendered, half_extent, render
+from .scene_folder import draw_scene, write_scene_folder
 from .sources import NUM_CLASSES, SPLITS, DigitSource
 from .spec import image_seed
 
 __all__ = [
     'NUM_CLASSES', 'SPLITS', 'Backdrop', 'DigitSource', 'Glyph', 'Occluder',
     'Pose', 'Rendered', 'Style', 'draw_difficulty', 'draw_glyph', 'draw_image',
-    'draw_occluders', 'draw_pose', 'draw_style', 'half_extent', 'image_seed',
-    'render', 'write_image_folder'
+    'draw_occluders', 'draw_pose', 'draw_scene', 'draw_style', 'half_extent', 'image_seed',
+    'render', 'write_image_folder', 'write_scene_folder'
 ]

@@ -1,5 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Write a classification data set of digits as an ordinary image folder."""
+"""Write a classification data set of digits as an ordinary image folder.
+
+:func:`write_folder` is what all generated data sets share: a folder appears
+whole or not at all, and an interrupted run goes on.
+"""
 import csv
 import io
 import json
@@ -15,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from .draw import draw_image
 from .sources import NUM_CLASSES, SPLITS, DigitSource
@@ -27,7 +32,6 @@ _INFO = 'dataset.json'
 # Both are in a partial folder only.
 _PLAN = 'plan.json'
 _PROBE = '.lock'
-_FIELDS = ('file', 'label', 'difficulty', 'source', 'seed')
 _CHUNK = 500
 # Starting processes takes as long as drawing about this many images.
 _POOL_PAYS = 4000
@@ -88,7 +92,56 @@ def write_image_folder(
         >>> write_image_folder('data/digits', dict(train=1000, test=200))
         True
     """
-    spec = FolderSpec(dict(counts), size, seed, hardness)
+    return write_folder(root, ImageSpec(dict(counts), size, seed, hardness),
+                        overwrite, workers, progress)
+
+
+class ImageSpec(FolderSpec):
+    """A folder with an image of one digit in each file."""
+
+    fields = ('file', 'label', 'difficulty', 'source', 'seed')
+
+    def write_items(self, partial: Path, split: str, start: int,
+                    stop: int) -> str:
+        """Write images ``split/label/number.jpg``."""
+        source = digit_source(split)
+        text = io.StringIO()
+        index = csv.writer(text, lineterminator='\n')
+        for number in range(start, stop):
+            label = number % NUM_CLASSES
+            members = source.members(label)
+            position = int(members[number // NUM_CLASSES % len(members)])
+            seed = image_seed(self.seed, split, number)
+            rendered, difficulty = draw_image(source, position, seed,
+                                              self.size, self.hardness)
+            name = f'{split}/{label}/{number:06d}.jpg'
+            write_jpeg(partial / name, rendered.image)
+            index.writerow((name, label, f'{difficulty:.6f}',
+                            source.indices[position], seed))
+        return text.getvalue()
+
+
+def write_folder(root: str | os.PathLike,
+                 spec: FolderSpec,
+                 overwrite: bool = False,
+                 workers: int = 1,
+                 progress: Callable[[int, int], None] | None = None) -> bool:
+    """Make a data set of any kind, or reuse it if it is there already.
+
+    Args:
+        root (str | os.PathLike): The folder to make.
+        spec (FolderSpec): All that decides its content.
+        overwrite (bool): See :func:`write_image_folder`. Defaults to False.
+        workers (int): Number of processes. Defaults to 1.
+        progress (Callable[[int, int], None], optional): Called with the
+            numbers of finished and of all items. Defaults to None.
+
+    Returns:
+        bool: True if something was written, False if it was complete.
+
+    Raises:
+        OSError: If the folder cannot be written, or holds something else.
+    """
     check_int('workers', workers, 1)
     root = Path(os.path.abspath(root))
     info = spec.info()
@@ -96,11 +149,12 @@ def write_image_folder(
         return False
     partial = root.with_name(f'.{root.name}.partial')
     with _locked(partial, root):
-        _prepare(partial, info)
+        _prepare(partial, spec, info)
         pending = _pending_chunks(spec, partial)
         _check_space(partial, spec, pending)
         _run_chunks(spec, partial, pending, workers, progress)
         _join_indexes(spec, partial)
+        spec.finish(partial)
         _publish(partial, root)
     return True
 
@@ -185,7 +239,7 @@ def _lock(handle, path):
         return False
 
 
-def _prepare(partial, info):
+def _prepare(partial, spec, info):
     """Keep what an interrupted run with the same parameters has left."""
     plan = _read_info(partial / _PLAN)
     if plan == info:
@@ -202,7 +256,7 @@ def _prepare(partial, info):
             path.unlink()
     _write_text(partial / _PLAN, json.dumps(info, indent=2) + '\n')
     for split, count in info['parameters']['counts'].items():
-        for name in info['classes'] if count else ():
+        for name in spec.subfolders if count else ():
             (partial / split / name).mkdir(parents=True)
 
 
@@ -281,28 +335,25 @@ def _end_with_parent():
 
 
 @lru_cache(maxsize=len(SPLITS))
-def _source(split):
+def digit_source(split: str) -> DigitSource:
+    """The source digits of a split, prepared once in a process."""
     return DigitSource(split)
 
 
+def write_jpeg(path: Path, image: np.ndarray) -> None:
+    """Write a JPEG file.
+
+    Args:
+        path (Path): The file.
+        image (np.ndarray): Blue, green, red, (H, W, 3), uint8.
+    """
+    path.write_bytes(cv2.imencode('.jpg', image, _JPEG)[1])
+
+
 def _write_chunk(spec, partial, split, start, stop):
-    """Write some images, then their index, which marks them as finished."""
-    source = _source(split)
-    text = io.StringIO()
-    index = csv.writer(text, lineterminator='\n')
-    for number in range(start, stop):
-        label = number % NUM_CLASSES
-        members = source.members(label)
-        position = int(members[number // NUM_CLASSES % len(members)])
-        seed = image_seed(spec.seed, split, number)
-        rendered, difficulty = draw_image(source, position, seed, spec.size,
-                                          spec.hardness)
-        name = f'{split}/{label}/{number:06d}.jpg'
-        data = cv2.imencode('.jpg', rendered.image, _JPEG)[1]
-        (partial / name).write_bytes(data)
-        index.writerow(
-            (name, label, f'{difficulty:.6f}', source.indices[position], seed))
-    _write_text(_part_path(partial, split, start), text.getvalue())
+    """Write some items, then their index, which marks them as finished."""
+    text = spec.write_items(partial, split, start, stop)
+    _write_text(_part_path(partial, split, start), text)
     return stop - start
 
 
@@ -311,7 +362,7 @@ def _join_indexes(spec, partial):
         starts = range(0, spec.counts.get(split, 0), _CHUNK)
         parts = [_part_path(partial, split, start) for start in starts]
         if parts:
-            text = ','.join(_FIELDS) + '\n'
+            text = ','.join(spec.fields) + '\n'
             text += ''.join(part.read_text() for part in parts)
             _write_text(partial / f'{split}.csv', text)
 

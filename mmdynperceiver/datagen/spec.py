@@ -5,6 +5,8 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -58,18 +60,44 @@ class FolderSpec:
                 'hardness must be a positive number such as 0.5 (easier), 1 '
                 f'or 2 (harder), got {self.hardness!r}')
 
-    def info(self) -> dict:
-        """What ``dataset.json`` holds, the fingerprint included."""
-        parameters = dict(
+    # Columns of the index that each split has.
+    fields: ClassVar[tuple[str, ...]] = ()
+    # Folders below that of a split.
+    subfolders: ClassVar[tuple[str, ...]] = tuple(map(str, range(NUM_CLASSES)))
+
+    def write_items(self, partial: Path, split: str, start: int,
+                    stop: int) -> str:
+        """Write the files of some items.
+
+        Args:
+            partial (Path): The folder to write to.
+            split (str): 'train', 'val' or 'test'.
+            start (int): Number of the first item in its split.
+            stop (int): One more than that of the last.
+
+        Returns:
+            str: Their lines of the index.
+        """
+        raise NotImplementedError
+
+    def finish(self, partial: Path) -> None:
+        """Write what is made from the indexes of the finished splits."""
+
+    def parameters(self) -> dict:
+        """The parameters, as JSON can hold them."""
+        return dict(
             counts={split: int(self.counts.get(split, 0))
                     for split in SPLITS},
             size=int(self.size),
             seed=int(self.seed),
             hardness=float(self.hardness))
+
+    def info(self) -> dict:
+        """What ``dataset.json`` holds, the fingerprint included."""
         info = dict(
             format=FORMAT,
             generator_version=GENERATOR_VERSION,
-            parameters=parameters)
+            parameters=self.parameters())
         text = json.dumps(info, sort_keys=True)
         info['fingerprint'] = hashlib.sha256(text.encode()).hexdigest()
         info['classes'] = [str(label) for label in range(NUM_CLASSES)]
