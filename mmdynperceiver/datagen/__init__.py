@@ -5,6 +5,8 @@ The digits are those that scikit-learn bundles, so nothing is downloaded. The
 package needs NumPy, OpenCV and scikit-learn only.
 """
 from .backdrop import Backdrop, Style
+from .clip import MOTIONS, draw_clip
+from .clip_folder import write_clip_folder
 from .draw import (draw_difficulty, draw_glyph, draw_image, draw_occluders,
                    draw_pose, draw_style)
 from .image_folder import write_image_folder
@@ -14,8 +16,9 @@ from .sources import NUM_CLASSES, SPLITS, DigitSource
 from .spec import image_seed
 
 __all__ = [
-    'NUM_CLASSES', 'SPLITS', 'Backdrop', 'DigitSource', 'Glyph', 'Occluder',
-    'Pose', 'Rendered', 'Style', 'draw_difficulty', 'draw_glyph', 'draw_image',
-    'draw_occluders', 'draw_pose', 'draw_scene', 'draw_style', 'half_extent', 'image_seed',
-    'render', 'write_image_folder', 'write_scene_folder'
+    'MOTIONS', 'NUM_CLASSES', 'SPLITS', 'Backdrop', 'DigitSource', 'Glyph',
+    'Occluder', 'Pose', 'Rendered', 'Style', 'draw_clip', 'draw_difficulty',
+    'draw_glyph', 'draw_image', 'draw_occluders', 'draw_pose', 'draw_scene',
+    'draw_style', 'half_extent', 'image_seed', 'render', 'write_clip_folder',
+    'write_image_folder', 'write_scene_folder'
 ]

@@ -5,9 +5,17 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from .clip_folder import DEFAULT_CLIPS, write_clip_folder
 from .image_folder import DEFAULT_COUNTS, write_image_folder
+from .scene_folder import DEFAULT_SCENES, write_scene_folder
 from .sources import SPLITS
 from .spec import MIN_SIZE
+
+# For each kind of data what writes it, and how many it writes.
+KINDS = dict(
+    images=(write_image_folder, DEFAULT_COUNTS),
+    clips=(write_clip_folder, DEFAULT_CLIPS),
+    scenes=(write_scene_folder, DEFAULT_SCENES))
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -22,22 +30,29 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(
         prog='python -m mmdynperceiver.datagen',
-        description='Make an image folder of handwritten digits, or reuse it '
-        'if it is there already.')
+        description='Make a data set of handwritten digits, or reuse it if '
+        'it is there already.')
     parser.add_argument('root', help='folder to make')
+    parser.add_argument(
+        '--kind',
+        choices=list(KINDS),
+        default='images',
+        help='images: one digit each, in class folders; clips: videos of a '
+        'digit whose motion is the class; scenes: several digits each, with '
+        "boxes in COCO's format (default: %(default)s)")
     for split in SPLITS:
+        defaults = ', '.join(f'{kind} {counts[split]}'
+                             for kind, (_, counts) in KINDS.items())
         parser.add_argument(
             f'--{split}',
             type=int,
-            default=DEFAULT_COUNTS[split],
             metavar='N',
-            help=f'number of {split} images (default: %(default)s)')
+            help=f'number of {split} items (default: {defaults})')
     parser.add_argument(
         '--size',
         type=int,
-        default=64,
         help='height and width in pixels, at least '
-        f'{MIN_SIZE} (default: %(default)s)')
+        f'{MIN_SIZE} (default: 64, scenes 96)')
     parser.add_argument(
         '--seed', type=int, default=0, help='seed (default: %(default)s)')
     parser.add_argument(
@@ -71,17 +86,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         be written, 130 if interrupted.
     """
     args = parse_args(argv)
+    write, defaults = KINDS[args.kind]
+    counts = {split: getattr(args, split) for split in SPLITS}
+    counts = {
+        split: defaults[split] if count is None else count
+        for split, count in counts.items()
+    }
+    options = {} if args.size is None else dict(size=args.size)
     try:
-        written = write_image_folder(
+        written = write(
             args.root,
-            counts={split: getattr(args, split)
-                    for split in SPLITS},
-            size=args.size,
+            counts=counts,
             seed=args.seed,
             hardness=args.hardness,
             overwrite=args.overwrite,
             workers=args.workers,
-            progress=_progress_printer())
+            progress=_progress_printer(args.kind),
+            **options)
     except (ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
@@ -94,13 +115,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _progress_printer() -> Callable[[int, int], None]:
+def _progress_printer(kind: str) -> Callable[[int, int], None]:
     """Redraw one line on a terminal; in a log write every tenth part."""
     shown = -1
 
     def show(done: int, total: int) -> None:
         nonlocal shown
-        line = f'making images: {done:,} of {total:,}'
+        line = f'making {kind}: {done:,} of {total:,}'
         line += f' ({100 * done // total} %)'
         if sys.stderr.isatty():
             end = '\n' if done == total else ''

@@ -273,13 +273,12 @@ def _part_path(partial, split, start):
 
 
 def _check_space(partial, spec, pending):
-    images = sum(stop - start for _, start, stop in pending)
-    # A file takes whole blocks; a noisy JPEG about one byte per pixel.
-    need = images * max(4096, spec.size**2)
+    items = sum(stop - start for _, start, stop in pending)
+    need = items * spec.item_bytes
     free = shutil.disk_usage(partial).free
     if free < need:
         raise OSError(
-            f'{images} images need about {need >> 20} MiB, but '
+            f'{items} {spec.items} need about {need >> 20} MiB, but '
             f'{partial.parent} has {free >> 20} MiB left; free some space or '
             'choose another disk')
 

@@ -46,10 +46,10 @@ class FolderSpec:
             raise ValueError(
                 f'counts may name {", ".join(SPLITS)}, got {unknown[0]!r}')
         for split, count in self.counts.items():
-            check_int(f'the number of {split} images', count, 0)
+            check_int(f'the number of {split} {self.items}', count, 0)
         if not any(self.counts.values()):
-            raise ValueError(
-                'at least one split needs images, got no image in any')
+            raise ValueError(f'at least one split needs {self.items}, got '
+                             f'none in any')
         check_int('size', self.size, MIN_SIZE)
         check_int('seed', self.seed, 0)
         if not isinstance(self.hardness, (int, float)):
@@ -60,10 +60,19 @@ class FolderSpec:
                 'hardness must be a positive number such as 0.5 (easier), 1 '
                 f'or 2 (harder), got {self.hardness!r}')
 
+    # What is counted, for messages.
+    items: ClassVar[str] = 'images'
     # Columns of the index that each split has.
     fields: ClassVar[tuple[str, ...]] = ()
+    classes: ClassVar[tuple[str, ...]] = tuple(map(str, range(NUM_CLASSES)))
     # Folders below that of a split.
-    subfolders: ClassVar[tuple[str, ...]] = tuple(map(str, range(NUM_CLASSES)))
+    subfolders: ClassVar[tuple[str, ...]] = classes
+
+    @property
+    def item_bytes(self) -> int:
+        """About how much disk an item takes."""
+        # A file takes whole blocks; a noisy JPEG about one byte per pixel.
+        return max(4096, self.size**2)
 
     def write_items(self, partial: Path, split: str, start: int,
                     stop: int) -> str:
@@ -100,7 +109,7 @@ class FolderSpec:
             parameters=self.parameters())
         text = json.dumps(info, sort_keys=True)
         info['fingerprint'] = hashlib.sha256(text.encode()).hexdigest()
-        info['classes'] = [str(label) for label in range(NUM_CLASSES)]
+        info['classes'] = list(self.classes)
         return info
 
 
