@@ -7,10 +7,9 @@ from .. import engine  # noqa: F401  (its hooks and metrics register)
 from .backbone import ConvBackbone, DynPerceiverBackbone
 from .classifier import DynPerceiverClassifier
 from .datasets import BrokenImageError, CheckedImageFolder
-from .head import DynPerceiverHead, build_loss_weights
+from .head import DynPerceiverHead
 
 __all__ = [
     'BrokenImageError', 'CheckedImageFolder', 'ConvBackbone',
-    'DynPerceiverBackbone', 'DynPerceiverClassifier', 'DynPerceiverHead',
-    'build_loss_weights'
+    'DynPerceiverBackbone', 'DynPerceiverClassifier', 'DynPerceiverHead'
 ]

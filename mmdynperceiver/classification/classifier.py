@@ -7,15 +7,14 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ..core import (CountsMacs, ExitPolicy, OperatingPoint, describe_model,
-                    fixed_exit_thresholds, run_early_exit,
-                    running_stats_for_one)
+from ..core import running_stats_for_one
+from ..engine import EarlyExitModel, exit_settings
 
 __all__ = ['DynPerceiverClassifier']
 
 
 @MODELS.register_module()
-class DynPerceiverClassifier(CountsMacs, ImageClassifier):
+class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
     """Dynamic Perceiver as an image classifier (arXiv 2306.11248).
 
     Without thresholds all images run to the last exit. With thresholds each
@@ -72,7 +71,11 @@ class DynPerceiverClassifier(CountsMacs, ImageClassifier):
         if not isinstance(backbone, nn.Module):
             backbone = MODELS.build(backbone)
         if isinstance(head, dict):
-            head = MODELS.build(_complete_head(head, backbone))
+            head = MODELS.build({
+                'type': 'DynPerceiverHead',
+                **exit_settings(backbone.net),
+                **head
+            })
         if head is not None and not isinstance(data_preprocessor, nn.Module):
             data_preprocessor = _complete_preprocessor(data_preprocessor,
                                                        head.num_classes)
@@ -83,8 +86,7 @@ class DynPerceiverClassifier(CountsMacs, ImageClassifier):
             train_cfg=train_cfg,
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg)
-        self.policy = self._build_policy(thresholds, exit)
-        self.evaluate_all_exits = False
+        self.policy = self.make_policy(thresholds, exit)
 
     def loss(self, inputs: Tensor, data_samples: List[DataSample]) -> dict:
         """Losses of a batch.
@@ -114,14 +116,7 @@ class DynPerceiverClassifier(CountsMacs, ImageClassifier):
         Returns:
             list[DataSample]: See :meth:`DynPerceiverHead.predict_by_feat`.
         """
-        policy = self.policy
-        if policy.thresholds is None or self.evaluate_all_exits:
-            all_logits = self.head(self.extract_feat(inputs))
-            out = policy.replay(all_logits)
-        else:
-            all_logits = None
-            out = run_early_exit(self.backbone.net, self.head.exits, policy,
-                                 inputs)
+        out, all_logits = self.run_exits(inputs)
         return self.head.predict_by_feat(
             out,
             data_samples,
@@ -129,39 +124,9 @@ class DynPerceiverClassifier(CountsMacs, ImageClassifier):
             macs=self.macs_per_exit(inputs.shape[1:]),
             **kwargs)
 
-    def _build_policy(self, thresholds: Union[Sequence[float], str, None],
-                      exit: Optional[int]) -> ExitPolicy:
-        """The policy of numbers, a file or a fixed exit."""
-        num_exits = self.backbone.net.num_segments
-        if exit is not None:
-            if thresholds is not None:
-                raise ValueError(
-                    f'give either thresholds or a fixed exit, got '
-                    f'thresholds={thresholds!r} and exit={exit!r}')
-            thresholds = fixed_exit_thresholds(exit, num_exits)
-        if isinstance(thresholds, str):
-            model = describe_model(*self.exit_parts()) if self.head else None
-            return ExitPolicy.from_operating_point(
-                OperatingPoint.load(thresholds, num_exits, model))
-        return ExitPolicy(num_exits, thresholds)
-
     def exit_parts(self) -> Tuple[nn.Module, nn.Module]:
         """The trunk and the exits."""
-        return self.backbone.net, self.head.exits
-
-
-def _complete_head(head: dict, backbone: nn.Module) -> dict:
-    """Fill in what a head's config leaves to the backbone."""
-    net = backbone.net
-    return {
-        'type': 'DynPerceiverHead',
-        'in_channels': net.exit_channels,
-        'kinds': net.exit_kinds,
-        'hidden_channels': net.hidden_channels,
-        'dropout': net.dropout,
-        'init_std': net.head_init_std,
-        **head
-    }
+        return self.backbone.net, getattr(self.head, 'exits', None)
 
 
 def _complete_preprocessor(data_preprocessor: Optional[dict],

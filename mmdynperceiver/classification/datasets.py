@@ -1,31 +1,26 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Image folders whose broken files are named, or skipped and counted."""
 import io
-import os.path as osp
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List, Optional, Tuple
 
-import torch
 from mmengine import fileio
-from mmengine.dist import is_main_process
-from mmengine.logging import print_log
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 from PIL import Image
-from rich.progress import track
 
+from ..engine.broken_files import BrokenFileError, ChecksFiles
 from ..engine.errors import InputError
-from ..engine.hold_out import read_list
+from ..engine.hold_out import leave_out
 
 __all__ = ['BrokenImageError', 'CheckedImageFolder']
 
 
-class BrokenImageError(InputError):
+class BrokenImageError(BrokenFileError):
     """An image file is missing or cannot be decoded."""
 
 
 @DATASETS.register_module()
-class CheckedImageFolder(CustomDataset):
+class CheckedImageFolder(ChecksFiles, CustomDataset):
     """Any folder in ImageNet's layout, with any number of classes.
 
     Either ``train/<class>/*`` and ``val/<class>/*`` (the classes are the
@@ -61,6 +56,9 @@ class CheckedImageFolder(CustomDataset):
             can be decoded.
     """
 
+    noun = 'image'
+    error = BrokenImageError
+
     def __init__(self,
                  data_root: str = '',
                  split: str = '',
@@ -69,12 +67,8 @@ class CheckedImageFolder(CustomDataset):
                  on_broken: str = 'raise',
                  exclude: str = '',
                  **kwargs: Any) -> None:
-        if on_broken not in ('raise', 'skip'):
-            raise ValueError(
-                f"on_broken must be 'raise' or 'skip', got {on_broken!r}")
-        self.on_broken = on_broken
+        self.on_broken = self.check_on_broken(on_broken)
         self.exclude = exclude
-        self._broken: Optional[torch.Tensor] = None
         if split:
             data_prefix = data_prefix or split
             found = fileio.join_path('meta', f'{split}.txt')
@@ -86,21 +80,6 @@ class CheckedImageFolder(CustomDataset):
             data_prefix=data_prefix,
             ann_file=ann_file,
             **kwargs)
-
-    @property
-    def num_broken(self) -> int:
-        """Number of files skipped so far, counted over all workers."""
-        return 0 if self._broken is None else int(self._broken.sum())
-
-    def full_init(self) -> None:
-        """List the samples, and check them if nothing may be skipped later."""
-        if self._fully_initialized:
-            return
-        super().full_init()
-        if self.on_broken == 'skip' and self._broken is None:
-            # Shared memory: the workers count, the main process reports.
-            self._broken = torch.zeros(
-                len(self), dtype=torch.bool).share_memory_()
 
     def load_data_list(self) -> List[dict]:
         """List paths and labels; the classes follow if none are given."""
@@ -129,55 +108,17 @@ class CheckedImageFolder(CustomDataset):
             self.num_labels = 1 + max(
                 (info['gt_label'] for info in data_list), default=-1)
         if self.exclude:
-            data_list = _without(data_list, self.exclude, self.data_root)
+            data_list = leave_out(data_list, self.path_of, self.exclude,
+                                  self.data_root)
         return data_list
 
-    def filter_data(self) -> List[dict]:
-        """In test mode, leave out the broken files when they are skipped."""
-        if not (self.test_mode and self.on_broken == 'skip'):
-            return self.data_list
-        paths = [info['img_path'] for info in self.data_list]
-        with ThreadPoolExecutor() as pool:
-            errors = list(
-                track(
-                    pool.map(decode_error, paths),
-                    f'Checking {self.img_prefix}',
-                    total=len(paths),
-                    disable=not is_main_process()))
-        kept = [
-            info for info, error in zip(self.data_list, errors)
-            if error is None
-        ]
-        if not kept:
-            raise BrokenImageError(
-                f'none of the {len(paths)} images in {self.img_prefix!r} can '
-                f'be decoded; the first: {paths[0]!r}')
-        for path, error in zip(paths, errors):
-            if error is not None:
-                _warn(f'skipped broken image {path!r}: {error}')
-        self._broken = torch.tensor([error is not None for error in errors])
-        _warn(f'skipped {len(paths) - len(kept)} of {len(paths)} images in '
-              f'{self.img_prefix!r}')
-        return kept
+    def path_of(self, info: dict) -> str:
+        """The file of an image."""
+        return info['img_path']
 
-    def prepare_data(self, idx: int) -> Any:
-        """Load one sample; None, if it is broken and to be skipped."""
-        try:
-            return super().prepare_data(idx)
-        except Exception as error:
-            path = self.get_data_info(idx)['img_path']
-            reason = decode_error(path)
-            if reason is None:
-                raise  # the file is fine, so the pipeline is not
-            if self.on_broken == 'raise' or self.test_mode:
-                raise BrokenImageError(
-                    f'cannot read image {path!r}: {reason} (the dataset '
-                    f"option on_broken='skip' leaves such files out)"
-                ) from error
-            if not self._broken[idx]:
-                self._broken[idx] = True
-                _warn(f'skipped broken image {path!r}: {reason}')
-            return None
+    def fault_of(self, info: dict) -> Optional[str]:
+        """What is wrong with the file of an image, or None."""
+        return decode_error(info['img_path'])
 
 
 def decode_error(path: str) -> Optional[str]:
@@ -201,11 +142,6 @@ def decode_error(path: str) -> Optional[str]:
     return None
 
 
-def _warn(message: str) -> None:
-    """Log a warning from whatever process this is."""
-    print_log(message, logger='current', level=30)
-
-
 def _classes_from_paths(data_list: List[dict],
                         prefix: str) -> Optional[Tuple[str, ...]]:
     """Class names from the folders, if each label has one of its own."""
@@ -219,27 +155,6 @@ def _classes_from_paths(data_list: List[dict],
             set(names) != set(range(len(names))):
         return None
     return tuple(names[label] for label in range(len(names)))
-
-
-def _without(data_list: List[dict], list_file: str, root: str) -> List[dict]:
-    """Leave out the images of a list; each must be there."""
-    names = read_list(list_file)
-    excluded = {osp.normpath(osp.join(root, name)) for name in names}
-    kept = [
-        info for info in data_list
-        if osp.normpath(info['img_path']) not in excluded
-    ]
-    if len(data_list) - len(kept) != len(excluded):
-        paths = {osp.normpath(info['img_path']) for info in data_list}
-        missing = sorted(excluded - paths)
-        raise InputError(
-            f'{len(missing)} of the {len(excluded)} images that {list_file!r} '
-            f'leaves out are not in the data, the first: {missing[0]!r}; the '
-            f'list is for other data')
-    if not kept:
-        raise InputError(f'{list_file!r} leaves out all '
-                         f'{len(data_list)} images')
-    return kept
 
 
 def _check_labels(data_list: List[dict], classes: Optional[Tuple[str, ...]],

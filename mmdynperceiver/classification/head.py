@@ -8,48 +8,11 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ..core import (PAPER_KINDS, Exits, LossWeights, Prediction,
-                    fixed_exit_thresholds, select_exits, self_distillation)
+from ..core import (PAPER_KINDS, Exits, LossWeights, Prediction, exit_losses,
+                    fixed_exit_thresholds, select_exits)
+from ..engine import build_loss_weights, check_classes, fill_predictions
 
-__all__ = ['DynPerceiverHead', 'build_loss_weights']
-
-
-def build_loss_weights(config: Union[LossWeights, dict, None],
-                       num_exits: int = 4) -> LossWeights:
-    """Turn a plain config into the weights of the losses.
-
-    Args:
-        config (LossWeights | dict, optional): Arguments of
-            :class:`~mmdynperceiver.core.LossWeights` (``ce``, ``distill``,
-            ``temperature``), or ``dict(type='paper', alpha=0.5)`` for the
-            paper's Eq. 3. None is the published recipe.
-        num_exits (int): Number of exits. Defaults to 4.
-
-    Raises:
-        TypeError: If there is an unknown key.
-        ValueError: If a number does not fit.
-    """
-    if isinstance(config, LossWeights):
-        weights = config
-    else:
-        config = dict(config or {})
-        kind = config.pop('type', 'weights')
-        if kind == 'paper':
-            weights = LossWeights.paper(**config, num_exits=num_exits)
-        elif kind == 'weights' and not config:
-            weights = LossWeights.recipe(num_exits)
-        elif kind == 'weights':
-            for key in ('ce', 'distill'):
-                if key in config:
-                    config[key] = tuple(config[key])
-            weights = LossWeights(**config)
-        else:
-            raise ValueError(f"the type of loss_weights must be 'paper' (Eq. "
-                             f"3) or left out, got {kind!r}")
-    if len(weights.ce) != num_exits:
-        raise ValueError(f'loss_weights.ce must hold one weight for each of '
-                         f'the {num_exits} exits, got {weights.ce}')
-    return weights
+__all__ = ['DynPerceiverHead']
 
 
 @MODELS.register_module()
@@ -75,8 +38,9 @@ class DynPerceiverHead(BaseModule):
             (``Trunk.exit_kinds``). Defaults to ('z', 'z', 'x', 'xz').
         loss (dict): Config of the classification loss, the same at each
             exit. Defaults to ``dict(type='CrossEntropyLoss')``.
-        loss_weights (dict, optional): See :func:`build_loss_weights`.
-            Defaults to None, the published recipe.
+        loss_weights (dict, optional): See
+            :func:`~mmdynperceiver.engine.build_loss_weights`. Defaults to
+            None, the published recipe.
         init_cfg (dict, optional): Initialisation config. Defaults to None.
 
     Raises:
@@ -160,30 +124,16 @@ class DynPerceiverHead(BaseModule):
             and, where they have a weight, ``loss_distill0``, ...; for hard
             targets also the accuracies ``acc_exit0``, ... in percent.
         """
-        weights = self.loss_weights
-        all_logits = [logits.float() for logits in all_logits]
-        hard = 'gt_score' not in data_samples[0]
-        if hard:
-            target = torch.cat([sample.gt_label for sample in data_samples])
-        else:
+        if 'gt_score' in data_samples[0]:
             target = torch.stack([sample.gt_score for sample in data_samples])
-        losses = {}
-        for index, (logits, weight) in enumerate(zip(all_logits, weights.ce)):
-            # Also with the weight 0: an exit without a place in the graph
-            # would make distributed training wait for its gradients.
-            losses[f'loss_exit{index}'] = weight * self.loss_module(
+        else:
+            target = torch.cat([sample.gt_label for sample in data_samples])
+
+        def criterion(logits: Tensor, target: Tensor) -> Tensor:
+            return self.loss_module(
                 logits, target, avg_factor=len(target), **kwargs)
-        if any(weights.distill):
-            divergences = self_distillation(all_logits, weights.temperature)
-            for index, weight in enumerate(weights.distill):
-                if weight:
-                    losses[f'loss_distill{index}'] = \
-                        weight * divergences[index]
-        if hard:
-            for index, logits in enumerate(all_logits):
-                right = logits.argmax(1) == target
-                losses[f'acc_exit{index}'] = 100 * right.float().mean()
-        return losses
+
+        return exit_losses(all_logits, target, criterion, self.loss_weights)
 
     def predict(
         self,
@@ -226,51 +176,20 @@ class DynPerceiverHead(BaseModule):
                 Defaults to None, not known.
 
         Returns:
-            list[DataSample]: With ``pred_score`` (K,), ``pred_label``,
-            ``exit_index`` (int, 0-based), ``exit_confidence`` (float); with
-            ``macs`` (int) and ``exit_macs`` (tuple) if they are known, and
-            with ``exit_logits`` (num_exits, K) if all exits were run.
+            list[DataSample]: See
+            :func:`~mmdynperceiver.engine.fill_predictions`.
         """
-        scores = out.logits.float().softmax(1)
-        labels = scores.argmax(1, keepdim=True)
-        exit_indices = out.exit_index.tolist()
-        confidences = out.confidence.tolist()
         if data_samples is None:
-            data_samples = [None] * len(scores)
-        stacked = None
-        if all_logits is not None:
-            # (num_exits, B, K) -> (B, num_exits, K)
-            stacked = torch.stack([t.float() for t in all_logits], 1)
-        filled = []
-        for row, sample in enumerate(data_samples):
-            sample = DataSample() if sample is None else sample
-            sample.set_pred_score(scores[row]).set_pred_label(labels[row])
-            index = exit_indices[row]
-            fields = dict(exit_index=index, exit_confidence=confidences[row])
-            if macs is not None:
-                fields.update(macs=macs[index], exit_macs=tuple(macs))
-            if stacked is not None:
-                fields['exit_logits'] = stacked[row]
-            sample.set_data(fields)
-            filled.append(sample)
-        return filled
+            data_samples = [None] * len(out.logits)
+        samples = [
+            DataSample() if sample is None else sample
+            for sample in data_samples
+        ]
+        return fill_predictions(samples, out, all_logits, macs)
 
     def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str,
                               *args: Any) -> None:
-        """Refuse weights of another number of classes.
-
-        The host would warn and go on with random classifiers.
-        """
-        last = [
-            name for name in self.exits.state_dict()
-            if name.startswith('classifiers.0.') and name.endswith('.weight')
-        ][-1]
-        found = state_dict.get(f'{prefix}exits.{last}')
-        if found is not None and len(found) != self.num_classes:
-            raise ValueError(
-                f'the checkpoint has {len(found)} classes and the model has '
-                f'{self.num_classes}: set model.head.num_classes='
-                f'{len(found)}, or load only the backbone with '
-                f"model.backbone.init_cfg=dict(type='Pretrained', "
-                f"checkpoint=..., prefix='backbone.')")
+        """Refuse weights of another number of classes."""
+        check_classes(self.exits, state_dict, f'{prefix}exits.',
+                      'model.head.num_classes')
         super()._load_from_state_dict(state_dict, prefix, *args)

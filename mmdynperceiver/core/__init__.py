@@ -7,13 +7,13 @@ from .complexity import CountsMacs, expected_macs, macs_per_exit
 from .conv_trunk import ConvTrunk
 from .criteria import CRITERIA, check_temperature, confidence, confidences
 from .dyn_perceiver import DynPerceiver, build_exits
-from .early_exit import (Carried, run_all_exits, run_early_exit, run_step,
-                         running_stats_for_one)
+from .early_exit import (Carried, as_images, average_groups, run_all_exits,
+                         run_early_exit, run_step, running_stats_for_one)
 from .exits import PAPER_KINDS, Exits
 from .feature_branch import (FeatureBranch, available_archs,
                              build_feature_branch, feature_branch_from_stages,
                              split_backbone)
-from .losses import LossWeights, self_distillation
+from .losses import LossWeights, exit_losses, self_distillation
 from .official import infer_variant, load_official, read_checkpoint
 from .operating_point import OperatingPoint, describe_model
 from .policy import (ExitPolicy, Prediction, check_thresholds,
@@ -30,13 +30,14 @@ __all__ = [
     'EXIT_PLANS', 'ExitPolicy', 'Exits', 'FeatureBranch', 'Half', 'HeldOut',
     'LossWeights', 'OperatingPoint', 'Outcome', 'PAPER_KINDS', 'Prediction',
     'SegmentedTrunk', 'Stage', 'ThresholdSearch', 'TokenMixer', 'Trunk',
-    'TrunkState', 'area_under_curve', 'available_archs', 'build_exits',
-    'build_feature_branch', 'check_images', 'check_temperature',
-    'check_thresholds', 'confidence', 'confidences', 'describe_model',
-    'evaluate', 'expected_calibration_error', 'expected_macs', 'failure_auroc',
-    'feature_branch_from_stages', 'fit_temperature', 'fixed_exit_thresholds',
-    'infer_variant', 'load_official', 'load_thresholds', 'macs_per_exit',
-    'paper_shares', 'random_exit_outcome', 'read_checkpoint', 'run_all_exits',
+    'TrunkState', 'area_under_curve', 'as_images', 'available_archs',
+    'average_groups', 'build_exits', 'build_feature_branch', 'check_images',
+    'check_temperature', 'check_thresholds', 'confidence', 'confidences',
+    'describe_model', 'evaluate', 'exit_losses', 'expected_calibration_error',
+    'expected_macs', 'failure_auroc', 'feature_branch_from_stages',
+    'fit_temperature', 'fixed_exit_thresholds', 'infer_variant',
+    'load_official', 'load_thresholds', 'macs_per_exit', 'paper_shares',
+    'random_exit_outcome', 'read_checkpoint', 'run_all_exits',
     'run_early_exit', 'run_step', 'running_stats_for_one', 'save_thresholds',
     'search_thresholds', 'select_exits', 'self_distillation',
     'share_solution_for_budget', 'solve_by_shares', 'split_backbone'

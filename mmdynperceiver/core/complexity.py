@@ -18,7 +18,7 @@ _Module = TypeVar('_Module', bound=nn.Module)
 
 def macs_per_exit(trunk: SegmentedTrunk, exits: Exits,
                   input_shape: Sequence[int]) -> Tuple[int, ...]:
-    """Count the MACs of one image up to and including each exit.
+    """Count the MACs of one sample up to and including each exit.
 
     Convolutions and matrix products count, attention's two included; 1 MAC
     is one multiply-add. Nothing is computed: the count runs on the meta
@@ -27,19 +27,22 @@ def macs_per_exit(trunk: SegmentedTrunk, exits: Exits,
     Args:
         trunk (SegmentedTrunk): The network without its exits.
         exits (Exits): The classifiers.
-        input_shape (Sequence[int]): (3, H, W) of the image.
+        input_shape (Sequence[int]): (3, H, W) of an image, or (M, 3, H, W)
+            of the M images that are one sample, such as a video.
 
     Returns:
         tuple[int]: Cumulative MACs, shallow to deep.
 
     Raises:
-        ValueError: If the shape is not that of an image or is too small.
+        ValueError: If the shape is not that of an image or of several, or
+            is too small.
     """
-    if len(input_shape) != 3:
-        raise ValueError(
-            f'input_shape must be (3, H, W), got {tuple(input_shape)}')
+    if len(input_shape) not in (3, 4):
+        raise ValueError(f'input_shape must be (3, H, W) of an image or (M, '
+                         f'3, H, W) of a video, got {tuple(input_shape)}')
     trunk, exits = _on_meta(trunk), _on_meta(exits)
-    images = torch.empty(1, *input_shape, device='meta')
+    shape = (1, *input_shape) if len(input_shape) == 3 else input_shape
+    images = torch.empty(*shape, device='meta')
     carried = Carried(trunk.begin(images))
     totals = []
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -63,11 +66,11 @@ class CountsMacs:
 
     def macs_per_exit(
         self, input_shape: Sequence[int] = (3, 224, 224)) -> Tuple[int, ...]:
-        """MACs of one image up to each exit, cumulative.
+        """MACs of one sample up to each exit, cumulative.
 
         Args:
-            input_shape (Sequence[int]): (3, H, W). Defaults to
-                (3, 224, 224).
+            input_shape (Sequence[int]): (3, H, W) of an image or (M, 3, H,
+                W) of a video. Defaults to (3, 224, 224).
 
         Returns:
             tuple[int]: One count for each exit; 1 MAC is one multiply-add.

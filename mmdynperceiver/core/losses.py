@@ -1,12 +1,12 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Loss weights over the exits, and self-distillation from the last one."""
 from dataclasses import dataclass
-from typing import Sequence, Tuple
+from typing import Callable, Dict, Sequence, Tuple
 
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['LossWeights', 'self_distillation']
+__all__ = ['LossWeights', 'exit_losses', 'self_distillation']
 
 
 @dataclass(frozen=True)
@@ -95,3 +95,38 @@ def self_distillation(all_logits: Sequence[Tensor],
             teacher,
             reduction='batchmean',
             log_target=True) * temperature**2 for logits in all_logits[:-1])
+
+
+def exit_losses(all_logits: Sequence[Tensor], target: Tensor,
+                criterion: Callable[[Tensor, Tensor], Tensor],
+                weights: LossWeights) -> Dict[str, Tensor]:
+    """Weighted losses of all exits, in single precision.
+
+    Args:
+        all_logits (Sequence[Tensor]): Logits (B, K), shallow to deep.
+        target (Tensor): Classes (B,), or soft targets (B, K).
+        criterion (Callable): Classification loss of logits and targets, the
+            same at each exit.
+        weights (LossWeights): How much each loss counts.
+
+    Returns:
+        dict[str, Tensor]: ``loss_exit0``, ``loss_exit1``, ... and, where
+        they have a weight, ``loss_distill0``, ...; for hard targets also the
+        accuracies ``acc_exit0``, ... in percent.
+    """
+    all_logits = [logits.float() for logits in all_logits]
+    losses: Dict[str, Tensor] = {}
+    for index, (logits, weight) in enumerate(zip(all_logits, weights.ce)):
+        # Also with the weight 0: an exit without a place in the graph would
+        # make distributed training wait for its gradients.
+        losses[f'loss_exit{index}'] = weight * criterion(logits, target)
+    if any(weights.distill):
+        divergences = self_distillation(all_logits, weights.temperature)
+        for index, weight in enumerate(weights.distill):
+            if weight:
+                losses[f'loss_distill{index}'] = weight * divergences[index]
+    if target.ndim == 1:
+        for index, logits in enumerate(all_logits):
+            right = logits.argmax(1) == target
+            losses[f'acc_exit{index}'] = 100 * right.float().mean()
+    return losses

@@ -6,6 +6,9 @@ every host find it.
 """
 from .collect import ExitLogits, collect_exit_logits
 from .errors import InputError
+from .exit_head import (build_loss_weights, check_classes, exit_settings,
+                        fill_predictions)
+from .exit_model import EarlyExitModel
 from .feature_branch import build_arch
 from .hooks import CheckDataHook, EvaluateAllExitsHook, unwrap_model
 from .metrics import EarlyExitMetric, SampleResult, label_ranks
@@ -15,7 +18,9 @@ from .trunk_backbone import TrunkBackbone
 
 __all__ = [
     'BFloat16OptimWrapper', 'CheckDataHook', 'EarlyExitMetric',
-    'EvaluateAllExitsHook', 'ExitLogits', 'InputError', 'ProgressBarHook',
-    'SampleResult', 'TrunkBackbone', 'build_arch', 'collect_exit_logits',
-    'label_ranks', 'progress_bar', 'unwrap_model'
+    'EarlyExitModel', 'EvaluateAllExitsHook', 'ExitLogits', 'InputError',
+    'ProgressBarHook', 'SampleResult', 'TrunkBackbone', 'build_arch',
+    'build_loss_weights', 'check_classes', 'collect_exit_logits',
+    'exit_settings', 'fill_predictions', 'label_ranks', 'progress_bar',
+    'unwrap_model'
 ]

@@ -3,12 +3,12 @@
 import hashlib
 import os
 from collections import defaultdict
-from typing import Dict, List, Sequence, Union
+from typing import Callable, Dict, List, Sequence, Union
 
 from ..core.files import write_text
 from .errors import InputError
 
-__all__ = ['choose_hold_out', 'read_list', 'write_list']
+__all__ = ['choose_hold_out', 'leave_out', 'read_list', 'write_list']
 
 
 def choose_hold_out(names: Sequence[str], labels: Sequence[int],
@@ -101,3 +101,40 @@ def write_list(path: Union[str, os.PathLike], names: Sequence[str]) -> None:
     """
     os.makedirs(os.path.dirname(os.fspath(path)) or '.', exist_ok=True)
     write_text(path, ''.join(f'{name}\n' for name in names))
+
+
+def leave_out(data_list: List[dict], path_of: Callable[[dict], str],
+              list_file: str, root: str) -> List[dict]:
+    """Leave the samples of a list out of a data set.
+
+    Args:
+        data_list (list[dict]): What the data set knows of each sample.
+        path_of (Callable): Gives a sample's file or folder.
+        list_file (str): The list: a path in each line, below ``root``.
+        root (str): Folder of the data.
+
+    Returns:
+        list[dict]: The other samples.
+
+    Raises:
+        InputError: If a file of the list is not in the data, or nothing is
+            left.
+    """
+    paths = [os.path.normpath(path_of(info)) for info in data_list]
+    excluded = {
+        os.path.normpath(os.path.join(root, name))
+        for name in read_list(list_file)
+    }
+    kept = [
+        info for info, path in zip(data_list, paths) if path not in excluded
+    ]
+    missing = sorted(excluded - set(paths))
+    if missing:
+        raise InputError(
+            f'{len(missing)} of the {len(excluded)} files that {list_file!r} '
+            f'leaves out are not in the data, the first: {missing[0]!r}; the '
+            f'list is for other data')
+    if not kept:
+        raise InputError(f'{list_file!r} leaves out all {len(data_list)} '
+                         f'samples')
+    return kept

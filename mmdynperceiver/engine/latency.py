@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 import torch
 from torch import Tensor, nn
 
-from ..core import ExitPolicy, fixed_exit_thresholds, run_early_exit
+from ..core import ExitPolicy, as_images, fixed_exit_thresholds, run_early_exit
 from .errors import InputError
 from .progress import progress_bar
 
@@ -30,8 +30,8 @@ def measure_exits(model: nn.Module,
 
     Args:
         model (nn.Module): An early-exit model; it is left in eval mode.
-        images (Sequence[Tensor]): Batches (B, 3, H, W) to take in turn, on
-            the model's device.
+        images (Sequence[Tensor]): Batches (B, 3, H, W), or of videos (B, M,
+            3, H, W), to take in turn, on the model's device.
         runs (int): Timed runs of each exit. Defaults to 50.
         warmup (int): Untimed runs of each exit before. Defaults to 10.
 
@@ -54,7 +54,7 @@ def measure_exits(model: nn.Module,
             for k in [(run + i) % num_exits for i in range(num_exits)]:
                 _wait(batch)
                 start = time.perf_counter()
-                run_early_exit(trunk, exits, policies[k], batch)
+                run_early_exit(trunk, exits, policies[k], *as_images(batch))
                 _wait(batch)
                 if run >= warmup:
                     times[k].append(1000 * (time.perf_counter() - start))

@@ -99,7 +99,7 @@ def test_leaves_out_a_list(root, listed, slash):
 def test_refuses_a_list_for_other_data(root, listed):
     exclude = listed('train/ant/1.png', 'train/ant/9.png', 'ant/0.png')
     with pytest.raises(
-            InputError, match='2 of the 3 images .* not in the data'):
+            InputError, match='2 of the 3 files .* not in the data'):
         build(root, exclude=exclude)
     exclude = listed(*(f'train/{c}/{i}.png' for c in CLASSES
                        for i in range(3)))

@@ -6,7 +6,8 @@ from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-from mmdynperceiver.classification import build_loss_weights
+import mmdynperceiver.classification  # noqa: F401
+from mmdynperceiver.engine import build_loss_weights
 
 CHANNELS = ((3, ), (4, ), (6, ), (6, 4))
 LABELS = (1, 0, 2)

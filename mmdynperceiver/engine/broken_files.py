@@ -1,0 +1,132 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Data sets whose broken files are named, or skipped and counted."""
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, List, Optional
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from rich.progress import track
+
+from .errors import InputError
+
+__all__ = ['BrokenFileError', 'ChecksFiles']
+
+
+class BrokenFileError(InputError):
+    """A file of the data is missing or cannot be decoded."""
+
+
+class ChecksFiles:
+    """Mixin for a data set of mmengine's ``BaseDataset``.
+
+    A broken file raises an error that names it, or is skipped and counted.
+    In training another sample is drawn in its place. In test mode, where no
+    sample may count twice, all files are checked once beforehand and the
+    broken ones left out.
+
+    A subclass sets ``on_broken`` before it calls the data set's own
+    ``__init__``, and gives ``path_of`` and ``fault_of``.
+
+    Attributes:
+        on_broken (str): 'raise' or 'skip'.
+        noun (str): What a file holds, for messages.
+        error (type): The kind of error.
+    """
+
+    on_broken: str
+    noun = 'file'
+    error = BrokenFileError
+    _broken: Optional[torch.Tensor] = None
+
+    def path_of(self, info: dict) -> str:
+        """The file or folder of a sample.
+
+        Args:
+            info (dict): What ``get_data_info`` says of it.
+        """
+        raise NotImplementedError
+
+    def fault_of(self, info: dict) -> Optional[str]:
+        """What is wrong with a sample's file, or None.
+
+        Args:
+            info (dict): What ``get_data_info`` says of it.
+        """
+        raise NotImplementedError
+
+    @staticmethod
+    def check_on_broken(on_broken: str) -> str:
+        """Refuse another setting than 'raise' and 'skip'."""
+        if on_broken not in ('raise', 'skip'):
+            raise ValueError(
+                f"on_broken must be 'raise' or 'skip', got {on_broken!r}")
+        return on_broken
+
+    @property
+    def num_broken(self) -> int:
+        """Number of files skipped so far, counted over all workers."""
+        return 0 if self._broken is None else int(self._broken.sum())
+
+    def full_init(self) -> None:
+        """List the samples, and check them if nothing may be skipped later."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        if self.on_broken == 'skip' and self._broken is None:
+            # Shared memory: the workers count, the main process reports.
+            self._broken = torch.zeros(
+                len(self), dtype=torch.bool).share_memory_()
+
+    def filter_data(self) -> List[dict]:
+        """In test mode, leave out the broken files when they are skipped."""
+        data_list: List[dict] = self.data_list
+        if not (self.test_mode and self.on_broken == 'skip'):
+            return data_list
+        with ThreadPoolExecutor() as pool:
+            faults = list(
+                track(
+                    pool.map(self.fault_of, data_list),
+                    f'Checking {len(data_list)} {self.noun}s',
+                    total=len(data_list),
+                    disable=not is_main_process()))
+        kept = [
+            info for info, fault in zip(data_list, faults) if fault is None
+        ]
+        if not kept:
+            raise self.error(
+                f'none of the {len(data_list)} {self.noun}s can be decoded; '
+                f'the first: {self.path_of(data_list[0])!r}: {faults[0]}')
+        for info, fault in zip(data_list, faults):
+            if fault is not None:
+                self._warn(f'skipped broken {self.noun} '
+                           f'{self.path_of(info)!r}: {fault}')
+        self._broken = torch.tensor([fault is not None for fault in faults])
+        self._warn(f'skipped {self.num_broken} of {len(data_list)} '
+                   f'{self.noun}s')
+        return kept
+
+    def prepare_data(self, idx: int) -> Any:
+        """Load one sample; None, if it is broken and to be skipped."""
+        try:
+            return super().prepare_data(idx)
+        except Exception as error:
+            info = self.get_data_info(idx)
+            path, fault = self.path_of(info), self.fault_of(info)
+            if fault is None:
+                raise  # the file is fine, so the pipeline is not
+            if self.on_broken == 'raise' or self.test_mode:
+                raise self.error(
+                    f'cannot read {self.noun} {path!r}: {fault} (the dataset '
+                    f"option on_broken='skip' leaves such files out)"
+                ) from error
+            assert self._broken is not None
+            if not self._broken[idx]:
+                self._broken[idx] = True
+                self._warn(f'skipped broken {self.noun} {path!r}: {fault}')
+            return None
+
+    @staticmethod
+    def _warn(message: str) -> None:
+        """Log a warning from whatever process this is."""
+        print_log(message, logger='current', level=30)

@@ -1,0 +1,15 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Dynamic Perceiver for MMAction2.
+
+Importing this registers everything that the video configs name.
+"""
+from .. import engine  # noqa: F401  (its hooks and metrics register)
+from .backbone import DynPerceiverTSM
+from .head import DynPerceiverTSMHead
+from .recognizer import DynPerceiverRecognizer
+from .shift import ShiftedConv2d, insert_shift
+
+__all__ = [
+    'DynPerceiverRecognizer', 'DynPerceiverTSM', 'DynPerceiverTSMHead',
+    'ShiftedConv2d', 'insert_shift'
+]
