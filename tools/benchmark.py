@@ -95,15 +95,16 @@ def make_images(config: Config, args: argparse.Namespace,
                 model: nn.Module) -> List[Tensor]:
     """Batches of normalised images on the device."""
     if args.images == 'random' and args.size is not None:
-        return [random_images(args, tuple(args.size))]
+        frames = getattr(model.backbone, 'num_segments', None)
+        lead = (3, ) if frames is None else (frames, 3)
+        return [random_images(args, (*lead, *args.size))]
     cli.check_data_folders(config, ('test_dataloader', ))
     data = build_data(config, split_config(config, 'test'))
     if len(data.labels) < args.batch_size:
         raise InputError(f'there are only {len(data.labels)} test images, and '
                          f'--batch-size is {args.batch_size}')
     if args.images == 'random':
-        height, width = data.dataset[0]['inputs'].shape[1:]
-        return [random_images(args, (height, width))]
+        return [random_images(args, data.dataset[0]['inputs'].shape)]
     count = min(len(data.labels) // args.batch_size, MAX_BATCHES)
     few = data.select(range(count * args.batch_size))
     loader = dict(batch_size=args.batch_size)
@@ -114,10 +115,10 @@ def make_images(config: Config, args: argparse.Namespace,
         ]
 
 
-def random_images(args: argparse.Namespace, size: Tuple[int, int]) -> Tensor:
-    """Normalised noise."""
+def random_images(args: argparse.Namespace, shape: Tuple[int, ...]) -> Tensor:
+    """Normalised noise, of the shape of one image or one video."""
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(args.batch_size, 3, *size, generator=generator)
+    images = torch.randn(args.batch_size, *shape, generator=generator)
     return images.to(args.device)
 
 

@@ -85,7 +85,7 @@ def draw_clip(source: DigitSource,
     style = draw_style(rng, difficulty, 0.5 * size)
     glyph = draw_glyph(rng, style, position, difficulty)
     # Hard clips are slower, but none stands still.
-    speed = 1 - 0.8 * difficulty * rng.uniform(0.5, 1)
+    speed = 1 - 0.95 * difficulty * rng.uniform(0.5, 1)
     sweeps = draw_sweeps(rng, source, glyph, speed, size)
     # At the middle of all sweeps, wherever this class passes.
     occluders = draw_occluders(rng, style, middle_pose(sweeps), difficulty)
@@ -114,18 +114,18 @@ def draw_sweeps(rng: np.random.Generator, source: DigitSource, glyph: Glyph,
         and 'angle' (degrees).
     """
     grow = Sweep(
-        math.log(size * rng.uniform(0.3, 0.4)), math.log(1.15 + 0.35 * speed))
+        math.log(size * rng.uniform(0.3, 0.4)), math.log(1.06 + 0.44 * speed))
     largest = Pose(0, 0, math.exp(grow.middle + grow.reach))
     # The digit may turn, so what counts is its half diagonal.
     radius = math.hypot(*half_extent(source, glyph, largest))
     room = max((size - 1) / 2 - radius - 1, _LEAST_ROOM * size)
-    reach = room * (0.25 + 0.75 * speed)
+    reach = room * (0.12 + 0.88 * speed)
     x, y = rng.uniform(-1, 1, 2) * (room - reach) + (size - 1) / 2
     return dict(
         x=Sweep(x, reach),
         y=Sweep(y, reach),
         size=grow,
-        angle=Sweep(rng.uniform(0, 360), 20 + 70 * speed))
+        angle=Sweep(rng.uniform(0, 360), 8 + 82 * speed))
 
 
 def middle_pose(sweeps: Mapping[str, Sweep]) -> Pose:

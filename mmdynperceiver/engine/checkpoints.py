@@ -12,7 +12,7 @@ from ..core import read_checkpoint
 from ..core.files import replacing
 from .errors import InputError
 
-__all__ = ['load_whole', 'read_weights', 'save_whole']
+__all__ = ['load_part', 'load_whole', 'read_weights', 'save_whole']
 
 
 def read_weights(path: str) -> Mapping[str, Any]:
@@ -81,6 +81,58 @@ def load_whole(model: nn.Module, weights: Mapping[str, Any],
     if problems:
         raise InputError(f'{source!r} does not fit the model of the config; '
                          f'{"; ".join(problems)}')
+
+
+def load_part(module: nn.Module, path: str, prefix: str = '') -> str:
+    """Load what fits of a checkpoint into a part of a model, and say what.
+
+    Args:
+        module (nn.Module): The part, such as a backbone.
+        path (str): A local file.
+        prefix (str): Stands before the part's names in the checkpoint, such
+            as 'backbone.'. Defaults to ''.
+
+    Returns:
+        str: What was loaded, and what was not.
+
+    Raises:
+        InputError: If the file cannot be read, or nothing in it fits.
+    """
+    content = read_weights(path)
+    given = {
+        name[len(prefix):]: value
+        for name, value in content.items() if name.startswith(prefix)
+    }
+    own = module.state_dict()
+    fits = {
+        name: value for name, value in given.items()
+        if name in own and value.shape == own[name].shape
+    }
+    if not fits:
+        known = sorted({name.partition('.')[0] for name in content})
+        raise InputError(
+            f'nothing of {path!r} fits {type(module).__name__} (prefix '
+            f'{prefix!r}): its names begin with {", ".join(known[:5])}, and '
+            f'arch, width and num_latents must be those of the checkpoint')
+    module.load_state_dict(fits, strict=False)
+    lines = [
+        f'{type(module).__name__}: {len(fits)} of {len(own)} entries are '
+        f'loaded from {path!r}'
+    ]
+    other = [name for name in given if name in own and name not in fits]
+    left = [name for name in own if name not in given and not _may_lack(name)]
+    unused = [name for name in given if name not in own]
+    rest = [name for name in content if not name.startswith(prefix)]
+    for title, names in (('other shape, so they keep their initial values',
+                          other), ('not in the file, so they keep their '
+                                   'initial values', left),
+                         ('in the file and not in the model', unused),
+                         (f'in the file without the prefix {prefix!r}, such '
+                          f'as classifiers of other classes', rest)):
+        if names:
+            more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+            lines.append(f'  {title}: {", ".join(names[:3])}{more}')
+    return '\n'.join(lines)
 
 
 def save_whole(content: Any, path: Union[str, os.PathLike]) -> None:

@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 from .hooks import unwrap_model
 
-__all__ = ['ExitLogits', 'collect_exit_logits', 'iter_exit_logits']
+__all__ = ['ExitLogits', 'collect_exit_logits', 'iter_exit_logits', 'path_of']
+
+# Where the hosts keep the file of an image, of a video, or a folder of frames.
+PATH_KEYS = ('img_path', 'filename', 'frame_dir')
 
 
 class ExitLogits(NamedTuple):
@@ -17,7 +20,7 @@ class ExitLogits(NamedTuple):
     Args:
         logits (tuple[Tensor]): Logits (N, K) of each exit, on the CPU.
         labels (Tensor): True classes (N,).
-        paths (list[str]): Image files, '' where not known.
+        paths (list[str]): Files of the samples, '' where not known.
         macs (tuple[float]): Mean MACs of one sample up to each exit; empty
             where not known. Defaults to ().
     """
@@ -45,6 +48,16 @@ class ExitLogits(NamedTuple):
             [path for part in parts for path in part.paths], macs)
 
 
+def path_of(sample: Any) -> str:
+    """The file of a sample, '' where it is not known.
+
+    Args:
+        sample (Any): A host's data sample, or what a data set knows of it.
+    """
+    found = (sample.get(key) for key in PATH_KEYS)
+    return next((str(path) for path in found if path), '')
+
+
 @torch.no_grad()
 def iter_exit_logits(model: nn.Module,
                      batches: Iterable[Any]) -> Iterator[ExitLogits]:
@@ -69,7 +82,7 @@ def iter_exit_logits(model: nn.Module,
             yield ExitLogits(
                 tuple(logits),
                 torch.stack([s.gt_label.cpu().reshape(()) for s in samples]),
-                [s.get('img_path', '') for s in samples],
+                [path_of(s) for s in samples],
                 tuple(sum(column) / len(column) for column in zip(*macs)))
     finally:
         model.evaluate_all_exits = before

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Subset
 
 from .cli import input_errors
+from .collect import path_of
 from .errors import InputError
 
 __all__ = [
@@ -193,10 +194,11 @@ def build_data(config: Config,
     paths, labels = [], []
     for index in range(len(built)):
         info = built.get_data_info(index)
-        label = np.asarray(info.get('gt_label', []))
-        if label.size != 1:
-            raise InputError(f'thresholds need images with one label each, '
-                             f'got {info.get("gt_label")!r}')
+        # MMPretrain's name, or else MMAction2's.
+        label = np.asarray(info.get('gt_label', info.get('label', [])))
+        if label.size != 1 or label < 0:
+            raise InputError(f'thresholds need samples with one label each, '
+                             f'got {label.tolist()!r}')
         paths.append(_identity(info))
         labels.append(int(label.reshape(())))
     return LabelledData(built,
@@ -204,9 +206,9 @@ def build_data(config: Config,
 
 
 def _identity(info: dict) -> str:
-    """Path of an image, or a digest of its pixels."""
-    if info.get('img_path'):
-        return str(info['img_path'])
+    """Path of a sample, or a digest of its pixels."""
+    if path_of(info):
+        return path_of(info)
     pixels = np.ascontiguousarray(info['img'])
     return hashlib.sha256(pixels.tobytes()).hexdigest()
 

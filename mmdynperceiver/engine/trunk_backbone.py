@@ -2,11 +2,13 @@
 """A trunk as a backbone of any host: what may be frozen, and how."""
 from typing import Any, Iterator, Optional
 
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core import SegmentedTrunk
+from .checkpoints import load_part
 
 __all__ = ['TrunkBackbone']
 
@@ -52,6 +54,21 @@ class TrunkBackbone(BaseModule):
         if self.frozen_stages >= 0:
             yield self.net.stem
             yield from self.net.stages[:self.frozen_stages]
+
+    def init_weights(self) -> None:
+        """Initialise; of a checkpoint, report what was loaded of it.
+
+        Raises:
+            InputError: If nothing of the checkpoint fits.
+        """
+        config = self.init_cfg
+        path = config.get('checkpoint', '') if isinstance(config, dict) else ''
+        if not path or config.get('type') != 'Pretrained' or '://' in path:
+            super().init_weights()
+            return
+        report = load_part(self, path, config.get('prefix') or '')
+        print_log(report, logger='current')
+        self._is_init = True
 
     def train(self, mode: bool = True) -> 'TrunkBackbone':
         """Set the mode; what is frozen stays in eval mode."""

@@ -5,11 +5,14 @@ Importing this registers everything that the video configs name.
 """
 from .. import engine  # noqa: F401  (its hooks and metrics register)
 from .backbone import DynPerceiverTSM
+from .datasets import (BrokenVideoError, CheckedRawframeDataset,
+                       CheckedVideoDataset, RequireFrames)
 from .head import DynPerceiverTSMHead
 from .recognizer import DynPerceiverRecognizer
 from .shift import ShiftedConv2d, insert_shift
 
 __all__ = [
+    'BrokenVideoError', 'CheckedRawframeDataset', 'CheckedVideoDataset',
     'DynPerceiverRecognizer', 'DynPerceiverTSM', 'DynPerceiverTSMHead',
-    'ShiftedConv2d', 'insert_shift'
+    'RequireFrames', 'ShiftedConv2d', 'insert_shift'
 ]

@@ -98,9 +98,8 @@ def insert_shift(trunk: SegmentedTrunk,
             continue
         owner, _, last = path.rpartition('.')
         parent = block.get_submodule(owner)
-        setattr(
-            parent, last,
-            ShiftedConv2d(getattr(parent, last), num_segments, shift_div))
+        setattr(parent, last,
+                ShiftedConv2d(getattr(parent, last), num_segments, shift_div))
         shifted.append(f'stages.{name}.{path}')
     if not shifted:
         kinds = ', '.join(kind.__name__ for kind in FIRST_CONVS)

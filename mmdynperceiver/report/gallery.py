@@ -45,22 +45,25 @@ def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
     """
     if not groups:
         raise ValueError('a gallery needs at least one group, got none')
-    rows = [-(-len(images) // columns) for images in groups.values()]
-    figure = Figure(
-        figsize=(1.05 * columns, sum(1.3 * r + 0.45 for r in rows) + 0.3),
-        layout='constrained')
+    shapes = [image.pixels.shape for part in groups.values() for image in part]
+    # Film strips need a wider place than images.
+    aspect = max((width / height for height, width, _ in shapes), default=1.)
+    width = 1.05 * columns
+    columns = max(1, int(columns / max(aspect, 1.)))
+    cell = width / columns / max(aspect, 1.) + 0.25
+    heights = [
+        cell * -(-len(images) // columns) + 0.45 for images in groups.values()
+    ]
+    figure = Figure(figsize=(width, sum(heights) + 0.3), layout='constrained')
     figure.suptitle(title, fontsize=12)
     parts = figure.subfigures(
-        len(groups),
-        1,
-        height_ratios=[1.3 * r + 0.45 for r in rows],
-        squeeze=False)
-    for part, count, (heading, images) in zip(parts[:, 0], rows,
-                                              groups.items()):
+        len(groups), 1, height_ratios=heights, squeeze=False)
+    for part, (heading, images) in zip(parts[:, 0], groups.items()):
         part.suptitle(heading, fontsize=11, x=0.01, ha='left')
         if not images:
             continue
-        axes = part.subplots(count, columns, squeeze=False).ravel()
+        rows = -(-len(images) // columns)
+        axes = part.subplots(rows, columns, squeeze=False).ravel()
         for axis in axes:
             axis.axis('off')
         for axis, image in zip(axes, images):

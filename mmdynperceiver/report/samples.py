@@ -7,7 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ['FileImages', 'PipelineImages', 'Sample']
+__all__ = ['FileImages', 'PipelineImages', 'Sample', 'film_strip']
+
+STRIP_FRAMES = 4
 
 
 class Sample(NamedTuple):
@@ -21,6 +23,23 @@ class Sample(NamedTuple):
 
     pixels: Any
     inputs: Any = None
+
+
+def film_strip(frames: np.ndarray) -> np.ndarray:
+    """Lay some frames of a video side by side.
+
+    Args:
+        frames (ndarray): RGB frames (M, 3, H, W).
+
+    Returns:
+        ndarray: ``STRIP_FRAMES`` of them, evenly spaced, from the first to
+        the last, (H, W', 3), uint8.
+    """
+    chosen = np.linspace(0, len(frames) - 1, STRIP_FRAMES).round().astype(int)
+    # [T, 3, H, W] -> [H, T, W, 3] -> [H, T * W, 3]
+    strip = frames[chosen].transpose(2, 0, 3, 1)
+    height, _, _, channels = strip.shape
+    return strip.reshape(height, -1, channels).astype(np.uint8)
 
 
 class FileImages:
@@ -48,8 +67,10 @@ class PipelineImages:
     """Images of a data set of OpenMMLab, after its transforms.
 
     Args:
-        dataset (Dataset): Gives dicts with ``inputs`` (3, H, W), BGR, as
-            ``PackInputs`` makes them, in the order of the logits.
+        dataset (Dataset): Gives dicts with ``inputs``, in the order of the
+            logits: images (3, H, W), BGR, as ``PackInputs`` makes them, or
+            the frames of videos (M, 3, H, W), RGB, as ``PackActionInputs``
+            does.
         model (nn.Module): Whose ``data_preprocessor`` normalises.
     """
 
@@ -58,8 +79,10 @@ class PipelineImages:
         self.preprocessor = model.data_preprocessor
 
     def __call__(self, index: int) -> Sample:
-        """Load one image and normalise it."""
+        """Load one image and normalise it; of a video, some frames."""
         item = self.dataset[index]
+        if item['inputs'].ndim == 4:
+            return Sample(film_strip(item['inputs'].numpy()))
         pixels = item['inputs'].permute(1, 2, 0).flip(-1)
         batch = dict(
             inputs=item['inputs'][None], data_samples=[item['data_samples']])

@@ -1,13 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 # Clips of moving digits, from `python -m mmdynperceiver.datagen --kind clips`.
 data_root = 'data/clips/'
-num_classes = 8
-
-data_preprocessor = dict(
-    type='ActionDataPreprocessor',
-    mean=[127.5, 127.5, 127.5],
-    std=[63.75, 63.75, 63.75],
-    format_shape='NCHW')
+classes = ('left', 'right', 'up', 'down', 'clockwise', 'counterclockwise',
+           'growing', 'shrinking')
 
 # In a mirror left is right, and clockwise is counterclockwise.
 flip_label_map = {0: 1, 1: 0, 4: 5, 5: 4}
@@ -15,6 +10,7 @@ flip_label_map = {0: 1, 1: 0, 4: 5, 5: 4}
 # The clips have their size already.
 train_pipeline = [
     dict(type='DecordInit'),
+    dict(type='RequireFrames', min_frames=8),
     dict(type='SampleFrames', clip_len=1, num_clips=8),
     dict(type='DecordDecode'),
     dict(type='Flip', flip_ratio=0.5, flip_label_map=flip_label_map),
@@ -23,6 +19,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='DecordInit'),
+    dict(type='RequireFrames', min_frames=8),
     dict(type='SampleFrames', clip_len=1, num_clips=8, test_mode=True),
     dict(type='DecordDecode'),
     dict(type='FormatShape', input_format='NCHW'),
@@ -30,33 +27,25 @@ test_pipeline = [
 ]
 
 dataset = dict(
-    type='VideoDataset',
+    type='CheckedVideoDataset',
     data_root=data_root,
     data_prefix=dict(video=''),
-    pipeline=test_pipeline,
-    test_mode=True)
+    metainfo=dict(classes=classes))
+test_dataset = dict(**dataset, pipeline=test_pipeline, test_mode=True)
 train_dataloader = dict(
     batch_size=32,
     num_workers=1,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(
-        type='VideoDataset',
-        data_root=data_root,
-        data_prefix=dict(video=''),
-        ann_file='train.txt',
-        pipeline=train_pipeline))
+    dataset=dict(**dataset, ann_file='train.txt', pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=50,
     num_workers=1,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(**dataset, ann_file='val.txt'))
+    dataset=dict(**test_dataset, ann_file='val.txt'))
 test_dataloader = dict(
     batch_size=50,
     num_workers=1,
-    persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(**dataset, ann_file='test.txt'))
+    dataset=dict(**test_dataset, ann_file='test.txt'))
 val_evaluator = dict(type='EarlyExitMetric', topk=(1, ))
 test_evaluator = val_evaluator

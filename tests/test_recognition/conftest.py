@@ -1,0 +1,52 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Leave these tests out where mmaction2 is not installed; tiny videos."""
+import importlib.util
+
+import cv2
+import numpy as np
+import pytest
+
+from mmdynperceiver.datagen.clip_folder import write_video
+
+collect_ignore_glob = [] if importlib.util.find_spec('mmaction') else [
+    'test_*'
+]
+
+VIDEO_LABELS = (0, 1, 2, 0, 1, 2)
+
+
+def draw_frames(label, number, frames=10, size=32):
+    """A square that moves to the right, to the left, or down."""
+    rng = np.random.default_rng(number)
+    images = rng.integers(0, 60, (frames, size, size, 3)).astype('uint8')
+    for t in range(frames):
+        x, y = ((4 + 2 * t, 12), (24 - 2 * t, 12), (12, 4 + 2 * t))[label]
+        cv2.rectangle(images[t], (x, y), (x + 5, y + 5), (220, 220, 220), -1)
+    return images
+
+
+@pytest.fixture(scope='session')
+def videos(tmp_path_factory):
+    """Six videos of three classes, and their list."""
+    root = tmp_path_factory.mktemp('videos')
+    lines = []
+    for number, label in enumerate(VIDEO_LABELS):
+        write_video(root / f'{number}.avi', draw_frames(label, number))
+        lines.append(f'{number}.avi {label}\n')
+    (root / 'list.txt').write_text(''.join(lines))
+    return root
+
+
+@pytest.fixture(scope='session')
+def frame_folders(tmp_path_factory):
+    """The same as folders of frames that count from 1."""
+    root = tmp_path_factory.mktemp('frames')
+    lines = []
+    for number, label in enumerate(VIDEO_LABELS):
+        (root / str(number)).mkdir()
+        frames = draw_frames(label, number)
+        for t, frame in enumerate(frames, 1):
+            cv2.imwrite(str(root / f'{number}/{t:05d}.jpg'), frame)
+        lines.append(f'{number} {len(frames)} {label}\n')
+    (root / 'list.txt').write_text(''.join(lines))
+    return root
