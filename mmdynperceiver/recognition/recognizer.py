@@ -54,7 +54,7 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
                  cls_head: Dict[str, Any],
                  thresholds: Union[Sequence[float], str, None] = None,
                  exit: Optional[int] = None,
-                 data_preprocessor: Optional[dict] = None,
+                 data_preprocessor: Union[dict, nn.Module, None] = None,
                  train_cfg: Optional[dict] = None,
                  test_cfg: Optional[dict] = None,
                  neck: None = None) -> None:
@@ -67,6 +67,12 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
                     f'test_cfg.{option} cuts a video in pieces, but it '
                     f'decides as a whole: leave it out, and lower the batch '
                     f'size where memory is short')
+        if not isinstance(data_preprocessor, nn.Module):
+            # In MMAction2's scope, whatever the default scope is.
+            data_preprocessor = MODELS.build({
+                'type': 'ActionDataPreprocessor',
+                **(data_preprocessor or {})
+            })
         super().__init__(
             backbone=backbone,
             train_cfg=train_cfg,
@@ -95,7 +101,8 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
             ValueError: If M does not hold whole clips.
         """
         self._check_clips(inputs)
-        return super().extract_feat(inputs, **kwargs)
+        # The host views it.
+        return super().extract_feat(inputs.contiguous(), **kwargs)
 
     def loss(self, inputs: Tensor, data_samples: SampleList,
              **kwargs: Any) -> dict:

@@ -50,3 +50,11 @@ def frame_folders(tmp_path_factory):
         lines.append(f'{number} {len(frames)} {label}\n')
     (root / 'list.txt').write_text(''.join(lines))
     return root
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    """Names without a scope are MMAction2's, as under a runner."""
+    from mmengine.registry import DefaultScope
+    with DefaultScope.overwrite_default_scope('mmaction'):
+        yield
