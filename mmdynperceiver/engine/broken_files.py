@@ -1,7 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Data sets whose broken files are named, or skipped and counted."""
+import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Sequence
 
 import torch
 from mmengine.dist import is_main_process
@@ -10,7 +11,7 @@ from rich.progress import track
 
 from .errors import InputError
 
-__all__ = ['BrokenFileError', 'ChecksFiles']
+__all__ = ['BrokenFileError', 'ChecksFiles', 'frames_missing']
 
 
 class BrokenFileError(InputError):
@@ -130,3 +131,18 @@ class ChecksFiles:
     def _warn(message: str) -> None:
         """Log a warning from whatever process this is."""
         print_log(message, logger='current', level=30)
+
+
+def frames_missing(folder: str, names: Sequence[str]) -> List[str]:
+    """Find the frames that a folder lacks, or that are empty files.
+
+    Args:
+        folder (str): The folder.
+        names (Sequence[str]): Names of its frames.
+
+    Returns:
+        list[str]: Those that are missing or empty.
+    """
+    with os.scandir(folder) as entries:
+        found = {entry.name for entry in entries if entry.stat().st_size > 0}
+    return [name for name in names if name not in found]

@@ -105,7 +105,8 @@ def load_part(module: nn.Module, path: str, prefix: str = '') -> str:
     }
     own = module.state_dict()
     fits = {
-        name: value for name, value in given.items()
+        name: value
+        for name, value in given.items()
         if name in own and value.shape == own[name].shape
     }
     if not fits:

@@ -1,6 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Videos and frame folders whose broken ones are named, or skipped."""
-import os
 import os.path as osp
 from typing import Any, List, Optional
 
@@ -10,13 +9,13 @@ from mmaction.registry import DATASETS, TRANSFORMS
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 
-from ..engine.broken_files import BrokenFileError, ChecksFiles
+from ..engine.broken_files import BrokenFileError, ChecksFiles, frames_missing
 from ..engine.errors import InputError
 from ..engine.hold_out import leave_out
 
 __all__ = [
     'BrokenVideoError', 'CheckedRawframeDataset', 'CheckedVideoDataset',
-    'RequireFrames', 'frames_missing', 'video_fault'
+    'RequireFrames', 'video_fault'
 ]
 
 
@@ -179,21 +178,6 @@ class CheckedRawframeDataset(ChecksVideos, RawframeDataset):
             return f'{len(missing)} of {total} frames are missing, the ' \
                    f'first: {missing[0]}'
         return None
-
-
-def frames_missing(folder: str, names: List[str]) -> List[str]:
-    """Find the frames that a folder lacks, or that are empty files.
-
-    Args:
-        folder (str): The folder.
-        names (list[str]): Names of its frames.
-
-    Returns:
-        list[str]: Those that are missing or empty.
-    """
-    with os.scandir(folder) as entries:
-        found = {entry.name for entry in entries if entry.stat().st_size > 0}
-    return [name for name in names if name not in found]
 
 
 def video_fault(path: str, min_frames: int = 1) -> Optional[str]:

@@ -75,8 +75,9 @@ def test_weights_of_nothing(classifier):
     path, _ = classifier
     backbone = build(
         init_cfg=dict(type='Pretrained', checkpoint=path, prefix='model.'))
-    with pytest.raises(InputError, match='nothing of .*names begin with '
-                       'backbone, head'):
+    with pytest.raises(
+            InputError, match='nothing of .*names begin with '
+            'backbone, head'):
         backbone.init_weights()
 
 

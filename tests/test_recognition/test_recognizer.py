@@ -122,8 +122,8 @@ def test_soft_targets_and_label_smoothing():
     logits = [torch.randn(2, 5) for _ in range(4)]
     hard = [ActionDataSample().set_gt_label(k) for k in (3, 1)]
     soft = [
-        ActionDataSample().set_gt_label(
-            0.9 * torch.eye(5)[k] + 0.02 * torch.ones(5)) for k in (3, 1)
+        ActionDataSample().set_gt_label(0.9 * torch.eye(5)[k] +
+                                        0.02 * torch.ones(5)) for k in (3, 1)
     ]
     losses = smooth.cls_head.loss_by_feat(logits, hard)
     expected = build().cls_head.loss_by_feat(logits, soft)
@@ -202,8 +202,9 @@ def test_really_stops(monkeypatch):
 def test_macs_are_those_of_all_images():
     model = build()
     one = macs_per_exit(
-        build(backbone=dict(config()['backbone'], is_shift=False)).backbone.
-        net, model.cls_head.exits, (3, 32, 32))
+        build(
+            backbone=dict(config()['backbone'], is_shift=False)).backbone.net,
+        model.cls_head.exits, (3, 32, 32))
     found = model.macs_per_exit(VIDEOS.shape[1:])
     assert found == tuple(24 * macs for macs in one)
 
@@ -220,8 +221,7 @@ def test_metrics_of_both_packages():
     expected = host.compute_metrics(host.results)
     assert metrics['dynamic/top1'] == pytest.approx(100 * expected['top1'])
     assert metrics['exit3/top1'] == metrics['dynamic/top1']
-    assert metrics['dynamic/macs'] == model.macs_per_exit(
-        VIDEOS.shape[1:])[3]
+    assert metrics['dynamic/macs'] == model.macs_per_exit(VIDEOS.shape[1:])[3]
 
 
 def test_one_frame_of_one_video_trains():
@@ -242,8 +242,10 @@ def test_fixed_exit_and_thresholds_file(tmp_path):
 def test_refuses_another_number_of_classes():
     weights = build(
         cls_head=dict(type='DynPerceiverTSMHead', num_classes=7)).state_dict()
-    with pytest.raises(ValueError, match='7 classes and the model has 5.*'
-                       'cls_head.num_classes=7'):
+    with pytest.raises(
+            ValueError,
+            match='7 classes and the model has 5.*'
+            'cls_head.num_classes=7'):
         build().load_state_dict(weights)
 
 

@@ -1,0 +1,203 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""From tiny video files through the tools, MMAction2's own among them."""
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mmaction
+import pytest
+import torch
+from tiny import ROOT
+
+from mmdynperceiver.core import Trunk
+
+DEMO = (
+    ROOT / 'configs/demo' /
+    'dyn-perceiver-tsm_resnet22-w025_1xb32-1x1x8_clips.py')
+HOST_TOOLS = Path(mmaction.__file__).parent / '.mim/tools'
+
+
+@pytest.fixture(scope='module')
+def config(videos, tmp_path_factory):
+    """The demo's config on three classes of tiny videos."""
+    folder = tmp_path_factory.mktemp('config')
+    for name in ('train', 'val', 'test'):
+        shutil.copy(videos / 'list.txt', videos / f'{name}.txt')
+    trunk = Trunk(
+        dict(block='basic', depths=(1, 1, 4, 4)),
+        num_latents=8,
+        width=0.25,
+        depth_factor=(0, 0, 0, 2 / 3))
+    weights = {
+        f'backbone.net.{name}': value
+        for name, value in trunk.state_dict().items()
+    }
+    torch.save(dict(state_dict=weights), folder / 'trunk.pth')
+    path = folder / 'tiny.py'
+    roots = ''.join(
+        f'{name}_dataloader = dict(num_workers=0, persistent_workers=False, '
+        f'batch_size=4, dataset=dict(data_root={str(videos)!r}, '
+        f"metainfo=dict(classes=('right', 'left', 'down'))))\n"
+        for name in ('train', 'val', 'test'))
+    path.write_text(f'''
+_base_ = [{str(DEMO)!r}]
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint={str(folder / 'trunk.pth')!r})),
+    cls_head=dict(num_classes=3))
+{roots}
+train_dataloader['dataset']['pipeline'] = [
+    dict(type='DecordInit'),
+    dict(type='SampleFrames', clip_len=1, num_clips=8),
+    dict(type='DecordDecode'),
+    dict(type='FormatShape', input_format='NCHW'),
+    dict(type='PackActionInputs')]
+train_cfg = dict(max_epochs=1, val_interval=1)
+param_scheduler = []
+''')
+    return str(path)
+
+
+@pytest.fixture(scope='module')
+def run_tool():
+    """Run a tool of ours in this process; gives its error line."""
+    import importlib.util
+
+    def run(name, *args):
+        path = ROOT / 'tools' / f'{name}.py'
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        old, sys.argv = sys.argv, [name, *map(str, args)]
+        try:
+            module.cli.run_tool(module.main)
+        except SystemExit as stop:
+            return stop.code
+        finally:
+            sys.argv = old
+        return None
+
+    return run
+
+
+@pytest.fixture(scope='module')
+def trained(config, run_tool, tmp_path_factory):
+    """Train for an epoch; gives the work folder."""
+    work_dir = tmp_path_factory.mktemp('work')
+    assert run_tool('train', config, '--work-dir', work_dir) is None
+    return work_dir
+
+
+def test_trains_and_tests(trained, config, run_tool, tmp_path):
+    out, dump = tmp_path / 'out.json', tmp_path / 'scores.pkl'
+    assert run_tool('test', config, trained / 'epoch_1.pth', '--work-dir',
+                    tmp_path, '--thresholds', 0, 0, 0, '--out', out, '--dump',
+                    dump) is None
+    metrics = json.loads(out.read_text())['metrics']
+    assert metrics['exit0/share'] == 1
+    assert {'exit3/top1', 'dynamic/macs'} <= set(metrics)
+    # What fuses scores of several streams reads these two.
+    scores = pickle.loads(dump.read_bytes())
+    assert len(scores) == 6
+    assert scores[0]['pred_score'].shape == (3, )
+    assert scores[0]['gt_label'].shape == (1, )
+
+
+def test_hosts_own_tools(trained, config, tmp_path):
+    """MMAction2's train.py goes on, its test.py evaluates and dumps."""
+
+    def run(tool, *args):
+        done = subprocess.run([
+            sys.executable, '-W', 'ignore',
+            str(HOST_TOOLS / f'{tool}.py'), config, *map(str, args),
+            '--work-dir',
+            str(tmp_path)
+        ],
+                              env=dict(
+                                  PATH='/usr/bin:/bin',
+                                  PYTHONPATH=str(ROOT),
+                                  OMP_NUM_THREADS='1'),
+                              cwd=tmp_path,
+                              capture_output=True,
+                              text=True,
+                              timeout=300)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+        return done.stdout + done.stderr
+
+    run('train', '--resume', trained / 'epoch_1.pth', '--cfg-options',
+        'train_cfg.max_epochs=2')
+    output = run('test', tmp_path / 'epoch_2.pth', '--dump',
+                 tmp_path / 'scores.pkl')
+    assert 'exit3/top1' in output
+    assert len(pickle.loads((tmp_path / 'scores.pkl').read_bytes())) == 6
+
+
+def test_calibrates(trained, config, run_tool, tmp_path):
+    """The same tool as for images; the report shows film strips."""
+    point, report = tmp_path / 'point.json', tmp_path / 'report'
+    error = run_tool('calibrate', config, trained / 'epoch_1.pth',
+                     '--work-dir', tmp_path, '--budget-macs', '70%', '--split',
+                     'val', '--out', point, '--report', report,
+                     '--cfg-options', 'train_dataloader=None')
+    assert error is None
+    content = json.loads(point.read_text())
+    # Eight frames of 32x32 to exit 0, and the budget.
+    assert 12.2e6 < content['expected']['macs'] < 0.7 * 35e6
+    assert (report / 'gallery.png').stat().st_size > 10000
+    assert run_tool('test', config, trained / 'epoch_1.pth', '--work-dir',
+                    tmp_path, '--thresholds-file', point) is None
+
+
+def test_calibration_refuses_training_videos(trained, config, run_tool,
+                                             tmp_path):
+    error = run_tool('calibrate', config, trained / 'epoch_1.pth',
+                     '--work-dir', tmp_path, '--budget-macs', '70%')
+    assert '6 of the 6 held-out images are training images' in error
+
+
+def test_benchmark(config, run_tool, tmp_path):
+    out = tmp_path / 'latency.json'
+    assert run_tool('benchmark', config, '--size', 32, 32, '--runs', 2,
+                    '--warmup', 0, '--out', out) is None
+    content = json.loads(out.read_text())
+    assert content['shape'] == [8, 3, 32, 32]
+
+
+def test_video_demo(trained, config, run_tool, videos, tmp_path, capsys):
+    out = tmp_path / 'out.json'
+    error = run_tool('video_demo', config, trained / 'epoch_1.pth',
+                     videos / '0.avi', videos / '3.avi', '--thresholds', 2, 0,
+                     0, '--topk', 2, '--out', out)
+    assert error is None
+    first, second = json.loads(out.read_text())
+    assert (first['exit_index'], second['exit_index']) == (1, 1)
+    assert len(first['classes']) == 2
+    assert first['classes'][0]['name'] in ('right', 'left', 'down')
+    assert first['macs'] < first['all_macs']
+    assert first['classes'][0]['name'] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('video, options, message', [
+    ('9.avi', (), 'no such file'),
+    ('list.txt', (), 'cannot be decoded'),
+    ('0.avi', ('--thresholds', '0.5'), 'need 3 thresholds'),
+])
+def test_video_demo_refuses(trained, config, run_tool, videos, video, options,
+                            message):
+    error = run_tool('video_demo', config, trained / 'epoch_1.pth',
+                     videos / video, *options)
+    assert error.startswith('error: ') and message in error
+
+
+def test_inferencer_really_stops(trained, config, videos):
+    from mmaction.apis import ActionRecogInferencer
+    inferencer = ActionRecogInferencer(
+        config, str(trained / 'epoch_1.pth'), device='cpu')
+    inferencer.model.policy.set_thresholds((0, 0, 0))
+    sample, = inferencer(
+        str(videos / '0.avi'), return_datasamples=True)['predictions']
+    assert sample.exit_index == 0 and 'exit_logits' not in sample
+    plain, = inferencer(str(videos / '0.avi'))['predictions']
+    assert len(plain['pred_scores']) == 3

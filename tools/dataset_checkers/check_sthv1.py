@@ -1,0 +1,278 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Check Something-Something before training on it.
+
+Frame folders and lists that do not fit each other train without an error and
+then reach about half of the accuracy. This tells what does not fit, in order
+of how much it hurts: missing folders and frames, frame counts, the numbering
+of the frames, labels, videos in both lists.
+"""
+import argparse
+import csv
+import os.path as osp
+import re
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import cv2
+from rich.console import Console
+from rich.progress import track
+
+import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+from mmdynperceiver.engine import InputError, cli
+from mmdynperceiver.engine.broken_files import frames_missing
+
+# Videos of the two lists of V1, and its classes.
+EXPECTED = dict(train=86017, val=11522)
+NUM_CLASSES = 174
+# Examples shown of each finding.
+SHOWN = 3
+
+
+class Video(NamedTuple):
+    """A line of a list."""
+
+    folder: str
+    total_frames: int
+    label: int
+
+
+class Findings:
+    """What is wrong, by kind, with examples."""
+
+    def __init__(self) -> None:
+        self.errors: Dict[str, List[str]] = defaultdict(list)
+        self.notes: List[str] = []
+
+    def add(self, kind: str, example: str) -> None:
+        """Add an error."""
+        self.errors[kind].append(example)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Check frame folders and lists of Something-Something. '
+        'The exit status is 1 if anything is wrong.')
+    parser.add_argument('root', help='folder of the data')
+    parser.add_argument(
+        '--frames', default='rawframes', help='folder of the frame folders')
+    parser.add_argument(
+        '--train', default='sthv1_train_list_rawframes.txt', help='list file')
+    parser.add_argument(
+        '--val', default='sthv1_val_list_rawframes.txt', help='list file')
+    parser.add_argument(
+        '--filename-tmpl',
+        default='{:05}.jpg',
+        help="name of a frame, as the config's dataset has it (default: "
+        '%(default)s)')
+    parser.add_argument(
+        '--start-index',
+        type=int,
+        default=1,
+        help='number of the first frame (default: 1)')
+    parser.add_argument(
+        '--num-classes',
+        type=int,
+        default=NUM_CLASSES,
+        help='number of classes (default: %(default)s)')
+    parser.add_argument(
+        '--labels',
+        help="the data set's own file of class names, one in each line in "
+        'alphabetical order: label k is line k, from 0')
+    parser.add_argument(
+        '--annotations',
+        nargs='+',
+        default=[],
+        help="the data set's own CSV files of videos, 'id;class name', to "
+        'compare the labels with; needs --labels')
+    parser.add_argument(
+        '--workers', type=int, default=8, help='threads (default: 8)')
+    return parser.parse_args()
+
+
+def read_list(path: str, name: str, findings: Findings) -> List[Video]:
+    """Read a list; lines that do not fit are findings."""
+    if not osp.isfile(path):
+        raise InputError(f'there is no {name} list {path!r}: make it with '
+                         f"MMAction2's data tools, or name it with --{name}")
+    videos = []
+    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        fields = line.split()
+        try:
+            folder, total, label = fields
+            videos.append(Video(folder, int(total), int(label)))
+        except ValueError:
+            findings.add(
+                f'lines of the {name} list that are not a folder, its number '
+                f'of frames and a label', f'line {number}: {line!r}')
+    return videos
+
+
+def check_lists(lists: Dict[str, List[Video]], num_classes: int,
+                findings: Findings) -> None:
+    """Compare labels and folders within and between the lists."""
+    seen: Dict[str, str] = {}
+    for name, videos in lists.items():
+        for video in videos:
+            if video.folder in seen:
+                findings.add('videos that are listed twice',
+                             f'{video.folder} ({seen[video.folder]}, {name})')
+            seen[video.folder] = name
+            if not 0 <= video.label < num_classes:
+                findings.add(
+                    f'labels outside of 0 to {num_classes - 1}: labels count '
+                    f'from 0', f'{video.folder}: {video.label}')
+        absent = set(range(num_classes)) - {video.label for video in videos}
+        if absent:
+            findings.add(
+                f'classes without a video in the {name} list: the list is '
+                f'not whole, or labels count from 1',
+                ', '.join(map(str, sorted(absent))))
+        if num_classes == NUM_CLASSES and len(videos) != EXPECTED[name]:
+            findings.notes.append(
+                f'the {name} list has {len(videos):,} videos; Something-'
+                f'Something V1 has {EXPECTED[name]:,}')
+
+
+def check_folder(root: str, video: Video,
+                 args: argparse.Namespace) -> Optional[Tuple[str, str]]:
+    """Compare a folder with its line: None, or kind and example."""
+    folder = osp.join(root, video.folder)
+    if not osp.isdir(folder):
+        return 'folders that are missing', video.folder
+    first = args.start_index
+    names = [
+        args.filename_tmpl.format(first + k) for k in range(video.total_frames)
+    ]
+    missing = frames_missing(folder, names)
+    following = args.filename_tmpl.format(first + video.total_frames)
+    before = args.filename_tmpl.format(first - 1)
+    if missing == names:
+        present = sorted(path.name for path in Path(folder).iterdir())[:1]
+        return ('folders in which no frame has the expected name: set '
+                '--filename-tmpl, and filename_tmpl in the config',
+                f'{video.folder}: {present[0] if present else "empty"}, '
+                f'expected {names[0] if names else args.filename_tmpl}')
+    if osp.exists(osp.join(folder, before)):
+        return (f'folders whose frames begin before number {first}: set '
+                f'--start-index, and start_index in the config',
+                f'{video.folder}: {before}')
+    if missing:
+        return ('folders with missing or empty frames',
+                f'{video.folder}: {len(missing)} of {video.total_frames}, '
+                f'the first: {missing[0]}')
+    if osp.exists(osp.join(folder, following)):
+        return ('folders with more frames than the list says, so that the '
+                'end of the video is never seen',
+                f'{video.folder}: {following} is there')
+    if cv2.imread(osp.join(folder, names[len(names) // 2])) is None:
+        return ('frames that cannot be decoded',
+                f'{video.folder}/{names[len(names) // 2]}')
+    return None
+
+
+def check_folders(root: str, videos: Sequence[Video], args: argparse.Namespace,
+                  findings: Findings) -> None:
+    """Compare all folders with their lines."""
+    if not osp.isdir(root):
+        raise InputError(f'there is no folder of frames {root!r}: name it '
+                         f'with --frames')
+    with ThreadPoolExecutor(args.workers) as pool:
+        found = pool.map(lambda video: check_folder(root, video, args), videos)
+        for result in track(
+                found, 'checking', total=len(videos), transient=True):
+            if result is not None:
+                findings.add(*result)
+    counts = Counter(video.total_frames for video in videos)
+    if min(counts) < 8:
+        findings.notes.append(
+            f'{sum(n for frames, n in counts.items() if frames < 8):,} videos '
+            f'have fewer than 8 frames, which are repeated')
+    mean = sum(frames * n for frames, n in counts.items()) / len(videos)
+    findings.notes.append(
+        f'{len(videos):,} videos of {min(counts)} to {max(counts)} frames, '
+        f'{mean:.1f} on average')
+
+
+def read_classes(args: argparse.Namespace) -> List[str]:
+    """Class names in the order of their labels."""
+    if not osp.isfile(args.labels):
+        raise InputError(f'there is no file of class names {args.labels!r}')
+    lines = Path(args.labels).read_text(encoding='utf-8').splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def check_labels(lists: Dict[str, List[Video]], args: argparse.Namespace,
+                 findings: Findings) -> None:
+    """Compare labels with the data set's own files."""
+    classes = read_classes(args)
+    if len(classes) != args.num_classes:
+        findings.add('files of class names of another length',
+                     f'{args.labels}: {len(classes)} names')
+    if classes != sorted(classes):
+        findings.notes.append(f'{args.labels} is not in alphabetical order')
+    mirrored = [
+        f'{k}: {name}' for k, name in enumerate(classes)
+        if re.search(r'\b(left|right)\b', name)
+    ]
+    findings.notes.append('classes that a mirror may change (flip_label_map '
+                          'must pair them): ' + '; '.join(mirrored))
+    own = {}
+    for path in args.annotations:
+        if not osp.isfile(path):
+            raise InputError(f'there is no file of annotations {path!r}')
+        with open(path, newline='', encoding='utf-8') as file:
+            own.update(row[:2] for row in csv.reader(file, delimiter=';'))
+    for video in (video for videos in lists.values() for video in videos):
+        name = own.get(osp.basename(video.folder))
+        if name is None:
+            if own:
+                findings.add("videos that are not in the data set's own files",
+                             video.folder)
+        elif not 0 <= video.label < len(classes) or \
+                classes[video.label] != name:
+            findings.add(
+                "labels that are not those of the data set's own files",
+                f'{video.folder}: {video.label}, its class is {name!r}')
+
+
+def report(findings: Findings) -> None:
+    """Print what was found."""
+    console = Console(highlight=False, soft_wrap=True)
+    for note in findings.notes:
+        console.print(f'note: {note}', markup=False)
+    for kind, examples in findings.errors.items():
+        console.print(f'{len(examples):,} {kind}', style='red', markup=False)
+        for example in examples[:SHOWN]:
+            console.print(f'    {example}', markup=False)
+    if not findings.errors:
+        console.print('nothing wrong was found')
+
+
+def main() -> None:
+    """Check everything and report."""
+    args = parse_args()
+    if args.annotations and not args.labels:
+        raise InputError('--annotations needs --labels')
+    findings = Findings()
+    lists = {
+        name:
+        read_list(osp.join(args.root, getattr(args, name)), name, findings)
+        for name in ('train', 'val')
+    }
+    videos = [video for part in lists.values() for video in part]
+    if not videos:
+        raise InputError('the lists hold no videos')
+    check_lists(lists, args.num_classes, findings)
+    if args.labels:
+        check_labels(lists, args, findings)
+    check_folders(osp.join(args.root, args.frames), videos, args, findings)
+    report(findings)
+    if findings.errors:
+        raise InputError(f'{len(findings.errors)} kinds of faults were found')
+
+
+if __name__ == '__main__':
+    cli.run_tool(main)
