@@ -199,8 +199,11 @@ def _differences(found, info):
     new = dict(info['parameters'])
     old['generator_version'] = found.get('generator_version')
     new['generator_version'] = info['generator_version']
-    return ', '.join(f'{key} is {old.get(key)} and not {value}'
-                     for key, value in new.items() if old.get(key) != value)
+    return ', '.join(f'{key} is {old.get(key)} and not {new.get(key)}'
+                     for key in {
+                         **new,
+                         **old
+                     } if old.get(key) != new.get(key))
 
 
 @contextmanager

@@ -72,7 +72,6 @@ def break_video(root, kind):
         path.write_text('no video ' * 50)
     else:
         from mmdynperceiver.datagen.clip_folder import write_video
-
         from .conftest import draw_frames
         write_video(path, draw_frames(1, 1, frames=2))
 
