@@ -41,7 +41,7 @@ class DynPerceiverTSMHead(BaseHead):
         kinds (Sequence[str]): What is pooled at each exit
             (``Trunk.exit_kinds``). Defaults to ('z', 'z', 'x', 'xz').
         loss_cls (dict): Config of the classification loss, the same at each
-            exit. Defaults to ``dict(type='CrossEntropyLoss')``.
+            exit. Defaults to ``dict(type='mmaction.CrossEntropyLoss')``.
         label_smooth_eps (float): Label smoothing. Defaults to 0.
         loss_weights (dict, optional): See
             :func:`~mmdynperceiver.engine.build_loss_weights`. Defaults to
@@ -69,7 +69,8 @@ class DynPerceiverTSMHead(BaseHead):
                  dropout: float = 0.,
                  init_std: Optional[float] = None,
                  kinds: Sequence[str] = PAPER_KINDS,
-                 loss_cls: Dict[str, Any] = dict(type='CrossEntropyLoss'),
+                 loss_cls: Dict[str,
+                                Any] = dict(type='mmaction.CrossEntropyLoss'),
                  label_smooth_eps: float = 0.,
                  loss_weights: Union[LossWeights, dict, None] = None,
                  init_cfg: Optional[dict] = None) -> None:

@@ -70,7 +70,7 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
         if not isinstance(data_preprocessor, nn.Module):
             # In MMAction2's scope, whatever the default scope is.
             data_preprocessor = MODELS.build({
-                'type': 'ActionDataPreprocessor',
+                'type': 'mmaction.ActionDataPreprocessor',
                 **(data_preprocessor or {})
             })
         super().__init__(
@@ -79,7 +79,7 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
             test_cfg=test_cfg,
             data_preprocessor=data_preprocessor)
         self.cls_head = MODELS.build({
-            'type': 'DynPerceiverTSMHead',
+            'type': 'mmaction.DynPerceiverTSMHead',
             **exit_settings(self.backbone.net),
             **cls_head
         })

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmdynperceiver.core import (CRITERIA, DynPerceiver, ExitPolicy,
-                                 confidence, confidences, run_all_exits,
-                                 run_early_exit, select_exits)
+from mmdynperceiver.core import (CRITERIA, DynPerceiver, ExitPolicy, as_images,
+                                 average_groups, confidence, confidences,
+                                 run_all_exits, run_early_exit, select_exits)
 
 NET = dict(arch='resnet18', width=0.25, num_latents=16, num_classes=10)
 
@@ -244,3 +244,44 @@ def test_segments_fold_to_the_whole(net, images):
             net.trunk.exit_channels[k]
         got, knowledge = net.exits.step(k, features, knowledge)
         torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize('criterion', CRITERIA)
+def test_groups_leave_together(net, images, criterion):
+    """Eleven groups of three images decide on their averaged logits."""
+    with torch.no_grad():
+        averaged = [average_groups(logits, 3) for logits in net(images)]
+    for logits, single in zip(averaged, net(images)):
+        expected = torch.stack([rows.mean(0) for rows in single.split(3)])
+        torch.testing.assert_close(logits, expected)
+    middle = confidences(averaged, criterion).sort(dim=1).values[:3, 4:6]
+    thresholds = middle.mean(1).tolist() if criterion != 'patience' else \
+        [2, 0.5, 0.5]
+    policy = ExitPolicy(4, thresholds, criterion)
+    expected = policy.replay(averaged)
+    assert len(expected.exit_index.unique()) > 1
+    out = run_early_exit(net.trunk, net.exits, policy, images, group=3)
+    assert torch.equal(out.exit_index, expected.exit_index)
+    torch.testing.assert_close(out.logits, expected.logits, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        out.confidence, expected.confidence, atol=1e-4, rtol=0)
+
+
+def test_a_batch_of_videos_is_laid_out_in_rows(images):
+    videos = images[:30].unflatten(0, (5, 6))
+    rows, group = as_images(videos)
+    assert group == 6 and torch.equal(rows, images[:30])
+    assert as_images(images) == (images, 1)
+
+
+@pytest.mark.parametrize('group', [0, 2, 1.5])
+def test_refuses_incomplete_groups(net, images, group):
+    with pytest.raises(ValueError, match=f'samples of {group}'):
+        run_early_exit(net.trunk, net.exits, ExitPolicy(4), images, group)
+
+
+def test_macs_of_several_images(net):
+    one = net.macs_per_exit((3, 64, 64))
+    assert net.macs_per_exit((5, 3, 64, 64)) == tuple(5 * m for m in one)
+    with pytest.raises(ValueError, match='of an image or .* of a video'):
+        net.macs_per_exit((64, 64))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmdynperceiver.core import LossWeights, self_distillation
+from mmdynperceiver.core import LossWeights, exit_losses, self_distillation
 
 
 def test_published_recipe_is_the_default():
@@ -54,3 +54,31 @@ def test_wrong_weights(kwargs, message):
 def test_wrong_alpha():
     with pytest.raises(ValueError, match='alpha.*2'):
         LossWeights.paper(2)
+
+
+def test_losses_of_all_exits_by_hand():
+    logits = [torch.randn(4, 3).half() for _ in range(3)]
+    target = torch.tensor([0, 2, 1, 1])
+    weights = LossWeights(ce=(0, 2, 1), distill=(0.5, 0))
+    losses = exit_losses(logits, target, torch.nn.functional.cross_entropy,
+                         weights)
+    assert set(losses) == {
+        'loss_exit0', 'loss_exit1', 'loss_exit2', 'loss_distill0', 'acc_exit0',
+        'acc_exit1', 'acc_exit2'
+    }
+    exact = [x.double() for x in logits]
+    picked = exact[1].log_softmax(1).gather(1, target[:, None]).mean()
+    assert losses['loss_exit0'].item() == 0
+    assert losses['loss_exit1'].item() == pytest.approx(
+        -2 * picked.item(), rel=1e-5)
+    divergence = self_distillation([exact[0].float(), exact[2].float()])[0]
+    torch.testing.assert_close(losses['loss_distill0'], 0.5 * divergence)
+    right = (logits[2].argmax(1) == target).double().mean()
+    assert losses['acc_exit2'].item() == pytest.approx(100 * right.item())
+
+
+def test_soft_targets_have_no_accuracy():
+    losses = exit_losses([torch.randn(2, 3)] * 2, torch.full((2, 3), 1 / 3),
+                         torch.nn.functional.cross_entropy,
+                         LossWeights(ce=(1, 1), distill=(0, )))
+    assert set(losses) == {'loss_exit0', 'loss_exit1'}
