@@ -52,9 +52,12 @@ def frame_folders(tmp_path_factory):
     return root
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope='module', autouse=True)
 def scope():
-    """Names without a scope are MMAction2's, as under a runner."""
+    """Names without a scope are MMAction2's, as under a runner.
+
+    For whole modules, so that what their fixtures run leaves no scope behind.
+    """
     from mmengine.registry import DefaultScope
     with DefaultScope.overwrite_default_scope('mmaction'):
         yield
