@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-_base_ = 'dyn-perceiver-tsm_in1k-pre-resnet50-w0625-n128_8xb8-1x1x8-50e_sthv1-rgb.py'
+_base_ = ('dyn-perceiver-tsm_in1k-pre-resnet50-w0625-n128_'
+          '8xb8-1x1x8-50e_sthv1-rgb.py')
 
 model = dict(
     backbone=dict(
