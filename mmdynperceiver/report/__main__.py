@@ -26,6 +26,12 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         help='add the points of this figure of the paper')
     parser.add_argument(
         '--network', help='only those of them that have this in their name')
+    parser.add_argument(
+        '--only',
+        nargs='+',
+        metavar='TEXT',
+        help='of the files, only curves with one of these in their name, as '
+        "in --only 'search, test' 'static exits, test'")
     parser.add_argument('--title', default='', help='title of the picture')
     args = parser.parse_args(argv)
     if not args.curves and args.published is None:
@@ -35,6 +41,29 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     if not args.out.endswith('.png'):
         parser.error(f'--out must end with .png, got {args.out!r}')
     return args
+
+
+def keep(curves: Sequence[Curve], texts: Optional[Sequence[str]],
+         path: str) -> List[Curve]:
+    """Those that are wanted of a file's curves.
+
+    Args:
+        curves (Sequence[Curve]): All of them.
+        texts (Sequence[str], optional): A name must hold one of these.
+        path (str): The file.
+
+    Raises:
+        ValueError: If none is left.
+    """
+    kept = [
+        curve for curve in curves
+        if texts is None or any(text in curve.name for text in texts)
+    ]
+    if not kept:
+        raise ValueError(
+            f'--only {texts} leaves none of the curves of {path!r}: '
+            f'{", ".join(repr(curve.name) for curve in curves)}')
+    return kept
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -51,7 +80,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
                     os.path.splitext(os.path.basename(path))[0]
                 for curve in found:
                     curve.name = f'{stem}: {curve.name}'
-            curves += found
+            curves += keep(found, args.only, path)
         if args.published is not None:
             curves += published_curves(args.published, args.network)
         plot_accuracy_macs(curves, args.out, args.title)

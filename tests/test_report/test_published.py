@@ -77,3 +77,12 @@ def test_command_errors(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(['a.csv', '--out', 'plot.jpg'])
     assert not list(tmp_path.iterdir())
+
+
+def test_some_of_the_curves(tmp_path, capsys):
+    own = tmp_path / 'own.csv'
+    own.write_text('name,macs,top1\na,1e9,70\nb,2e9,80\n')
+    out = str(tmp_path / 'plot.png')
+    assert main([str(own), '--only', 'b', '--out', out]) == 0
+    assert main([str(own), '--only', 'c', 'd', '--out', out]) == 1
+    assert 'none of the curves' in capsys.readouterr().err
