@@ -14,7 +14,8 @@ from .feature_branch import (FeatureBranch, available_archs,
                              build_feature_branch, feature_branch_from_stages,
                              split_backbone)
 from .losses import LossWeights, exit_losses, self_distillation
-from .official import infer_variant, load_official, read_checkpoint
+from .official import (infer_variant, load_official, published_weights,
+                       read_checkpoint)
 from .operating_point import OperatingPoint, describe_model
 from .policy import (ExitPolicy, Prediction, check_thresholds,
                      fixed_exit_thresholds, select_exits)
@@ -37,8 +38,9 @@ __all__ = [
     'expected_macs', 'failure_auroc', 'feature_branch_from_stages',
     'fit_temperature', 'fixed_exit_thresholds', 'infer_variant',
     'load_official', 'load_thresholds', 'macs_per_exit', 'paper_shares',
-    'random_exit_outcome', 'read_checkpoint', 'run_all_exits',
-    'run_early_exit', 'run_step', 'running_stats_for_one', 'save_thresholds',
-    'search_thresholds', 'select_exits', 'self_distillation',
-    'share_solution_for_budget', 'solve_by_shares', 'split_backbone'
+    'published_weights', 'random_exit_outcome', 'read_checkpoint',
+    'run_all_exits', 'run_early_exit', 'run_step', 'running_stats_for_one',
+    'save_thresholds', 'search_thresholds', 'select_exits',
+    'self_distillation', 'share_solution_for_budget', 'solve_by_shares',
+    'split_backbone'
 ]

@@ -20,7 +20,9 @@ from torchvision.models.mobilenetv3 import InvertedResidualConfig
 from .dyn_perceiver import DynPerceiver
 from .trunk import BASE_DEPTHS
 
-__all__ = ['infer_variant', 'load_official', 'read_checkpoint']
+__all__ = [
+    'infer_variant', 'load_official', 'published_weights', 'read_checkpoint'
+]
 
 StateDict = Dict[str, Tensor]
 
@@ -89,7 +91,7 @@ def load_official(source: Union[str, os.PathLike, Mapping[str, Any]],
     """
     if not isinstance(source, Mapping):
         source = read_checkpoint(source)
-    published = _pick_weights(source, weights)
+    published = published_weights(source, weights)
     variant = infer_variant(published)
     net = DynPerceiver(**variant)
     family = re.match(r'regnety|resnet|mobilenetv3', variant['arch'])
@@ -144,8 +146,21 @@ def read_checkpoint(path: Union[str, os.PathLike]) -> Mapping[str, Any]:
     return content
 
 
-def _pick_weights(content: Mapping[str, Any], weights: str) -> StateDict:
-    """Find the state dict in a file's content."""
+def published_weights(content: Mapping[str, Any],
+                      weights: str = 'model') -> StateDict:
+    """Find the state dict in the content of a published file.
+
+    Args:
+        content (Mapping): The content, or a bare state dict.
+        weights (str): 'model' or 'model_ema'. Defaults to 'model'.
+
+    Returns:
+        dict[str, Tensor]: Published names, without the prefix that
+        distributed training leaves, and tensors.
+
+    Raises:
+        ValueError: If they are not there, or damaged.
+    """
     if weights not in ('model', 'model_ema'):
         raise ValueError(
             f"weights must be 'model' or 'model_ema', got {weights!r}")

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mmdynperceiver.core.official import _published_names
+
 DATA = Path(__file__).parents[1] / 'data' / 'parity'
 VARIANTS = sorted(path.stem for path in DATA.glob('*.json'))
 
@@ -47,3 +49,21 @@ def images():
     rng = np.random.RandomState(2023)
     return torch.from_numpy(
         rng.standard_normal((2, 3, 224, 224)).astype(np.float32))
+
+
+def publish(state_dict, family):
+    """The entries of a network's state dict under published names."""
+    published = {}
+    for name, value in state_dict.items():
+        if not name.endswith('_extra_state'):
+            names = _published_names(name, family)
+            published.update(
+                zip(names,
+                    value.chunk(len(names)) if len(names) > 1 else [value]))
+    return published
+
+
+def family_of(arch):
+    """The family whose names a published file uses."""
+    return arch.split('-')[0].rstrip('0123456789') \
+        if not arch.startswith('mobile') else 'mobilenetv3'

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mmdynperceiver.core import DynPerceiver, load_official
-from mmdynperceiver.core.official import _published_names
 from . import reference
+from .reference import family_of, publish
 
 SMALL = dict(arch='resnet18', width=0.25, num_latents=16, num_classes=7)
 VARIANTS = [
@@ -34,38 +34,21 @@ VARIANTS = [
 ]
 
 
-def publish(net, family):
-    """The state dict of ``net`` under published names."""
-    published = {}
-    for name, value in net.state_dict().items():
-        if not name.endswith('_extra_state'):
-            names = _published_names(name, family)
-            published.update(
-                zip(names,
-                    value.chunk(len(names)) if len(names) > 1 else [value]))
-    return published
-
-
-def family_of(arch):
-    return arch.split('-')[0].rstrip('0123456789') \
-        if not arch.startswith('mobile') else 'mobilenetv3'
-
-
 @pytest.fixture(scope='module')
 def small():
     torch.manual_seed(0)
     net = DynPerceiver(**SMALL).eval()
-    return net, publish(net, 'resnet')
+    return net, publish(net.state_dict(), 'resnet')
 
 
 @pytest.mark.parametrize('kwargs', VARIANTS, ids=str)
 def test_every_variant_is_inferred(kwargs):
     family = family_of(kwargs['arch'])
-    shapes = publish(DynPerceiver(**kwargs), family)
+    shapes = publish(DynPerceiver(**kwargs).state_dict(), family)
     published = {k: reference.rule(k, v.shape) for k, v in shapes.items()}
     net = load_official(published)
     assert list(net.state_dict()) == list(DynPerceiver(**kwargs).state_dict())
-    again = publish(net, family)
+    again = publish(net.state_dict(), family)
     assert again.keys() == published.keys()
     assert all(torch.equal(again[name], published[name]) for name in again)
     with torch.no_grad():
