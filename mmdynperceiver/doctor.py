@@ -70,14 +70,8 @@ for name in sys.argv[1:]:
         elif name == 'cv2':
             facts['opencv'] = module.__version__
     except BaseException as error:
-        root = error
-        while root.__cause__ or root.__context__:
-            root = root.__cause__ or root.__context__
-        if not isinstance(root, ImportError) and isinstance(
-                error, ImportError):
-            root = error
-        facts.update(module=name, kind=type(root).__name__,
-                     error=str(root), missing=getattr(root, 'name', None))
+        from mmdynperceiver.doctor import failure
+        facts.update(failure(error), module=name)
         break
 print('\\nFACTS' + json.dumps(facts))
 '''
@@ -132,6 +126,27 @@ def probe(modules: tuple[str, ...], timeout: float = 600) -> dict:
         module=modules[-1],
         missing=None,
         error=f'Python ended with code {result.returncode}: {last}')
+
+
+def failure(error: BaseException) -> dict:
+    """Find out why an import failed.
+
+    Args:
+        error (BaseException): What it raised.
+
+    Returns:
+        dict: 'kind' and 'error' (str) of the first cause; 'missing', the
+        module that was not found, if that was it.
+    """
+    cause = error
+    while cause.__cause__ or cause.__context__:
+        cause = cause.__cause__ or cause.__context__  # type: ignore
+    if not isinstance(cause, ImportError) and isinstance(error, ImportError):
+        cause = error
+    return dict(
+        kind=type(cause).__name__,
+        error=str(cause),
+        missing=getattr(cause, 'name', None))
 
 
 def pip() -> str:

@@ -72,7 +72,7 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
             backbone = MODELS.build(backbone)
         if isinstance(head, dict):
             head = MODELS.build({
-                'type': 'DynPerceiverHead',
+                'type': 'mmpretrain.DynPerceiverHead',
                 **exit_settings(backbone.net),
                 **head
             })
@@ -133,7 +133,7 @@ def _complete_preprocessor(data_preprocessor: Optional[dict],
                            num_classes: int) -> dict:
     """Fill in the number of classes, which mixup and cutmix need."""
     completed = dict(data_preprocessor or {})
-    kind = completed.setdefault('type', 'ClsDataPreprocessor')
+    kind = completed.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
     if kind in ('ClsDataPreprocessor', 'mmpretrain.ClsDataPreprocessor'):
         given = completed.setdefault('num_classes', num_classes)
         if given is not None and given != num_classes:

@@ -37,7 +37,7 @@ class DynPerceiverHead(BaseModule):
         kinds (Sequence[str]): What is pooled at each exit
             (``Trunk.exit_kinds``). Defaults to ('z', 'z', 'x', 'xz').
         loss (dict): Config of the classification loss, the same at each
-            exit. Defaults to ``dict(type='CrossEntropyLoss')``.
+            exit. Defaults to ``dict(type='mmpretrain.CrossEntropyLoss')``.
         loss_weights (dict, optional): See
             :func:`~mmdynperceiver.engine.build_loss_weights`. Defaults to
             None, the published recipe.
@@ -63,7 +63,8 @@ class DynPerceiverHead(BaseModule):
                  dropout: float = 0.,
                  init_std: Optional[float] = None,
                  kinds: Sequence[str] = PAPER_KINDS,
-                 loss: Union[dict, nn.Module] = dict(type='CrossEntropyLoss'),
+                 loss: Union[dict, nn.Module] = dict(
+                     type='mmpretrain.CrossEntropyLoss'),
                  loss_weights: Union[LossWeights, dict, None] = None,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg=init_cfg)

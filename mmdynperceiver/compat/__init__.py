@@ -16,23 +16,35 @@ mmaction, mmdet            refuse mmcv 2.2 and later by version alone
 mmaction.utils.dependency  needs ``importlib_metadata``, undeclared
 mmaction.models.           ``drn`` is missing from the 1.2.0 wheel
 localizers
+mmpretrain, mmaction,      whatever breaks one breaks those that use it if
+mmdet, their models,       they can; nothing says what mends it
+this package's adapters
 ========================== ============================================
 
 Loading checkpoints stays safe: nothing here turns ``weights_only`` off.
 """
-from . import mmaction_wheel, mmcv_limit, package_lookup, safe_loading
-from .import_hooks import HealingFinder, install_finder, installed_finder
+from . import (broken_host, mmaction_wheel, mmcv_limit, package_lookup,
+               safe_loading)
+from .import_hooks import (HealingFinder, chain, install_finder,
+                           installed_finder)
 
 __all__ = ['install', 'HealingFinder', 'installed_finder']
+
+_PACKAGE = __name__.partition('.')[0]
+_explain = broken_host.explain_broken_host
+_explain_and_lift = chain(_explain, mmcv_limit.lift_mmcv_limit)
 
 HEALERS = {
     'mmengine.runner.checkpoint': safe_loading.allow_mmengine_checkpoints,
     'mmengine.utils.package_utils': package_lookup.heal_package_utils,
     'mmengine.config.utils': package_lookup.register_package,
-    'mmaction': mmcv_limit.lift_mmcv_limit,
-    'mmdet': mmcv_limit.lift_mmcv_limit,
+    'mmpretrain': _explain,
+    'mmaction': _explain_and_lift,
+    'mmdet': _explain_and_lift,
     'mmaction.utils.dependency': mmaction_wheel.provide_importlib_metadata,
 }
+for _host, _task in broken_host.TASK_OF_HOST.items():
+    HEALERS[f'{_host}.models'] = HEALERS[f'{_PACKAGE}.{_task}'] = _explain
 
 
 def install() -> None:

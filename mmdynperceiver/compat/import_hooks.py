@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Run a healer around the import of a named module."""
 from __future__ import annotations
+import contextlib
 import sys
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from types import ModuleType
@@ -39,6 +40,19 @@ class HealingFinder:
                 _wrap_loader(spec.loader, healer)
                 return spec
         return None
+
+
+def chain(*healers: Healer) -> Healer:
+    """Make one healer of several, the outermost first."""
+
+    @contextlib.contextmanager
+    def chained(module: ModuleType):
+        with contextlib.ExitStack() as stack:
+            for healer in healers:
+                stack.enter_context(healer(module))
+            yield
+
+    return chained
 
 
 def _wrap_loader(loader, healer: Healer) -> None:

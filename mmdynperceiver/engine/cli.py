@@ -14,6 +14,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..compat.broken_host import HostImportError
 from .errors import InputError
 
 __all__ = [
@@ -252,6 +253,11 @@ def _is_of_use(error: Exception) -> bool:
 
 def _one_line(error: BaseException) -> str:
     """The message of an error in one line."""
+    # mmengine hides why a custom import failed.
+    cause: Optional[BaseException] = error
+    while cause is not None and not isinstance(cause, HostImportError):
+        cause = cause.__cause__ or cause.__context__
+    error = cause or error
     # str() of a KeyError is its message in quotes.
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args \
         else str(error)

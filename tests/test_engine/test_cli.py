@@ -154,3 +154,14 @@ def test_traceback_on_demand(monkeypatch):
     monkeypatch.setenv(cli.TRACEBACK_VARIABLE, '1')
     with pytest.raises(InputError):
         cli.run_tool(fail(InputError('x')))
+
+
+def test_a_failed_custom_import_says_why(parse, tmp_path, monkeypatch):
+    """mmengine itself only says that it failed."""
+    (tmp_path / 'broken_adapter.py').write_text(
+        'from mmdynperceiver.compat.broken_host import HostImportError\n'
+        'raise HostImportError("pip install it")\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match='some.py.*: pip install it$'):
+        parse("custom_imports = dict(imports=['broken_adapter'], "
+              'allow_failed_imports=False)\n')
