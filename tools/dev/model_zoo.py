@@ -12,7 +12,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Sequence, Tuple, Union
 
 import yaml
 
@@ -21,7 +21,11 @@ HEADER = '''\
 # FLOPs is the name that OpenMMLab's tools read: these are MACs (multiply-adds
 # of convolutions and matrix products) of one image, to the last exit and to
 # each exit. Counted by tools/dev/model_zoo.py --write.
+# Rows of numbers are text, because mim only joins lists of words.
+# Weights: no file is hosted. `mim download` wants an entry; './' gives it no
+# file to fetch, so that it writes the config alone.
 '''
+NO_FILE = './'
 BEGIN, END = '<!-- models -->', '<!-- end of models -->'
 
 
@@ -50,15 +54,29 @@ def count(config_path: Path,
     return parameters, model.macs_per_exit(tuple(shape))
 
 
+def row(numbers: Iterable[int]) -> str:
+    """Write numbers as a metafile keeps them."""
+    return ', '.join(map(str, numbers))
+
+
+def numbers_of(text: Union[str, Sequence[int]]) -> List[int]:
+    """Read what :func:`row` wrote; a list serves as well."""
+    parts = text.split(',') if isinstance(text, str) else text
+    return [int(part) for part in parts]
+
+
 def recount(content: Dict[str, Any]) -> None:
     """Fill in what follows from the configs."""
     for model in content['Models']:
         metadata = model.setdefault('Metadata', {})
-        parameters, macs = count(ROOT / model['Config'],
-                                 metadata.get('Input Shape', (3, 224, 224)))
+        shape = numbers_of(metadata.get('Input Shape', (3, 224, 224)))
+        if 'Input Shape' in metadata:
+            metadata['Input Shape'] = row(shape)
+        parameters, macs = count(ROOT / model['Config'], shape)
         metadata['FLOPs'] = macs[-1]
-        metadata['Exit FLOPs'] = list(macs)
+        metadata['Exit FLOPs'] = row(macs)
         metadata['Parameters'] = parameters
+        model.setdefault('Weights', NO_FILE)
 
 
 def table(content: Dict[str, Any]) -> str:
@@ -71,7 +89,7 @@ def table(content: Dict[str, Any]) -> str:
         metadata = model['Metadata']
         digits = 1 if metadata['FLOPs'] < 1e8 else 0
         macs = ' / '.join(f'{x / 1e6:,.{digits}f}'
-                          for x in metadata['Exit FLOPs'])
+                          for x in numbers_of(metadata['Exit FLOPs']))
         accuracies = [
             f'{value:.2f}' for result in model.get('Results', ())
             for key, value in result['Metrics'].items()
