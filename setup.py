@@ -20,6 +20,11 @@ MIM_CONTENTS = ('configs', 'tools', 'model-index.yml')
 # Scripts that only serve a checkout are of no use to an installed package.
 MIM_EXCLUDED = ('dev', '__pycache__', '*.pyc')
 
+# In an editable install, what Python runs when it starts: processes of mim
+# import the package, which shows them where it is (compat/package_lookup.py).
+MIM_PTH = ("import os, sys; 'mim' in map(os.path.basename, sys.orig_argv) and "
+           f'__import__({NAME!r})\n')
+
 
 def read_version():
     """Read the version without importing the package."""
@@ -108,6 +113,8 @@ class BuildMim(Command):
         """See :class:`setuptools.Command`."""
         if self.editable_mode:
             make_mim(ROOT / NAME, link)
+            wheel = self.get_finalized_command('install').install_lib
+            (Path(wheel) / f'{NAME}-mim.pth').write_text(MIM_PTH)
         else:
             make_mim(Path(self.build_lib) / NAME, copy)
 

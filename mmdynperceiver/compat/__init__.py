@@ -12,6 +12,7 @@ mmengine.runner.checkpoint torch >= 2.6 refuses mmengine checkpoints
 mmengine.utils.            ``pkg_resources`` is gone from setuptools 82;
 package_utils              editable installs are not located
 mmengine.config.utils      ``_base_ = 'mmdynperceiver::...'`` is unknown
+mim.utils.utils            editable installs are not located
 mmaction, mmdet            refuse mmcv 2.2 and later by version alone
 mmaction.utils.dependency  needs ``importlib_metadata``, undeclared
 mmaction.models.           ``drn`` is missing from the 1.2.0 wheel
@@ -38,6 +39,7 @@ HEALERS = {
     'mmengine.runner.checkpoint': safe_loading.allow_mmengine_checkpoints,
     'mmengine.utils.package_utils': package_lookup.heal_package_utils,
     'mmengine.config.utils': package_lookup.register_package,
+    'mim.utils.utils': package_lookup.heal_mim,
     'mmpretrain': _explain,
     'mmaction': _explain_and_lift,
     'mmdet': _explain_and_lift,

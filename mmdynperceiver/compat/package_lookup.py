@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Let mmengine <= 0.10.7 locate packages, this one included."""
+"""Let mmengine <= 0.10.7 and mim locate packages, this one included."""
 from __future__ import annotations
 import contextlib
 import functools
@@ -123,7 +123,7 @@ def heal_package_utils(module: ModuleType):
 
 def _answer_for_this_package(original):
     """Wrap ``get_installed_path`` to know where this package lives."""
-    if hasattr(original, '__wrapped__'):
+    if hasattr(original, 'knows_this_package'):
         return original
 
     @functools.wraps(original)
@@ -132,6 +132,7 @@ def _answer_for_this_package(original):
             return get_installed_path(package)
         return original(package)
 
+    locate.knows_this_package = True
     return locate
 
 
@@ -144,6 +145,18 @@ def _replace(module: ModuleType, function) -> None:
                 and vars(other).get(name) is original):
             setattr(other, name, function)
     setattr(module, name, function)
+
+
+@contextlib.contextmanager
+def heal_mim(module: ModuleType):
+    """Let mim find an editable install, which it looks for in site-packages.
+
+    mim does not import what it looks for: an editable install has Python do
+    so when mim starts (see setup.py).
+    """
+    yield
+    module.get_installed_path = (  # type: ignore[attr-defined]
+        _answer_for_this_package(module.get_installed_path))
 
 
 @contextlib.contextmanager
