@@ -76,6 +76,28 @@ def test_hosts_test(trained, config, tmp_path):
     assert {'exit0/top1', 'exit3/top1', 'dynamic/top1'} <= set(metrics)
 
 
+def test_prefixed_names_need_no_custom_imports(trained, config, tmp_path):
+    """Every part of ours by its full name, from MMPretrain's own tool."""
+    path = config('''
+custom_imports = None
+model.update(type='mmdynperceiver.DynPerceiverClassifier')
+model['backbone'].update(type='mmdynperceiver.DynPerceiverBackbone')
+model['head'].update(type='mmdynperceiver.DynPerceiverHead')
+test_dataloader['dataset'].update(type='mmdynperceiver.CheckedImageFolder')
+test_evaluator = dict(type='mmdynperceiver.EarlyExitMetric')
+custom_hooks = [dict(type='mmdynperceiver.EvaluateAllExitsHook')]
+''')
+    output = run(
+        sys.executable,
+        HOST_TOOLS / 'test.py',
+        path,
+        trained / 'epoch_1.pth',
+        '--work-dir',
+        tmp_path,
+        cwd=tmp_path)
+    assert 'exit3/top1' in output
+
+
 def test_inferencer_really_stops(trained, config, images, tmp_path):
     from mmpretrain import ImageClassificationInferencer
     path = config("model['thresholds'] = [2, 0, 0]\n")
