@@ -204,6 +204,9 @@ def test_mim_with_an_editable_install(tmp_path):
         fails=True)
     assert f'will use {sources}/configs/demo/{CONFIG}.py' in output
     assert "error: there is no data folder 'nothing'" in output
+    # Only mim's own processes import us unasked.
+    output = machine.run('-c', f'import sys; print({NAME!r} in sys.modules)')
+    assert output == 'False\n'
     machine.run('-m', 'pip', 'uninstall', '-y', NAME)
     assert not list(machine.site_packages.glob(f'*{NAME}*'))
 

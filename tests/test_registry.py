@@ -4,13 +4,10 @@ import importlib
 import importlib.util
 
 import pytest
+from mmengine import registry as root
+from mmengine.registry import DefaultScope
 
-pytest.importorskip('mmengine')
-
-from mmengine import registry as root  # noqa: E402
-from mmengine.registry import DefaultScope  # noqa: E402
-
-from mmdynperceiver import registry  # noqa: E402
+from mmdynperceiver import registry
 
 TASKS = ('classification', 'recognition', 'detection')
 HOSTS = dict(

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 # Where the parts of the core network stand in a classifier of a host.
-_PLACES = {'trunk.': 'backbone.net.', 'exits.': 'head.exits.', 'policy.': ''}
+_PLACES = {'trunk': 'backbone.net', 'exits': 'head.exits', 'policy': 'policy'}
 # What may differ from a config that is otherwise the published variant.
 _OPTIONS = {
     'num_latents': 'model.backbone.num_latents',
@@ -100,8 +100,8 @@ def rename(state_dict: Mapping[str, Tensor]) -> Dict[str, Tensor]:
     """
     renamed = {}
     for name, value in state_dict.items():
-        part = name.partition('.')[0] + '.'
-        renamed[(_PLACES[part] or part) + name[len(part):]] = value
+        part, _, rest = name.partition('.')
+        renamed[f'{_PLACES[part]}.{rest}'] = value
     return renamed
 
 

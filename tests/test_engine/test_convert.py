@@ -6,18 +6,16 @@ import hashlib
 import pytest
 import torch
 from mmengine.config import Config
+from test_core import reference
+from test_core.reference import family_of, publish
+from tiny import ROOT
+
+from mmdynperceiver.core import DynPerceiver, available_archs, infer_variant
+from mmdynperceiver.engine import convert
+from mmdynperceiver.engine.errors import InputError
+from mmdynperceiver.engine.standalone import build_model
 
 pytest.importorskip('mmpretrain')
-
-from test_core import reference  # noqa: E402
-from test_core.reference import family_of, publish  # noqa: E402
-from tiny import ROOT  # noqa: E402
-
-from mmdynperceiver.core import (DynPerceiver, available_archs,  # noqa: E402
-                                 infer_variant)
-from mmdynperceiver.engine import convert  # noqa: E402
-from mmdynperceiver.engine.errors import InputError  # noqa: E402
-from mmdynperceiver.engine.standalone import build_model  # noqa: E402
 
 CONFIGS = ROOT / 'configs/imagenet'
 
