@@ -17,7 +17,8 @@ from mmengine import registry as root
 from mmengine.registry import Registry
 
 __all__ = [
-    'DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'OPTIM_WRAPPERS', 'LazyRegistry'
+    'DATASETS', 'HOOKS', 'METRICS', 'MODELS', 'OPTIM_WRAPPERS', 'TRANSFORMS',
+    'LazyRegistry'
 ]
 
 SCOPE = __name__.partition('.')[0]
@@ -27,9 +28,15 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
     'MODELS': {
         'classification': ('ConvBackbone', 'DynPerceiverBackbone',
                            'DynPerceiverClassifier', 'DynPerceiverHead'),
+        'recognition':
+        ('DynPerceiverRecognizer', 'DynPerceiverTSM', 'DynPerceiverTSMHead'),
     },
     'DATASETS': {
         'classification': ('CheckedImageFolder', ),
+        'recognition': ('CheckedRawframeDataset', 'CheckedVideoDataset'),
+    },
+    'TRANSFORMS': {
+        'recognition': ('RequireFrames', ),
     },
     'HOOKS': {
         'engine': ('CheckDataHook', 'EvaluateAllExitsHook', 'ProgressBarHook'),
@@ -96,3 +103,4 @@ DATASETS = NODES['DATASETS']
 HOOKS = NODES['HOOKS']
 METRICS = NODES['METRICS']
 OPTIM_WRAPPERS = NODES['OPTIM_WRAPPERS']
+TRANSFORMS = NODES['TRANSFORMS']
