@@ -133,7 +133,9 @@ def classes_of_ours():
         if not isinstance(node, registry.LazyRegistry):
             for name, item in node.module_dict.items():
                 module = getattr(item, '__module__', None) or ''
-                if module.startswith('mmdynperceiver.'):
+                # compat stands in for classes of others
+                if module.startswith('mmdynperceiver.') and \
+                        '.compat.' not in module:
                     yield kind, name, item
         for child in node.children.values():
             yield from walk(child, kind)
