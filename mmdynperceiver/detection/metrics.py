@@ -10,6 +10,8 @@ from ..engine import InputError, exit_statistics
 
 __all__ = ['EarlyExitCocoMetric']
 
+EMPTY = ('bbox_mAP', 'bbox_mAP_50')
+
 
 class ExitResult(NamedTuple):
     """Where an image stopped, and what it cost.
@@ -108,6 +110,8 @@ class EarlyExitCocoMetric(BaseMetric):
         metrics: Dict[str, float] = {}
         for name, metric in self.precision.items():
             if name == 'dynamic' or has_exits:
+                # The host says nothing where nothing was detected.
+                metrics.update({f'{name}/{key}': 0. for key in EMPTY})
                 metrics.update(metric.evaluate(size))
         metrics.update(super().evaluate(size))
         return metrics
