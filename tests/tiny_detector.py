@@ -65,7 +65,8 @@ def make_batch(model, number=4, size=64, training=False, seed=0):
             labels=torch.tensor(rng.integers(0, 10, len(boxes))))
         samples.append(sample)
         images.append(
-            torch.tensor(rng.integers(0, 256, (3, size, size)), dtype=torch.uint8))
+            torch.tensor(
+                rng.integers(0, 256, (3, size, size)), dtype=torch.uint8))
     return model.data_preprocessor(
         dict(inputs=images, data_samples=samples), training)
 
@@ -80,7 +81,8 @@ def make_scenes(root, train=8, val=6, test=6):
 def write_annotations(root, boxes, size=40, categories=('a', 'b')):
     """Write one image with boxes in COCO's format; return the file."""
     root = Path(root)
-    cv2.imwrite(str(root / 'image.png'), np.full((size, size, 3), 90, np.uint8))
+    cv2.imwrite(
+        str(root / 'image.png'), np.full((size, size, 3), 90, np.uint8))
     content = dict(
         images=[dict(id=1, file_name='image.png', width=size, height=size)],
         annotations=[

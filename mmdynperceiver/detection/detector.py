@@ -11,9 +11,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..core import (Arrived, Carried, CountsMacs, ExitPolicy, Half,
-                    OperatingPoint, Trunk, count_macs,
-                    describe_model, fixed_exit_thresholds, leave_early,
-                    put_rows)
+                    OperatingPoint, Trunk, count_macs, describe_model,
+                    fixed_exit_thresholds, leave_early, put_rows)
 from .image_losses import image_losses, total_loss
 from .pyramid import DetectionExits, as_tuple, merge_rows, select_state
 
@@ -96,8 +95,9 @@ class DynPerceiverDetector(CountsMacs, SingleStageDetector):
         net = self.backbone.net
         _check_trunk(net)
         # The exits behind the last feature half serve classifiers only.
-        self._segments: Tuple[Tuple[Half, ...], ...] = (
-            net.halves(0), net.halves(1), net.halves(2) + net.halves(3))
+        self._segments: Tuple[Tuple[Half, ...],
+                              ...] = (net.halves(0), net.halves(1),
+                                      net.halves(2) + net.halves(3))
         self.exits = DetectionExits(net.channels, net.strides,
                                     self.backbone.level_maps,
                                     [net.exit_channels[k][0] for k in (0, 1)],
@@ -141,9 +141,10 @@ class DynPerceiverDetector(CountsMacs, SingleStageDetector):
             state, finished = self.backbone.advance(halves, state)
             maps.update(finished)
             whole = {**maps, **self.exits.fill(index, state)}
-            yield ({i: whole[i]
-                    for i in self.backbone.level_maps},
-                   self.exits.logits(index, state))
+            yield ({
+                i: whole[i]
+                for i in self.backbone.level_maps
+            }, self.exits.logits(index, state))
 
     def _feats(self, maps: Dict[int, Tensor]) -> Tuple[Tensor, ...]:
         """What the head reads, from the levels of a pyramid."""
@@ -226,8 +227,7 @@ class DynPerceiverDetector(CountsMacs, SingleStageDetector):
                            macs)
 
     def _leave_early(
-            self,
-            images: Tensor) -> Tuple[Dict[int, Tensor], Tensor, Tensor]:
+            self, images: Tensor) -> Tuple[Dict[int, Tensor], Tensor, Tensor]:
         """The pyramid, each image of it computed only as deep as needed."""
         levels, batch = self.backbone.level_maps, len(images)
         maps: Dict[int, Tensor] = {}
@@ -251,15 +251,16 @@ class DynPerceiverDetector(CountsMacs, SingleStageDetector):
             if arrived.exit == self.exits.num_exits - 1 or len(gone) == 0:
                 return
             state = select_state(arrived.carried.state, gone)
-            write(gone if rows is None else rows.index_select(0, gone),
-                  self.exits.fill(arrived.exit, state))
+            write(
+                gone if rows is None else rows.index_select(0, gone),
+                self.exits.fill(arrived.exit, state))
 
         start = Carried(self.backbone.net.begin(images))
         return (maps, *leave_early(self.policy, start, step, keep))
 
     def _predict_all(self, images: Tensor, samples: List[DetDataSample],
-                     rescale: bool,
-                     macs: Tuple[int, ...]) -> List[DetDataSample]:
+                     rescale: bool, macs: Tuple[int,
+                                                ...]) -> List[DetDataSample]:
         """Run every exit on every image, and replay the thresholds."""
         metas = [sample.metainfo for sample in samples]
         all_results: List[List[InstanceData]] = []

@@ -58,8 +58,8 @@ class EarlyExitCocoMetric(BaseMetric):
         self.num_exits = num_exits
         names = [*(f'exit{k}' for k in range(num_exits)), 'dynamic']
         self.precision = {
-            name: CocoMetric(
-                collect_device=collect_device, prefix=name, **kwargs)
+            name:
+            CocoMetric(collect_device=collect_device, prefix=name, **kwargs)
             for name in names
         }
 

@@ -147,8 +147,9 @@ class DetectionExits(nn.Module):
                 f'hold X_4, got the feature maps {tuple(levels)}: put the '
                 f'last level into out_indices')
         self.fills = nn.ModuleList(
-            PyramidFill(k + 2, missing[k], channels, strides,
-                        latent_channels[k]) for k in range(2))
+            PyramidFill(k +
+                        2, missing[k], channels, strides, latent_channels[k])
+            for k in range(2))
         self.gains = nn.ModuleList(GainHead(c) for c in latent_channels)
 
     def logits(self, index: int, state: TrunkState) -> Tensor:

@@ -40,8 +40,9 @@ def exits_table(metrics: Mapping[str, float],
     })
     table = Table(title=title)
     table.add_column('exit')
-    scale, unit = (1e-9, 'G') if metrics.get('dynamic/macs', 0) >= 1e9 else (
-        1e-6, 'M')
+    scale, unit = (1e-9,
+                   'G') if metrics.get('dynamic/macs', 0) >= 1e9 else (1e-6,
+                                                                       'M')
     for heading in (*measures.values(), 'share (%)', f'MACs ({unit})'):
         table.add_column(heading, justify='right')
 

@@ -35,8 +35,8 @@ def test_scenes_of_the_generator(tmp_path):
     index = (root / 'train.csv').read_text().splitlines()[1:]
     for info, row in zip((dataset[i] for i in range(3)), index):
         digits = [d.split() for d in row.split(',')[3].split(';')]
-        assert [i['bbox_label'] for i in info['instances']
-                ] == [int(d[0]) for d in digits]
+        assert [i['bbox_label']
+                for i in info['instances']] == [int(d[0]) for d in digits]
         assert [i['bbox'] for i in info['instances']
                 ] == [[int(v) for v in d[2:6]] for d in digits]
 

@@ -106,9 +106,9 @@ def test_work_behind_the_exit_is_saved(model):
         fill0=model.exits.fills[0].levels[0].down,
         fill1=model.exits.fills[1].levels[0].down)
     hooks = [
-        part.register_forward_hook(
-            lambda module, args, out, name=name: seen.update(
-                {name: len(args[0])})) for name, part in parts.items()
+        part.register_forward_hook(lambda module, args, out, name=name: seen.
+                                   update({name: len(args[0])}))
+        for name, part in parts.items()
     ]
     with torch.no_grad():
         found = model(**copied(data), mode='predict')
@@ -152,8 +152,8 @@ def test_every_parameter_gets_a_gradient():
     losses = model(**data, mode='loss')
     names = {'loss_cls', 'loss_bbox'}
     names |= {f'{name}_early' for name in names}
-    assert names | {'loss_gain0', 'loss_gain1', 'gain0',
-                    'gain1'} == set(losses)
+    assert names | {'loss_gain0', 'loss_gain1', 'gain0', 'gain1'
+                    } == set(losses)
     model.parse_losses(losses)[0].backward()
     without = [n for n, p in model.named_parameters() if p.grad is None]
     assert not without
@@ -195,7 +195,8 @@ def test_image_losses_are_those_of_each_image_alone(model):
         feats = model.neck(model.backbone(data['inputs'][i:i + 1]))
         alone = model.bbox_head.loss(feats, [sample])
         for name, value in alone.items():
-            torch.testing.assert_close(found[name][i], torch.stack(value).sum())
+            torch.testing.assert_close(found[name][i],
+                                       torch.stack(value).sum())
 
 
 def test_losses_of_all_exits(model):
@@ -282,13 +283,12 @@ def test_operating_point_of_a_file(tmp_path, model):
     (dict(thresholds=(0.5, 0.5), exit=1), 'either thresholds or a fixed exit'),
     (dict(exit=3), 'one of 0 to 2'),
     (dict(
-        backbone=dict(
-            type='DynPerceiverDetBackbone', **TRUNK,
-            last_z2x=False)), 'needs a backbone with both branches'),
+        backbone=dict(type='DynPerceiverDetBackbone', **TRUNK,
+                      last_z2x=False)), 'needs a backbone with both branches'),
     (dict(
         backbone=dict(
-            type='DynPerceiverDetBackbone', **TRUNK,
-            out_indices=(0, 1, 2))), 'must hold X_4'),
+            type='DynPerceiverDetBackbone', **TRUNK, out_indices=(0, 1, 2))),
+     'must hold X_4'),
 ])
 def test_refuses_options(changes, message):
     with pytest.raises(ValueError, match=message):
@@ -302,11 +302,13 @@ def test_fill_reads_the_latents():
     fill.eval()
     first = fill(TrunkState(x, torch.rand(1, 4, 16)))
     second = fill(TrunkState(x, torch.rand(1, 4, 16)))
-    assert {i: tuple(m.shape[1:])
-            for i, m in first.items()} == {
-                3: (24, 5, 4),
-                4: (32, 3, 2)
-            }
+    assert {
+        i: tuple(m.shape[1:])
+        for i, m in first.items()
+    } == {
+        3: (24, 5, 4),
+        4: (32, 3, 2)
+    }
     assert not torch.equal(first[3], second[3])
 
 

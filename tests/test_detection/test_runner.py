@@ -21,12 +21,11 @@ def config(tmp_path, scenes, early=True):
     cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = 1
     for name in ('train', 'val', 'test'):
         loader = cfg[f'{name}_dataloader']
-        loader.update(
-            batch_size=4, num_workers=0, persistent_workers=False)
+        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
         loader.dataset.data_root = str(scenes)
         if name != 'train':
-            cfg[f'{name}_evaluator'].ann_file = str(
-                scenes / f'annotations/{name}.json')
+            cfg[f'{name}_evaluator'].ann_file = str(scenes /
+                                                    f'annotations/{name}.json')
     # Boxes come out before anything is learned.
     cfg.model.test_cfg.score_thr = 0.
     if not early:

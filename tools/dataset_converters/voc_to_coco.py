@@ -160,7 +160,8 @@ def main() -> None:
     classes = args.classes or sorted({
         label
         for part in images.values()
-        for _, objects in part for label, _, _ in objects
+        for _, objects in part
+        for label, _, _ in objects
     })
     contents = {name: convert(part, classes) for name, part in images.items()}
     for name, content in contents.items():

@@ -32,9 +32,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        **dataset,
-        ann_file='annotations/train.json',
-        pipeline=train_pipeline))
+        **dataset, ann_file='annotations/train.json', pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=8,
     num_workers=1,
