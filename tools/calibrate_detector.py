@@ -37,9 +37,9 @@ from mmdynperceiver.report.sweep import (SweepRow, rows_to_csv, select,
                                          sweep_budgets)
 
 CRITERION = 'learned'
-NUM_BUDGETS = 12
+NUM_BUDGETS = 10
 # Stopping by chance depends on the draw: the mean of so many.
-DRAWS = 3
+DRAWS = 2
 IN_GALLERY = 12
 
 

@@ -64,7 +64,7 @@ class ExitDetections(NamedTuple):
         Returns:
             dict[str, float]: ``bbox_mAP``, ``bbox_mAP_50``, ..., in [0, 1].
         """
-        metric = CocoMetric(ann_file, prefix='')
+        metric = CocoMetric(ann_file)
         metric.dataset_meta = dict(classes=self.classes)
         results = [
             dict(sample, pred_instances=exits[index])
@@ -74,8 +74,9 @@ class ExitDetections(NamedTuple):
         with redirect_stdout(io.StringIO()):  # COCO's tables
             metric.process({}, results)
             precisions = metric.evaluate(len(results))
+        found = {key.partition('/')[2]: v for key, v in precisions.items()}
         # Nothing at all where nothing was detected.
-        return {'bbox_mAP': 0., 'bbox_mAP_50': 0., **precisions}
+        return {'bbox_mAP': 0., 'bbox_mAP_50': 0., **found}
 
     def row(
         self,
