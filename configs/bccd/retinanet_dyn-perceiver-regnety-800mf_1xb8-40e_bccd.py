@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 # For a GPU: whole images of 640x480 and an ImageNet classifier's trunk.
-_base_ = ['./retinanet_dyn-perceiver-resnet22-w025_1xb8-40e_bccd.py']
+_base_ = ['./retinanet_dyn-perceiver-resnet22-w025_1xb8-20e_bccd.py']
 
 checkpoint = 'checkpoints/dyn-perceiver_regnety-800mf_8xb128_in1k.pth'
 model = dict(
@@ -31,3 +31,4 @@ val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
+train_cfg = dict(max_epochs=40)

@@ -9,10 +9,10 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=10., norm_type=2))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.02, end=100, by_epoch=False),
+    # To the last epoch, however many there are.
     dict(
         type='CosineAnnealingLR',
         eta_min=1e-5,
-        T_max=max_epochs,
         by_epoch=True,
         convert_to_iter_based=True)
 ]

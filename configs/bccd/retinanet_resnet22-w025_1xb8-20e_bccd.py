@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 # The static network to compare with: the feature branch alone.
-_base_ = ['./retinanet_dyn-perceiver-resnet22-w025_1xb8-40e_bccd.py']
+_base_ = ['./retinanet_dyn-perceiver-resnet22-w025_1xb8-20e_bccd.py']
 
 model = dict(
     backbone=dict(

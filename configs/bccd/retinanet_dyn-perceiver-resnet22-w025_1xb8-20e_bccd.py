@@ -6,18 +6,7 @@ _base_ = [
     '../_base_/detection_runtime.py'
 ]
 
-max_epochs = 40
-
 model = dict(bbox_head=dict(num_classes=3))
 
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.02, end=100, by_epoch=False),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=1e-5,
-        T_max=max_epochs,
-        by_epoch=True,
-        convert_to_iter_based=True)
-]
-train_cfg = dict(max_epochs=max_epochs, val_interval=10)
+train_cfg = dict(max_epochs=20, val_interval=5)
 default_hooks = dict(checkpoint=dict(save_best='coco/bbox_mAP'))
