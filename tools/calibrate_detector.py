@@ -101,7 +101,7 @@ def load_model(config: Config, args: argparse.Namespace,
 
 def collect(config: Config, model: nn.Module, split: str) -> Tuple[Any, Any]:
     """What all exits find in a part of the data, and that data set."""
-    from mmdynperceiver.detection import collect_detections
+    from mmdynperceiver.detection.evaluation import collect_detections
     with cli.input_errors():
         loader = Runner.build_dataloader(config[f'{split}_dataloader'])
     return collect_detections(model, loader, f'{split} images'), loader.dataset
@@ -131,7 +131,7 @@ def solve(args: argparse.Namespace, model: nn.Module, held_out: Any,
 
 def sweep(held_out: Any, test: Any, ann_file: str) -> List[SweepRow]:
     """Each policy at each budget, and each exit, on the test images."""
-    from mmdynperceiver.detection import random_exits
+    from mmdynperceiver.detection.evaluation import random_exits
     search = ThresholdSearch(held_out.held_out, held_out.macs)
     rows = test.static_rows('test', ann_file)
     budgets = sweep_budgets(held_out.macs, NUM_BUDGETS)[1:-1]
@@ -182,7 +182,7 @@ def draw(folder: Path, rows: List[SweepRow], chosen: SweepRow,
 def draw_gallery(folder: Path, test: Any, stops: torch.Tensor, dataset: Any,
                  title: str) -> None:
     """Draw images that stopped at each exit, with their boxes."""
-    from mmdynperceiver.detection import plot_detections
+    from mmdynperceiver.detection.pictures import plot_detections
     groups: Dict[str, List[tuple]] = {}
     for k in range(len(test.macs)):
         stopped = (stops == k).nonzero().flatten().tolist()

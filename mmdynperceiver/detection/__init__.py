@@ -7,14 +7,11 @@ from .. import engine  # noqa: F401  (its hooks and metrics register)
 from .backbone import DynPerceiverDetBackbone
 from .datasets import CheckedCocoDataset
 from .detector import DynPerceiverDetector
-from .evaluation import ExitDetections, collect_detections, random_exits
 from .metrics import EarlyExitCocoMetric
-from .pictures import plot_detections
 from .pyramid import DetectionExits, GainHead, LevelFill, PyramidFill
 
 __all__ = [
     'CheckedCocoDataset', 'DetectionExits', 'DynPerceiverDetBackbone',
-    'DynPerceiverDetector', 'EarlyExitCocoMetric', 'ExitDetections',
-    'GainHead', 'LevelFill', 'PyramidFill', 'collect_detections',
-    'plot_detections', 'random_exits'
+    'DynPerceiverDetector', 'EarlyExitCocoMetric', 'GainHead', 'LevelFill',
+    'PyramidFill'
 ]

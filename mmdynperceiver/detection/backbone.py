@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..core import (ConvTrunk, Half, SegmentedTrunk, Trunk, TrunkState,
                     count_macs)
-from ..engine import TrunkBackbone
+from ..engine import TrunkBackbone, build_arch
 
 __all__ = ['DynPerceiverDetBackbone']
 
@@ -26,7 +26,10 @@ class DynPerceiverDetBackbone(TrunkBackbone):
     weights stay, so that a trunk trained for images fits as it is.
 
     Args:
-        arch (str): Name of the feature branch. Defaults to 'regnety-800mf'.
+        arch (str | dict): Name of the feature branch, or the config of a
+            backbone of any host; see
+            :func:`~mmdynperceiver.engine.build_arch`. Defaults to
+            'regnety-800mf'.
         branches (str): 'both', or 'feature' for the feature branch alone:
             the static network to compare with. Defaults to 'both'.
         out_indices (Sequence[int]): Which levels to return: 0 to 3 have the
@@ -79,8 +82,8 @@ class DynPerceiverDetBackbone(TrunkBackbone):
         if branches not in BRANCHES:
             raise ValueError(f'branches must be one of {", ".join(BRANCHES)}, '
                              f'got {branches!r}')
-        net: SegmentedTrunk = Trunk(arch, **kwargs) if branches == 'both' \
-            else ConvTrunk(arch, **kwargs)
+        trunk: Any = Trunk if branches == 'both' else ConvTrunk
+        net: SegmentedTrunk = trunk(build_arch(arch, MODELS), **kwargs)
         super().__init__(net, frozen_stages, norm_eval, init_cfg)
         self.with_cp = with_cp
         self.level_maps = _level_maps(net.strides, out_indices)

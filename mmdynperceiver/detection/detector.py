@@ -10,9 +10,9 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from ..core import (Arrived, Carried, CountsMacs, ExitPolicy, Half,
-                    OperatingPoint, Trunk, count_macs, describe_model,
-                    fixed_exit_thresholds, leave_early, put_rows)
+from ..core import (Arrived, Carried, Half, Trunk, count_macs, leave_early,
+                    put_rows)
+from ..engine import EarlyExitModel
 from .image_losses import image_losses, total_loss
 from .pyramid import DetectionExits, as_tuple, merge_rows, select_state
 
@@ -22,7 +22,7 @@ CRITERION = 'learned'
 
 
 @MODELS.register_module()
-class DynPerceiverDetector(CountsMacs, SingleStageDetector):
+class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
     """A single-stage detector in which easy images stop early.
 
     An image may stop where the first two exits of a classifier stand. The
@@ -72,6 +72,8 @@ class DynPerceiverDetector(CountsMacs, SingleStageDetector):
         ValueError: If an argument does not fit.
     """
 
+    criterion = CRITERION
+
     def __init__(self,
                  backbone: dict,
                  neck: dict,
@@ -104,30 +106,8 @@ class DynPerceiverDetector(CountsMacs, SingleStageDetector):
                                     self.bbox_head.num_classes)
         self.early_weight = early_weight
         self.gain_weight = gain_weight
-        self.policy = self._build_policy(thresholds, exit)
-        self.evaluate_all_exits = False
+        self.policy = self.make_policy(thresholds, exit)
         self.keep_losses = False
-
-    def _build_policy(self, thresholds: Union[Sequence[float], str, None],
-                      exit: Optional[int]) -> ExitPolicy:
-        """The policy of numbers, a file or a fixed exit."""
-        num_exits = self.exits.num_exits
-        if exit is not None:
-            if thresholds is not None:
-                raise ValueError(
-                    f'give either thresholds or a fixed exit, got '
-                    f'thresholds={thresholds!r} and exit={exit!r}')
-            thresholds = fixed_exit_thresholds(exit, num_exits)
-        if isinstance(thresholds, str):
-            point = OperatingPoint.load(thresholds, num_exits,
-                                        describe_model(*self.exit_parts()))
-            if point.criterion != CRITERION:
-                raise ValueError(
-                    f'thresholds file {thresholds!r} is made for the '
-                    f'criterion {point.criterion!r}, a detector has '
-                    f'{CRITERION!r}: calibrate this model')
-            return ExitPolicy.from_operating_point(point)
-        return ExitPolicy(num_exits, thresholds, CRITERION)
 
     def exit_parts(self) -> Tuple[nn.Module, nn.Module]:
         """The trunk and what the exits have of their own."""

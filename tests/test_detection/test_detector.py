@@ -274,7 +274,8 @@ def test_operating_point_of_a_file(tmp_path, model):
     built = build_detector(thresholds=path)
     assert built.policy.thresholds == pytest.approx((0.6, 0.5))
     OperatingPoint((0.6, 0.5), model=made_for).save(path)
-    with pytest.raises(ValueError, match="'max_prob', a detector has"):
+    message = "'max_prob', this model has 'learned'"
+    with pytest.raises(ValueError, match=message):
         build_detector(thresholds=path)
 
 

@@ -6,8 +6,9 @@ from mmengine.structures import InstanceData
 from tiny_detector import build_detector, make_batch, write_annotations
 
 from mmdynperceiver.core import ThresholdSearch
-from mmdynperceiver.detection import ExitDetections, random_exits
-from mmdynperceiver.detection.evaluation import collect_detections
+from mmdynperceiver.detection.evaluation import (ExitDetections,
+                                                 collect_detections,
+                                                 random_exits)
 from mmdynperceiver.detection.pictures import draw_detections, match_boxes
 from mmdynperceiver.engine import InputError
 

@@ -5,16 +5,12 @@ import json
 
 import pytest
 import torch
+from tiny import IMAGENET_CONFIG
+from tiny_detector import (DEMO_CONFIG, TRUNK, build_detector, make_batch,
+                           make_scenes)
 
 pytest.importorskip('mmcv._ext')
-
-from tiny import IMAGENET_CONFIG  # noqa: E402
-from tiny_detector import (
-    DEMO_CONFIG,
-    TRUNK,
-    build_detector,  # noqa: E402
-    make_batch,
-    make_scenes)
+pytest.importorskip('mmdet')
 
 
 @pytest.fixture(scope='module')
