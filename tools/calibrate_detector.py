@@ -242,7 +242,7 @@ def report(args: argparse.Namespace, config: Config, model: nn.Module,
     folder.mkdir(exist_ok=True)
     write_text(folder / 'sweep.csv', rows_to_csv([*rows, chosen]))
     name = os.path.splitext(os.path.basename(args.config))[0]
-    draw(folder, rows, chosen, f'{name}, {len(test.found):,} test images')
+    draw(folder, rows, chosen, f'{name}\n{len(test.found):,} test images')
     draw_gallery(folder, test, stops, dataset,
                  'Easy to hard: boxes found (green), wrong (red), missed')
     print(f'wrote {folder}')
