@@ -4,8 +4,7 @@ import argparse
 import os
 
 import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
-from mmdynperceiver.core import (OperatingPoint, check_thresholds,
-                                 fixed_exit_thresholds)
+from mmdynperceiver.core import OperatingPoint, check_thresholds
 from mmdynperceiver.core.files import write_json
 from mmdynperceiver.engine import EvaluateAllExitsHook, cli, unwrap_model
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
@@ -50,20 +49,20 @@ def merge_args(config, args: argparse.Namespace) -> None:
     """Apply the options of evaluation to the config."""
     config.load_from = args.checkpoint
     config.resume = False
-    thresholds = args.thresholds
-    if args.exit is not None:
-        thresholds = fixed_exit_thresholds(args.exit)
-    elif thresholds is not None:
-        thresholds = check_thresholds(thresholds)
     if args.thresholds_file is not None:
         # The model reads it again, and checks that it is made for the model.
         OperatingPoint.load(args.thresholds_file)
         config.model.thresholds = args.thresholds_file
-    elif thresholds is not None:
-        config.model.thresholds = list(thresholds)
-    else:
-        return
-    config.model.pop('exit', None)
+        config.model.pop('exit', None)
+    elif args.thresholds is not None:
+        # The model knows how many it needs.
+        config.model.thresholds = list(
+            check_thresholds(args.thresholds,
+                             len(args.thresholds) + 1))
+        config.model.pop('exit', None)
+    elif args.exit is not None:
+        config.model.thresholds = None
+        config.model.exit = args.exit
 
 
 def choose_hooks(runner, really_stop: bool) -> None:

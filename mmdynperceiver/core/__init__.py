@@ -3,12 +3,13 @@
 from .calibration import (HeldOut, Outcome, area_under_curve, evaluate,
                           expected_calibration_error, failure_auroc,
                           fit_temperature, random_exit_outcome)
-from .complexity import CountsMacs, expected_macs, macs_per_exit
+from .complexity import CountsMacs, count_macs, expected_macs, macs_per_exit
 from .conv_trunk import ConvTrunk
 from .criteria import CRITERIA, check_temperature, confidence, confidences
 from .dyn_perceiver import DynPerceiver, build_exits
-from .early_exit import (Carried, as_images, average_groups, run_all_exits,
-                         run_early_exit, run_step, running_stats_for_one)
+from .early_exit import (Arrived, Carried, as_images, average_groups,
+                         leave_early, put_rows, run_all_exits, run_early_exit,
+                         run_step, running_stats_for_one)
 from .exits import PAPER_KINDS, Exits
 from .feature_branch import (FeatureBranch, available_archs,
                              build_feature_branch, feature_branch_from_stages,
@@ -27,20 +28,20 @@ from .thresholds_file import load_thresholds, save_thresholds
 from .trunk import EXIT_PLANS, Stage, TokenMixer, Trunk
 
 __all__ = [
-    'CRITERIA', 'Carried', 'ConvTrunk', 'CountsMacs', 'DynPerceiver',
-    'EXIT_PLANS', 'ExitPolicy', 'Exits', 'FeatureBranch', 'Half', 'HeldOut',
-    'LossWeights', 'OperatingPoint', 'Outcome', 'PAPER_KINDS', 'Prediction',
-    'SegmentedTrunk', 'Stage', 'ThresholdSearch', 'TokenMixer', 'Trunk',
-    'TrunkState', 'area_under_curve', 'as_images', 'available_archs',
-    'average_groups', 'build_exits', 'build_feature_branch', 'check_images',
-    'check_temperature', 'check_thresholds', 'confidence', 'confidences',
-    'describe_model', 'evaluate', 'exit_losses', 'expected_calibration_error',
-    'expected_macs', 'failure_auroc', 'feature_branch_from_stages',
-    'fit_temperature', 'fixed_exit_thresholds', 'infer_variant',
-    'load_official', 'load_thresholds', 'macs_per_exit', 'paper_shares',
-    'published_weights', 'random_exit_outcome', 'read_checkpoint',
-    'run_all_exits', 'run_early_exit', 'run_step', 'running_stats_for_one',
-    'save_thresholds', 'search_thresholds', 'select_exits',
-    'self_distillation', 'share_solution_for_budget', 'solve_by_shares',
-    'split_backbone'
+    'Arrived', 'CRITERIA', 'Carried', 'ConvTrunk', 'CountsMacs',
+    'DynPerceiver', 'EXIT_PLANS', 'ExitPolicy', 'Exits', 'FeatureBranch',
+    'Half', 'HeldOut', 'LossWeights', 'OperatingPoint', 'Outcome',
+    'PAPER_KINDS', 'Prediction', 'SegmentedTrunk', 'Stage', 'ThresholdSearch',
+    'TokenMixer', 'Trunk', 'TrunkState', 'area_under_curve', 'as_images',
+    'available_archs', 'average_groups', 'build_exits', 'build_feature_branch',
+    'check_images', 'check_temperature', 'check_thresholds', 'confidence',
+    'confidences', 'count_macs', 'describe_model', 'evaluate', 'exit_losses',
+    'expected_calibration_error', 'expected_macs', 'failure_auroc',
+    'feature_branch_from_stages', 'fit_temperature', 'fixed_exit_thresholds',
+    'infer_variant', 'leave_early', 'load_official', 'load_thresholds',
+    'macs_per_exit', 'paper_shares', 'published_weights', 'put_rows',
+    'random_exit_outcome', 'read_checkpoint', 'run_all_exits',
+    'run_early_exit', 'run_step', 'running_stats_for_one', 'save_thresholds',
+    'search_thresholds', 'select_exits', 'self_distillation',
+    'share_solution_for_budget', 'solve_by_shares', 'split_backbone'
 ]

@@ -42,7 +42,9 @@ class HeldOut(NamedTuple):
     Args:
         confidences (Tensor): Confidence (num_exits, N) at each exit.
         right (Tensor): Whether each exit's class is the label
-            (num_exits, N), boolean.
+            (num_exits, N), boolean; in other tasks any measure of how good
+            its answer is, larger for better, of which the mean then stands
+            for the accuracy.
     """
 
     confidences: Tensor
@@ -143,7 +145,7 @@ def evaluate(held_out: HeldOut, thresholds: Sequence[float],
     costs = check_costs(costs, num_exits)
     exit_index = leave_at(conf, check_thresholds(thresholds, num_exits))
     counts = torch.bincount(exit_index, minlength=num_exits).tolist()
-    num_right = int(right.gather(0, exit_index[None]).sum())
+    num_right = float(right.gather(0, exit_index[None]).double().sum())
     return Outcome(num_right / num_samples,
                    tuple(count / num_samples for count in counts),
                    mean_cost(counts, costs))

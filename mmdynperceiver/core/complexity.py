@@ -1,17 +1,17 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Multiply-adds (MACs) up to each exit."""
 import copy
-from typing import Sequence, Tuple, TypeVar
+from typing import Any, Callable, Iterable, Iterator, Sequence, Tuple, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .early_exit import Carried, run_step
 from .exits import Exits
 from .segments import SegmentedTrunk
 
-__all__ = ['CountsMacs', 'expected_macs', 'macs_per_exit']
+__all__ = ['CountsMacs', 'count_macs', 'expected_macs', 'macs_per_exit']
 
 _Module = TypeVar('_Module', bound=nn.Module)
 
@@ -37,17 +37,45 @@ def macs_per_exit(trunk: SegmentedTrunk, exits: Exits,
         ValueError: If the shape is not that of an image or of several, or
             is too small.
     """
+    both = nn.ModuleList([trunk, exits])
+    return count_macs(both, _exits, input_shape)
+
+
+def _exits(both: Any, images: Tensor) -> Iterator[Tensor]:
+    """Run to one exit after the other."""
+    trunk, exits = both
+    carried = Carried(trunk.begin(images))
+    for index in range(trunk.num_segments):
+        carried, logits = run_step(trunk, exits, index, carried)
+        yield logits
+
+
+def count_macs(module: _Module, steps: Callable[[_Module, Tensor],
+                                                Iterable[Any]],
+               input_shape: Sequence[int]) -> Tuple[int, ...]:
+    """Count the MACs of one sample up to each step; see `macs_per_exit`.
+
+    Args:
+        module (nn.Module): What runs; a copy without data is used.
+        steps (Callable): Takes the module and images (M, 3, H, W), and gives
+            an item for each step once its work is done.
+        input_shape (Sequence[int]): As for ``macs_per_exit``.
+
+    Returns:
+        tuple[int]: Cumulative MACs, one count for each step.
+
+    Raises:
+        ValueError: If the shape is not that of an image or is too small.
+    """
     if len(input_shape) not in (3, 4):
         raise ValueError(f'input_shape must be (3, H, W) of an image or (M, '
                          f'3, H, W) of a video, got {tuple(input_shape)}')
-    trunk, exits = _on_meta(trunk), _on_meta(exits)
+    module = _on_meta(module)
     shape = (1, *input_shape) if len(input_shape) == 3 else input_shape
     images = torch.empty(*shape, device='meta')
-    carried = Carried(trunk.begin(images))
     totals = []
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        for index in range(trunk.num_segments):
-            carried, _ = run_step(trunk, exits, index, carried)
+        for _ in steps(module, images):
             totals.append(counter.get_total_flops() // 2)
     return tuple(totals)
 
@@ -78,8 +106,16 @@ class CountsMacs:
         counts = self.__dict__.setdefault('_macs', {})
         key = tuple(input_shape)
         if key not in counts:
-            counts[key] = macs_per_exit(*self.exit_parts(), key)
+            counts[key] = self.count_macs(key)
         return counts[key]
+
+    def count_macs(self, input_shape: Sequence[int]) -> Tuple[int, ...]:
+        """Count what ``macs_per_exit`` returns, which keeps it.
+
+        Args:
+            input_shape (Sequence[int]): (3, H, W).
+        """
+        return macs_per_exit(*self.exit_parts(), input_shape)
 
 
 def expected_macs(exit_fractions: Sequence[float],

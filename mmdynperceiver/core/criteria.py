@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    'CRITERIA', 'check_criterion', 'check_temperature', 'confidence',
-    'confidences', 'patience_step'
+    'ALL_CRITERIA', 'CRITERIA', 'check_criterion', 'check_temperature',
+    'confidence', 'confidences', 'patience_step'
 ]
 
+# Made for the logits of classes.
 CRITERIA = ('max_prob', 'entropy', 'margin', 'patience')
+# A checkpoint names a criterion by its place here: only add at the end.
+ALL_CRITERIA = (*CRITERIA, 'learned')
 # Rows whose probabilities are held at a time: 1000 classes take 2 MB.
 CHUNK = 512
 
@@ -22,7 +25,7 @@ def check_criterion(criterion: str) -> str:
     """Refuse what is not the name of a criterion.
 
     Args:
-        criterion (str): One of ``CRITERIA``.
+        criterion (str): One of ``ALL_CRITERIA``.
 
     Returns:
         str: The same name.
@@ -30,9 +33,9 @@ def check_criterion(criterion: str) -> str:
     Raises:
         ValueError: If there is no such criterion.
     """
-    if criterion not in CRITERIA:
-        raise ValueError(f'criterion must be one of {", ".join(CRITERIA)}, '
-                         f'got {criterion!r}')
+    if criterion not in ALL_CRITERIA:
+        raise ValueError(f'criterion must be one of '
+                         f'{", ".join(ALL_CRITERIA)}, got {criterion!r}')
     return criterion
 
 
@@ -82,11 +85,13 @@ def confidence(logits: Tensor,
     ``max_prob`` is the largest softmax probability, ``margin`` its distance
     to the second largest, and ``entropy`` is 1 - H / log K, where H is the
     entropy of the K probabilities: 0 if all are equal, 1 if one is 1.
+    ``learned`` is for a network that says itself how sure it is, by one
+    logit: its sigmoid.
 
     Args:
         logits (Tensor): Logits (..., K).
-        criterion (str): ``max_prob``, ``entropy`` or ``margin``. Defaults to
-            ``max_prob``.
+        criterion (str): ``max_prob``, ``entropy``, ``margin`` or
+            ``learned``. Defaults to ``max_prob``.
         temperature (float): What the logits are divided by. Defaults to 1.
 
     Returns:
@@ -94,14 +99,20 @@ def confidence(logits: Tensor,
 
     Raises:
         ValueError: If the criterion needs more than one exit's logits, or
-            is none, or needs two classes and there is one.
+            is none, or needs two classes and there is one, or one logit and
+            there are more.
     """
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     if temperature != 1:
         logits = logits / temperature
+    if check_criterion(criterion) == 'learned':
+        if logits.shape[-1] != 1:
+            raise ValueError(f"the criterion 'learned' reads one logit of "
+                             f'each sample, got {logits.shape[-1]}')
+        return logits.squeeze(-1).sigmoid()
     probabilities = logits.softmax(-1)
-    if check_criterion(criterion) == 'max_prob':
+    if criterion == 'max_prob':
         return probabilities.amax(-1)
     if criterion == 'patience':
         raise ValueError('patience compares the predictions of several exits; '

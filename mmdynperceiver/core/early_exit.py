@@ -1,7 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The loop that joins trunk, exits and policy and really stops."""
 from contextlib import contextmanager
-from typing import Any, Iterator, NamedTuple, Optional, Tuple
+from functools import partial
+from typing import Any, Callable, Iterator, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,9 @@ from .policy import ExitPolicy, Prediction
 from .segments import SegmentedTrunk
 
 __all__ = [
-    'Carried', 'as_images', 'average_groups', 'run_all_exits',
-    'run_early_exit', 'run_step', 'running_stats_for_one'
+    'Arrived', 'Carried', 'as_images', 'average_groups', 'leave_early',
+    'put_rows', 'run_all_exits', 'run_early_exit', 'run_step',
+    'running_stats_for_one'
 ]
 
 
@@ -128,21 +130,113 @@ def run_all_exits(trunk: SegmentedTrunk, exits: Exits,
     return exits(trunk(images))
 
 
+class Arrived(NamedTuple):
+    """The samples that are under way when they reach an exit.
+
+    Args:
+        exit (int): The exit.
+        rows (Tensor, optional): Their places (B',) in the batch; None while
+            none has left.
+        leaves (Tensor): Who leaves (B',), boolean; all at the last exit.
+        carried (Carried): What is carried for them.
+        logits (Tensor): What was decided on (B', K).
+    """
+
+    exit: int
+    rows: Optional[Tensor]
+    leaves: Tensor
+    carried: Carried
+    logits: Tensor
+
+
 @torch.no_grad()
+def leave_early(policy: ExitPolicy,
+                carried: Carried,
+                step: Callable[[int, Carried], Tuple[Carried, Tensor]],
+                keep: Callable[[Arrived], None],
+                group: int = 1) -> Tuple[Tensor, Tensor]:
+    """Run each sample only as deep as the policy demands.
+
+    After each exit the samples that stay are gathered into a smaller batch;
+    finding them is the only host synchronisation of the exit.
+
+    A sample may be a group of images, such as the frames of a video: their
+    logits are averaged before the decision, and they leave together.
+
+    Args:
+        policy (ExitPolicy): Decides who leaves.
+        carried (Carried): What the first step takes.
+        step (Callable): Takes an exit's number and what is carried, runs on
+            to that exit, and returns what is carried on and the logits
+            (B' * group, K) that the policy decides on.
+        keep (Callable): Takes over the results of an exit. It is called
+            before those who leave are dropped.
+        group (int): Images of one sample. Defaults to 1.
+
+    Returns:
+        tuple[Tensor]: Where each sample left (B,), and how sure (B,).
+
+    Raises:
+        ValueError: If the images do not make up whole samples.
+    """
+    rows: Optional[Tensor] = None
+    exit_index: Optional[Tensor] = None
+    confidence: Optional[Tensor] = None
+    batch = carried.state[0].shape[0]
+    for index in range(policy.num_exits):
+        if batch == 0 and index:
+            break
+        carried, logits = step(index, carried)
+        logits = average_groups(logits, group)
+        conf, leaves, memory = policy.decide(index, logits, carried.memory)
+        carried = carried._replace(memory=memory)
+        here = torch.full_like(conf, index, dtype=torch.long)
+        # Written for all under way: the last write, at the exit where a
+        # sample leaves, is the one that remains.
+        if rows is None or exit_index is None or confidence is None:
+            exit_index, confidence = here, conf
+        else:
+            exit_index.index_copy_(0, rows, here)
+            confidence.index_copy_(0, rows, conf)
+        keep(Arrived(index, rows, leaves, carried, logits))
+        if index == policy.num_exits - 1 or policy.thresholds is None:
+            continue
+        stay = leaves.logical_not().nonzero().squeeze(1)
+        if stay.numel() == 0:
+            break
+        if stay.numel() < leaves.numel():
+            carried = carried.select(stay, group)
+            rows = stay if rows is None else rows.index_select(0, stay)
+    assert exit_index is not None and confidence is not None
+    return exit_index, confidence
+
+
+def put_rows(whole: Optional[Tensor], rows: Optional[Tensor], part: Tensor,
+             batch: int) -> Tensor:
+    """Write rows of a tensor that comes about exit by exit.
+
+    Args:
+        whole (Tensor, optional): The tensor (B, ...) so far.
+        rows (Tensor, optional): Places (B',) of the rows; None for all.
+        part (Tensor): The rows (B', ...).
+        batch (int): Number B of rows in all.
+
+    Returns:
+        Tensor: The tensor; rows that nobody has written are not set.
+    """
+    if rows is None:
+        return part
+    if whole is None:
+        whole = part.new_empty((batch, *part.shape[1:]))
+    return whole.index_copy_(0, rows, part)
+
+
 def run_early_exit(trunk: SegmentedTrunk,
                    exits: Exits,
                    policy: ExitPolicy,
                    images: Tensor,
                    group: int = 1) -> Prediction:
-    """Run each sample only as deep as the policy demands.
-
-    After each exit the samples that stay are gathered into a smaller batch;
-    finding them is the only host synchronisation of the exit. Every sample
-    still under way has its result written at every exit, so the last write,
-    at the exit where it leaves, is the one that remains.
-
-    A sample may be a group of images, such as the frames of a video: their
-    logits are averaged before the decision, and they leave together.
+    """Classify each sample at the exit where the policy lets it leave.
 
     Args:
         trunk (SegmentedTrunk): The network without its exits.
@@ -159,34 +253,18 @@ def run_early_exit(trunk: SegmentedTrunk,
         ValueError: If the images do not fit, or do not make up whole
             samples.
     """
-    carried = Carried(trunk.begin(images))
-    batch = images.shape[0]
-    rows: Optional[Tensor] = None
-    out: Optional[Prediction] = None
-    for index in range(policy.num_exits):
-        if batch == 0 and index:
-            break
-        carried, logits = run_step(trunk, exits, index, carried)
-        logits = average_groups(logits, group)
-        conf, leaves, memory = policy.decide(index, logits, carried.memory)
-        carried = carried._replace(memory=memory)
-        exit_index = torch.full_like(conf, index, dtype=torch.long)
-        if out is None or rows is None:
-            out = Prediction(logits, exit_index, conf)
-        else:
-            out.logits.index_copy_(0, rows, logits)
-            out.exit_index.index_copy_(0, rows, exit_index)
-            out.confidence.index_copy_(0, rows, conf)
-        if index == policy.num_exits - 1 or policy.thresholds is None:
-            continue
-        stay = leaves.logical_not().nonzero().squeeze(1)
-        if stay.numel() == 0:
-            break
-        if stay.numel() < leaves.numel():
-            carried = carried.select(stay, group)
-            rows = stay if rows is None else rows.index_select(0, stay)
-    assert out is not None
-    return out
+    kept: Optional[Tensor] = None
+
+    def keep(arrived: Arrived) -> None:
+        nonlocal kept
+        kept = put_rows(kept, arrived.rows, arrived.logits,
+                        len(images) // group)
+
+    exit_index, confidence = leave_early(policy, Carried(trunk.begin(images)),
+                                         partial(run_step, trunk, exits), keep,
+                                         group)
+    assert kept is not None
+    return Prediction(kept, exit_index, confidence)
 
 
 @contextmanager

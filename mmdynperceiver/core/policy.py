@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from .criteria import (CRITERIA, Temperature, check_criterion,
+from .criteria import (ALL_CRITERIA, Temperature, check_criterion,
                        check_temperature, confidence, confidences,
                        patience_step)
 
@@ -120,7 +120,7 @@ def select_exits(all_logits: Sequence[Tensor],
         all_logits (Sequence[Tensor]): Logits (B, K) of each exit.
         thresholds (Sequence[float]): One for each exit but the last.
         criterion (str): What the thresholds are compared with, one of
-            ``CRITERIA``. Defaults to ``max_prob``.
+            ``ALL_CRITERIA``. Defaults to ``max_prob``.
         temperature (float | Sequence[float], optional): What the logits are
             divided by, for each exit or for all. Defaults to None, 1.
 
@@ -154,7 +154,7 @@ class ExitPolicy(nn.Module):
             criterion and temperatures; otherwise all samples run to the last
             exit. Defaults to None.
         criterion (str): What the thresholds are compared with, one of
-            ``CRITERIA``. Defaults to ``max_prob``.
+            ``ALL_CRITERIA``. Defaults to ``max_prob``.
         temperature (float | Sequence[float], optional): What the logits are
             divided by, for each exit or for all. Defaults to None, 1.
 
@@ -264,7 +264,7 @@ class ExitPolicy(nn.Module):
         values = thresholds
         if self.criterion != 'max_prob' or self.temperature is not None:
             temperature = self.temperature or (1., ) * self.num_exits
-            number = float(CRITERIA.index(self.criterion))
+            number = float(ALL_CRITERIA.index(self.criterion))
             values = (EXTENDED, number, *thresholds, *temperature)
         return torch.tensor(values, dtype=torch.float64)
 
@@ -277,12 +277,12 @@ class ExitPolicy(nn.Module):
         # Averaging weights may have moved the marks by a rounding error.
         if values and round(values[0]) == EXTENDED:
             number, split = round(values[1]), len(values) // 2 + 1
-            if not 0 <= number < len(CRITERIA):
+            if not 0 <= number < len(ALL_CRITERIA):
                 raise ValueError(
                     f'the checkpoint leaves early by a criterion that this '
                     f'version does not know, number {number}; use the '
                     f'version that wrote it, or set thresholds')
-            criterion = CRITERIA[number]
+            criterion = ALL_CRITERIA[number]
             values, temperature = values[2:split], values[split:]
         if all(value == UNSET for value in values):
             return

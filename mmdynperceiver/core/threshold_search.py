@@ -36,14 +36,14 @@ class _Goal(NamedTuple):
         """The best combination, as an index into the flat tables."""
         cost, right = cost.flatten(), right.flatten()
         if self.cost is not None:
-            right = right.where(cost <= self.cost, -1.)
+            right = right.where(cost <= self.cost, -math.inf)
             cost = cost.where(right == right.max(), math.inf)
             return int(cost.argmin())
         assert self.right is not None
         cost = cost.where(right >= self.right, math.inf)
         if cost.min() == math.inf:
             return None
-        return int(right.where(cost == cost.min(), -1.).argmax())
+        return int(right.where(cost == cost.min(), -math.inf).argmax())
 
 
 class ThresholdSearch:

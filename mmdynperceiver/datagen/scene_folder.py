@@ -91,8 +91,7 @@ def _place(rng: np.random.Generator, source: DigitSource, glyph: Glyph,
         height = size * (0.5 - 0.36 * small) * rng.uniform(0.85, 1.)
         height = max(height * 0.97**attempt, _MIN_HEIGHT)
         angle = rng.uniform(-1, 1) * (4 + (_MAX_ANGLE - 4) * difficulty)
-        half = np.array(
-            half_extent(source, glyph, Pose(0, 0, height, angle)))
+        half = np.array(half_extent(source, glyph, Pose(0, 0, height, angle)))
         room = (size - 1) / 2 - half - 1
         if (room < 0).any():
             continue
@@ -125,8 +124,8 @@ class SceneSpec(FolderSpec):
     """
     max_digits: int = 6
 
-    fields: ClassVar[tuple[str, ...]] = ('file', 'difficulty', 'seed',
-                                         'digits')
+    fields: ClassVar[tuple[str,
+                           ...]] = ('file', 'difficulty', 'seed', 'digits')
     subfolders: ClassVar[tuple[str, ...]] = ('', )
 
     def __post_init__(self) -> None:
@@ -148,19 +147,19 @@ class SceneSpec(FolderSpec):
         index = csv.writer(text, lineterminator='\n')
         for number in range(start, stop):
             seed = image_seed(self.seed, split, number)
-            scene, positions, difficulty = draw_scene(
-                source, seed, self.size, self.hardness, self.max_digits)
+            scene, positions, difficulty = draw_scene(source, seed, self.size,
+                                                      self.hardness,
+                                                      self.max_digits)
             name = f'{split}/{number:06d}.jpg'
             write_jpeg(partial / name, scene.image)
             # label, source digit, box and visible ink of each digit
-            digits = [
-                (int(source.labels[position]), int(source.indices[position]),
-                 *map(int, box), int(mask.sum())) for position, box, mask in
-                zip(positions, scene.boxes, scene.masks) if mask.any()
-            ]
+            digits = [(int(source.labels[position]),
+                       int(source.indices[position]), *map(int, box),
+                       int(mask.sum())) for position, box, mask in zip(
+                           positions, scene.boxes, scene.masks) if mask.any()]
             index.writerow(
-                (name, f'{difficulty:.6f}', seed, ';'.join(
-                    ' '.join(map(str, digit)) for digit in digits)))
+                (name, f'{difficulty:.6f}', seed,
+                 ';'.join(' '.join(map(str, digit)) for digit in digits)))
         return text.getvalue()
 
     def finish(self, partial: Path) -> None:

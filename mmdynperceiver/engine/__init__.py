@@ -11,7 +11,8 @@ from .exit_head import (build_loss_weights, check_classes, exit_settings,
 from .exit_model import EarlyExitModel
 from .feature_branch import build_arch
 from .hooks import CheckDataHook, EvaluateAllExitsHook, unwrap_model
-from .metrics import EarlyExitMetric, SampleResult, label_ranks
+from .metrics import (EarlyExitMetric, SampleResult, exit_statistics,
+                      label_ranks)
 from .optim_wrapper import BFloat16OptimWrapper
 from .progress import ProgressBarHook, progress_bar
 from .trunk_backbone import TrunkBackbone
@@ -21,6 +22,6 @@ __all__ = [
     'EarlyExitModel', 'EvaluateAllExitsHook', 'ExitLogits', 'InputError',
     'ProgressBarHook', 'SampleResult', 'TrunkBackbone', 'build_arch',
     'build_loss_weights', 'check_classes', 'collect_exit_logits',
-    'exit_settings', 'fill_predictions', 'label_ranks', 'progress_bar',
-    'unwrap_model'
+    'exit_settings', 'exit_statistics', 'fill_predictions', 'label_ranks',
+    'progress_bar', 'unwrap_model'
 ]

@@ -26,6 +26,7 @@ __all__ = [
 # Set to show the whole traceback of an error.
 TRACEBACK_VARIABLE = 'MMDYNPERCEIVER_TRACEBACK'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+EVALUATORS = ('val_evaluator', 'test_evaluator')
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +77,8 @@ def load_config(args: argparse.Namespace) -> Config:
     if 'data_root' in options:
         for name in LOADERS:
             _replace_root(config.get(name), old_root, options['data_root'])
+        for name in EVALUATORS:
+            _move_files(config.get(name), old_root, options['data_root'])
     for loader in filter(None, map(config.get, LOADERS)):
         # Keep workers from epoch to epoch; PyTorch refuses to keep none.
         if not loader.get('num_workers', 0):
@@ -103,6 +106,14 @@ def _replace_root(node: Any, old: Optional[str], new: str) -> None:
     elif isinstance(node, (list, tuple)):
         for child in node:
             _replace_root(child, old, new)
+
+
+def _move_files(evaluator: Any, old: Optional[str], new: str) -> None:
+    """Look for an evaluator's annotation files in the new folder."""
+    for entry in evaluator if isinstance(evaluator, list) else [evaluator]:
+        path = (entry or {}).get('ann_file')
+        if old and path and path.startswith(old):
+            entry['ann_file'] = osp.join(new, path[len(old):].lstrip('/'))
 
 
 def check_data_folders(config: Config, names: Sequence[str]) -> None:

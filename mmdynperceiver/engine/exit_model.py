@@ -28,6 +28,8 @@ class EarlyExitModel(CountsMacs):
 
     policy: ExitPolicy
     evaluate_all_exits = False
+    # What thresholds are compared with where they come without a file.
+    criterion = 'max_prob'
 
     def make_policy(self, thresholds: Thresholds,
                     exit: Optional[int]) -> ExitPolicy:
@@ -43,7 +45,7 @@ class EarlyExitModel(CountsMacs):
             ValueError: If something does not fit this model.
         """
         trunk, exits = self.exit_parts()
-        num_exits = trunk.num_segments
+        num_exits = trunk.num_segments if exits is None else exits.num_exits
         if exit is not None:
             if thresholds is not None:
                 raise ValueError(
@@ -53,9 +55,16 @@ class EarlyExitModel(CountsMacs):
         if isinstance(thresholds, str):
             # A model without a head cannot be told from others.
             model = None if exits is None else describe_model(trunk, exits)
-            return ExitPolicy.from_operating_point(
-                OperatingPoint.load(thresholds, num_exits, model))
-        return ExitPolicy(num_exits, thresholds)
+            point = OperatingPoint.load(thresholds, num_exits, model)
+            # Logits of classes and of a policy have nothing in common.
+            if 'learned' in {self.criterion, point.criterion} and \
+                    self.criterion != point.criterion:
+                raise ValueError(
+                    f'thresholds file {thresholds!r} is made for the '
+                    f'criterion {point.criterion!r}, this model has '
+                    f'{self.criterion!r}: calibrate this model')
+            return ExitPolicy.from_operating_point(point)
+        return ExitPolicy(num_exits, thresholds, self.criterion)
 
     def run_exits(self,
                   inputs: Tensor) -> Tuple[Prediction, Optional[List[Tensor]]]:

@@ -11,8 +11,8 @@ from .errors import InputError
 
 __all__ = ['CheckDataHook', 'EvaluateAllExitsHook', 'unwrap_model']
 
-# Where the hosts keep the head: MMPretrain, MMAction2.
-HEAD_NAMES = ('head', 'cls_head')
+# Where the hosts keep the head: MMPretrain, MMAction2, MMDetection.
+HEAD_NAMES = ('head', 'cls_head', 'bbox_head', 'roi_head.bbox_head')
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
@@ -111,7 +111,7 @@ class CheckDataHook(Hook):
     def _check(self, runner: Any, dataset: Any, name: str) -> None:
         """Compare a data set's classes with the head's."""
         model = unwrap_model(runner.model)
-        heads = [getattr(model, attr, None) for attr in HEAD_NAMES]
+        heads = [_attribute(model, path) for path in HEAD_NAMES]
         expected = [
             head.num_classes for head in heads
             if isinstance(getattr(head, 'num_classes', None), int)
@@ -130,6 +130,13 @@ class CheckDataHook(Hook):
             raise InputError(
                 f'the {name} data have labels up to {num_labels - 1} and the '
                 f'model has {expected[0]} classes: {remedy}')
+
+
+def _attribute(owner: Any, path: str) -> Any:
+    """An attribute, or one of an attribute; None where it is not."""
+    for name in path.split('.'):
+        owner = getattr(owner, name, None)
+    return owner
 
 
 def _class_names(dataset: Any) -> Optional[Sequence[str]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .errors import InputError
 
-__all__ = ['EarlyExitMetric', 'SampleResult', 'label_ranks']
+__all__ = ['EarlyExitMetric', 'SampleResult', 'exit_statistics', 'label_ranks']
 
 
 class SampleResult(NamedTuple):
@@ -144,21 +144,9 @@ class EarlyExitMetric(BaseMetric):
             for k in range(len(samples[0].exit_ranks)):
                 ranks = [sample.exit_ranks[k] for sample in samples]
                 metrics.update(self._accuracy(f'exit{k}', ranks, samples))
-        left = [sample.exit_index for sample in samples]
-        num_exits = max(
-            max(left) + 1, len(samples[0].exit_macs),
-            len(samples[0].exit_ranks))
-        for k in range(num_exits):
-            metrics[f'exit{k}/share'] = left.count(k) / len(left)
-        if all(sample.exit_macs for sample in samples):
-            for k in range(len(samples[0].exit_macs)):
-                metrics[f'exit{k}/macs'] = _mean(
-                    [sample.exit_macs[k] for sample in samples])
+        metrics.update(exit_statistics(samples, self.num_exits))
         ranks = [sample.rank for sample in samples]
         metrics.update(self._accuracy('dynamic', ranks, samples))
-        macs = [sample.macs for sample in samples if sample.macs is not None]
-        if len(macs) == len(samples):
-            metrics['dynamic/macs'] = _mean(macs)
         return metrics
 
     def _accuracy(self, name: str, ranks: List[int],
@@ -170,6 +158,34 @@ class EarlyExitMetric(BaseMetric):
             100 * _mean([rank < min(k, num_classes) for rank in ranks])
             for k in self.topk
         }
+
+
+def exit_statistics(samples: Sequence[Any],
+                    num_exits: int) -> Dict[str, float]:
+    """Shares and MACs of samples of any task.
+
+    Args:
+        samples (Sequence): At least one; each with ``exit_index``, ``macs``
+            and ``exit_macs`` as :class:`SampleResult` has them.
+        num_exits (int): Number of exits.
+
+    Returns:
+        dict[str, float]: ``exit0/share``, ..., and, where they are known,
+        ``exit0/macs``, ... and ``dynamic/macs``.
+    """
+    left = [sample.exit_index for sample in samples]
+    metrics = {
+        f'exit{k}/share': left.count(k) / len(left)
+        for k in range(num_exits)
+    }
+    if all(sample.exit_macs for sample in samples):
+        for k in range(len(samples[0].exit_macs)):
+            metrics[f'exit{k}/macs'] = _mean(
+                [sample.exit_macs[k] for sample in samples])
+    macs = [sample.macs for sample in samples if sample.macs is not None]
+    if len(macs) == len(samples):
+        metrics['dynamic/macs'] = _mean(macs)
+    return metrics
 
 
 def _mean(values: Sequence[float]) -> float:

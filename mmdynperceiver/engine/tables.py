@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Results as tables."""
 import re
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -9,12 +9,19 @@ from rich.table import Table
 from ..core import OperatingPoint
 from .collect import ExitLogits
 
+# Average precisions that the table shows, and how.
+PRECISIONS = {
+    'bbox_mAP': 'box AP (%)',
+    'bbox_mAP_50': 'AP50 (%)',
+    'segm_mAP': 'mask AP (%)'
+}
+
 __all__ = ['exits_table', 'outcomes_table', 'print_exits', 'print_outcomes']
 
 
 def exits_table(metrics: Mapping[str, float],
                 thresholds: Optional[Sequence[float]] = None) -> Table:
-    """Table of what :class:`EarlyExitMetric` found.
+    """Table of what an early-exit metric of any task found.
 
     Args:
         metrics (Mapping[str, float]): Its names and values.
@@ -25,10 +32,7 @@ def exits_table(metrics: Mapping[str, float],
         title = 'No thresholds: all run to the last exit'
     else:
         title = 'Thresholds: ' + ', '.join(f'{t:.4g}' for t in thresholds)
-    topk = sorted(
-        {name.rpartition('/top')[2]
-         for name in metrics if '/top' in name},
-        key=int)
+    measures = _measures(metrics)
     exits = sorted({
         int(match.group(1))
         for match in (re.match(r'exit(\d+)/', name) for name in metrics)
@@ -36,7 +40,10 @@ def exits_table(metrics: Mapping[str, float],
     })
     table = Table(title=title)
     table.add_column('exit')
-    for heading in (*(f'top-{k} (%)' for k in topk), 'share (%)', 'MACs (M)'):
+    scale, unit = (1e-9,
+                   'G') if metrics.get('dynamic/macs', 0) >= 1e9 else (1e-6,
+                                                                       'M')
+    for heading in (*measures.values(), 'share (%)', f'MACs ({unit})'):
         table.add_column(heading, justify='right')
 
     def cell(name: str, scale: float = 1.) -> str:
@@ -46,11 +53,27 @@ def exits_table(metrics: Mapping[str, float],
         share = '100.00' if name == 'dynamic' else cell(f'{name}/share', 100)
         table.add_row(
             name.removeprefix('exit'),
-            *(cell(f'{name}/top{k}') for k in topk),
+            # Average precisions are shares, accuracies percent.
+            *(cell(f'{name}/{key}', 1 if key.startswith('top') else 100)
+              for key in measures),
             share,
-            cell(f'{name}/macs', 1e-6),
+            cell(f'{name}/macs', scale),
             end_section=bool(exits) and name == f'exit{exits[-1]}')
     return table
+
+
+def _measures(metrics: Mapping[str, float]) -> Dict[str, str]:
+    """What was measured of the predictions: name -> heading."""
+    headings = {}
+    for name in metrics:
+        start, _, key = name.partition('/')
+        if start != 'dynamic' or key == 'macs':
+            continue
+        if key.startswith('top'):
+            headings[key] = f'top-{key[3:]} (%)'
+        elif key in PRECISIONS:
+            headings[key] = PRECISIONS[key]
+    return headings
 
 
 def print_exits(metrics: Mapping[str, float],

@@ -27,7 +27,7 @@ class Curve:
         name (str): Shown in the legend.
         macs (Sequence[float]): Mean MACs of one image; milliseconds where
             it is drawn against latency.
-        accuracy (Sequence[float]): Top-1 accuracy in percent.
+        accuracy (Sequence[float]): Accuracy, or another measure, in percent.
         labels (Sequence[str], optional): Written beside the points; such a
             series is drawn as points, the others as lines. Defaults to None.
         style (str, optional): Matplotlib's format of the line, such as
@@ -54,7 +54,8 @@ def plot_accuracy_macs(curves: Sequence[Curve],
                        path: Union[str, os.PathLike],
                        title: str = '',
                        chosen: Union[Point, Sequence[Point], None] = None,
-                       cost: str = 'macs') -> None:
+                       cost: str = 'macs',
+                       measure: str = 'top-1 accuracy') -> None:
     """Draw accuracy against the mean cost of one image.
 
     Args:
@@ -66,6 +67,8 @@ def plot_accuracy_macs(curves: Sequence[Curve],
             Defaults to None.
         cost (str): What the curves' costs are: 'macs', or 'latency_ms' for
             milliseconds. Defaults to 'macs'.
+        measure (str): What the curves' accuracies are, in percent. Defaults
+            to 'top-1 accuracy'.
 
     Raises:
         ValueError: If there is no curve, or no such cost.
@@ -94,7 +97,7 @@ def plot_accuracy_macs(curves: Sequence[Curve],
             zorder=3,
             label=name or None)
     axes.set_xlabel(label)
-    axes.set_ylabel('top-1 accuracy (%)')
+    axes.set_ylabel(f'{measure} (%)')
     axes.set_title(title)
     axes.margins(x=0.15, y=0.15)
     axes.grid(alpha=0.3)

@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Easy and hard images: what left at which exit."""
 import os
-from typing import Any, Mapping, NamedTuple, Sequence, Union
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Union
 
 from matplotlib.figure import Figure
 
@@ -20,18 +20,22 @@ class GalleryImage(NamedTuple):
         truth (str): Name of its class.
         predicted (str): Name of the class that it got.
         confidence (float): Confidence at the exit, in [0, 1].
+        caption (str, optional): Written above it. Defaults to None, the
+            classes and the confidence.
     """
 
     pixels: Any
     truth: str
     predicted: str
     confidence: float
+    caption: Optional[str] = None
 
 
 def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
                  path: Union[str, os.PathLike],
                  title: str = '',
-                 columns: int = 10) -> None:
+                 columns: int = 10,
+                 side: float = 1.05) -> None:
     """Draw groups of images below each other.
 
     Args:
@@ -39,6 +43,7 @@ def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
         path (str | PathLike): PNG file to write.
         title (str): Title of the picture. Defaults to ''.
         columns (int): Images in a row. Defaults to 10.
+        side (float): Side of an image in inches. Defaults to 1.05.
 
     Raises:
         ValueError: If there is no group.
@@ -48,7 +53,7 @@ def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
     shapes = [image.pixels.shape for part in groups.values() for image in part]
     # Film strips need a wider place than images.
     aspect = max((width / height for height, width, _ in shapes), default=1.)
-    width = 1.05 * columns
+    width = side * columns
     columns = max(1, int(columns / max(aspect, 1.)))
     cell = width / columns / max(aspect, 1.) + 0.25
     heights = [
@@ -77,6 +82,8 @@ def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
 
 def _caption(image: GalleryImage) -> str:
     """Classes and confidence, in one line if they are short."""
+    if image.caption is not None:
+        return image.caption
     lines = [short(image.truth)]
     if image.predicted != image.truth:
         lines.append(f'as {short(image.predicted, 11)}')

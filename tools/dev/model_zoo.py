@@ -51,7 +51,9 @@ def count(config_path: Path,
     init_default_scope(config.default_scope)
     model = MODELS.build(config.model)
     parameters = sum(p.numel() for p in model.parameters())
-    return parameters, model.macs_per_exit(tuple(shape))
+    # Of a host's own detector the backbone is ours.
+    counted = model if hasattr(model, 'macs_per_exit') else model.backbone
+    return parameters, counted.macs_per_exit(tuple(shape))
 
 
 def row(numbers: Iterable[int]) -> str:
@@ -81,9 +83,13 @@ def recount(content: Dict[str, Any]) -> None:
 
 def table(content: Dict[str, Any]) -> str:
     """The models as a Markdown table."""
+    detection = any('box AP' in result['Metrics']
+                    for model in content['Models']
+                    for result in model.get('Results', ()))
+    measure = 'box AP (%)' if detection else 'top-1 at the exits (%)'
     lines = [
         '| config | parameters (M) | MACs to exits 0 / 1 / ... (M) | '
-        'top-1 at the exits (%) |', '| --- | --- | --- | --- |'
+        f'{measure} |', '| --- | --- | --- | --- |'
     ]
     for model in content['Models']:
         metadata = model['Metadata']
@@ -93,7 +99,7 @@ def table(content: Dict[str, Any]) -> str:
         accuracies = [
             f'{value:.2f}' for result in model.get('Results', ())
             for key, value in result['Metrics'].items()
-            if key.startswith('Exit')
+            if key.startswith('Exit') or key == 'box AP'
         ]
         name = os.path.basename(model['Config'])
         lines.append(f'| [{model["Name"]}]({name}) | '

@@ -1,0 +1,17 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Dynamic Perceiver for MMDetection.
+
+Importing this registers everything that the detection configs name.
+"""
+from .. import engine  # noqa: F401  (its hooks and metrics register)
+from .backbone import DynPerceiverDetBackbone
+from .datasets import CheckedCocoDataset
+from .detector import DynPerceiverDetector
+from .metrics import EarlyExitCocoMetric
+from .pyramid import DetectionExits, GainHead, LevelFill, PyramidFill
+
+__all__ = [
+    'CheckedCocoDataset', 'DetectionExits', 'DynPerceiverDetBackbone',
+    'DynPerceiverDetector', 'EarlyExitCocoMetric', 'GainHead', 'LevelFill',
+    'PyramidFill'
+]

@@ -1,0 +1,202 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The trunks as backbones of MMDetection: a feature pyramid."""
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+from mmdet.registry import MODELS
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ..core import (ConvTrunk, Half, SegmentedTrunk, Trunk, TrunkState,
+                    count_macs)
+from ..engine import TrunkBackbone, build_arch
+
+__all__ = ['DynPerceiverDetBackbone']
+
+# Strides of the levels that necks are made for.
+PYRAMID_STRIDES = (4, 8, 16, 32)
+BRANCHES = ('both', 'feature')
+
+
+@MODELS.register_module()
+class DynPerceiverDetBackbone(TrunkBackbone):
+    """Feature maps of Dynamic Perceiver for a neck (arXiv 2306.11248).
+
+    A level of the pyramid is the feature map x behind the feature half of a
+    stage, after its z2x. What no level needs is neither run nor trained; its
+    weights stay, so that a trunk trained for images fits as it is.
+
+    Args:
+        arch (str | dict): Name of the feature branch, or the config of a
+            backbone of any host; see
+            :func:`~mmdynperceiver.engine.build_arch`. Defaults to
+            'regnety-800mf'.
+        branches (str): 'both', or 'feature' for the feature branch alone:
+            the static network to compare with. Defaults to 'both'.
+        out_indices (Sequence[int]): Which levels to return: 0 to 3 have the
+            strides 4, 8, 16 and 32. Where two feature maps have one stride
+            (MobileNet-v3), the deeper one counts. Defaults to
+            ``(0, 1, 2, 3)``.
+        frozen_stages (int): What to freeze; see
+            :class:`~mmdynperceiver.engine.TrunkBackbone`. Defaults to -1,
+            nothing.
+        norm_eval (bool): Whether batch norms keep their running statistics
+            in training. Defaults to False.
+        with_cp (bool): Whether training computes each half stage again in
+            the backward pass instead of keeping what is inside. Batch norms
+            then count each batch twice, unless ``norm_eval`` is set.
+            Defaults to False.
+        init_cfg (dict, optional): Initialisation config, such as
+            ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``
+            with a classifier of this package. Defaults to None.
+        **kwargs: Arguments of :class:`mmdynperceiver.core.Trunk` (such as
+            ``num_latents`` and ``last_z2x``) or, for the feature branch
+            alone, of :class:`mmdynperceiver.core.ConvTrunk`.
+
+    Attributes:
+        level_maps (tuple[int]): Which of the maps X_0..X_4 each returned
+            level is.
+        out_channels (tuple[int]): Channels of each returned level.
+        out_strides (tuple[int]): Strides of each returned level.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> import torch
+        >>> from mmdynperceiver.detection import DynPerceiverDetBackbone
+        >>> backbone = DynPerceiverDetBackbone('resnet18', width=0.25,
+        ...                                    num_latents=16)
+        >>> [tuple(x.shape[1:]) for x in backbone(torch.rand(1, 3, 64, 96))]
+        [(16, 16, 24), (32, 8, 12), (64, 4, 6), (128, 2, 3)]
+    """
+
+    def __init__(self,
+                 arch: Any = 'regnety-800mf',
+                 branches: str = 'both',
+                 out_indices: Sequence[int] = (0, 1, 2, 3),
+                 frozen_stages: int = -1,
+                 norm_eval: bool = False,
+                 with_cp: bool = False,
+                 init_cfg: Optional[dict] = None,
+                 **kwargs: Any) -> None:
+        if branches not in BRANCHES:
+            raise ValueError(f'branches must be one of {", ".join(BRANCHES)}, '
+                             f'got {branches!r}')
+        trunk: Any = Trunk if branches == 'both' else ConvTrunk
+        net: SegmentedTrunk = trunk(build_arch(arch, MODELS), **kwargs)
+        super().__init__(net, frozen_stages, norm_eval, init_cfg)
+        self.with_cp = with_cp
+        self.level_maps = _level_maps(net.strides, out_indices)
+        self.out_channels = tuple(net.channels[i] for i in self.level_maps)
+        self.out_strides = tuple(net.strides[i] for i in self.level_maps)
+        self._needed = _needed_halves(net, max(self.level_maps))
+        self._freeze_unused()
+
+    def _freeze_unused(self) -> None:
+        """Take from training what no level needs."""
+        if not isinstance(self.net, Trunk):
+            used = {half.stage for half in self._needed}
+            for index, stage in enumerate(self.net.stages):
+                if index not in used:
+                    stage.requires_grad_(False)
+            return
+        for index, stage in enumerate(self.net.stages):
+            if Half('classify', index) not in self._needed:
+                for part in filter(None, (stage.x2z, stage.blocks)):
+                    part.requires_grad_(False)
+            if Half('extract', index) not in self._needed:
+                stage.requires_grad_(False)
+        if self.net.last_z2x is not None and \
+                self._needed[-1].kind != 'last_z2x':
+            self.net.last_z2x.requires_grad_(False)
+
+    def advance(self, halves: Sequence[Half],
+                state: TrunkState) -> Tuple[TrunkState, Dict[int, Tensor]]:
+        """Run halves, and keep the feature maps that they finish.
+
+        Args:
+            halves (Sequence[Half]): In their order.
+            state (TrunkState): What the half before left.
+
+        Returns:
+            tuple: The new state, and i -> X_i (B, C, H, W).
+        """
+        maps: Dict[int, Tensor] = {}
+        for half in halves:
+            state = self._run(half, state)
+            if half.kind == 'stem':
+                maps[0] = state.x
+            elif half.kind != 'classify':
+                maps[half.stage + 1] = state.x
+        return state, maps
+
+    def _run(self, half: Half, state: TrunkState) -> TrunkState:
+        """Run one half, with or without keeping what is inside."""
+        if not (self.with_cp and self.training):
+            return self.net.run_half(half, state)
+
+        def run(x: Tensor, z: Optional[Tensor]) -> TrunkState:
+            return self.net.run_half(half, TrunkState(x, z))
+
+        return TrunkState(*checkpoint(run, *state, use_reentrant=False))
+
+    def forward(self, images: Tensor) -> Tuple[Tensor, ...]:
+        """Compute the pyramid.
+
+        Args:
+            images (Tensor): Normalised images (B, 3, H, W) of any size from
+                the largest stride on.
+
+        Returns:
+            tuple[Tensor]: The levels (B, C, h, w), fine to coarse.
+        """
+        _, maps = self.advance(self._needed, self.net.begin(images))
+        return tuple(maps[i] for i in self.level_maps)
+
+    def macs_per_exit(
+        self, input_shape: Sequence[int] = (3, 800, 1280)) -> Tuple[int, ...]:
+        """MACs of one image, of the backbone alone.
+
+        Args:
+            input_shape (Sequence[int]): (3, H, W). Defaults to
+                (3, 800, 1280).
+
+        Returns:
+            tuple[int]: One count, because there is one way through.
+        """
+        return count_macs(self, lambda backbone, images: [backbone(images)],
+                          input_shape)
+
+
+def _level_maps(strides: Sequence[int],
+                out_indices: Sequence[int]) -> Tuple[int, ...]:
+    """Which feature map each returned level is."""
+    deepest = {stride: index for index, stride in enumerate(strides)}
+    available = [deepest[s] for s in PYRAMID_STRIDES if s in deepest]
+    indices = tuple(out_indices)
+    if not indices or list(indices) != sorted(
+            set(indices) & set(range(len(available)))):
+        raise ValueError(
+            f'out_indices must rise within 0 to {len(available) - 1} (the '
+            f'levels of strides {[strides[i] for i in available]}), got '
+            f'{out_indices!r}')
+    return tuple(available[i] for i in indices)
+
+
+def _needed_halves(net: SegmentedTrunk, deepest: int) -> Tuple[Half, ...]:
+    """The halves without which no level comes about, in their order."""
+    chain = [half for k in range(net.num_segments) for half in net.halves(k)]
+    needed, latents_read = [], False
+    for half in reversed(chain):
+        if half.kind == 'classify':
+            used = latents_read
+        elif half.kind == 'last_z2x':
+            used = deepest == 4 and net.last_z2x is not None
+            latents_read |= used
+        else:
+            used = half.kind == 'stem' or half.stage < deepest
+            latents_read |= used and half.kind == 'extract' and \
+                getattr(net.stages[half.stage], 'z2x', None) is not None
+        if used:
+            needed.append(half)
+    return tuple(reversed(needed))

@@ -1,0 +1,114 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Pictures of detections that stopped early and late."""
+import os
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple, Union
+
+import cv2
+import numpy as np
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from ..report.gallery import GalleryImage, plot_gallery
+
+__all__ = ['Match', 'draw_detections', 'match_boxes', 'plot_detections']
+
+# Boxes below are not shown.
+MIN_SCORE = 0.3
+MIN_SIDE = 288
+RIGHT, WRONG, MISSED = (0, 150, 100), (215, 50, 20), (255, 255, 255)
+
+
+class Match(NamedTuple):
+    """Which of the boxes are right.
+
+    Args:
+        right (Tensor): For each predicted box (P,), boolean.
+        found (Tensor): For each true box (T,), boolean.
+    """
+
+    right: Tensor
+    found: Tensor
+
+
+def match_boxes(predicted: InstanceData,
+                truth: InstanceData,
+                min_overlap: float = 0.5) -> Match:
+    """Pair predicted with true boxes of their class, the surest first.
+
+    Args:
+        predicted (InstanceData): With bboxes, labels and scores.
+        truth (InstanceData): With bboxes and labels.
+        min_overlap (float): Least intersection over union. Defaults to 0.5.
+    """
+    right = torch.zeros(len(predicted), dtype=torch.bool)
+    found = torch.zeros(len(truth), dtype=torch.bool)
+    overlaps = box_iou(predicted.bboxes, truth.bboxes)
+    same = predicted.labels[:, None] == truth.labels[None]
+    for row in predicted.scores.argsort(descending=True).tolist():
+        free = overlaps[row] * (same[row] & ~found)
+        if len(free) and free.max() >= min_overlap:
+            right[row] = found[free.argmax()] = True
+    return Match(right, found)
+
+
+def draw_detections(pixels: np.ndarray, predicted: InstanceData,
+                    truth: InstanceData, match: Match,
+                    classes: Sequence[str]) -> np.ndarray:
+    """Draw boxes: right ones green, wrong ones red, missed ones white.
+
+    Args:
+        pixels (np.ndarray): RGB image (H, W, 3), uint8; it stays as it is.
+        predicted (InstanceData): With bboxes and labels.
+        truth (InstanceData): With bboxes.
+        match (Match): Which are right.
+        classes (Sequence[str]): Names of the classes.
+
+    Returns:
+        np.ndarray: A copy with boxes; small images are enlarged.
+    """
+    scale = max(1, -(-MIN_SIDE // max(pixels.shape[:2])))
+    canvas = cv2.resize(
+        pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    boxes = [(box, MISSED, '') for box in truth.bboxes[~match.found]]
+    boxes += [(box, RIGHT if ok else WRONG, classes[label])
+              for box, ok, label in zip(predicted.bboxes, match.right.tolist(),
+                                        predicted.labels.tolist())]
+    for box, colour, name in boxes:
+        x1, y1, x2, y2 = (int(v) for v in (box * scale).round())
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2)
+        cv2.putText(canvas, name, (x1 + 3, y1 + 22), cv2.FONT_HERSHEY_SIMPLEX,
+                    0.8, colour, 2)
+    return canvas
+
+
+def plot_detections(groups: Dict[str, List[Tuple[Any, InstanceData,
+                                                 InstanceData]]],
+                    classes: Sequence[str],
+                    path: Union[str, os.PathLike],
+                    title: str = '') -> None:
+    """Draw groups of images with their boxes below each other.
+
+    Args:
+        groups (dict[str, list]): Heading -> images; of each its RGB pixels,
+            the predicted boxes and the true ones.
+        classes (Sequence[str]): Names of the classes.
+        path (str | PathLike): PNG file to write.
+        title (str): Title of the picture. Defaults to ''.
+    """
+    drawn: Dict[str, List[GalleryImage]] = {}
+    for heading, images in groups.items():
+        drawn[heading] = []
+        for pixels, predicted, truth in images:
+            shown = predicted[predicted.scores >= MIN_SCORE]
+            match = match_boxes(shown, truth)
+            hits, wrong = int(match.right.sum()), int((~match.right).sum())
+            caption = f'{hits} of {len(truth)} found'
+            if wrong:
+                caption += f', {wrong} wrong'
+            drawn[heading].append(
+                GalleryImage(
+                    draw_detections(pixels, shown, truth, match, classes),
+                    str(len(truth)), str(hits - wrong), 1., caption))
+    plot_gallery(drawn, path, title, columns=6, side=1.75)

@@ -1,0 +1,75 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+import pytest
+import torch
+from mmdet.registry import METRICS
+from mmengine.structures import InstanceData
+from tiny_detector import write_annotations
+
+from mmdynperceiver.engine import InputError
+from mmdynperceiver.engine.tables import exits_table
+
+BOX = [4., 6., 20., 16.]  # x, y, width, height
+FOUND = [[4., 6., 24., 22.]]
+MISSED = [[30., 30., 38., 38.]]
+
+
+def instances(boxes):
+    return InstanceData(
+        bboxes=torch.tensor(boxes),
+        scores=torch.ones(len(boxes)),
+        labels=torch.zeros(len(boxes), dtype=torch.long))
+
+
+def sample(exit_index, *exits):
+    predicted = [instances(boxes) for boxes in exits]
+    data = dict(
+        img_id=1,
+        ori_shape=(40, 40),
+        exit_index=exit_index,
+        macs=10 * (1 + exit_index),
+        pred_instances=predicted[exit_index])
+    if len(exits) > 1:
+        data.update(exit_pred_instances=predicted, exit_macs=(10, 20, 30))
+    return data
+
+
+def evaluate(tmp_path, samples):
+    metric = METRICS.build(
+        dict(
+            type='EarlyExitCocoMetric',
+            ann_file=str(write_annotations(tmp_path, [BOX]))))
+    metric.dataset_meta = dict(classes=('a', 'b'))
+    metric.process({}, samples)
+    return metric.evaluate(len(samples))
+
+
+def test_each_exit_and_stopping_early(tmp_path):
+    found = evaluate(tmp_path, [sample(1, MISSED, FOUND, MISSED)])
+    assert found['exit0/bbox_mAP_50'] == found['exit2/bbox_mAP_50'] == 0
+    assert found['exit1/bbox_mAP'] == found['dynamic/bbox_mAP'] == 1
+    assert [found[f'exit{k}/share'] for k in range(3)] == [0, 1, 0]
+    assert [found[f'exit{k}/macs'] for k in range(3)] == [10, 20, 30]
+    assert found['dynamic/macs'] == 20
+
+
+def test_really_stopping_gives_what_is_known(tmp_path):
+    found = evaluate(tmp_path, [sample(0, FOUND)])
+    assert found['dynamic/bbox_mAP'] == 1 and found['dynamic/macs'] == 10
+    assert 'exit0/bbox_mAP' not in found and found['exit0/share'] == 1
+
+
+def test_ordinary_detectors_are_refused(tmp_path):
+    data = sample(0, FOUND)
+    del data['exit_index']
+    with pytest.raises(InputError, match='use CocoMetric'):
+        evaluate(tmp_path, [data])
+
+
+def test_table_of_precisions(tmp_path):
+    found = evaluate(tmp_path, [sample(1, MISSED, FOUND, MISSED)])
+    table = exits_table(found, (0.5, 0.5))
+    headings = [str(column.header) for column in table.columns]
+    assert headings == [
+        'exit', 'box AP (%)', 'AP50 (%)', 'share (%)', 'MACs (M)'
+    ]
+    assert list(table.columns[1].cells) == ['0.00', '100.00', '0.00', '100.00']

@@ -1,0 +1,67 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The demo's config through MMDetection's runner, on a few scenes."""
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+from tiny_detector import DEMO_CONFIG, TRUNK, make_scenes
+
+from mmdynperceiver.engine import InputError
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    return make_scenes(tmp_path_factory.mktemp('data') / 'scenes')
+
+
+def config(tmp_path, scenes, early=True):
+    cfg = Config.fromfile(str(DEMO_CONFIG))
+    cfg.work_dir = str(tmp_path)
+    cfg.model.backbone = dict(type='DynPerceiverDetBackbone', **TRUNK)
+    cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = 1
+    for name in ('train', 'val', 'test'):
+        loader = cfg[f'{name}_dataloader']
+        loader.update(batch_size=4, num_workers=0, persistent_workers=False)
+        loader.dataset.data_root = str(scenes)
+        if name != 'train':
+            cfg[f'{name}_evaluator'].ann_file = str(scenes /
+                                                    f'annotations/{name}.json')
+    # Boxes come out before anything is learned.
+    cfg.model.test_cfg.score_thr = 0.
+    if not early:
+        cfg.model.type = 'RetinaNet'
+        for name in ('val', 'test'):
+            cfg[f'{name}_evaluator'].type = 'CocoMetric'
+        cfg.custom_hooks = [dict(type='CheckDataHook')]
+        cfg.default_hooks.checkpoint.save_best = None
+    return cfg
+
+
+def run(cfg):
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        return runner, runner.test()
+
+
+def test_trains_and_tests_all_exits(tmp_path, scenes):
+    runner, metrics = run(config(tmp_path, scenes))
+    assert runner.iter == 2
+    for name in ('exit0', 'exit1', 'exit2', 'dynamic'):
+        assert f'{name}/bbox_mAP' in metrics
+    assert metrics['exit2/share'] == 1
+    assert metrics['dynamic/macs'] == metrics['exit2/macs'] > metrics[
+        'exit0/macs']
+    assert not runner.model.evaluate_all_exits
+
+
+def test_static_detector(tmp_path, scenes):
+    _, metrics = run(config(tmp_path, scenes, early=False))
+    assert 'coco/bbox_mAP' in metrics
+
+
+def test_classes_that_do_not_match_the_head(tmp_path, scenes):
+    cfg = config(tmp_path, scenes)
+    cfg.model.bbox_head.num_classes = 3
+    with pytest.raises(InputError, match='have 10 classes .* model has 3'):
+        run(cfg)

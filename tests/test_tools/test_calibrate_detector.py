@@ -1,0 +1,159 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Detectors through the tools: calibrate, then test."""
+import csv
+import json
+
+import pytest
+import torch
+from tiny import IMAGENET_CONFIG
+from tiny_detector import (DEMO_CONFIG, TRUNK, build_detector, make_batch,
+                           make_scenes)
+
+pytest.importorskip('mmcv._ext')
+pytest.importorskip('mmdet')
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+    return make_scenes(
+        tmp_path_factory.mktemp('data') / 'scenes', train=0, val=12, test=10)
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory, scenes):
+    path = tmp_path_factory.mktemp('configs') / 'tiny-detector.py'
+    path.write_text(f'''
+_base_ = [{str(DEMO_CONFIG)!r}]
+data_root = {str(scenes)!r}
+model = dict(
+    backbone=dict(_delete_=True, type='DynPerceiverDetBackbone', **{TRUNK!r}),
+    test_cfg=dict(score_thr=0.01))
+loader = dict(batch_size=4, num_workers=0, persistent_workers=False,
+              dataset=dict(data_root=data_root))
+val_dataloader = loader
+test_dataloader = loader
+val_evaluator = dict(ann_file=data_root + '/annotations/val.json')
+test_evaluator = dict(ann_file=data_root + '/annotations/test.json')
+''')
+    return path
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    model = build_detector().eval()
+    torch.nn.init.normal_(model.bbox_head.retina_cls.weight, std=0.1)
+    # Predicted gains that differ from image to image.
+    images = make_batch(model, number=8)['inputs']
+    with torch.no_grad():
+        for index, (_, logits) in enumerate(model._walk(images)):
+            if index < 2:
+                model.exits.gains[index].fc2.weight.div_(logits.std())
+    path = tmp_path_factory.mktemp('weights') / 'detector.pth'
+    torch.save(dict(state_dict=model.state_dict()), path)
+    return path
+
+
+def test_from_a_budget_to_the_report_and_back(config, checkpoint, tool,
+                                              tmp_path):
+    point, embedded = tmp_path / 'point.json', tmp_path / 'embedded.pth'
+    report = tmp_path / 'report'
+    output, error = tool('calibrate_detector', config, checkpoint,
+                         '--budget-macs', '85%', '--out', point, '--embed',
+                         embedded, '--report', report, '--work-dir', tmp_path)
+    assert error is None, error
+    content = json.loads(point.read_text())
+    assert content['criterion'] == 'learned'
+    budget = content['solved_for']['budget_macs']
+    expected = content['expected']
+    assert expected['macs'] <= budget * (1 + 1e-9)
+    rows = list(csv.DictReader(open(report / 'sweep.csv', newline='')))
+    series = {row['series'] for row in rows}
+    assert series == {
+        'exit 0', 'exit 1', 'exit 2', 'search', 'random', 'stopping early'
+    }
+    for row in rows:
+        shares = [float(row[f'share_{k}']) for k in range(3)]
+        assert sum(shares) == pytest.approx(1)
+        if row['series'] == 'random':
+            twin = next(
+                r for r in rows
+                if r['series'] == 'search' and r['budget'] == row['budget'])
+            assert row['macs'] == twin['macs']
+    for name in ('precision_macs.png', 'shares.png', 'gallery.png'):
+        assert (report / name).stat().st_size > 10_000
+    assert 'stopping early' in output
+
+    # The same thresholds from the file and from the checkpoint, replayed
+    # and for real.
+    results = []
+    for options in (['--thresholds-file', point], ['--really-stop']):
+        out = tmp_path / 'results.json'
+        weights = checkpoint if '--thresholds-file' in options else embedded
+        output, error = tool('test', config, weights, '--work-dir', tmp_path,
+                             '--out', out, *options)
+        assert error is None, error
+        results.append(json.loads(out.read_text())['metrics'])
+    replayed, stopped = results
+    assert 'AP50 (%)' in output
+    test = expected['test']
+    for metrics in results:
+        assert metrics['dynamic/macs'] == pytest.approx(test['macs'])
+        assert metrics['dynamic/bbox_mAP'] == pytest.approx(
+            test['bbox_mAP'], abs=2e-3)
+    assert 'exit0/bbox_mAP' in replayed and 'exit0/bbox_mAP' not in stopped
+
+
+@pytest.mark.parametrize('exit', [0, 2])
+def test_one_exit(config, checkpoint, tool, tmp_path, exit):
+    out = tmp_path / 'results.json'
+    _, error = tool('test', config, checkpoint, '--exit', exit, '--out', out,
+                    '--work-dir', tmp_path)
+    assert error is None, error
+    metrics = json.loads(out.read_text())['metrics']
+    assert metrics[f'exit{exit}/share'] == 1
+    assert metrics['dynamic/bbox_mAP'] == metrics[f'exit{exit}/bbox_mAP']
+
+
+@pytest.mark.parametrize('tool_name, options, message', [
+    ('calibrate_detector', ['--budget-macs', '1%'], 'the budget must be from'),
+    ('calibrate_detector', ['--budget-macs', 'much'], "got 'much'"),
+    ('calibrate_detector', ['--budget-macs', '80%', '--out', 'x.txt'
+                            ], 'must end with .json'),
+    ('test', ['--exit', 3], 'one of 0 to 2'),
+    ('test', ['--thresholds', '0.5'], '3 exits need 2 thresholds'),
+])
+def test_errors_are_one_line(config, checkpoint, tool, tmp_path, tool_name,
+                             options, message):
+    _, error = tool(tool_name, config, checkpoint, '--work-dir', tmp_path,
+                    *options)
+    assert message in error and '\n' not in error
+
+
+@pytest.mark.parametrize('path, message', [
+    (None, 'got RetinaNet'),
+    (IMAGENET_CONFIG, 'but of a DynPerceiverClassifier'),
+])
+def test_other_models_are_refused(config, checkpoint, tool, tmp_path, path,
+                                  message):
+    options = ['--cfg-options', 'val_dataloader.dataset.data_root=.']
+    if path is None:
+        options = ['--cfg-options', 'model.type=RetinaNet']
+    _, error = tool('calibrate_detector', path or config, checkpoint,
+                    '--budget-macs', '80%', '--work-dir', tmp_path, *options)
+    assert message in error
+
+
+def test_data_root_moves_the_annotations(config, checkpoint, tool, tmp_path):
+    _, error = tool('test', config, checkpoint, '--work-dir', tmp_path,
+                    '--cfg-options', f'data_root={tmp_path / "none"}')
+    assert 'no data folder' in error
+
+
+def test_annotations_are_needed(config, checkpoint, tool, tmp_path):
+    pipeline = ("[{'type': 'LoadImageFromFile'}, {'type': 'Resize', "
+                "'scale': (96, 96)}, {'type': 'PackDetInputs'}]")
+    _, error = tool('calibrate_detector', config, checkpoint, '--budget-macs',
+                    '80%', '--cfg-options',
+                    f'val_dataloader.dataset.pipeline={pipeline}')
+    assert 'put LoadAnnotations before Resize' in error

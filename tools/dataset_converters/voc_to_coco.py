@@ -1,0 +1,174 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Write the annotations of a Pascal VOC folder in COCO's format.
+
+The folder holds ``Annotations/*.xml``, ``JPEGImages`` and lists of image
+names, ``ImageSets/Main/<set>.txt``; the images stay where they are.
+
+    python tools/dataset_converters/voc_to_coco.py data/BCCD
+"""
+import argparse
+import os
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any, Dict, List, Sequence, Tuple
+
+import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+from mmdynperceiver.core.files import write_json
+from mmdynperceiver.engine import InputError, cli
+
+CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('root', type=Path, help='folder in the layout of VOC')
+    parser.add_argument(
+        '--sets',
+        nargs='+',
+        default=['train', 'val', 'test'],
+        help='lists of images to convert (default: train val test)')
+    parser.add_argument(
+        '--classes',
+        nargs='+',
+        help='classes in the order of their labels (default: those of the '
+        'annotations, in the order of the alphabet)')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='where <set>.json go (default: ROOT/annotations)')
+    parser.add_argument(
+        '--overwrite', action='store_true', help='replace files')
+    return parser.parse_args()
+
+
+def read_names(path: Path) -> List[str]:
+    """Read a list of image names.
+
+    Args:
+        path (Path): A name in each line; what follows it is left out.
+
+    Raises:
+        InputError: If there is no such list, or it is empty.
+    """
+    try:
+        lines = path.read_text(encoding='utf-8').split('\n')
+    except OSError as error:
+        raise InputError(f'cannot read the list of images {str(path)!r}: '
+                         f'{error.strerror}') from error
+    names = [line.split()[0] for line in lines if line.strip()]
+    if not names:
+        raise InputError(f'the list of images {str(path)!r} is empty')
+    return names
+
+
+def read_image(root: Path, name: str) -> Tuple[Dict[str, Any], List[tuple]]:
+    """Read the annotations of one image.
+
+    Args:
+        root (Path): Folder in the layout of VOC.
+        name (str): Name of the image, without its ending.
+
+    Returns:
+        tuple: COCO's entry without id, and class, box (x, y, width, height)
+        and whether it is a difficult one, of each object.
+
+    Raises:
+        InputError: If a file is missing or does not hold what it should.
+    """
+    path = root / 'Annotations' / f'{name}.xml'
+    try:
+        tree = ElementTree.parse(path).getroot()
+        size = [int(tree.findtext(f'size/{k}')) for k in ('width', 'height')]
+        objects = [read_object(entry) for entry in tree.iter('object')]
+    except OSError as error:
+        raise InputError(f'cannot read the annotations {str(path)!r}: '
+                         f'{error.strerror}') from error
+    except (ElementTree.ParseError, TypeError, ValueError) as error:
+        raise InputError(f'{str(path)!r} does not hold annotations in the '
+                         f'format of VOC: {error}') from error
+    # The list names the image; some files carry another name inside.
+    found = sorted((root / 'JPEGImages').glob(f'{name}.*'))
+    if not found:
+        raise InputError(f'there is no image '
+                         f'{str(root / "JPEGImages" / name)!r}.*')
+    entry = dict(file_name=found[0].name, width=size[0], height=size[1])
+    return entry, objects
+
+
+def read_object(entry: ElementTree.Element) -> tuple:
+    """Class, box and difficulty of one object."""
+    x1, y1, x2, y2 = (float(entry.findtext(f'bndbox/{k}')) for k in CORNERS)
+    difficult = entry.findtext('difficult', '0').strip() == '1'
+    return entry.findtext('name'), [x1, y1, x2 - x1, y2 - y1], difficult
+
+
+def convert(images: Sequence[tuple], classes: Sequence[str]) -> dict:
+    """Put images together in COCO's format; all ids start at 1.
+
+    Args:
+        images (Sequence[tuple]): What ``read_image`` returns.
+        classes (Sequence[str]): In the order of their labels.
+
+    Raises:
+        InputError: If an object is of another class.
+    """
+    content: Dict[str, list] = dict(
+        images=[],
+        annotations=[],
+        categories=[
+            dict(id=number, name=name)
+            for number, name in enumerate(classes, 1)
+        ])
+    for number, (image, objects) in enumerate(images, 1):
+        content['images'].append(dict(image, id=number))
+        for name, box, difficult in objects:
+            if name not in classes:
+                raise InputError(
+                    f'{image["file_name"]!r} has an object of the class '
+                    f'{name!r}, which is none of {", ".join(classes)}')
+            content['annotations'].append(
+                dict(
+                    id=len(content['annotations']) + 1,
+                    image_id=number,
+                    category_id=classes.index(name) + 1,
+                    bbox=box,
+                    area=box[2] * box[3],
+                    # Found or not, it does not count.
+                    iscrowd=int(difficult)))
+    return content
+
+
+def main() -> None:
+    """Read everything, then write."""
+    args = parse_args()
+    out = args.out or args.root / 'annotations'
+    paths = {name: out / f'{name}.json' for name in args.sets}
+    for path in paths.values():
+        if path.exists() and not args.overwrite:
+            raise InputError(f'{str(path)!r} is there already; --overwrite '
+                             f'replaces it')
+    cli.check_writable_folder(os.fspath(out))
+    lists = {
+        name: read_names(args.root / 'ImageSets' / 'Main' / f'{name}.txt')
+        for name in args.sets
+    }
+    images = {
+        name: [read_image(args.root, image) for image in names]
+        for name, names in lists.items()
+    }
+    classes = args.classes or sorted({
+        label
+        for part in images.values()
+        for _, objects in part
+        for label, _, _ in objects
+    })
+    contents = {name: convert(part, classes) for name, part in images.items()}
+    for name, content in contents.items():
+        write_json(paths[name], content)
+        print(f'wrote {paths[name]}: {len(content["images"])} images, '
+              f'{len(content["annotations"])} boxes of {", ".join(classes)}')
+
+
+if __name__ == '__main__':
+    cli.run_tool(main)
