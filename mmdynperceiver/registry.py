@@ -30,10 +30,12 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
                            'DynPerceiverClassifier', 'DynPerceiverHead'),
         'recognition':
         ('DynPerceiverRecognizer', 'DynPerceiverTSM', 'DynPerceiverTSMHead'),
+        'detection': ('DynPerceiverDetBackbone', 'DynPerceiverDetector'),
     },
     'DATASETS': {
         'classification': ('CheckedImageFolder', ),
         'recognition': ('CheckedRawframeDataset', 'CheckedVideoDataset'),
+        'detection': ('CheckedCocoDataset', ),
     },
     'TRANSFORMS': {
         'recognition': ('RequireFrames', ),
@@ -43,6 +45,7 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
     },
     'METRICS': {
         'engine': ('EarlyExitMetric', ),
+        'detection': ('EarlyExitCocoMetric', ),
     },
     'OPTIM_WRAPPERS': {
         'engine': ('BFloat16OptimWrapper', ),
