@@ -9,7 +9,7 @@ from torch import nn
 
 import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
 from mmdynperceiver.core import (ExitPolicy, OperatingPoint, describe_model,
-                                 read_checkpoint)
+                                 fixed_exit_thresholds, read_checkpoint)
 from mmdynperceiver.deploy.manifest import Manifest, file_sha256
 from mmdynperceiver.deploy.pipeline import read_preprocessing
 from mmdynperceiver.engine import cli
@@ -61,6 +61,8 @@ def choose_policy(args: argparse.Namespace, config: Config,
     num_exits = model.policy.num_exits
     given = args.thresholds or args.thresholds_file
     given = given or config.model.get('thresholds')
+    if given is None and config.model.get('exit') is not None:
+        given = fixed_exit_thresholds(config.model.exit, num_exits)
     if isinstance(given, str):
         made_for = describe_model(*model.exit_parts())
         return ExitPolicy.from_operating_point(

@@ -3,8 +3,8 @@
 
 Running needs NumPy, one of the runtimes, and the library that reads the
 images (Pillow or OpenCV): neither torch nor an OpenMMLab package. Writing a
-folder (``tools/export.py``, :mod:`mmdynperceiver.deploy.export`) needs torch,
-onnx and onnxscript.
+folder (``tools/export.py``, :mod:`mmdynperceiver.deploy.export`) needs torch
+and onnx.
 """
 from .manifest import Manifest
 from .policy import Policy

@@ -9,7 +9,7 @@ its bias, and attention is ONNX's own operator, which takes heads as they lie
 in (B, L, C). Weights are shared with the trunk; the numbers stay the same.
 """
 import copy
-from typing import Sequence
+from typing import Any, List, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -60,10 +60,35 @@ def _replace_pools(module: nn.Module) -> None:
             _replace_pools(child)
 
 
+class _Attention(torch.autograd.Function):
+    """Attention over (B, L, C); in a graph, ONNX's operator for it."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor,
+                heads: int) -> Tensor:
+        """Attend from q (B, L, C) to k and v (B, M, C)."""
+        # [B, L, C] -> [B, heads, L, C / heads]
+        q4, k4, v4 = (
+            t.unflatten(2, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+        out = F.scaled_dot_product_attention(q4, k4, v4)
+        return out.transpose(1, 2).flatten(2)
+
+    @staticmethod
+    def symbolic(g: Any, q: Any, k: Any, v: Any, heads: int) -> Any:
+        """The node."""
+        node = g.op('Attention', q, k, v, q_num_heads_i=heads,
+                    kv_num_heads_i=heads)
+        return node.setType(q.type())
+
+
 def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Attention over (B, L, C), by ONNX's operator."""
-    return torch.onnx.ops.attention(
-        q, k, v, q_num_heads=heads, kv_num_heads=heads)[0]
+    """Attention over (B, L, C)."""
+    return _Attention.apply(q, k, v, heads)
+
+
+def _sizes(tensor: Tensor) -> List[int]:
+    """All sizes but the batch, as constants of the graph."""
+    return [int(size) for size in tensor.shape[1:]]
 
 
 def _mlp(mlp: MLP, tokens: Tensor) -> Tensor:
@@ -101,7 +126,7 @@ class _LeanBlocks(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, N, C) -> (B, N, C)."""
-        n, c = z.shape[1:]
+        n, c = _sizes(z)
         tokens = z.reshape(-1, c)
         for block in self.blocks:
             qkv = block.qkv(block.norm(tokens)).reshape(-1, n, 3 * c)
@@ -123,8 +148,8 @@ class _LeanX2Z(nn.Module):
         if self.x2z.dw_conv is not None:
             x = x + self.x2z.dw_conv(x)
         side = self.x2z.pooled_size
-        kv = _pool(x, side).permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-        n, d = z.shape[1:]
+        kv = _pool(x, side).permute(0, 2, 3, 1).reshape(-1, _sizes(x)[0])
+        n, d = _sizes(z)
         tokens = _cross(self.x2z.attn, z.reshape(-1, d), n, kv, side**2)
         return _mlp(self.x2z.mlp, tokens).reshape(-1, n, d)
 
@@ -138,8 +163,8 @@ class _LeanZ2X(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """(B, C, H, W), (B, N, D) -> (B, C, H, W)."""
-        c, h, w = x.shape[1:]
-        n, d = z.shape[1:]
+        c, h, w = _sizes(x)
+        n, d = _sizes(z)
         tokens = x.permute(0, 2, 3, 1).reshape(-1, c)
         tokens = _cross(self.z2x.attn, tokens, h * w, z.reshape(-1, d), n)
         tokens = _mlp(self.z2x.mlp, tokens)
@@ -155,12 +180,12 @@ class _LeanTokenMixer(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, N, C) -> (B, N', C')."""
-        n, c = z.shape[1:]
+        n, c = _sizes(z)
         mixed = self.mixer.mix(z.transpose(1, 2).reshape(-1, n))
-        fewer = mixed.shape[1]
+        fewer = _sizes(mixed)[0]
         mixed = mixed.reshape(-1, c, fewer).transpose(1, 2)
         wider = self.mixer.expand(mixed.reshape(-1, c))
-        return wider.reshape(-1, fewer, wider.shape[1])
+        return wider.reshape(-1, fewer, _sizes(wider)[0])
 
 
 def _pool(x: Tensor, side: int) -> Tensor:
@@ -169,10 +194,11 @@ def _pool(x: Tensor, side: int) -> Tensor:
     Where the cells are not all of one size, exporters write a gather and an
     average for each; two matrix products do the same.
     """
-    h, w = x.shape[2:]
+    _, h, w = _sizes(x)
     if h % side == 0 and w % side == 0:
         return F.avg_pool2d(x, (h // side, w // side))
-    return _cells(h, side) @ x @ _cells(w, side).T
+    rows, columns = (_cells(length, side).to(x) for length in (h, w))
+    return rows @ x @ columns.T
 
 
 def _cells(length: int, cells: int) -> Tensor:

@@ -28,9 +28,6 @@ class OnnxRuntimeSession:
         ValueError: If the precision does not fit.
     """
 
-    # The size of the thread pool, which all sessions of a process share.
-    _pool: Optional[int] = None
-
     def __init__(self,
                  path: str,
                  outputs: Sequence[str],
@@ -43,28 +40,13 @@ class OnnxRuntimeSession:
         runtime = _import('onnxruntime', 'onnxruntime')
         options = runtime.SessionOptions()
         options.log_severity_level = 3
-        self._use_shared_pool(runtime, options, threads)
+        options.intra_op_num_threads = threads or len(_cores())
+        # Else the threads of one segment would still be waiting for work,
+        # busily, while the next segment's need the cores.
+        options.add_session_config_entry('session.force_spinning_stop', '1')
         self._session = runtime.InferenceSession(
             path, options, providers=['CPUExecutionProvider'])
         self._outputs = list(outputs)
-
-    @classmethod
-    def _use_shared_pool(cls, runtime: Any, options: Any,
-                         threads: Optional[int]) -> None:
-        """Let all segments run in one thread pool.
-
-        With a pool of its own, the waiting threads of one segment would
-        take the cores from the next. The size of the shared pool can be set
-        once in a process; a session that wants another gets its own.
-        """
-        threads = threads or len(_cores())
-        if OnnxRuntimeSession._pool is None:
-            runtime.set_global_thread_pool_sizes(threads, 1)
-            OnnxRuntimeSession._pool = threads
-        if OnnxRuntimeSession._pool == threads:
-            options.use_per_session_threads = False
-        else:
-            options.intra_op_num_threads = threads
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> List[np.ndarray]:
         """Compute the outputs.
@@ -100,6 +82,9 @@ class OpenVinoSession:
         self._core = openvino.Core()
         self._settings: Dict[str, Any] = dict(
             PERFORMANCE_HINT='LATENCY',
+            # OpenVINO 2026.4 crashes when it fuses attention over very few
+            # tokens, and these networks are no slower without.
+            SNIPPETS_MODE='DISABLE',
             INFERENCE_PRECISION_HINT=self._precision(precision),
             INFERENCE_NUM_THREADS=threads or len(_cores()))
         self._path = path
