@@ -12,6 +12,7 @@ from mmdynperceiver.core import (ExitPolicy, OperatingPoint, describe_model,
                                  fixed_exit_thresholds, read_checkpoint)
 from mmdynperceiver.deploy.manifest import Manifest, file_sha256
 from mmdynperceiver.deploy.pipeline import read_preprocessing
+from mmdynperceiver.deploy.preprocessing import list_images
 from mmdynperceiver.engine import cli
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
 from mmdynperceiver.engine.errors import InputError
@@ -51,8 +52,21 @@ def parse_args() -> argparse.Namespace:
         metavar='FILE',
         help='names of the classes, one a line (default: those in the '
         'checkpoint, else their numbers)')
+    parser.add_argument(
+        '--int8-calibration',
+        metavar='DIR',
+        help='quantise to 8 bits by the images in this folder (training or '
+        'validation images, a few hundred)')
+    parser.add_argument(
+        '--int8-test',
+        metavar='DIR',
+        help='folder with images in a folder for each class: tell what the '
+        'quantisation costs in accuracy there')
     cli.add_common_options(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.int8_test and not args.int8_calibration:
+        parser.error('--int8-test needs --int8-calibration')
+    return args
 
 
 def choose_policy(args: argparse.Namespace, config: Config,
@@ -106,9 +120,23 @@ def print_summary(manifest: Manifest, out: str) -> None:
               f'{manifest.macs_per_exit[index] / 1e6:.1f} M MACs up to here')
     difference = manifest.source['largest_logit_difference']
     print(f'logits differ from PyTorch by at most {difference:.1e}')
+    if manifest.quantization is not None:
+        print_quantization(manifest.quantization)
     if manifest.policy['thresholds'] is None:
         print('without thresholds every image runs to the last exit; '
               'tools/calibrate.py solves some')
+
+
+def print_quantization(report: Mapping[str, Any]) -> None:
+    """Say what 8 bits did to each exit."""
+    print(f'quantised by {report["calibration_images"]} images; on '
+          f'{report["test_images"]} images:')
+    for index, row in enumerate(report['exits']):
+        text = f'same prediction for {row["agreement"]:.2%}'
+        if 'int8' in row:
+            text += (f'; top-1 {row["int8"]:.2f} % in int8, '
+                     f'{row["fp32"]:.2f} % in fp32')
+        print(f'  exit {index}: {text}')
 
 
 def main() -> None:
@@ -134,8 +162,11 @@ def main() -> None:
         checkpoint=os.path.basename(args.checkpoint),
         checkpoint_sha256=file_sha256(args.checkpoint))
     with cli.input_errors(ImportError, ValueError, OSError):
+        images = list_images(args.int8_calibration) \
+            if args.int8_calibration else None
         manifest = export_network(*model.exit_parts(), args.out, preprocessing,
-                                  policy, classes, source)
+                                  policy, classes, source, images,
+                                  args.int8_test)
     print_summary(manifest, args.out)
 
 

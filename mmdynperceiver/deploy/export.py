@@ -23,6 +23,7 @@ from ..files import new_folder
 from ..version import __version__
 from .lean_graphs import lean_copy
 from .manifest import Manifest, Segment
+from .preprocessing import Preprocessing
 from .sessions import open_session
 
 __all__ = [
@@ -60,7 +61,9 @@ def export_network(trunk: SegmentedTrunk,
                    preprocessing: Mapping[str, Any],
                    policy: ExitPolicy,
                    classes: Sequence[str],
-                   source: Optional[Mapping[str, Any]] = None) -> Manifest:
+                   source: Optional[Mapping[str, Any]] = None,
+                   int8_images: Optional[Sequence[str]] = None,
+                   int8_test: Optional[str] = None) -> Manifest:
     """Write a folder that :class:`mmdynperceiver.deploy.Runner` loads.
 
     It is written whole or not at all, and only if its graphs agree with the
@@ -76,6 +79,11 @@ def export_network(trunk: SegmentedTrunk,
         classes (Sequence[str]): Names of the classes.
         source (Mapping, optional): What to say of config and checkpoint.
             Defaults to None, nothing.
+        int8_images (Sequence[str], optional): Image files to quantise by.
+            Defaults to None, the graphs stay in fp32.
+        int8_test (str, optional): Folder with images in a folder for each
+            class, to tell what the quantisation costs. Defaults to None: how
+            far predictions agree on ``int8_images``.
 
     Returns:
         Manifest: What the folder says of itself.
@@ -95,6 +103,10 @@ def export_network(trunk: SegmentedTrunk,
     with new_folder(folder) as temporary:
         exported = export_segments(trunk, exits, size, temporary)
         difference = verify_segments(trunk, exits, exported, temporary)
+        quantization = None
+        if int8_images is not None:
+            quantization = _quantize(temporary, exported, preprocessing,
+                                     classes, int8_images, int8_test)
         manifest = Manifest(
             segments=exported.segments,
             tensors=exported.tensors,
@@ -105,6 +117,8 @@ def export_network(trunk: SegmentedTrunk,
                 temperature=policy.temperature),
             classes=[str(name) for name in classes],
             macs_per_exit=list(macs_per_exit(trunk, exits, (3, *size))),
+            precision='fp32' if quantization is None else 'int8',
+            quantization=quantization,
             source=dict(source or {}, largest_logit_difference=difference),
             versions=dict(
                 mmdynperceiver=__version__,
@@ -113,6 +127,32 @@ def export_network(trunk: SegmentedTrunk,
                    for name in PACKAGES}))
         manifest.save(temporary)
     return manifest
+
+
+def _quantize(folder: str, exported: Exported,
+              preprocessing: Mapping[str, Any], classes: Sequence[str],
+              images: Sequence[str], test: Optional[str]) -> Dict[str, Any]:
+    """Quantise the graphs; what that did to each exit."""
+    # Imported here: few exports need it.
+    from .quantize import compare, labelled_images, quantize_segments, run_all
+    prepare = Preprocessing(**preprocessing)
+    files, labels = list(images), None
+    if test is not None:
+        files, labels = labelled_images(test, classes)
+
+    def all_logits() -> List[np.ndarray]:
+        parts = [
+            logits
+            for logits, _ in run_all(folder, exported.segments, prepare, files)
+        ]
+        return [np.concatenate(exit_logits) for exit_logits in zip(*parts)]
+
+    before = all_logits()
+    used = quantize_segments(folder, exported.segments, prepare, images)
+    return dict(
+        calibration_images=used,
+        test_images=len(files),
+        exits=compare(before, all_logits(), labels))
 
 
 class _SegmentGraph(nn.Module):

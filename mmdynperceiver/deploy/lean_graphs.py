@@ -76,8 +76,8 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def symbolic(g: Any, q: Any, k: Any, v: Any, heads: int) -> Any:
         """The node."""
-        node = g.op('Attention', q, k, v, q_num_heads_i=heads,
-                    kv_num_heads_i=heads)
+        node = g.op(
+            'Attention', q, k, v, q_num_heads_i=heads, kv_num_heads_i=heads)
         return node.setType(q.type())
 
 

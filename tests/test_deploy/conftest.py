@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 
 NEEDED = ('onnx', 'onnxruntime')
-collect_ignore_glob = [] if all(map(importlib.util.find_spec, NEEDED)) else [
-    'test_*'
-]
+collect_ignore_glob = [] if all(map(importlib.util.find_spec,
+                                    NEEDED)) else ['test_*']
 
 SIZE = 48
 CLASSES = ('ant', 'bee', 'cow', 'dog', 'elk')
@@ -105,11 +104,13 @@ def photos(tmp_path_factory):
     """Files of several kinds and shapes, with structure in them."""
     folder = tmp_path_factory.mktemp('photos')
     rng = np.random.default_rng(1)
-    for number, (mode, shape, ending) in enumerate([
-        ('RGB', (70, 90, 3), 'jpg'), ('RGB', (64, 57, 3), 'png'),
-        ('L', (80, 61), 'jpg'), ('RGBA', (61, 99, 4), 'png'),
-        ('LA', (75, 66, 2), 'png'), ('RGB', (56, 56, 3), 'bmp')
-    ]):
+    for number, (mode, shape,
+                 ending) in enumerate([('RGB', (70, 90, 3), 'jpg'),
+                                       ('RGB', (64, 57, 3), 'png'),
+                                       ('L', (80, 61), 'jpg'),
+                                       ('RGBA', (61, 99, 4), 'png'),
+                                       ('LA', (75, 66, 2), 'png'),
+                                       ('RGB', (56, 56, 3), 'bmp')]):
         coarse = rng.integers(0, 255, (shape[0] // 4 + 1, shape[1] // 4 + 1) +
                               shape[2:])
         pixels = coarse.repeat(4, 0).repeat(4, 1)[:shape[0], :shape[1]]

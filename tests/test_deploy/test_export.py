@@ -10,7 +10,6 @@ from mmdynperceiver.core import DynPerceiver, ExitPolicy
 from mmdynperceiver.deploy import Manifest
 from mmdynperceiver.deploy import export as module
 from mmdynperceiver.deploy.lean_graphs import lean_copy
-
 from .conftest import CLASSES, PREPROCESSING, SIZE, build_net, export
 
 
@@ -89,8 +88,8 @@ def test_lean_copy_computes_the_same(size):
     net = build_net('mobilenet').double()
     images = torch.randn(2, 3, size, size + 3, dtype=torch.float64)
     with torch.no_grad():
-        for got, expected in zip(lean_copy(net.trunk)(images),
-                                 net.trunk(images)):
+        for got, expected in zip(
+                lean_copy(net.trunk)(images), net.trunk(images)):
             torch.testing.assert_close(got, expected)
 
 

@@ -14,10 +14,8 @@ def make_logits(samples=200, classes=6):
     rng = np.random.default_rng(0)
     common = rng.standard_normal((samples, classes))
     scale = rng.uniform(0.1, 2, (samples, 1))
-    return [
-        ((common + rng.standard_normal(common.shape)) * scale).astype('f4')
-        for _ in range(4)
-    ]
+    return [((common + rng.standard_normal(common.shape)) * scale).astype('f4')
+            for _ in range(4)]
 
 
 @pytest.mark.parametrize('temperature', TEMPERATURES)

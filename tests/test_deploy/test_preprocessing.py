@@ -30,13 +30,13 @@ PIPELINES = {
         resize_edge(scale=56, edge='short', **PILLOW), CROP, PACK
     ],
     'opencv': [
-        load(), resize_edge(scale=56, edge='short'),
+        load(),
+        resize_edge(scale=56, edge='short'),
         dict(type='mmpretrain.CenterCrop', crop_size=(40, 48)), PACK
     ],
-    'stretch': [
-        load(),
-        dict(type='Resize', scale=(40, 48), interpolation='area'), PACK
-    ],
+    'stretch':
+    [load(),
+     dict(type='Resize', scale=(40, 48), interpolation='area'), PACK],
     'stretch-pillow': [
         load(imdecode_backend='pillow'),
         dict(
@@ -63,8 +63,7 @@ def test_equals_mmpretrain(photos, name, to_rgb):
     pipeline = [
         step for step in PIPELINES[name] if step['type'] != 'PackInputs'
     ]
-    theirs = Compose(
-        [TRANSFORMS.build(step) for step in (*pipeline, PACK)])
+    theirs = Compose([TRANSFORMS.build(step) for step in (*pipeline, PACK)])
     normalise = MODELS.build(settings)
     ours = Preprocessing(**read_preprocessing(PIPELINES[name], settings))
     for path in list_images(photos):
@@ -89,11 +88,11 @@ def test_reads_the_size_from_the_pipeline():
     ([load(), CROP], NORMALISE, (8, 8), 'makes images of 48x48.*says 8x8'),
     ([load(imdecode_backend='tifffile')], NORMALISE, (8, 8), "'tifffile'"),
     ([load(color_type='grayscale')], NORMALISE, (8, 8), "'grayscale'"),
-    ([load(), dict(type='Resize', scale=8, keep_ratio=True)], NORMALISE, None,
-     'no keep_ratio'),
+    ([load(), dict(type='Resize', scale=8, keep_ratio=True)
+      ], NORMALISE, None, 'no keep_ratio'),
     ([load(), dict(CROP, auto_pad=True)], NORMALISE, None, 'auto_pad'),
-    ([resize_edge(scale=8, backend='pillow', interpolation='area')],
-     NORMALISE, (8, 8), "'pillow' with the interpolation 'area'"),
+    ([resize_edge(scale=8, backend='pillow', interpolation='area')], NORMALISE,
+     (8, 8), "'pillow' with the interpolation 'area'"),
     ([load()], dict(type='ActionDataPreprocessor'),
      (8, 8), 'only a ClsDataPreprocessor'),
     ([load()], dict(NORMALISE, pad_size_divisor=32), (8, 8), 'divisor=32'),
@@ -114,8 +113,9 @@ def plain():
     (7, TypeError, 'a path or an array, got int'),
     (np.zeros((48, 48), np.uint8), ValueError, r'got uint8 \(48, 48\)'),
     (np.zeros((48, 48, 3)), ValueError, 'got float64'),
-    (np.zeros((40, 48, 3), np.uint8), ValueError,
-     r'array \(40, 48, 3\) is 40x48 .* takes 48x48'),
+    (np.zeros(
+        (40, 48, 3),
+        np.uint8), ValueError, r'array \(40, 48, 3\) is 40x48 .* takes 48x48'),
 ])
 def test_refuses_images(plain, image, error, message):
     with pytest.raises(error, match=message):
