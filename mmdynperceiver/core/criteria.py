@@ -1,80 +1,21 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """How sure an exit is: one number in [0, 1], larger is surer."""
 import math
-from typing import Optional, Sequence, Tuple, Union
+from typing import Optional, Sequence
 
 import torch
 from torch import Tensor
+
+from ..exit_settings import (ALL_CRITERIA, CRITERIA, Temperature,
+                             check_criterion, check_temperature)
 
 __all__ = [
     'ALL_CRITERIA', 'CRITERIA', 'check_criterion', 'check_temperature',
     'confidence', 'confidences', 'patience_step'
 ]
 
-# Made for the logits of classes.
-CRITERIA = ('max_prob', 'entropy', 'margin', 'patience')
-# A checkpoint names a criterion by its place here: only add at the end.
-ALL_CRITERIA = (*CRITERIA, 'learned')
 # Rows whose probabilities are held at a time: 1000 classes take 2 MB.
 CHUNK = 512
-
-Temperature = Union[float, Sequence[float], None]
-
-
-def check_criterion(criterion: str) -> str:
-    """Refuse what is not the name of a criterion.
-
-    Args:
-        criterion (str): One of ``ALL_CRITERIA``.
-
-    Returns:
-        str: The same name.
-
-    Raises:
-        ValueError: If there is no such criterion.
-    """
-    if criterion not in ALL_CRITERIA:
-        raise ValueError(f'criterion must be one of '
-                         f'{", ".join(ALL_CRITERIA)}, got {criterion!r}')
-    return criterion
-
-
-def check_temperature(temperature: Temperature,
-                      num_exits: int = 4) -> Optional[Tuple[float, ...]]:
-    """Refuse temperatures that logits cannot be divided by.
-
-    Args:
-        temperature (float | Sequence[float], optional): One for each exit,
-            or one for all.
-        num_exits (int): Number of exits. Defaults to 4.
-
-    Returns:
-        tuple[float], optional: One for each exit; None if all are 1.
-
-    Raises:
-        TypeError: If it is not numbers.
-        ValueError: If there are too few or too many, or one is not positive
-            and finite.
-    """
-    if temperature is None:
-        return None
-    if isinstance(temperature, Tensor):
-        temperature = temperature.tolist()
-    try:
-        if isinstance(temperature, (int, float)):
-            temperature = (temperature, ) * num_exits
-        values = tuple(float(value) for value in temperature)
-    except (TypeError, ValueError):
-        raise TypeError(f'temperature must be a number, or one for each of '
-                        f'{num_exits} exits, got {temperature!r}') from None
-    if len(values) != num_exits:
-        raise ValueError(f'{num_exits} exits need {num_exits} temperatures, '
-                         f'got {len(values)}: {list(values)}')
-    for index, value in enumerate(values):
-        if not math.isfinite(value) or value <= 0:
-            raise ValueError(f'the temperature of exit {index} must be a '
-                             f'finite number above 0, got {value}')
-    return None if all(value == 1 for value in values) else values
 
 
 def confidence(logits: Tensor,

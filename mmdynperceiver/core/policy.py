@@ -1,14 +1,14 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The exit policy: who leaves where; it never sees a feature."""
-import math
 from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from .criteria import (ALL_CRITERIA, Temperature, check_criterion,
-                       check_temperature, confidence, confidences,
-                       patience_step)
+from ..exit_settings import (ALL_CRITERIA, NEVER, Temperature, check_criterion,
+                             check_temperature, check_thresholds,
+                             fixed_exit_thresholds)
+from .criteria import confidence, confidences, patience_step
 
 if TYPE_CHECKING:
     from .operating_point import OperatingPoint
@@ -18,8 +18,6 @@ __all__ = [
     'select_exits'
 ]
 
-# A confidence is at most 1, so nothing ever reaches this threshold.
-NEVER = 2.
 # Stands in a checkpoint for each threshold that is not set.
 UNSET = -1.
 # The first number of a state that holds more than thresholds.
@@ -38,57 +36,6 @@ class Prediction(NamedTuple):
     logits: Tensor
     exit_index: Tensor
     confidence: Tensor
-
-
-def check_thresholds(thresholds: Sequence[float],
-                     num_exits: int = 4) -> Tuple[float, ...]:
-    """Refuse thresholds that cannot steer ``num_exits`` exits.
-
-    Args:
-        thresholds (Sequence[float]): One for each exit but the last.
-        num_exits (int): Number of exits. Defaults to 4.
-
-    Returns:
-        tuple[float]: The same numbers.
-
-    Raises:
-        TypeError: If it is not a sequence of numbers.
-        ValueError: If there are too few or too many, or one is NaN or
-            negative.
-    """
-    if isinstance(thresholds, Tensor):
-        thresholds = thresholds.tolist()
-    try:
-        values = tuple(float(value) for value in thresholds)
-    except (TypeError, ValueError):
-        raise TypeError(f'thresholds must be a sequence of {num_exits - 1} '
-                        f'numbers, got {thresholds!r}') from None
-    if len(values) != num_exits - 1:
-        raise ValueError(
-            f'{num_exits} exits need {num_exits - 1} thresholds (the last '
-            f'exit takes the rest), got {len(values)}: {list(values)}')
-    for index, value in enumerate(values):
-        if math.isnan(value) or value < 0:
-            raise ValueError(
-                f'the threshold of exit {index} must be a number of at least '
-                f'0 (0: every sample leaves; above 1: none does), got {value}')
-    return values
-
-
-def fixed_exit_thresholds(index: int, num_exits: int = 4) -> Tuple[float, ...]:
-    """Thresholds at which every sample leaves at one exit.
-
-    Args:
-        index (int): The exit, 0-based.
-        num_exits (int): Number of exits. Defaults to 4.
-
-    Raises:
-        ValueError: If there is no such exit.
-    """
-    if not isinstance(index, int) or not 0 <= index < num_exits:
-        raise ValueError(f'exit index must be one of 0 to {num_exits - 1} '
-                         f'(shallow to deep), got {index!r}')
-    return tuple(0. if k >= index else NEVER for k in range(num_exits - 1))
 
 
 def leave_at(all_confidences: Tensor, thresholds: Sequence[float]) -> Tensor:

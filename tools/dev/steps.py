@@ -143,21 +143,21 @@ class InstallDemo(Step):
 
 
 class InstallTools(Step):
-    """Install mmaction2, mmdet and what tests and lint need."""
+    """Install mmaction2, mmdet, the runtimes, and what tests and lint need."""
 
     name = 'test'
-    title = 'MMAction2, MMDetection, test and lint tools'
-    hint = 'about 100 MB, 1 to 2 minutes'
-    disk_gb = 0.5
+    title = 'MMAction2, MMDetection, runtimes, test and lint tools'
+    hint = 'about 200 MB, 1 to 3 minutes'
+    disk_gb = 0.8
 
     def inputs(self):
         """See :class:`Step`."""
-        files = self.requirements('hosts', 'tests', 'lint')
+        files = self.requirements('hosts', 'deploy', 'tests', 'lint')
         return super().inputs() + files + [*TEST_HOSTS]
 
     def work(self):
         """See :class:`Step`."""
-        self.install('hosts', 'tests', 'lint')
+        self.install('hosts', 'deploy', 'tests', 'lint')
         self.environment.pip('install', '--no-deps', *TEST_HOSTS)
 
 
@@ -367,6 +367,7 @@ class CheckImports(Step):
         modules = ['cv2', 'mmcv', 'mmpretrain.models']
         if self.environment.profile == 'test':
             modules += ['mmcv.ops', 'mmaction.models', 'mmdet.models']
+            modules += ['onnxruntime', 'openvino']
         return modules
 
     def inputs(self):

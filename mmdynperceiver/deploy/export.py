@@ -1,0 +1,406 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Write a network as one ONNX graph per segment.
+
+This half of the package needs torch and onnx; the runner needs neither.
+"""
+import contextlib
+import io
+import logging
+import os
+import warnings
+from importlib.metadata import version
+from typing import (Any, Dict, Iterator, List, Mapping, NamedTuple, Optional,
+                    Sequence, Union)
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from ..core import (Carried, ExitPolicy, Exits, SegmentedTrunk, TrunkState,
+                    macs_per_exit, run_step)
+from ..files import new_folder
+from ..version import __version__
+from .lean_graphs import lean_copy
+from .manifest import Manifest, Segment
+from .preprocessing import Preprocessing
+from .sessions import open_session
+
+__all__ = [
+    'MAX_DIFFERENCE', 'Exported', 'export_network', 'export_segments',
+    'verify_segments'
+]
+
+# What PyTorch writes, and the first set with the operator Attention; between
+# the two, the operators in use have only been extended.
+TRACED_OPSET = 20
+OPSET = 23
+# How far logits may lie from PyTorch's, of the largest where it exceeds 1.
+MAX_DIFFERENCE = 1e-3
+# A batch of one would be taken for a constant.
+EXAMPLE_BATCH = 2
+# What the graphs depend on.
+PACKAGES = ('torch', 'onnx', 'onnxruntime')
+
+
+class Exported(NamedTuple):
+    """What was written.
+
+    Args:
+        segments (list[Segment]): Shallow to deep.
+        tensors (dict[str, list]): Shape of each tensor, with 'batch' first.
+    """
+
+    segments: List[Segment]
+    tensors: Dict[str, List[Any]]
+
+
+def export_network(trunk: SegmentedTrunk,
+                   exits: Exits,
+                   folder: Union[str, os.PathLike],
+                   preprocessing: Mapping[str, Any],
+                   policy: ExitPolicy,
+                   classes: Sequence[str],
+                   source: Optional[Mapping[str, Any]] = None,
+                   int8_images: Optional[Sequence[str]] = None,
+                   int8_test: Optional[str] = None) -> Manifest:
+    """Write a folder that :class:`mmdynperceiver.deploy.Runner` loads.
+
+    It is written whole or not at all, and only if its graphs agree with the
+    network.
+
+    Args:
+        trunk (SegmentedTrunk): The network without its exits.
+        exits (Exits): The classifiers.
+        folder (str | PathLike): A new or empty folder.
+        preprocessing (Mapping): Arguments of
+            :class:`mmdynperceiver.deploy.Preprocessing`.
+        policy (ExitPolicy): Decides who leaves.
+        classes (Sequence[str]): Names of the classes.
+        source (Mapping, optional): What to say of config and checkpoint.
+            Defaults to None, nothing.
+        int8_images (Sequence[str], optional): Image files to quantise by.
+            Defaults to None, the graphs stay in fp32.
+        int8_test (str, optional): Folder with images in a folder for each
+            class, to tell what the quantisation costs. Defaults to None: how
+            far predictions agree on ``int8_images``.
+
+    Returns:
+        Manifest: What the folder says of itself.
+
+    Raises:
+        FileExistsError: If there is something in the folder already.
+        ImportError: If onnxruntime is missing.
+        RuntimeError: If the graphs do not agree with the network.
+        ValueError: If there is not one name for each class, or the images
+            are too small for the network.
+    """
+    if len(classes) != exits.num_classes:
+        raise ValueError(f'the network has {exits.num_classes} classes, got '
+                         f'{len(classes)} names')
+    size = [int(length) for length in preprocessing['size']]
+    trunk, exits = trunk.eval(), exits.eval()
+    with new_folder(folder) as temporary:
+        exported = export_segments(trunk, exits, size, temporary)
+        difference = verify_segments(trunk, exits, exported, temporary)
+        quantization = None
+        if int8_images is not None:
+            quantization = _quantize(temporary, exported, preprocessing,
+                                     classes, int8_images, int8_test)
+        manifest = Manifest(
+            segments=exported.segments,
+            tensors=exported.tensors,
+            preprocessing=dict(preprocessing),
+            policy=dict(
+                thresholds=policy.thresholds,
+                criterion=policy.criterion,
+                temperature=policy.temperature),
+            classes=[str(name) for name in classes],
+            macs_per_exit=list(macs_per_exit(trunk, exits, (3, *size))),
+            precision='fp32' if quantization is None else 'int8',
+            quantization=quantization,
+            source=dict(source or {}, largest_logit_difference=difference),
+            versions=dict(
+                mmdynperceiver=__version__,
+                opset=OPSET,
+                **{name: version(name)
+                   for name in PACKAGES}))
+        manifest.save(temporary)
+    return manifest
+
+
+def _quantize(folder: str, exported: Exported,
+              preprocessing: Mapping[str, Any], classes: Sequence[str],
+              images: Sequence[str], test: Optional[str]) -> Dict[str, Any]:
+    """Quantise the graphs; what that did to each exit."""
+    # Imported here: few exports need it.
+    from .quantize import compare, labelled_images, quantize_segments, run_all
+    prepare = Preprocessing(**preprocessing)
+    files, labels = list(images), None
+    if test is not None:
+        files, labels = labelled_images(test, classes)
+
+    def all_logits() -> List[np.ndarray]:
+        parts = [
+            logits
+            for logits, _ in run_all(folder, exported.segments, prepare, files)
+        ]
+        return [np.concatenate(exit_logits) for exit_logits in zip(*parts)]
+
+    before = all_logits()
+    used = quantize_segments(folder, exported.segments, prepare, images)
+    return dict(
+        calibration_images=used,
+        test_images=len(files),
+        exits=compare(before, all_logits(), labels))
+
+
+class _SegmentGraph(nn.Module):
+    """One segment and its exit as a function of tensors alone.
+
+    Args:
+        trunk (SegmentedTrunk): The network without its exits.
+        exits (Exits): The classifiers.
+        index (int): Number of the segment.
+        results (Sequence[str]): What to return behind the logits: 'x', 'z'.
+    """
+
+    def __init__(self, trunk: SegmentedTrunk, exits: Exits, index: int,
+                 results: Sequence[str]) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.exits = exits
+        self.index = index
+        self.results = tuple(results)
+
+    def forward(self,
+                x: Tensor,
+                z: Optional[Tensor] = None,
+                knowledge: Optional[Tensor] = None) -> List[Tensor]:
+        """Run the segment."""
+        carried = Carried(TrunkState(x, z), knowledge)
+        carried, logits = run_step(self.trunk, self.exits, self.index, carried)
+        return [logits, *(getattr(carried.state, r) for r in self.results)]
+
+
+class _Plan(NamedTuple):
+    """One segment before its export.
+
+    Args:
+        arguments (dict[str, Tensor]): Example inputs by argument.
+        sources (dict[str, str]): Names of these tensors by argument.
+        made (dict[str, str]): Names of the new tensors by 'x' and 'z'.
+        logits (str): Name of the logits.
+    """
+
+    arguments: Dict[str, Tensor]
+    sources: Dict[str, str]
+    made: Dict[str, str]
+    logits: str
+
+
+def export_segments(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int],
+                    folder: str) -> Exported:
+    """Write one ONNX graph per segment, with any batch size.
+
+    A tensor that a segment hands on as it got it is no output: the runner
+    still has it. Nor is one that no later segment reads.
+
+    Args:
+        trunk (SegmentedTrunk): The network without its exits.
+        exits (Exits): The classifiers.
+        size (Sequence[int]): Height and width of the images.
+        folder (str): Where the graphs go; it must exist.
+
+    Returns:
+        Exported: The segments and the shapes of their tensors.
+
+    Raises:
+        ImportError: If onnxruntime is missing.
+        ValueError: If the images are too small for the network.
+    """
+    lean = lean_copy(trunk)
+    exits = exits.eval()
+    plans, tensors = _plan(lean, exits, size)
+    needed: set = set()
+    segments = []
+    for index in reversed(range(len(plans))):
+        plan = plans[index]
+        made = {k: name for k, name in plan.made.items() if name in needed}
+        graph = _SegmentGraph(lean, exits, index, list(made)).eval()
+        outputs = [plan.logits, *made.values()]
+        model = _to_onnx(graph, plan, outputs)
+        inputs = _drop_unused_inputs(model)
+        _tidy(model, index)
+        file = f'segment{index}.onnx'
+        onnx.save(model, os.path.join(folder, file))
+        segments.append(Segment(file, inputs, outputs))
+        needed.update(inputs)
+    segments.reverse()
+    used = {name for s in segments for name in (*s.inputs, *s.outputs)}
+    return Exported(segments, {k: v for k, v in tensors.items() if k in used})
+
+
+@torch.no_grad()
+def _plan(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int]) -> Any:
+    """Run the segments once to see what each takes and makes."""
+    images = torch.zeros(EXAMPLE_BATCH, 3, *size)
+    state = trunk.begin(images)
+    values: Dict[str, Optional[Tensor]] = dict(
+        x=state.x, z=state.z, knowledge=None)
+    names = dict(x='images')
+    tensors: Dict[str, List[Any]] = dict(images=['batch', 3, *size])
+    plans = []
+    for index in range(trunk.num_segments):
+        arguments = {k: v for k, v in values.items() if v is not None}
+        sources = {k: names[k] for k in arguments}
+        carried, logits = run_step(
+            trunk, exits, index,
+            Carried(
+                TrunkState(arguments['x'], values['z']), values['knowledge']))
+        after = dict(
+            x=carried.state.x, z=carried.state.z, knowledge=carried.knowledge)
+        made = {}
+        tensors[f'logits{index}'] = ['batch', *logits.shape[1:]]
+        for key, value in after.items():
+            if value is logits:
+                names[key] = f'logits{index}'
+            elif value is not None and value is not values[key]:
+                names[key] = made[key] = f'{key}{index}'
+                tensors[made[key]] = ['batch', *value.shape[1:]]
+        values = after
+        plans.append(_Plan(arguments, sources, made, f'logits{index}'))
+    return plans, tensors
+
+
+def _to_onnx(graph: nn.Module, plan: _Plan,
+             outputs: Sequence[str]) -> onnx.ModelProto:
+    """Export one graph."""
+    inputs = list(plan.sources.values())
+    content = io.BytesIO()
+    # The exporter by tracing: it needs no further package, and seconds where
+    # the one by torch.export needs minutes. What tracing cannot follow shows
+    # in verify_segments.
+    with _quiet(), torch.no_grad():
+        torch.onnx.export(
+            graph, (plan.arguments, ),
+            content,
+            dynamo=False,
+            opset_version=TRACED_OPSET,
+            input_names=inputs,
+            output_names=list(outputs),
+            dynamic_axes={name: {
+                0: 'batch'
+            }
+                          for name in (*inputs, *outputs)})
+    model = onnx.load_model_from_string(content.getvalue())
+    model.opset_import[0].version = OPSET
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter from talking of itself."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(
+                io.StringIO()):
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _drop_unused_inputs(model: onnx.ModelProto) -> List[str]:
+    """Remove inputs that no node reads; the names of the others."""
+    graph = model.graph
+    read = {name for node in graph.node for name in node.input}
+    kept = [entry for entry in graph.input if entry.name in read]
+    del graph.input[:]
+    graph.input.extend(kept)
+    return [entry.name for entry in kept]
+
+
+def _tidy(model: onnx.ModelProto, index: int) -> None:
+    """Pool as runtimes like it, and keep no trace of this machine."""
+    graph = model.graph
+    graph.name = f'segment{index}'
+    constants = {
+        entry.name: entry
+        for entry in graph.initializer
+        if entry.data_type == onnx.TensorProto.INT64
+    }
+    for node in graph.node:
+        if node.op_type == 'ReduceMean' and _is_global_pool(node, constants):
+            # Convolutions can hand on their own layout to this one.
+            node.op_type = 'GlobalAveragePool'
+            del node.input[1:]
+            del node.attribute[:]
+        # Stack traces with the paths of this machine.
+        node.doc_string = ''
+        del node.metadata_props[:]
+    for entry in (*graph.value_info, *graph.input, *graph.output,
+                  *graph.initializer):
+        entry.doc_string = ''
+        del entry.metadata_props[:]
+    del graph.metadata_props[:]
+    del model.metadata_props[:]
+    onnx.checker.check_model(model)
+
+
+def _is_global_pool(node: onnx.NodeProto,
+                    constants: Dict[str, onnx.TensorProto]) -> bool:
+    """Whether a mean is one over height and width that keeps both."""
+    keeps = {a.name: a.i for a in node.attribute}.get('keepdims', 1)
+    if len(node.input) != 2 or node.input[1] not in constants or not keeps:
+        return False
+    axes = onnx.numpy_helper.to_array(constants[node.input[1]])
+    return sorted(axes.tolist()) in ([2, 3], [-2, -1])
+
+
+@torch.no_grad()
+def verify_segments(trunk: SegmentedTrunk, exits: Exits, exported: Exported,
+                    folder: str) -> float:
+    """Compare the graphs in ONNX Runtime with the network in PyTorch.
+
+    Args:
+        trunk (SegmentedTrunk): The network without its exits.
+        exits (Exits): The classifiers.
+        exported (Exported): What was written.
+        folder (str): Where.
+
+    Returns:
+        float: The largest difference of a logit over batches of 1 and 3,
+        divided by the largest logit where that exceeds 1.
+
+    Raises:
+        RuntimeError: If it is larger than MAX_DIFFERENCE.
+    """
+    sessions = [
+        open_session('onnxruntime', os.path.join(folder, segment.file),
+                     segment.outputs, None, 'fp32')
+        for segment in exported.segments
+    ]
+    shape = exported.tensors['images'][1:]
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.
+    for batch in (1, 3):
+        images = torch.randn(batch, *shape, generator=generator)
+        expected = exits(trunk(images))
+        tensors = dict(images=images.numpy())
+        for segment, session, logits in zip(exported.segments, sessions,
+                                            expected):
+            found = session.run(
+                {name: tensors[name]
+                 for name in segment.inputs})
+            tensors.update(zip(segment.outputs, found))
+            difference = np.abs(found[0] - logits.numpy()).max()
+            difference /= max(1, logits.abs().max().item())
+            # NaN compares as neither.
+            worst = max(worst, float(np.nan_to_num(difference, nan=np.inf)))
+    if not worst <= MAX_DIFFERENCE:
+        raise RuntimeError(
+            f'the exported graphs give other logits than PyTorch: they differ '
+            f'by up to {worst:.3g}, allowed are {MAX_DIFFERENCE:g}')
+    return worst

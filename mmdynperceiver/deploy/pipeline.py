@@ -1,0 +1,152 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""From a config's test pipeline to the settings of the preprocessing."""
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+__all__ = ['read_preprocessing']
+
+# Transforms that leave the pixels as they are.
+IGNORED = ('PackInputs', 'Collect')
+INTERPOLATIONS = {
+    'pillow': ('nearest', 'bilinear', 'bicubic', 'box', 'lanczos', 'hamming'),
+    'cv2': ('nearest', 'bilinear', 'bicubic', 'area', 'lanczos')
+}
+
+
+def read_preprocessing(pipeline: Sequence[Mapping[str, Any]],
+                       data_preprocessor: Mapping[str, Any],
+                       size: Optional[Sequence[int]] = None) -> Dict[str, Any]:
+    """Read what :class:`Preprocessing` takes from a config.
+
+    Args:
+        pipeline (Sequence[Mapping]): The transforms of the test data.
+        data_preprocessor (Mapping): The model's data preprocessor.
+        size (Sequence[int], optional): Height and width of the images that
+            the network gets, where the pipeline does not fix them. Defaults
+            to None.
+
+    Returns:
+        dict: Arguments of :class:`Preprocessing`.
+
+    Raises:
+        ValueError: If there is a transform or a setting that only the
+            training framework has, or the size is not known or another one.
+    """
+    decoder, steps = 'cv2', []
+    for transform in pipeline:
+        name = str(transform['type']).rpartition('.')[2]
+        settings = {k: v for k, v in transform.items() if k != 'type'}
+        if name == 'LoadImageFromFile':
+            decoder = _read_loader(settings)
+        elif name in READERS:
+            steps.append(READERS[name](settings))
+        elif name not in IGNORED:
+            raise ValueError(
+                f'the test pipeline has the transform {name!r}, which cannot '
+                f'be exported; these can: LoadImageFromFile, '
+                f'{", ".join(READERS)}')
+    found = _output_size(steps)
+    if found is None and size is None:
+        raise ValueError(
+            "the test pipeline does not give its images a size: say which "
+            'one they have with --size HEIGHT WIDTH')
+    if None not in (found, size) and tuple(found) != tuple(size):
+        raise ValueError(f'the test pipeline makes images of {found[0]}x'
+                         f'{found[1]}, and --size says {size[0]}x{size[1]}')
+    return dict(
+        size=list(found or size),
+        decoder=decoder,
+        steps=steps,
+        **_read_normalisation(data_preprocessor))
+
+
+def _read_loader(settings: Mapping[str, Any]) -> str:
+    """The library that decodes."""
+    decoder = settings.get('imdecode_backend', 'cv2')
+    if decoder not in INTERPOLATIONS:
+        raise ValueError(f"LoadImageFromFile must decode with 'pillow' or "
+                         f"'cv2' to be exported, got {decoder!r}")
+    if settings.get('color_type', 'color') != 'color' or \
+            settings.get('to_float32'):
+        raise ValueError(
+            f'LoadImageFromFile must read colour images as uint8 to be '
+            f'exported, got color_type={settings.get("color_type")!r} and '
+            f'to_float32={settings.get("to_float32")!r}')
+    return decoder
+
+
+def _read_resize(settings: Mapping[str, Any]) -> Dict[str, Any]:
+    """Resize: to a width and height."""
+    if settings.get('keep_ratio') or settings.get('scale') is None:
+        raise ValueError('Resize must have a scale, and no keep_ratio, to be '
+                         'exported; ResizeEdge keeps the ratio')
+    return dict(kind='resize', size=_pair(settings['scale']), **_how(settings))
+
+
+def _read_resize_edge(settings: Mapping[str, Any]) -> Dict[str, Any]:
+    """ResizeEdge: one edge to a length."""
+    return dict(
+        kind='resize_edge',
+        size=int(settings['scale']),
+        edge=settings.get('edge', 'short'),
+        **_how(settings))
+
+
+def _read_center_crop(settings: Mapping[str, Any]) -> Dict[str, Any]:
+    """CenterCrop."""
+    if settings.get('auto_pad'):
+        raise ValueError('CenterCrop with auto_pad cannot be exported')
+    return dict(kind='center_crop', size=_pair(settings['crop_size']))
+
+
+def _pair(value: Any) -> List[int]:
+    """(width, height) or one number -> [height, width]."""
+    width, height = (value, value) if isinstance(value, int) else value
+    return [int(height), int(width)]
+
+
+def _how(settings: Mapping[str, Any]) -> Dict[str, Any]:
+    """Library and interpolation of a resize."""
+    library = settings.get('backend', 'cv2')
+    method = settings.get('interpolation', 'bilinear')
+    if method not in INTERPOLATIONS.get(library, ()):
+        raise ValueError(f'images cannot be resized by {library!r} with the '
+                         f'interpolation {method!r} in an exported network')
+    return dict(library=library, interpolation=method)
+
+
+def _output_size(steps: Sequence[Mapping[str, Any]]) -> Optional[List[int]]:
+    """Height and width behind the steps; None if they depend on the image."""
+    size: Optional[List[int]] = None
+    for step in steps:
+        size = None if step['kind'] == 'resize_edge' else step['size']
+    return size
+
+
+def _read_normalisation(settings: Mapping[str, Any]) -> Dict[str, Any]:
+    """Mean, deviation and order of the channels."""
+    kind = str(settings.get('type', 'ClsDataPreprocessor')).rpartition('.')[2]
+    if kind != 'ClsDataPreprocessor' or \
+            settings.get('pad_size_divisor', 1) != 1:
+        raise ValueError(
+            f'only a ClsDataPreprocessor without padding can be exported, '
+            f'got {kind} with pad_size_divisor='
+            f'{settings.get("pad_size_divisor", 1)}')
+    mean, std = settings.get('mean'), settings.get('std')
+    if mean is None:
+        mean, std = (0., 0., 0.), (1., 1., 1.)
+    values: Tuple[List[float], List[float]] = ([], [])
+    for given, found in zip((mean, std), values):
+        found.extend(float(value) for value in given)
+        if len(found) != 3:
+            raise ValueError(f'mean and std must hold one number for each of '
+                             f'3 channels, got {given!r}')
+    return dict(
+        mean=values[0],
+        std=values[1],
+        channels='rgb' if settings.get('to_rgb') else 'bgr')
+
+
+READERS = dict(
+    Resize=_read_resize,
+    ResizeEdge=_read_resize_edge,
+    CenterCrop=_read_center_crop)

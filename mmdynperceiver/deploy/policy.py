@@ -1,0 +1,152 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The exit policy in NumPy.
+
+It decides as :class:`mmdynperceiver.core.ExitPolicy` does; the tests compare
+the two.
+"""
+import math
+from typing import NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..exit_settings import (CRITERIA, Temperature, check_criterion,
+                             check_temperature, check_thresholds)
+
+__all__ = ['Decision', 'Policy', 'confidence', 'patience_step', 'softmax']
+
+
+class Decision(NamedTuple):
+    """What a policy says at one exit.
+
+    Args:
+        confidence (ndarray): Confidence (B,) in [0, 1].
+        leaves (ndarray): Who leaves here (B,), boolean.
+        memory (ndarray, optional): What to hand to the next exit (B, 2).
+    """
+
+    confidence: np.ndarray
+    leaves: np.ndarray
+    memory: Optional[np.ndarray]
+
+
+class Policy:
+    """Decide at each exit which samples leave.
+
+    Args:
+        num_exits (int): Number of exits.
+        thresholds (Sequence[float], optional): One for each exit but the
+            last. Defaults to None: all samples run to the last exit.
+        criterion (str): What the thresholds are compared with: 'max_prob',
+            'entropy', 'margin' or 'patience'. Defaults to 'max_prob'.
+        temperature (float | Sequence[float], optional): What the logits are
+            divided by, for each exit or for all. Defaults to None, 1.
+
+    Raises:
+        TypeError: If an argument is of another kind.
+        ValueError: If an argument does not fit.
+    """
+
+    def __init__(self,
+                 num_exits: int,
+                 thresholds: Optional[Sequence[float]] = None,
+                 criterion: str = 'max_prob',
+                 temperature: Temperature = None) -> None:
+        self.num_exits = num_exits
+        self.thresholds: Optional[Tuple[float, ...]] = None
+        if thresholds is not None:
+            self.thresholds = check_thresholds(thresholds, num_exits)
+        self.criterion = check_criterion(criterion, CRITERIA)
+        self.temperature = check_temperature(temperature, num_exits)
+
+    def decide(self,
+               index: int,
+               logits: np.ndarray,
+               memory: Optional[np.ndarray] = None) -> Decision:
+        """Decide who leaves at one exit.
+
+        Args:
+            index (int): Exit number.
+            logits (ndarray): Logits (B, K).
+            memory (ndarray, optional): What the exit before handed on, for
+                the samples that stayed. Defaults to None.
+
+        Returns:
+            Decision: For these samples.
+        """
+        if self.criterion == 'patience':
+            memory = patience_step(logits, memory)
+            conf = (memory[:, 1] / self.num_exits).astype(np.float32)
+        else:
+            temperature = self.temperature[index] if self.temperature else 1.
+            conf = confidence(logits, self.criterion, temperature)
+        if index == self.num_exits - 1:
+            leaves = np.ones(len(conf), bool)
+        elif self.thresholds is None:
+            leaves = np.zeros(len(conf), bool)
+        else:
+            leaves = conf >= np.float32(self.thresholds[index])
+        return Decision(conf, leaves, memory)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities of logits (..., K)."""
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def confidence(logits: np.ndarray,
+               criterion: str = 'max_prob',
+               temperature: float = 1.) -> np.ndarray:
+    """How sure the classifier of one exit is.
+
+    Args:
+        logits (ndarray): Logits (B, K).
+        criterion (str): 'max_prob', 'entropy' or 'margin'. Defaults to
+            'max_prob'.
+        temperature (float): What the logits are divided by. Defaults to 1.
+
+    Returns:
+        ndarray: Confidence (B,), in [0, 1].
+
+    Raises:
+        ValueError: If the criterion needs more than one exit's logits, or
+            two classes and there is one.
+    """
+    probabilities = softmax(logits / np.float32(temperature))
+    if criterion == 'max_prob':
+        return probabilities.max(-1)
+    if criterion == 'patience':
+        raise ValueError('patience compares the predictions of several exits')
+    num_classes = logits.shape[-1]
+    if num_classes < 2:
+        raise ValueError(f'the criterion {criterion!r} needs at least two '
+                         f'classes, got {num_classes}')
+    if criterion == 'margin':
+        second, first = np.partition(probabilities, -2, -1)[..., -2:].T
+        return first - second
+    # 0 * log 0 counts as 0.
+    logs = np.log(np.where(probabilities > 0, probabilities, 1))
+    entropy = -(probabilities * logs).sum(-1)
+    share = entropy / np.float32(math.log(num_classes))
+    # Rounding may leave the range, and a threshold of 0 must let all leave.
+    return np.clip(1 - share, 0, 1)
+
+
+def patience_step(logits: np.ndarray,
+                  memory: Optional[np.ndarray] = None) -> np.ndarray:
+    """Count for how many exits in a row the prediction has been the same.
+
+    Args:
+        logits (ndarray): Logits (B, K) of this exit.
+        memory (ndarray, optional): What the exit before returned; None at
+            the first exit.
+
+    Returns:
+        ndarray: (B, 2) whole numbers: the class that this exit predicts, and
+        how many exits up to this one predict it in a row.
+    """
+    predicted = logits.argmax(-1)
+    if memory is None:
+        return np.stack([predicted, np.ones_like(predicted)], 1)
+    same = predicted == memory[:, 0]
+    return np.stack([predicted, 1 + memory[:, 1] * same], 1)

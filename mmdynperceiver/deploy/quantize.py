@@ -1,0 +1,166 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Static quantisation to 8 bits, and what it costs in accuracy."""
+import os
+import tempfile
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import (CalibrationDataReader, QuantFormat,
+                                      QuantType, quantize_static)
+
+from .manifest import Segment
+from .preprocessing import Preprocessing, list_images
+from .sessions import open_session
+
+__all__ = ['compare', 'labelled_images', 'quantize_segments', 'run_all']
+
+# So many images fix the ranges; more change little.
+MAX_IMAGES = 256
+BATCH = 8
+# What 8 bits are used for; norms, attention and activations stay as they are.
+OPERATORS = ['Conv', 'Gemm', 'MatMul']
+
+
+class _Feeds(CalibrationDataReader):
+    """Hands collected inputs to the calibrator."""
+
+    def __init__(self, feeds: Sequence[Dict[str, np.ndarray]]) -> None:
+        self._feeds = iter(feeds)
+
+    def get_next(self) -> Optional[Dict[str, np.ndarray]]:
+        """The next inputs, None behind the last."""
+        return next(self._feeds, None)
+
+
+def quantize_segments(folder: str, segments: Sequence[Segment],
+                      preprocessing: Preprocessing,
+                      images: Sequence[str]) -> int:
+    """Quantise graphs in place; the classifiers of the exits stay in fp32.
+
+    Confidences decide who leaves, so that the layers they come from are
+    spared; these cost next to nothing.
+
+    Args:
+        folder (str): Where the graphs are.
+        segments (Sequence[Segment]): Shallow to deep.
+        preprocessing (Preprocessing): Prepares the images.
+        images (Sequence[str]): Files that show what activations look like.
+
+    Returns:
+        int: How many images were used.
+    """
+    chosen = _spread(images, MAX_IMAGES)
+    feeds: List[List[Dict[str, np.ndarray]]] = [[] for _ in segments]
+    for _, inputs in run_all(folder, segments, preprocessing, chosen):
+        for collected, feed in zip(feeds, inputs):
+            collected.append(feed)
+    for segment, collected in zip(segments, feeds):
+        path = os.path.join(folder, segment.file)
+        graph = onnx.load(path).graph
+        spared = [
+            node.name for node in graph.node
+            if 'classifiers' in node.name or 'fkt' in node.name
+        ]
+        with tempfile.TemporaryDirectory() as other:
+            result = os.path.join(other, segment.file)
+            quantize_static(
+                path,
+                result,
+                _Feeds(collected),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=OPERATORS,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=spared)
+            onnx.save(onnx.load(result), path)
+    return len(chosen)
+
+
+def run_all(
+    folder: str, segments: Sequence[Segment], preprocessing: Preprocessing,
+    images: Sequence[str]
+) -> Iterator[Tuple[List[np.ndarray], List[Dict[str, np.ndarray]]]]:
+    """Run all exits on image files.
+
+    Args:
+        folder (str): Where the graphs are.
+        segments (Sequence[Segment]): Shallow to deep.
+        preprocessing (Preprocessing): Prepares the images.
+        images (Sequence[str]): Files.
+
+    Yields:
+        tuple: For a batch, the logits of each exit, and the inputs of each
+        segment by name.
+    """
+    sessions = [
+        open_session('onnxruntime', os.path.join(folder, segment.file),
+                     segment.outputs, None, 'fp32') for segment in segments
+    ]
+    for start in range(0, len(images), BATCH):
+        batch = preprocessing.batch(images[start:start + BATCH])
+        tensors: Dict[str, np.ndarray] = dict(images=batch)
+        inputs = []
+        for segment, session in zip(segments, sessions):
+            feed = {name: tensors[name] for name in segment.inputs}
+            tensors.update(zip(segment.outputs, session.run(feed)))
+            inputs.append(feed)
+        yield [tensors[s.outputs[0]] for s in segments], inputs
+
+
+def labelled_images(folder: str,
+                    classes: Sequence[str]) -> Tuple[List[str], List[int]]:
+    """Image files in one folder per class, and their labels.
+
+    Args:
+        folder (str): With a folder of each class's name.
+        classes (Sequence[str]): Their names.
+
+    Returns:
+        tuple: Files and labels.
+
+    Raises:
+        ValueError: If an image is in no such folder.
+    """
+    numbers = {name: label for label, name in enumerate(classes)}
+    files, labels = list_images(folder), []
+    for file in files:
+        name = os.path.relpath(file, folder).split(os.sep)[0]
+        if name not in numbers:
+            raise ValueError(f'{file!r} is in a folder {name!r}, which is no '
+                             f'class of the network: {", ".join(classes[:5])}'
+                             f'{", ..." if len(classes) > 5 else ""}')
+        labels.append(numbers[name])
+    return files, labels
+
+
+def compare(before: Sequence[np.ndarray], after: Sequence[np.ndarray],
+            labels: Optional[Sequence[int]]) -> List[Dict[str, Any]]:
+    """What quantisation did to each exit.
+
+    Args:
+        before (Sequence[ndarray]): Logits (N, K) of each exit in fp32.
+        after (Sequence[ndarray]): The same in int8.
+        labels (Sequence[int], optional): The classes; None if not known.
+
+    Returns:
+        list[dict]: For each exit ``agreement``, the share of images with the
+        same prediction, and with labels ``fp32`` and ``int8``, the
+        accuracies in percent.
+    """
+    rows = []
+    for exact, rounded in zip(before, after):
+        predictions = exact.argmax(1), rounded.argmax(1)
+        row = dict(agreement=float((predictions[0] == predictions[1]).mean()))
+        if labels is not None:
+            for name, predicted in zip(('fp32', 'int8'), predictions):
+                row[name] = 100 * float((predicted == labels).mean())
+        rows.append(row)
+    return rows
+
+
+def _spread(items: Sequence[str], most: int) -> List[str]:
+    """At most so many items, evenly from the whole."""
+    step = max(1, len(items) / most)
+    return [items[int(i * step)] for i in range(min(most, len(items)))]

@@ -1,0 +1,314 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Run an exported folder: real early exit without torch."""
+import os
+import time
+from typing import (Any, Dict, List, NamedTuple, Optional, Sequence, Tuple,
+                    Union)
+
+import numpy as np
+
+from ..exit_settings import fixed_exit_thresholds
+from .manifest import Manifest
+from .policy import Policy, softmax
+from .preprocessing import Image, Preprocessing, list_images
+from .sessions import open_session
+
+__all__ = ['Outcome', 'Result', 'Runner']
+
+
+class Outcome(NamedTuple):
+    """What a batch of normalised images gets.
+
+    Args:
+        logits (ndarray): Logits (B, K) of the exit at which each image left.
+        exit_index (ndarray): That exit (B,), 0-based.
+        confidence (ndarray): Confidence (B,) at that exit.
+        milliseconds (ndarray): From the start of the batch until the image
+            left (B,).
+    """
+
+    logits: np.ndarray
+    exit_index: np.ndarray
+    confidence: np.ndarray
+    milliseconds: np.ndarray
+
+
+class Result(NamedTuple):
+    """What one image gets.
+
+    Args:
+        path (str, optional): Its file; None for an array.
+        label (int): Number of the class.
+        name (str): Name of the class.
+        score (float): Softmax probability of the class.
+        scores (ndarray): Softmax probabilities (K,) of all classes.
+        exit_index (int): Where it left, 0-based.
+        confidence (float): Confidence there.
+        macs (int): Multiply-adds that it took.
+        milliseconds (float): From the start of its batch, with normalised
+            pixels, until it left.
+        preparing_milliseconds (float): Decoding, resizing and normalising.
+    """
+
+    path: Optional[str]
+    label: int
+    name: str
+    score: float
+    scores: np.ndarray
+    exit_index: int
+    confidence: float
+    macs: int
+    milliseconds: float
+    preparing_milliseconds: float
+
+
+class Runner:
+    """An exported network with its images' preprocessing and its policy.
+
+    Args:
+        manifest (Manifest): What the folder says of itself.
+        sessions (Sequence): One for each segment, with the method ``run``.
+        policy (Policy): Decides who leaves.
+
+    Example:
+        >>> runner = Runner.load('exported/')                # doctest: +SKIP
+        >>> for result in runner(['cat.jpg', 'dog.jpg']):    # doctest: +SKIP
+        ...     print(result.name, result.score, result.exit_index)
+    """
+
+    def __init__(self, manifest: Manifest, sessions: Sequence[Any],
+                 policy: Policy) -> None:
+        self.manifest = manifest
+        self.sessions = list(sessions)
+        self.policy = policy
+        self.preprocessing = Preprocessing(**manifest.preprocessing)
+        # For each segment, the tensors that it or a later one takes.
+        self._needed = [{
+            name
+            for segment in manifest.segments[index:]
+            for name in segment.inputs
+        } for index in range(manifest.num_exits)]
+
+    @classmethod
+    def load(cls,
+             folder: Union[str, os.PathLike],
+             runtime: str = 'onnxruntime',
+             threads: Optional[int] = None,
+             precision: str = 'fp32',
+             thresholds: Optional[Sequence[float]] = None) -> 'Runner':
+        """Open a folder that ``tools/export.py`` wrote.
+
+        Args:
+            folder (str | PathLike): The folder; it is checked for missing
+                and changed files.
+            runtime (str): 'onnxruntime' or 'openvino'. Defaults to
+                'onnxruntime'.
+            threads (int, optional): Number of threads. Defaults to None, one
+                for each core.
+            precision (str): 'fp32', or 'bf16' in OpenVINO where the
+                processor has it. Defaults to 'fp32'.
+            thresholds (Sequence[float], optional): Instead of the exported
+                ones, for the same criterion. Defaults to None.
+
+        Returns:
+            Runner: Ready to be called.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ImportError: If the runtime is not installed.
+            ValueError: If a file was changed, or an argument does not fit.
+        """
+        manifest = Manifest.load(folder)
+        settings = dict(manifest.policy)
+        if thresholds is not None:
+            settings['thresholds'] = thresholds
+        policy = Policy(manifest.num_exits, **settings)
+        sessions = [
+            open_session(runtime, os.path.join(folder, segment.file),
+                         segment.outputs, threads, precision)
+            for segment in manifest.segments
+        ]
+        return cls(manifest, sessions, policy)
+
+    def __call__(self,
+                 images: Union[Image, Sequence[Image]],
+                 batch_size: int = 1) -> List[Result]:
+        """Classify images.
+
+        Args:
+            images (str | PathLike | ndarray | Sequence): A file, a folder
+                with images in it and below, RGB pixels (H, W, 3) as uint8,
+                or a list of files and arrays.
+            batch_size (int): How many run together. Defaults to 1.
+
+        Returns:
+            list[Result]: In the order of the images, those of a folder
+            sorted by their path.
+
+        Raises:
+            FileNotFoundError: If there is no such file, or no image.
+            ValueError: If an image cannot be read or has a wrong size, or
+                ``batch_size`` is not positive.
+        """
+        if batch_size < 1:
+            raise ValueError(f'batch_size must be at least 1, got '
+                             f'{batch_size}')
+        items = _list(images)
+        results: List[Result] = []
+        for start in range(0, len(items), batch_size):
+            results += self._classify(items[start:start + batch_size])
+        return results
+
+    def _classify(self, items: Sequence[Image]) -> List[Result]:
+        """Classify one batch."""
+        prepared, spent = [], []
+        for item in items:
+            start = time.perf_counter()
+            prepared.append(self.preprocessing(item))
+            spent.append(1000 * (time.perf_counter() - start))
+        out = self.predict(np.stack(prepared))
+        scores = softmax(out.logits)
+        results = []
+        for row, item in enumerate(items):
+            label = int(scores[row].argmax())
+            index = int(out.exit_index[row])
+            is_array = isinstance(item, np.ndarray)
+            results.append(
+                Result(
+                    path=None if is_array else os.fspath(item),
+                    label=label,
+                    name=self.manifest.classes[label],
+                    score=float(scores[row, label]),
+                    scores=scores[row],
+                    exit_index=index,
+                    confidence=float(out.confidence[row]),
+                    macs=self.manifest.macs_per_exit[index],
+                    milliseconds=float(out.milliseconds[row]),
+                    preparing_milliseconds=spent[row]))
+        return results
+
+    def predict(self,
+                batch: np.ndarray,
+                policy: Optional[Policy] = None) -> Outcome:
+        """Run each image of a batch only until it leaves.
+
+        Args:
+            batch (ndarray): Normalised images (B, 3, H, W), float32.
+            policy (Policy, optional): Instead of the runner's own. Defaults
+                to None.
+
+        Returns:
+            Outcome: In the order of the batch.
+
+        Raises:
+            TypeError: If the batch is not float32.
+            ValueError: If it has another shape.
+        """
+        self._check(batch)
+        policy = policy or self.policy
+        start = time.perf_counter()
+        tensors, memory = dict(images=batch), None
+        rows = np.arange(len(batch))
+        out: Optional[Outcome] = None
+        for index in range(self.manifest.num_exits):
+            logits = self._step(index, tensors)
+            conf, leaves, memory = policy.decide(index, logits, memory)
+            if out is None:
+                out = Outcome(
+                    np.empty_like(logits), np.zeros(len(batch), np.int64),
+                    np.zeros(len(batch), np.float32), np.zeros(len(batch)))
+            gone = rows[leaves]
+            out.logits[gone] = logits[leaves]
+            out.exit_index[gone] = index
+            out.confidence[gone] = conf[leaves]
+            out.milliseconds[gone] = 1000 * (time.perf_counter() - start)
+            if len(gone) == len(rows):
+                break
+            if len(gone):
+                stay = ~leaves
+                rows = rows[stay]
+                tensors = {
+                    name: value[stay]
+                    for name, value in tensors.items()
+                }
+                memory = None if memory is None else memory[stay]
+        assert out is not None
+        return out
+
+    def all_exits(self, batch: np.ndarray) -> Tuple[np.ndarray, ...]:
+        """Run everything.
+
+        Args:
+            batch (ndarray): Normalised images (B, 3, H, W), float32.
+
+        Returns:
+            tuple[ndarray]: Logits (B, K) of each exit, shallow to deep.
+
+        Raises:
+            TypeError: If the batch is not float32.
+            ValueError: If it has another shape.
+        """
+        self._check(batch)
+        tensors = dict(images=batch)
+        return tuple(
+            self._step(index, tensors)
+            for index in range(self.manifest.num_exits))
+
+    def time_to_exit(self, index: int, batch: np.ndarray) -> float:
+        """Time a batch in which all images leave at one exit.
+
+        Args:
+            index (int): The exit, 0-based.
+            batch (ndarray): Normalised images (B, 3, H, W), float32.
+
+        Returns:
+            float: Milliseconds from the pixels to the logits, the decisions
+            on the way included.
+
+        Raises:
+            ValueError: If there is no such exit, or the batch does not fit.
+        """
+        num_exits = self.manifest.num_exits
+        policy = Policy(num_exits, fixed_exit_thresholds(index, num_exits))
+        start = time.perf_counter()
+        self.predict(batch, policy)
+        return 1000 * (time.perf_counter() - start)
+
+    def _step(self, index: int, tensors: Dict[str, np.ndarray]) -> np.ndarray:
+        """Run one segment; its logits.
+
+        Args:
+            index (int): Number of the segment.
+            tensors (dict[str, ndarray]): What earlier segments left; what
+                this one leaves is put in, what nobody needs is taken out.
+        """
+        segment = self.manifest.segments[index]
+        outputs = self.sessions[index].run(
+            {name: tensors[name]
+             for name in segment.inputs})
+        tensors.update(zip(segment.outputs, outputs))
+        needed = self._needed[index + 1] if \
+            index + 1 < self.manifest.num_exits else ()
+        for name in [name for name in tensors if name not in needed]:
+            del tensors[name]
+        return outputs[0]
+
+    def _check(self, batch: np.ndarray) -> None:
+        """Refuse what the graphs do not take."""
+        if not isinstance(batch, np.ndarray) or batch.dtype != np.float32:
+            got = getattr(batch, 'dtype', type(batch).__name__)
+            raise TypeError(f'a batch must be an array of normalised pixels '
+                            f'as float32, got {got}')
+        expected = tuple(self.manifest.tensors['images'][1:])
+        if batch.ndim != 4 or batch.shape[1:] != expected or not len(batch):
+            raise ValueError(
+                f'a batch must have the shape (B, '
+                f'{", ".join(map(str, expected))}) with B of at least 1, got '
+                f'{batch.shape}')
+
+
+def _list(images: Any) -> List[Image]:
+    """A list of files and arrays."""
+    if isinstance(images, (str, os.PathLike)):
+        return list(list_images(images)) if os.path.isdir(images) else [images]
+    return [images] if isinstance(images, np.ndarray) else list(images)

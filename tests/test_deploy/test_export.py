@@ -1,0 +1,145 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+import json
+import os
+
+import onnx
+import pytest
+import torch
+
+from mmdynperceiver.core import DynPerceiver, ExitPolicy
+from mmdynperceiver.deploy import Manifest
+from mmdynperceiver.deploy import export as module
+from mmdynperceiver.deploy.lean_graphs import lean_copy
+from .conftest import CLASSES, PREPROCESSING, SIZE, build_net, export
+
+
+def test_folder_holds_graphs_and_manifest_alone(resnet):
+    assert sorted(os.listdir(resnet.folder)) == [
+        'manifest.json', *(f'segment{k}.onnx' for k in range(4))
+    ]
+    manifest = Manifest.load(resnet.folder)
+    assert manifest.classes == list(CLASSES)
+    assert manifest.macs_per_exit == list(
+        resnet.net.macs_per_exit((3, SIZE, SIZE)))
+    assert manifest.policy == dict(
+        thresholds=None, criterion='max_prob', temperature=None)
+    assert manifest.versions['torch'] == torch.__version__.partition('+')[0] \
+        or manifest.versions['torch'] == torch.__version__
+
+
+def test_segments_carry_no_more_than_is_read(resnet):
+    segments = Manifest.load(resnet.folder).segments
+    assert [s.inputs for s in segments] == [['images'],
+                                            ['x0', 'z0', 'logits0'], ['x1'],
+                                            ['x2', 'z1', 'logits1']]
+    assert [s.outputs for s in segments] == [['logits0', 'x0', 'z0'],
+                                             ['logits1', 'x1', 'z1'],
+                                             ['logits2', 'x2'], ['logits3']]
+
+
+def test_graphs_are_lean_and_tell_nothing_of_this_machine(resnet):
+    kinds = []
+    for segment in Manifest.load(resnet.folder).segments:
+        path = os.path.join(resnet.folder, segment.file)
+        model = onnx.load(path)
+        kinds += [node.op_type for node in model.graph.node]
+        for entry in (*model.graph.input, *model.graph.output):
+            assert entry.type.tensor_type.shape.dim[0].dim_param == 'batch'
+        with open(path, 'rb') as file:
+            content = file.read()
+        assert os.getcwd().encode() not in content
+    attentions = sum(1 for m in resnet.net.modules()
+                     if type(m).__name__ in ('CrossAttention',
+                                             'SelfAttentionBlock'))
+    assert kinds.count('Attention') == attentions
+    assert kinds.count('BatchNormalization') <= 2
+    assert 'Loop' not in kinds and 'If' not in kinds
+
+
+@pytest.mark.parametrize('settings, carried', [
+    (dict(fkt=False), ['x2', 'z1']),
+    (dict(z2x=False, last_z2x=False, fkt=False), ['x2', 'z1']),
+    (dict(token_mixer=False, x2z=False), ['x2', 'z1', 'logits1']),
+    (dict(exits='feature'), None),
+    (dict(exits='none'), None),
+])
+def test_ablations(tmp_path, settings, carried):
+    net = build_net(**settings)
+    export(net, tmp_path / 'out')  # compares with PyTorch
+    segments = Manifest.load(tmp_path / 'out').segments
+    assert len(segments) == net.exits.num_exits
+    if carried:
+        assert segments[-1].inputs == carried
+
+
+def test_classic_multi_exit_network(tmp_path):
+    from mmdynperceiver.core import ConvTrunk, build_exits
+    trunk = ConvTrunk('resnet18', width=0.25, exit_stages=(2, 3)).eval()
+    exits = build_exits(trunk, len(CLASSES)).eval()
+    module.export_network(trunk, exits, tmp_path / 'out', PREPROCESSING,
+                          ExitPolicy(2, (0.5, )), CLASSES)
+    manifest = Manifest.load(tmp_path / 'out')
+    assert [s.inputs for s in manifest.segments] == [['images'], ['x0']]
+    assert manifest.policy['thresholds'] == [0.5]
+
+
+@pytest.mark.parametrize('size', [48, 65])
+def test_lean_copy_computes_the_same(size):
+    net = build_net('mobilenet').double()
+    images = torch.randn(2, 3, size, size + 3, dtype=torch.float64)
+    with torch.no_grad():
+        for got, expected in zip(
+                lean_copy(net.trunk)(images), net.trunk(images)):
+            torch.testing.assert_close(got, expected)
+
+
+def test_network_is_left_as_it_was(resnet, tmp_path):
+    net = build_net()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    names = [type(m).__name__ for m in net.modules()]
+    export(net, tmp_path / 'out')
+    assert [type(m).__name__ for m in net.modules()] == names
+    assert not net.training and not net.exits.training
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_whole_or_not_at_all(tmp_path, monkeypatch):
+    net = build_net()
+    with pytest.raises(ValueError, match='5 classes, got 2 names'):
+        module.export_network(*net.exit_parts(), tmp_path / 'out',
+                              PREPROCESSING, net.policy, ['a', 'b'])
+    # Weights that change behind the exporter's back: the graphs are wrong.
+    plan = module.export_segments
+
+    def spoilt(trunk, exits, size, folder):
+        exported = plan(trunk, exits, size, folder)
+        with torch.no_grad():
+            exits.classifiers[2][-1].bias += 1
+        return exported
+
+    monkeypatch.setattr(module, 'export_segments', spoilt)
+    with pytest.raises(RuntimeError, match='other logits than PyTorch'):
+        export(net, tmp_path / 'out')
+    assert not list(tmp_path.iterdir())
+
+
+def test_overwrites_nothing(resnet, tmp_path):
+    (tmp_path / 'notes.txt').write_text('mine')
+    with pytest.raises(FileExistsError, match='something at .* already'):
+        export(resnet.net, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ['notes.txt']
+
+
+def test_refuses_images_smaller_than_the_stride(tmp_path):
+    net = DynPerceiver('resnet18', width=0.25, num_latents=8).eval()
+    with pytest.raises(ValueError, match='at least 32 pixels'):
+        module.export_segments(*net.exit_parts(), (16, 16), str(tmp_path))
+
+
+def test_manifest_is_plain_json(resnet):
+    with open(os.path.join(resnet.folder, 'manifest.json')) as file:
+        content = json.load(file)
+    assert content['format'] == 1
+    assert content['source']['largest_logit_difference'] < 1e-3
+    assert set(content['sha256']) == {f'segment{k}.onnx' for k in range(4)}

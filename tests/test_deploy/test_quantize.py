@@ -1,0 +1,81 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from mmdynperceiver.core import ExitPolicy
+from mmdynperceiver.deploy import Runner
+from mmdynperceiver.deploy.export import export_network
+from mmdynperceiver.deploy.preprocessing import list_images
+from mmdynperceiver.deploy.quantize import compare, labelled_images
+
+from .conftest import CLASSES, PREPROCESSING, build_net
+
+
+@pytest.fixture(scope='module')
+def labelled(photos, tmp_path_factory):
+    """The photos, in folders of two classes."""
+    root = tmp_path_factory.mktemp('labelled')
+    for number, path in enumerate(list_images(photos)):
+        folder = root / CLASSES[number % 2]
+        folder.mkdir(exist_ok=True)
+        shutil.copy(path, folder)
+    return root
+
+
+def test_int8(resnet, photos, labelled, tmp_path):
+    net = build_net('resnet')
+    manifest = export_network(
+        *net.exit_parts(),
+        tmp_path / 'out',
+        PREPROCESSING,
+        ExitPolicy(4, (0.5, 0.5, 0.5)),
+        CLASSES,
+        int8_images=list_images(photos),
+        int8_test=str(labelled))
+    assert manifest.precision == 'int8'
+    report = manifest.quantization
+    assert report['calibration_images'] == 6 == report['test_images']
+    for row in report['exits']:
+        assert 0 <= row['agreement'] <= 1 and 0 <= row['fp32'] <= 100
+    nodes = [
+        node for segment in manifest.segments
+        for node in onnx.load(tmp_path / 'out' / segment.file).graph.node
+    ]
+    assert any(node.op_type == 'QuantizeLinear' for node in nodes)
+    # The classifiers still read what no quantiser has rounded.
+    rounded = {
+        name for node in nodes if node.op_type == 'DequantizeLinear'
+        for name in node.output
+    }
+    classifiers = [
+        node for node in nodes
+        if node.op_type == 'Gemm' and 'classifiers' in node.name
+    ]
+    assert len(classifiers) == 4
+    assert not rounded & {n for node in classifiers for n in node.input}
+    int8 = Runner.load(tmp_path / 'out')
+    batch = int8.preprocessing.batch(list_images(photos))
+    for exact, got in zip(
+            Runner.load(resnet.folder).all_exits(batch),
+            int8.all_exits(batch)):
+        difference = np.abs(exact - got).max() / np.abs(exact).max()
+        assert 1e-4 < difference < 0.5
+
+
+def test_compare():
+    exact = [np.array([[1., 0], [0, 1], [0, 1], [1, 0]])]
+    other = [np.array([[1., 0], [1, 0], [0, 1], [1, 0]])]
+    assert compare(exact, other, None) == [dict(agreement=0.75)]
+    assert compare(exact, other, [0, 1, 1, 1]) == [
+        dict(agreement=0.75, fp32=75., int8=50.)
+    ]
+
+
+def test_labels_are_the_folders(labelled):
+    files, labels = labelled_images(str(labelled), CLASSES)
+    assert labels == [0, 0, 0, 1, 1, 1] and len(files) == 6
+    with pytest.raises(ValueError, match="folder 'bee', which is no class"):
+        labelled_images(str(labelled), ('ant', 'cow'))

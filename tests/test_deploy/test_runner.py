@@ -1,0 +1,193 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from mmdynperceiver.core import CRITERIA, ExitPolicy, run_early_exit
+from mmdynperceiver.deploy import Policy, Runner
+
+RUNTIMES = ['onnxruntime', 'openvino']
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request):
+    pytest.importorskip(request.param)
+    return request.param
+
+
+def early_exit(net, batch, *policy):
+    """What PyTorch does."""
+    with torch.no_grad():
+        return run_early_exit(*net.exit_parts(), ExitPolicy(4, *policy),
+                              torch.from_numpy(batch))
+
+
+def test_equals_pytorch(exported, runtime, batch, spread_thresholds):
+    net, folder = exported
+    runner = Runner.load(folder, runtime, threads=1)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(batch))
+    for got, logits in zip(runner.all_exits(batch), expected):
+        np.testing.assert_allclose(got, logits, atol=1e-3)
+    thresholds = spread_thresholds(net, batch)
+    expected = early_exit(net, batch, thresholds)
+    assert len(set(expected.exit_index.tolist())) > 1
+    for size in (1, 3, 7):
+        parts = [
+            runner.predict(batch[i:i + size], Policy(4, thresholds))
+            for i in range(0, 7, size)
+        ]
+        for name in ('exit_index', 'confidence', 'logits'):
+            got = np.concatenate([getattr(part, name) for part in parts])
+            np.testing.assert_allclose(
+                got, getattr(expected, name), atol=1e-3, err_msg=name)
+
+
+@pytest.mark.parametrize('criterion', CRITERIA)
+def test_same_exits_by_every_criterion(resnet, batch, criterion,
+                                       spread_thresholds):
+    temperature = (0.7, 1.3, 1., 2.)
+    thresholds = spread_thresholds(resnet.net, batch, criterion, temperature)
+    settings = (thresholds, criterion, temperature)
+    expected = early_exit(resnet.net, batch, *settings)
+    got = Runner.load(resnet.folder).predict(batch, Policy(4, *settings))
+    np.testing.assert_array_equal(got.exit_index, expected.exit_index)
+    np.testing.assert_allclose(got.confidence, expected.confidence, atol=1e-3)
+
+
+def test_nobody_who_left_is_computed_on(resnet, batch, spread_thresholds):
+    runner = Runner.load(
+        resnet.folder, thresholds=spread_thresholds(resnet.net, batch))
+    sizes = []
+    for session in runner.sessions:
+        inner = session.run
+
+        def run(feeds, inner=inner):
+            sizes.append({len(value) for value in feeds.values()})
+            return inner(feeds)
+
+        session.run = run
+    exits = runner.predict(batch).exit_index
+    expected = [int((exits >= k).sum()) for k in range(exits.max() + 1)]
+    assert sizes == [{count} for count in expected]
+    assert len(set(expected)) > 1
+
+
+def test_time_to_exit_runs_no_further(resnet, batch):
+    runner = Runner.load(resnet.folder)
+    runs = []
+    for index, session in enumerate(runner.sessions):
+        inner = session.run
+        session.run = lambda feeds, i=index, f=inner: runs.append(i) or f(feeds
+                                                                          )
+    for index in range(4):
+        runs.clear()
+        assert runner.time_to_exit(index, batch[:1]) > 0
+        assert runs == list(range(index + 1))
+    with pytest.raises(ValueError, match='one of 0 to 3'):
+        runner.time_to_exit(4, batch)
+
+
+def test_files_folders_and_arrays(resnet, photos):
+    runner = Runner.load(resnet.folder, thresholds=(0.5, 0.5, 0.5))
+    by_folder = runner(photos, batch_size=4)
+    files = sorted(map(str, photos.iterdir()))
+    assert [result.path for result in by_folder] == files
+    by_files = runner(files)
+    pixels = [runner.preprocessing.read(file) for file in files]
+    for one, other, third in zip(by_folder, by_files, runner(pixels)):
+        assert third.path is None
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-5)
+        np.testing.assert_allclose(one.scores, third.scores, atol=1e-5)
+        assert one.exit_index == other.exit_index == third.exit_index
+        assert one.name == runner.manifest.classes[one.label]
+        assert one.macs == runner.manifest.macs_per_exit[one.exit_index]
+        assert one.score == one.scores.max() == one.scores[one.label]
+        assert one.milliseconds > 0 < one.preparing_milliseconds
+    assert runner(files[0])[0].label == by_folder[0].label
+    assert runner([]) == []
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda f: (f / 'segment2.onnx').unlink(), 'segment2.onnx is missing'),
+    (lambda f: (f / 'manifest.json').unlink(), 'no manifest.json'),
+    (lambda f: (f / 'manifest.json').write_text('{'), 'is not JSON'),
+    (lambda f: append(f / 'segment1.onnx'), 'segment1.onnx .* was changed'),
+    (lambda f: edit(f, policy=dict(thresholds=[0, 0, 0])),
+     'manifest.json .* was changed'),
+    (lambda f: edit(f, format=99), 'format 99'),
+])
+def test_refuses_changed_and_incomplete_folders(resnet, tmp_path, change,
+                                                message):
+    folder = tmp_path / 'copy'
+    shutil.copytree(resnet.folder, folder)
+    Runner.load(folder)
+    change(folder)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        Runner.load(folder)
+
+
+def append(path):
+    """Change one byte."""
+    path.write_bytes(path.read_bytes() + b'\0')
+
+
+def edit(folder, **changes):
+    """Change the manifest."""
+    path = folder / 'manifest.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(runtime='abacus'), "onnxruntime, openvino, got 'abacus'"),
+    (dict(precision='fp8'), "fp32, bf16, got 'fp8'"),
+    (dict(precision='bf16'), 'choose the runtime openvino'),
+    (dict(threads=0), 'at least 1, got 0'),
+    (dict(thresholds=(1, )), 'need 3 thresholds'),
+])
+def test_refuses_settings(resnet, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Runner.load(resnet.folder, **arguments)
+
+
+@pytest.mark.parametrize('change, error', [
+    (lambda b: b.astype(np.float64), TypeError),
+    (lambda b: torch.from_numpy(b), TypeError),
+    (lambda b: b[:, :, :32], ValueError),
+    (lambda b: b[0], ValueError),
+    (lambda b: b[:0], ValueError),
+])
+def test_refuses_batches(resnet, batch, change, error):
+    with pytest.raises(error, match='a batch must'):
+        Runner.load(resnet.folder).predict(change(batch))
+
+
+def test_bf16_is_close(resnet, batch):
+    openvino = pytest.importorskip('openvino')
+    offered = openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+    if 'BF16' not in offered:
+        with pytest.raises(ValueError, match='does not compute in bf16'):
+            Runner.load(resnet.folder, 'openvino', precision='bf16')
+        return
+    exact, rounded = (
+        Runner.load(resnet.folder, 'openvino', 1, precision).all_exits(batch)
+        for precision in ('fp32', 'bf16'))
+    for one, other in zip(exact, rounded):
+        difference = np.abs(one - other).max()
+        assert 0 < difference < 0.3 * np.abs(one).max()
+
+
+def test_any_batch_size_in_openvino(resnet, batch, monkeypatch):
+    """Beyond a few sizes, one graph serves all the others."""
+    pytest.importorskip('openvino')
+    monkeypatch.setattr('mmdynperceiver.deploy.sessions.MAX_COMPILED', 1)
+    runner = Runner.load(resnet.folder, 'openvino', threads=1)
+    for size in (1, 2, 5):
+        got = runner.all_exits(batch[:size])
+        with torch.no_grad():
+            expected = resnet.net(torch.from_numpy(batch[:size]))
+        for one, other in zip(got, expected):
+            np.testing.assert_allclose(one, other, atol=1e-3)

@@ -1,0 +1,174 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Export a checkpoint as one ONNX graph per segment."""
+import argparse
+import os
+from typing import Any, Dict, List, Mapping
+
+from mmengine.config import Config
+from torch import nn
+
+import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+from mmdynperceiver.core import (ExitPolicy, OperatingPoint, describe_model,
+                                 fixed_exit_thresholds, read_checkpoint)
+from mmdynperceiver.deploy.manifest import Manifest, file_sha256
+from mmdynperceiver.deploy.pipeline import read_preprocessing
+from mmdynperceiver.deploy.preprocessing import list_images
+from mmdynperceiver.engine import cli
+from mmdynperceiver.engine.checkpoints import load_whole, read_weights
+from mmdynperceiver.engine.errors import InputError
+from mmdynperceiver.engine.standalone import (build_model, model_of,
+                                              test_transform)
+from mmdynperceiver.files import check_new_folder
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Export a checkpoint as one ONNX graph per segment, with '
+        'a manifest, for python -m mmdynperceiver.deploy.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('out', help='folder to write; new or empty')
+    policy = parser.add_mutually_exclusive_group()
+    policy.add_argument(
+        '--thresholds',
+        nargs='+',
+        type=float,
+        help='smallest confidence (softmax probability) to leave with, one '
+        'number for each exit but the last; by default those of the config, '
+        'else those of the checkpoint, else none')
+    policy.add_argument(
+        '--thresholds-file',
+        help='JSON file of an operating point, as tools/calibrate.py writes '
+        'it')
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='size of the images, where the test pipeline does not set it')
+    parser.add_argument(
+        '--classes',
+        metavar='FILE',
+        help='names of the classes, one a line (default: those in the '
+        'checkpoint, else their numbers)')
+    parser.add_argument(
+        '--int8-calibration',
+        metavar='DIR',
+        help='quantise to 8 bits by the images in this folder (training or '
+        'validation images, a few hundred)')
+    parser.add_argument(
+        '--int8-test',
+        metavar='DIR',
+        help='folder with images in a folder for each class: tell what the '
+        'quantisation costs in accuracy there')
+    cli.add_common_options(parser)
+    args = parser.parse_args()
+    if args.int8_test and not args.int8_calibration:
+        parser.error('--int8-test needs --int8-calibration')
+    return args
+
+
+def choose_policy(args: argparse.Namespace, config: Config,
+                  model: nn.Module) -> ExitPolicy:
+    """The policy of the options, of the config or of the checkpoint."""
+    num_exits = model.policy.num_exits
+    given = args.thresholds or args.thresholds_file
+    given = given or config.model.get('thresholds')
+    if given is None and config.model.get('exit') is not None:
+        given = fixed_exit_thresholds(config.model.exit, num_exits)
+    if isinstance(given, str):
+        made_for = describe_model(*model.exit_parts())
+        return ExitPolicy.from_operating_point(
+            OperatingPoint.load(given, num_exits, made_for))
+    return ExitPolicy(num_exits, given) if given else model.policy
+
+
+def choose_classes(args: argparse.Namespace, content: Mapping[str, Any],
+                   num_classes: int) -> List[str]:
+    """Names of the classes.
+
+    Args:
+        args (Namespace): With ``classes``, a file, or None.
+        content (Mapping): What the checkpoint's file holds.
+        num_classes (int): How many the network has.
+
+    Raises:
+        InputError: If the file has another number of them.
+    """
+    if args.classes is None:
+        meta = (content.get('meta') or {}).get('dataset_meta') or {}
+        names = meta.get('classes')
+        if names is None or len(names) != num_classes:
+            return [str(number) for number in range(num_classes)]
+        return list(names)
+    with cli.input_errors(OSError, ValueError, where='--classes: '), \
+            open(args.classes, encoding='utf-8') as file:
+        names = file.read().splitlines()
+    if len(names) != num_classes:
+        raise InputError(f'--classes: {args.classes!r} has {len(names)} '
+                         f'lines, and the network has {num_classes} classes')
+    return names
+
+
+def print_summary(manifest: Manifest, out: str) -> None:
+    """Say what was written."""
+    print(f'wrote {out}: {manifest.num_exits} graphs and a manifest')
+    for index, segment in enumerate(manifest.segments):
+        size = os.path.getsize(os.path.join(out, segment.file)) / 1e6
+        print(f'  exit {index}: {segment.file}, {size:.1f} MB, '
+              f'{manifest.macs_per_exit[index] / 1e6:.1f} M MACs up to here')
+    difference = manifest.source['largest_logit_difference']
+    print(f'logits differ from PyTorch by at most {difference:.1e}')
+    if manifest.quantization is not None:
+        print_quantization(manifest.quantization)
+    if manifest.policy['thresholds'] is None:
+        print('without thresholds every image runs to the last exit; '
+              'tools/calibrate.py solves some')
+
+
+def print_quantization(report: Mapping[str, Any]) -> None:
+    """Say what 8 bits did to each exit."""
+    print(f'quantised by {report["calibration_images"]} images; on '
+          f'{report["test_images"]} images:')
+    for index, row in enumerate(report['exits']):
+        text = f'same prediction for {row["agreement"]:.2%}'
+        if 'int8' in row:
+            text += (f'; top-1 {row["int8"]:.2f} % in int8, '
+                     f'{row["fp32"]:.2f} % in fp32')
+        print(f'  exit {index}: {text}')
+
+
+def main() -> None:
+    """Check what is given, then export."""
+    args = parse_args()
+    config = cli.load_config(args)
+    with cli.input_errors():
+        from mmdynperceiver.deploy.export import export_network
+        check_new_folder(args.out)
+        preprocessing = read_preprocessing(
+            test_transform(config),
+            model_of(config).get('data_preprocessor') or {}, args.size)
+    cli.check_writable_folder(os.path.dirname(os.path.abspath(args.out)))
+    weights = read_weights(args.checkpoint)
+    model = build_model(config)
+    load_whole(model, weights, args.checkpoint)
+    classes = choose_classes(args, read_checkpoint(args.checkpoint),
+                             model.exit_parts()[1].num_classes)
+    with cli.input_errors():
+        policy = choose_policy(args, config, model)
+    source: Dict[str, Any] = dict(
+        config=os.path.basename(args.config),
+        checkpoint=os.path.basename(args.checkpoint),
+        checkpoint_sha256=file_sha256(args.checkpoint))
+    with cli.input_errors(ImportError, ValueError, OSError):
+        images = list_images(args.int8_calibration) \
+            if args.int8_calibration else None
+        manifest = export_network(*model.exit_parts(), args.out, preprocessing,
+                                  policy, classes, source, images,
+                                  args.int8_test)
+    print_summary(manifest, args.out)
+
+
+if __name__ == '__main__':
+    cli.run_tool(main)
