@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The same network with less work, for prediction alone."""
 import copy
-from typing import Any, Dict, Optional, Sequence, Tuple, TypeVar
+from typing import Any, Dict, Optional, Sequence, TypeVar
 
 import torch
 import torch.nn.functional as F
