@@ -142,6 +142,11 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
         help='runs of each exit before, not timed (default: 10); fewer '
         'likewise, but at least 1')
     parser.add_argument(
+        '--train-batch-size',
+        type=int,
+        help='measure a training step too (forward, loss, backward), of so '
+        'many images')
+    parser.add_argument(
         '--threads', type=int, help="threads (default: PyTorch's choice)")
     parser.add_argument(
         '--device',
@@ -152,7 +157,8 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
 def _check_numbers(parser: argparse.ArgumentParser,
                    args: argparse.Namespace) -> None:
     """Refuse numbers that cannot be."""
-    for name in ('batch_size', 'runs', 'threads', 'num_images'):
+    for name in ('batch_size', 'runs', 'threads', 'num_images',
+                 'train_batch_size'):
         values = getattr(args, name)
         for value in values if isinstance(values, list) else [values]:
             if value is not None and value < 1:
@@ -201,7 +207,7 @@ def load_other(given: List[str], args: argparse.Namespace) -> Entry:
 def make_stream(config: Config, args: argparse.Namespace,
                 model: nn.Module) -> Stream:
     """The images to measure with, on the device."""
-    largest = max(args.batch_size)
+    largest = max(*args.batch_size, args.train_batch_size or 1)
     wanted = args.num_images or 16 * largest
     if wanted < largest:
         raise InputError(f'--num-images is {wanted}, and --batch-size is '
@@ -232,8 +238,9 @@ def random_stream(count: int, size: Tuple[int, int],
                   args: argparse.Namespace) -> Stream:
     """Normalised noise."""
     # A pass takes the same time on any noise, unless images leave early.
+    largest = max(*args.batch_size, args.train_batch_size or 1)
     count = count if args.shares or args.thresholds or \
-        args.thresholds_file or args.num_images else max(args.batch_size)
+        args.thresholds_file or args.num_images else largest
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(count, 3, *size, generator=generator)
     return Stream(images.to(args.device))
@@ -326,6 +333,14 @@ def main() -> None:
     stream = make_stream(config, args, entries[0].model)
     contenders = make_contenders(entries, args, stream.images)
     rows = measure(contenders, stream, args)
+    training: List[Dict[str, Any]] = []
+    if args.train_batch_size:
+        training = benchmark.compare_training(
+            contenders,
+            stream.images,
+            args.train_batch_size,
+            max(FEWEST_RUNS, args.runs // args.train_batch_size),
+            base=find_base(contenders, args.base))
     first = rows[0]
     checkpoint = args.checkpoint and os.path.basename(args.checkpoint)
     result = dict(
@@ -341,7 +356,8 @@ def main() -> None:
         model=describe_model(*entries[0].model.exit_parts()),
         machine=describe_machine(stream.images.device),
         mmdynperceiver=mmdynperceiver.__version__,
-        compared=rows)
+        compared=rows,
+        training=training)
     print_benchmark(result)
     if args.out:
         write_json(args.out, result)

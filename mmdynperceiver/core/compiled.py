@@ -23,6 +23,7 @@ MODES = ('eager', 'prepared', 'compiled')
 
 def compile_segments(model: _Module,
                      buckets: Sequence[int] = BUCKETS,
+                     backend: str = 'inductor',
                      options: Optional[Dict[str, Any]] = None) -> _Module:
     """Copy a model and compile each of its segments when it is first run.
 
@@ -35,8 +36,10 @@ def compile_segments(model: _Module,
         model (nn.Module): A trunk or a module that holds one, in eval mode.
             What ``prepare_for_inference`` returns compiles to less.
         buckets (Sequence[int]): Batch sizes. Defaults to 1, 2, 4, ... 128.
-        options (dict, optional): Passed to ``torch.compile``. Defaults to
-            None: with constant weights (``freezing``).
+        backend (str): Of ``torch.compile``. Defaults to 'inductor', which
+            needs a C++ compiler on CPUs.
+        options (dict, optional): Of the backend. Defaults to None: constant
+            weights (``freezing``) for 'inductor'.
 
     Returns:
         nn.Module: Of the same class; it predicts only.
@@ -57,10 +60,10 @@ def compile_segments(model: _Module,
     trunks = [m for m in compiled.modules() if isinstance(m, SegmentedTrunk)]
     if not trunks:
         raise ValueError(f'there is no trunk in {type(model).__name__}')
-    if options is None:
+    if options is None and backend == 'inductor':
         options = dict(freezing=True)
     for trunk in trunks:
-        segments = _CompiledSegments(trunk, sorted(buckets), options)
+        segments = _CompiledSegments(trunk, sorted(buckets), backend, options)
         trunk.segment = segments  # type: ignore[method-assign]
     return compiled
 
@@ -94,14 +97,15 @@ class _CompiledSegments:
     Args:
         trunk (SegmentedTrunk): Whose segments to compile.
         buckets (Sequence[int]): Batch sizes, rising.
-        options (dict): Passed to ``torch.compile``.
+        backend (str): Of ``torch.compile``.
+        options (dict, optional): Of the backend.
     """
 
     def __init__(self, trunk: SegmentedTrunk, buckets: Sequence[int],
-                 options: Dict[str, Any]) -> None:
+                 backend: str, options: Optional[Dict[str, Any]]) -> None:
         self.buckets = buckets
         self.run: Callable[..., Any] = torch.compile(
-            trunk.segment, dynamic=False, options=options)
+            trunk.segment, dynamic=False, backend=backend, options=options)
         _allow_graphs(trunk.num_segments * (len(buckets) + 1))
 
     def __call__(self, index: int,

@@ -1,11 +1,13 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Several networks, timed side by side."""
+import copy
 import statistics
 import weakref
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -15,7 +17,7 @@ from ..core import (ExitPolicy, HeldOut, Prediction, confidences,
 from .latency import early_exit_pass, exit_passes, summary, time_in_turn
 
 __all__ = [
-    'Contender', 'compare', 'early_exit_contender', 'peak_memory',
+    'Contender', 'compare', 'compare_training', 'early_exit_contender', 'peak_memory',
     'policy_for_shares', 'static_contender', 'top1_per_exit'
 ]
 
@@ -37,6 +39,8 @@ class Contender:
             thresholds. Defaults to None, no thresholds.
         macs (Sequence[int], optional): Cumulative MACs of each exit.
             Defaults to None, not known.
+        train_step (Callable, optional): Batch -> None: forward, loss and
+            backward of a copy in training mode. Defaults to None.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Contender:
     all_exits: Callable[[Tensor], Sequence[Tensor]]
     dynamic: Optional[Callable[[Tensor], Prediction]] = None
     macs: Optional[Sequence[int]] = None
+    train_step: Optional[Callable[[Tensor], None]] = None
 
 
 def early_exit_contender(name: str,
@@ -67,7 +72,11 @@ def early_exit_contender(name: str,
         name, mode, exit_passes(model),
         lambda batch: run_all_exits(trunk, exits, batch),
         None if policy is None else early_exit_pass(model, policy),
-        model.macs_per_exit(image_shape))
+        model.macs_per_exit(image_shape),
+        _train_step(
+            nn.ModuleList([trunk, exits]),
+            lambda parts, batch: run_all_exits(*parts, batch))
+        if mode == 'eager' else None)
 
 
 def static_contender(name: str, net: nn.Module) -> Contender:
@@ -78,7 +87,33 @@ def static_contender(name: str, net: nn.Module) -> Contender:
         net (nn.Module): Images (B, 3, H, W) -> logits (B, K).
     """
     net = net.eval()
-    return Contender(name, 'eager', [net], lambda batch: (net(batch), ))
+    return Contender(
+        name,
+        'eager', [net],
+        lambda batch: (net(batch), ),
+        train_step=_train_step(net, lambda net, batch: (net(batch), )))
+
+
+def _train_step(
+    net: nn.Module, forward: Callable[[nn.Module, Tensor], Sequence[Tensor]]
+) -> Callable[[Tensor], None]:
+    """Forward, a cross-entropy at each exit, and backward, all of class 0."""
+
+    def step(batch: Tensor) -> None:
+        norms = copy.deepcopy(list(net.buffers()))
+        net.train()
+        with torch.inference_mode(False), torch.enable_grad():
+            target = batch.new_zeros(len(batch), dtype=torch.long)
+            loss = sum(
+                F.cross_entropy(logits, target)
+                for logits in forward(net, batch))
+            torch.autograd.backward(loss)
+        net.zero_grad()
+        net.eval()
+        for buffer, value in zip(net.buffers(), norms):
+            buffer.copy_(value)  # the running statistics stay
+
+    return step
 
 
 @torch.no_grad()
@@ -212,6 +247,48 @@ def _dynamic_row(contender: Contender, batches: Sequence[Tensor],
         of_base=sum(dynamic) / sum(reference),
         of_last=sum(dynamic) / sum(exit_times[-1]),
         of_ideal=_median_ratio(dynamic, ideal))
+
+
+def compare_training(contenders: Sequence[Contender],
+                     images: Tensor,
+                     batch_size: int,
+                     runs: int = 5,
+                     warmup: int = 1,
+                     base: int = 0) -> List[Dict[str, Any]]:
+    """Time a training step of each contender that has one, in turn.
+
+    The loss is the plain sum of the exits' cross-entropies; the optimiser is
+    not included.
+
+    Args:
+        contenders (Sequence[Contender]): What to time.
+        images (Tensor): Normalised images (N, 3, H, W).
+        batch_size (int): Images in a step, at most N.
+        runs (int): Timed rounds. Defaults to 5.
+        warmup (int): Untimed rounds before. Defaults to 1.
+        base (int): The contender that ``of_base`` refers to. Defaults to 0.
+
+    Returns:
+        list[dict]: ``name``, ``batch_size``, the times as in
+        :func:`compare`, ``of_base``, ``peak_memory_mib`` and, against the
+        base, ``memory_of_base``.
+    """
+    entered = [c for c in contenders if c.train_step is not None]
+    batch = images[:batch_size]
+    steps = [c.train_step for c in entered if c.train_step is not None]
+    times = time_in_turn(steps, [batch], runs, warmup)
+    memory = [peak_memory(step, batch) for step in steps]
+    first = entered.index(contenders[base])
+    return [
+        dict(
+            summary(values),
+            name=contender.name,
+            batch_size=batch_size,
+            of_base=_median_ratio(values, times[first]),
+            peak_memory_mib=peak,
+            memory_of_base=peak / memory[first])
+        for contender, values, peak in zip(entered, times, memory)
+    ]
 
 
 def _median_ratio(values: Sequence[float], others: Sequence[float]) -> float:

@@ -198,3 +198,9 @@ def print_benchmark(result: Mapping[str, Any]) -> None:
                     f'{shares} %): mean {found["mean_ms"]:.3f} ms, '
                     f'{found["of_last"]:.2f} of the last exit, '
                     f'{found["of_ideal"]:.3f} of the ideal')
+    for step in result['training']:
+        console.print(
+            f'{step["name"]}, training step of {step["batch_size"]}: median '
+            f'{step["median_ms"]:.1f} ms ({step["of_base"]:.2f} of base), '
+            f'{step["peak_memory_mib"]:.0f} MiB '
+            f'({step["memory_of_base"]:.2f} of base)')
