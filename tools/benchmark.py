@@ -226,7 +226,7 @@ def make_stream(config: Config, args: argparse.Namespace,
     count = min(wanted, total)
     # Spread over the data set, which is often sorted by class.
     few = data.select([i * total // count for i in range(count)])
-    with torch.inference_mode():
+    with torch.no_grad():
         images = torch.cat([
             model.data_preprocessor(batch)['inputs']
             for batch in iter_batches(few, dict(batch_size=1), 0)

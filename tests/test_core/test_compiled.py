@@ -54,8 +54,8 @@ def test_early_exit(net):
     for leave, later in ((3, 8), (7, 1)):
         thresholds = ((conf[7 - leave] + conf[8 - leave]).item() / 2, 2, 2)
         seen.clear()
-        one, other = (model.predict(images, thresholds)
-                      for model in (net, compiled))
+        one, other = (
+            model.predict(images, thresholds) for model in (net, compiled))
         assert (one.exit_index == 0).sum() == leave
         assert torch.equal(one.exit_index, other.exit_index)
         torch.testing.assert_close(one.logits, other.logits)

@@ -95,8 +95,9 @@ def test_a_trunk_alone_keeps_its_maps():
     states = []
     with torch.no_grad():
         for net in (trunk, fast):
-            state = net.begin(torch.randn(
-                1, 3, 64, 64, generator=torch.Generator().manual_seed(3)))
+            state = net.begin(
+                torch.randn(
+                    1, 3, 64, 64, generator=torch.Generator().manual_seed(3)))
             for index in range(net.num_segments):
                 state, _ = net.segment(index, state)
             states.append(state)
