@@ -10,10 +10,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fusion
 from torchvision.ops import StochasticDepth
 
-from .attention import MLP, X2Z, Z2X, CrossAttention, SelfAttentionBlock
+from .attention import X2Z, Z2X
 from .exits import Exits
 from .segments import SegmentedTrunk
-from .trunk import TokenMixer, Trunk
+from .trunk import Trunk
 
 __all__ = ['prepare_for_inference']
 
@@ -29,14 +29,14 @@ def prepare_for_inference(
     image_size: Optional[Sequence[int]] = (224, 224)) -> _Module:
     """Copy a model and fold what does not depend on the image.
 
-    - Batch norms go into the convolution or the linear layer beside them,
-      the weights of layer norms into the projection behind them.
+    - Batch norms go into the convolution or the linear layer beside them.
     - The queries of the first x2z, made of the initial latents, become
       constants, and so do the kernels that sharpen and pool the maps (see
       :class:`~mmdynperceiver.core.attention.X2Z`).
     - Where exits follow, the last z2x averages its hidden layer before its
       last projection, which needs one token then instead of all. The state
       behind the last segment holds that mean (B, C, 1, 1), not the map.
+    - 1x1 convolutions become the matrix products that they are.
     - Dropout and stochastic depth are removed.
 
     The logits stay those of the model but for rounding (1e-4), and it counts
@@ -72,18 +72,20 @@ def prepare_for_inference(
     if not any(isinstance(m, SegmentedTrunk) for m in model.modules()):
         raise ValueError(f'there is no trunk in {type(model).__name__}')
     prepared = copy.deepcopy(model).requires_grad_(False)
-    has_exits = hasattr(model, 'exit_parts')
-    if has_exits:
+    # Without exits someone else may want the last map.
+    has_exits = any(isinstance(m, Exits) for m in model.modules())
+    if hasattr(model, 'exit_parts'):
+        parts: Any = model
         prepared.counted_parts = tuple(  # type: ignore[assignment]
-            copy.deepcopy(part).to('meta')
-            for part in model.exit_parts())  # type: ignore[operator]
+            copy.deepcopy(part).to('meta') for part in parts.exit_parts())
     for module in list(prepared.modules()):
         if isinstance(module, SegmentedTrunk):
             _prepare_trunk(module, image_size, has_exits)
         elif isinstance(module, Exits):
             _prepare_exits(module)
-    prepared.train = _Untrainable(prepared)  # type: ignore[method-assign]
-    return prepared.to(memory_format=torch.channels_last)
+    setattr(prepared, 'train', _Untrainable(prepared))  # noqa: B010
+    convert: Any = prepared.to
+    return convert(memory_format=torch.channels_last)
 
 
 class _Untrainable:
@@ -105,6 +107,7 @@ class _Constant(nn.Module):
 
     def __init__(self, value: Tensor) -> None:
         super().__init__()
+        self.value: Tensor
         self.register_buffer('value', value)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -165,23 +168,11 @@ def _prepare_trunk(trunk: SegmentedTrunk, image_size: Optional[Sequence[int]],
     for stage in trunk.stages:  # type: ignore[union-attr]
         _set(stage, 'conv', _fold_batch_norms(_get(stage, 'conv')))
     if isinstance(trunk, Trunk):
-        # Before their layer norm loses its weights.
         _fix_first_queries(trunk)
         if image_size is not None:
             _fix_pooling_kernels(trunk, image_size)
         if has_exits and trunk.last_z2x is not None:
-            trunk.last_z2x = _PooledZ2X(trunk.last_z2x)
-    for module in list(trunk.modules()):
-        if isinstance(module, MLP):
-            _fold_layer_norm(module, 'norm', 'fc1')
-        elif isinstance(module, SelfAttentionBlock):
-            _fold_layer_norm(module, 'norm', 'qkv')
-        elif isinstance(module, CrossAttention):
-            _fold_layer_norm(module, 'norm_q', 'q')
-            _fold_layer_norm(module, 'norm_kv', 'kv')
-        elif isinstance(module, TokenMixer):
-            _fold_layer_norm(module.mix, '0', '1')
-            _fold_layer_norm(module.expand, '0', '1')
+            _set(trunk, 'last_z2x', _PooledZ2X(trunk.last_z2x))
 
 
 def _fix_first_queries(trunk: Trunk) -> None:
@@ -204,30 +195,12 @@ def _fix_pooling_kernels(trunk: Trunk, image_size: Sequence[int]) -> None:
         x2z.fix_pooling_kernel(tuple(size // step for size in image_size))
 
 
-def _fold_layer_norm(module: nn.Module, norm_name: str,
-                     linear_name: str) -> None:
-    """Move a layer norm's weights into the linear layer behind it."""
-    norm, linear = _get(module, norm_name), _get(module, linear_name)
-    if not isinstance(norm, nn.LayerNorm) or norm.weight is None:
-        return
-    folded = nn.Linear(linear.in_features,
-                       linear.out_features).to(linear.weight)
-    folded.weight.copy_(linear.weight * norm.weight)
-    folded.bias.copy_(linear.weight @ norm.bias)
-    if linear.bias is not None:
-        folded.bias.add_(linear.bias)
-    plain = nn.LayerNorm(
-        norm.normalized_shape, norm.eps, elementwise_affine=False)
-    _set(module, linear_name, folded.eval().requires_grad_(False))
-    _set(module, norm_name, plain.eval())
-
-
 def _prepare_exits(exits: Exits) -> None:
     """Fold the batch norms of the exits and drop their dropout."""
+    part: Any
     for part in (exits.fkt or ()):
-        part[0] = fusion.fuse_linear_bn_eval(  # type: ignore[index]
-            part[0], part[1])  # type: ignore[index]
-        part[1] = nn.Identity()  # type: ignore[index]
+        part[0] = fusion.fuse_linear_bn_eval(part[0], part[1])
+        part[1] = nn.Identity()
     for index, classifier in enumerate(exits.classifiers):
         if not isinstance(classifier, nn.Sequential):
             continue
@@ -274,7 +247,7 @@ def _fold_batch_norms(module: Any) -> Any:
         if node.op != 'call_module':
             continue
         layer, source = layers[node.target], node.args[0]
-        before = layers.get(source.target) if isinstance(
+        before = layers.get(str(source.target)) if isinstance(
             source, fx.Node) and source.op == 'call_module' else None
         if isinstance(layer, _BatchNorm) and isinstance(before, nn.Conv2d):
             # A layer that is used twice cannot be changed for one use.

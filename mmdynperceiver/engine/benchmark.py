@@ -17,8 +17,8 @@ from ..core import (ExitPolicy, HeldOut, Prediction, confidences,
 from .latency import early_exit_pass, exit_passes, summary, time_in_turn
 
 __all__ = [
-    'Contender', 'compare', 'compare_training', 'early_exit_contender', 'peak_memory',
-    'policy_for_shares', 'static_contender', 'top1_per_exit'
+    'Contender', 'compare', 'compare_training', 'early_exit_contender',
+    'peak_memory', 'policy_for_shares', 'static_contender', 'top1_per_exit'
 ]
 
 # Images of one untimed pass.
