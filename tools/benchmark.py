@@ -309,8 +309,9 @@ def measure(contenders: List[benchmark.Contender], stream: Stream,
         for row, contender in zip(found, contenders):
             row.update(runs=runs, warmup=warmup)
             if contender.mode != 'compiled' or stream.images.is_cuda:
-                row['peak_memory_mib'] = benchmark.peak_memory(
-                    contender.passes[-1], stream.images[:size])
+                with torch.no_grad():
+                    row['peak_memory_mib'] = benchmark.peak_memory(
+                        contender.passes[-1], stream.images[:size])
         rows.extend(found)
     if stream.labels is not None:
         for contender, row in zip(contenders, rows):

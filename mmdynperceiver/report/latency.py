@@ -24,7 +24,9 @@ def plot_accuracy_latency(rows: Sequence[Mapping[str, Any]],
     leaving_early: List[Point] = []
     rows = [row for row in rows if 'top1' in row]
     for row in rows:
-        size, name = row['batch_size'], f'{row["name"]}, {row["mode"]}'
+        size = row['batch_size']
+        # Of a config's name, what tells the networks apart.
+        name = '_'.join(row['name'].split('_')[:2]) + f', {row["mode"]}'
         exits, top1 = row['exits'], row['top1']
         curves.append(
             Curve(
