@@ -35,7 +35,10 @@ class Entry(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """Normalised images (N, 3, H, W), and their classes if they are real."""
+    """Normalised images (N, 3, H, W), and their classes if they are real.
+
+    Of a video network, videos (N, M, 3, H, W).
+    """
 
     images: Tensor
     labels: Optional[Tensor] = None
@@ -213,12 +216,13 @@ def make_stream(config: Config, args: argparse.Namespace,
         raise InputError(f'--num-images is {wanted}, and --batch-size is '
                          f'{largest}')
     if args.images == 'random' and args.size is not None:
-        return random_stream(wanted, tuple(args.size), args)
+        frames = getattr(model.backbone, 'num_segments', None)
+        lead = (3, ) if frames is None else (frames, 3)
+        return random_stream(wanted, (*lead, *args.size), args)
     cli.check_data_folders(config, ('test_dataloader', ))
     data = build_data(config, split_config(config, 'test'))
     if args.images == 'random':
-        height, width = data.dataset[0]['inputs'].shape[1:]
-        return random_stream(wanted, (height, width), args)
+        return random_stream(wanted, data.dataset[0]['inputs'].shape, args)
     total = len(data.labels)
     if total < largest:
         raise InputError(f'there are only {total} test images, and '
@@ -234,15 +238,15 @@ def make_stream(config: Config, args: argparse.Namespace,
     return Stream(images, torch.tensor(few.labels, device=images.device))
 
 
-def random_stream(count: int, size: Tuple[int, int],
+def random_stream(count: int, shape: Tuple[int, ...],
                   args: argparse.Namespace) -> Stream:
-    """Normalised noise."""
+    """Normalised noise, in the shape of one image or one video."""
     # A pass takes the same time on any noise, unless images leave early.
     largest = max(*args.batch_size, args.train_batch_size or 1)
     count = count if args.shares or args.thresholds or \
         args.thresholds_file or args.num_images else largest
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(count, 3, *size, generator=generator)
+    images = torch.randn(count, *shape, generator=generator)
     return Stream(images.to(args.device))
 
 
@@ -279,7 +283,7 @@ def make_contenders(entries: List[Entry], args: argparse.Namespace,
         for mode in args.modes:
             contenders.append(
                 benchmark.early_exit_contender(
-                    entry.name, mode, in_mode(entry.model, mode, shape[1:]),
+                    entry.name, mode, in_mode(entry.model, mode, shape[-2:]),
                     shape, policy))
     return contenders
 

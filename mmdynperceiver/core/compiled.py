@@ -35,7 +35,8 @@ def compile_segments(model: _Module,
     Args:
         model (nn.Module): A trunk or a module that holds one, in eval mode.
             What ``prepare_for_inference`` returns compiles to less.
-        buckets (Sequence[int]): Batch sizes. Defaults to 1, 2, 4, ... 128.
+        buckets (Sequence[int]): Batch sizes, in images; of videos, multiples
+            of the frames of a clip. Defaults to 1, 2, 4, ... 128.
         backend (str): Of ``torch.compile``. Defaults to 'inductor', which
             needs a C++ compiler on CPUs.
         options (dict, optional): Of the backend. Defaults to None: constant

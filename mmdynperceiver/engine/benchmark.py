@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..core import (ExitPolicy, HeldOut, Prediction, confidences,
-                    run_all_exits, solve_by_shares)
+from ..core import (ExitPolicy, HeldOut, Prediction, as_images, average_groups,
+                    confidences, run_all_exits, solve_by_shares)
 from .latency import early_exit_pass, exit_passes, summary, time_in_turn
 
 __all__ = [
@@ -63,20 +63,28 @@ def early_exit_contender(name: str,
         name (str): Its name.
         mode (str): How it runs.
         model (nn.Module): The model, in that mode already.
-        image_shape (Sequence[int]): (3, H, W), for the MACs.
+        image_shape (Sequence[int]): (3, H, W), or (M, 3, H, W) of videos,
+            for the MACs.
         policy (ExitPolicy, optional): Where images leave. Defaults to None,
             no dynamic mean.
     """
     trunk, exits = model.exit_parts()
     return Contender(
-        name, mode, exit_passes(model),
-        lambda batch: run_all_exits(trunk, exits, batch),
+        name, mode, exit_passes(model), lambda batch: _all_exits(
+            (trunk, exits), batch),
         None if policy is None else early_exit_pass(model, policy),
         model.macs_per_exit(image_shape),
-        _train_step(
-            nn.ModuleList([trunk, exits]),
-            lambda parts, batch: run_all_exits(*parts, batch))
+        _train_step(nn.ModuleList([trunk, exits]), _all_exits)
         if mode == 'eager' else None)
+
+
+def _all_exits(parts: Any, batch: Tensor) -> Sequence[Tensor]:
+    """Logits of each exit, of images or of videos."""
+    images, group = as_images(batch)
+    return [
+        average_groups(logits, group)
+        for logits in run_all_exits(*parts, images)
+    ]
 
 
 def static_contender(name: str, net: nn.Module) -> Contender:
@@ -134,7 +142,7 @@ def policy_for_shares(model: nn.Module, images: Tensor,
     trunk, exits = model.exit_parts()
     logits = [
         torch.cat(parts)
-        for parts in zip(*(run_all_exits(trunk, exits, batch)
+        for parts in zip(*(_all_exits((trunk, exits), batch)
                            for batch in images.split(EVAL_BATCH)))
     ]
     conf = confidences(logits).cpu()
