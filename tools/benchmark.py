@@ -74,22 +74,7 @@ def parse_args() -> argparse.Namespace:
         help='what the ratios refer to, by its name in the table, through '
         'all exits (default: the config, in the first mode)')
     _add_measurement(parser)
-    policy = parser.add_mutually_exclusive_group()
-    policy.add_argument(
-        '--thresholds',
-        nargs='+',
-        type=float,
-        help='measure leaving early too: one threshold for each exit of the '
-        'config but the last. Others have those of their checkpoint, if any')
-    policy.add_argument(
-        '--thresholds-file',
-        help='JSON file of an operating point, as tools/calibrate.py writes')
-    policy.add_argument(
-        '--shares',
-        nargs='+',
-        type=float,
-        help='measure leaving early with thresholds at which these shares of '
-        'the measured images leave at the exits; they sum to 1')
+    _add_policy(parser)
     parser.add_argument(
         '--out',
         metavar='FILE.json',
@@ -155,6 +140,26 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
         '--device',
         default='cuda' if torch.cuda.is_available() else 'cpu',
         help='where the networks run (default: a GPU if there is one)')
+
+
+def _add_policy(parser: argparse.ArgumentParser) -> None:
+    """Options of where images leave."""
+    policy = parser.add_mutually_exclusive_group()
+    policy.add_argument(
+        '--thresholds',
+        nargs='+',
+        type=float,
+        help='measure leaving early too: one threshold for each exit of the '
+        'config but the last. Others have those of their checkpoint, if any')
+    policy.add_argument(
+        '--thresholds-file',
+        help='JSON file of an operating point, as tools/calibrate.py writes')
+    policy.add_argument(
+        '--shares',
+        nargs='+',
+        type=float,
+        help='measure leaving early with thresholds at which these shares of '
+        'the measured images leave at the exits; they sum to 1')
 
 
 def _check_numbers(parser: argparse.ArgumentParser,

@@ -29,7 +29,7 @@ def prepare_for_inference(
     image_size: Optional[Sequence[int]] = (224, 224)) -> _Module:
     """Copy a model and fold what does not depend on the image.
 
-    - Batch norms go into the convolution or the linear layer beside them.
+    - Batch norms go into the layer beside them.
     - The queries of the first x2z, made of the initial latents, become
       constants, and so do the kernels that sharpen and pool the maps (see
       :class:`~mmdynperceiver.core.attention.X2Z`).
@@ -41,8 +41,7 @@ def prepare_for_inference(
 
     The logits stay those of the model but for rounding (1e-4), and it counts
     the MACs of the network as published, not the fewer that are left. A
-    feature branch whose forward pass depends on its data, which
-    ``torch.fx`` cannot follow, keeps its batch norms.
+    feature branch that ``torch.fx`` cannot trace keeps its batch norms.
 
     Args:
         model (nn.Module): A trunk, or any module that holds one and perhaps
@@ -65,27 +64,32 @@ def prepare_for_inference(
         >>> fast = prepare_for_inference(net)
         >>> out = fast.predict(torch.rand(1, 3, 224, 224), (0.9, 0.8, 0.7))
     """
+    _check(model)
+    prepared = copy.deepcopy(model).requires_grad_(False)
+    # Without exits someone else may want the last map.
+    has_exits = any(isinstance(m, Exits) for m in model.modules())
+    for module in list(prepared.modules()):
+        if isinstance(module, SegmentedTrunk):
+            _prepare_trunk(module, image_size, has_exits)
+        elif isinstance(module, Exits):
+            _prepare_exits(module)
+    if has_exits and hasattr(model, 'exit_parts'):
+        parts: Any = model
+        prepared.counted_parts = tuple(  # type: ignore[assignment]
+            copy.deepcopy(part).to('meta') for part in parts.exit_parts())
+    setattr(prepared, 'train', _Untrainable(prepared))
+    convert: Any = prepared.to
+    return convert(memory_format=torch.channels_last)
+
+
+def _check(model: nn.Module) -> None:
+    """Refuse what cannot be prepared."""
     if model.training:
         raise RuntimeError('prepare_for_inference was called in training '
                            'mode, and batch norms without their running '
                            'statistics cannot be folded: call eval() first')
     if not any(isinstance(m, SegmentedTrunk) for m in model.modules()):
         raise ValueError(f'there is no trunk in {type(model).__name__}')
-    prepared = copy.deepcopy(model).requires_grad_(False)
-    # Without exits someone else may want the last map.
-    has_exits = any(isinstance(m, Exits) for m in model.modules())
-    if hasattr(model, 'exit_parts'):
-        parts: Any = model
-        prepared.counted_parts = tuple(  # type: ignore[assignment]
-            copy.deepcopy(part).to('meta') for part in parts.exit_parts())
-    for module in list(prepared.modules()):
-        if isinstance(module, SegmentedTrunk):
-            _prepare_trunk(module, image_size, has_exits)
-        elif isinstance(module, Exits):
-            _prepare_exits(module)
-    setattr(prepared, 'train', _Untrainable(prepared))  # noqa: B010
-    convert: Any = prepared.to
-    return convert(memory_format=torch.channels_last)
 
 
 class _Untrainable:

@@ -187,29 +187,35 @@ def compare(contenders: Sequence[Contender],
             passes.append(contender.dynamic)
     times = time_in_turn(passes, batches, runs, warmup)
     reference = times[starts[base] + len(contenders[base].passes) - 1]
-    rows = []
-    for contender, start in zip(contenders, starts):
-        end = start + len(contender.passes)
-        exits = [
-            dict(
-                summary(values),
-                exit=k,
-                of_base=_median_ratio(values, reference))
-            for k, values in enumerate(times[start:end])
-        ]
-        row: Dict[str, Any] = dict(
-            name=contender.name,
-            mode=contender.mode,
-            batch_size=batch_size,
-            exits=exits,
-            images_per_s=1000 * batch_size / exits[-1]['median_ms'])
-        for index, macs in enumerate(contender.macs or ()):
-            exits[index]['macs'] = macs
-        if contender.dynamic is not None:
-            row['dynamic'] = _dynamic_row(contender, batches,
-                                          times[start:end + 1], reference)
-        rows.append(row)
-    return rows
+    return [
+        _row(contender, batches,
+             times[start:start + len(contender.passes) + 1], reference)
+        for contender, start in zip(contenders, starts)
+    ]
+
+
+def _row(contender: Contender, batches: Sequence[Tensor],
+         times: Sequence[Sequence[float]],
+         reference: Sequence[float]) -> Dict[str, Any]:
+    """One contender's part of what :func:`compare` returns."""
+    size = len(batches[0])
+    count = len(contender.passes)
+    exits = [
+        dict(
+            summary(values), exit=k, of_base=_median_ratio(values, reference))
+        for k, values in enumerate(times[:count])
+    ]
+    for index, macs in enumerate(contender.macs or ()):
+        exits[index]['macs'] = macs
+    row: Dict[str, Any] = dict(
+        name=contender.name,
+        mode=contender.mode,
+        batch_size=size,
+        exits=exits,
+        images_per_s=1000 * size / exits[-1]['median_ms'])
+    if contender.dynamic is not None:
+        row['dynamic'] = _dynamic_row(contender, batches, times, reference)
+    return row
 
 
 @torch.inference_mode()
