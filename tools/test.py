@@ -4,10 +4,12 @@ import argparse
 import os
 
 import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
-from mmdynperceiver.core import OperatingPoint, check_thresholds
+from mmdynperceiver.core import MODES, OperatingPoint, check_thresholds
 from mmdynperceiver.core.files import write_json
-from mmdynperceiver.engine import EvaluateAllExitsHook, cli, unwrap_model
+from mmdynperceiver.engine import (EvaluateAllExitsHook, InferenceModeHook,
+                                   cli, unwrap_model)
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
+from mmdynperceiver.engine.errors import InputError
 from mmdynperceiver.engine.tables import print_exits
 
 
@@ -38,6 +40,13 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='compute nothing behind the exit where a sample leaves; the '
         'other exits are then not evaluated')
+    parser.add_argument(
+        '--mode',
+        choices=MODES,
+        default='eager',
+        help='how the model runs: as it is, prepared by '
+        'prepare_for_inference, or compiled besides, which takes minutes '
+        'and pays on large data only (default: eager)')
     parser.add_argument('--out', help='write the results to this JSON file')
     parser.add_argument(
         '--dump', help='write all predictions to this pickle file')
@@ -79,6 +88,9 @@ def choose_hooks(runner, really_stop: bool) -> None:
 def main() -> None:
     """Check what is given, then evaluate."""
     args = parse_args()
+    if args.mode != 'eager' and args.launcher != 'none':
+        raise InputError(f'--mode {args.mode} runs in one process, got '
+                         f'--launcher {args.launcher}')
     config = cli.load_config(args)
     with cli.input_errors():
         merge_args(config, args)
@@ -97,6 +109,8 @@ def main() -> None:
     if weights is not None:
         load_whole(model, weights, args.checkpoint)
     choose_hooks(runner, args.really_stop)
+    if args.mode != 'eager':
+        runner.register_hook(InferenceModeHook(args.mode))
     if args.dump:
         from mmengine.evaluator import DumpResults
         runner.test_evaluator.metrics.append(DumpResults(args.dump))

@@ -3,6 +3,7 @@
 from .calibration import (HeldOut, Outcome, area_under_curve, evaluate,
                           expected_calibration_error, failure_auroc,
                           fit_temperature, random_exit_outcome)
+from .compiled import BUCKETS, MODES, compile_segments, in_mode
 from .complexity import CountsMacs, count_macs, expected_macs, macs_per_exit
 from .conv_trunk import ConvTrunk
 from .criteria import CRITERIA, check_temperature, confidence, confidences
@@ -14,6 +15,7 @@ from .exits import PAPER_KINDS, Exits
 from .feature_branch import (FeatureBranch, available_archs,
                              build_feature_branch, feature_branch_from_stages,
                              split_backbone)
+from .inference import prepare_for_inference
 from .losses import LossWeights, exit_losses, self_distillation
 from .official import (infer_variant, load_official, published_weights,
                        read_checkpoint)
@@ -28,18 +30,19 @@ from .thresholds_file import load_thresholds, save_thresholds
 from .trunk import EXIT_PLANS, Stage, TokenMixer, Trunk
 
 __all__ = [
-    'Arrived', 'CRITERIA', 'Carried', 'ConvTrunk', 'CountsMacs',
+    'Arrived', 'BUCKETS', 'CRITERIA', 'Carried', 'ConvTrunk', 'CountsMacs',
     'DynPerceiver', 'EXIT_PLANS', 'ExitPolicy', 'Exits', 'FeatureBranch',
-    'Half', 'HeldOut', 'LossWeights', 'OperatingPoint', 'Outcome',
+    'Half', 'HeldOut', 'LossWeights', 'MODES', 'OperatingPoint', 'Outcome',
     'PAPER_KINDS', 'Prediction', 'SegmentedTrunk', 'Stage', 'ThresholdSearch',
     'TokenMixer', 'Trunk', 'TrunkState', 'area_under_curve', 'as_images',
     'available_archs', 'average_groups', 'build_exits', 'build_feature_branch',
-    'check_images', 'check_temperature', 'check_thresholds', 'confidence',
-    'confidences', 'count_macs', 'describe_model', 'evaluate', 'exit_losses',
-    'expected_calibration_error', 'expected_macs', 'failure_auroc',
-    'feature_branch_from_stages', 'fit_temperature', 'fixed_exit_thresholds',
-    'infer_variant', 'leave_early', 'load_official', 'load_thresholds',
-    'macs_per_exit', 'paper_shares', 'published_weights', 'put_rows',
+    'check_images', 'check_temperature', 'check_thresholds',
+    'compile_segments', 'confidence', 'confidences', 'count_macs',
+    'describe_model', 'evaluate', 'exit_losses', 'expected_calibration_error',
+    'expected_macs', 'failure_auroc', 'feature_branch_from_stages',
+    'fit_temperature', 'fixed_exit_thresholds', 'in_mode', 'infer_variant',
+    'leave_early', 'load_official', 'load_thresholds', 'macs_per_exit',
+    'paper_shares', 'prepare_for_inference', 'published_weights', 'put_rows',
     'random_exit_outcome', 'read_checkpoint', 'run_all_exits',
     'run_early_exit', 'run_step', 'running_stats_for_one', 'save_thresholds',
     'search_thresholds', 'select_exits', 'self_distillation',

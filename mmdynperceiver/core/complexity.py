@@ -86,7 +86,12 @@ def _on_meta(module: _Module) -> _Module:
 
 
 class CountsMacs:
-    """Mixin: ``macs_per_exit`` for a model that joins a trunk and exits."""
+    """Mixin: ``macs_per_exit`` for a model that joins a trunk and exits.
+
+    Attributes:
+        counted_model (CountsMacs): What to count instead, in a model whose
+            parts were folded.
+    """
 
     def exit_parts(self) -> Tuple[SegmentedTrunk, Exits]:
         """The trunk and the exits."""
@@ -106,7 +111,8 @@ class CountsMacs:
         counts = self.__dict__.setdefault('_macs', {})
         key = tuple(input_shape)
         if key not in counts:
-            counts[key] = self.count_macs(key)
+            model = self.__dict__.get('counted_model', self)
+            counts[key] = model.count_macs(key)
         return counts[key]
 
     def count_macs(self, input_shape: Sequence[int]) -> Tuple[int, ...]:

@@ -2,6 +2,7 @@
 """What every trunk offers: halves of stages, and the segments they form."""
 from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
+import torch
 from torch import Tensor, nn
 
 from .feature_branch import FeatureBranch
@@ -129,6 +130,9 @@ class SegmentedTrunk(nn.Module):
                 largest stride.
         """
         check_images(images, min_size=max(self.strides))
+        # In this layout tokens are a view of a map, and convolutions keep
+        # it; on CPUs they are faster in it too.
+        images = images.contiguous(memory_format=torch.channels_last)
         return TrunkState(images, None)
 
     def segment(self, index: int,

@@ -10,7 +10,8 @@ from .exit_head import (build_loss_weights, check_classes, exit_settings,
                         fill_predictions)
 from .exit_model import EarlyExitModel
 from .feature_branch import build_arch
-from .hooks import CheckDataHook, EvaluateAllExitsHook, unwrap_model
+from .hooks import (CheckDataHook, EvaluateAllExitsHook, InferenceModeHook,
+                    unwrap_model)
 from .metrics import (EarlyExitMetric, SampleResult, exit_statistics,
                       label_ranks)
 from .optim_wrapper import BFloat16OptimWrapper
@@ -19,9 +20,10 @@ from .trunk_backbone import TrunkBackbone
 
 __all__ = [
     'BFloat16OptimWrapper', 'CheckDataHook', 'EarlyExitMetric',
-    'EarlyExitModel', 'EvaluateAllExitsHook', 'ExitLogits', 'InputError',
-    'ProgressBarHook', 'SampleResult', 'TrunkBackbone', 'build_arch',
-    'build_loss_weights', 'check_classes', 'collect_exit_logits',
-    'exit_settings', 'exit_statistics', 'fill_predictions', 'label_ranks',
+    'EarlyExitModel', 'EvaluateAllExitsHook', 'ExitLogits',
+    'InferenceModeHook', 'InputError', 'ProgressBarHook', 'SampleResult',
+    'TrunkBackbone', 'build_arch', 'build_loss_weights', 'check_classes',
+    'collect_exit_logits', 'exit_settings', 'exit_statistics',
+    'fill_predictions', 'label_ranks',
     'progress_bar', 'unwrap_model'
 ]

@@ -7,9 +7,13 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import nn
 
+from ..core import MODES, in_mode
 from .errors import InputError
 
-__all__ = ['CheckDataHook', 'EvaluateAllExitsHook', 'unwrap_model']
+__all__ = [
+    'CheckDataHook', 'EvaluateAllExitsHook', 'InferenceModeHook',
+    'unwrap_model'
+]
 
 # Where the hosts keep the head: MMPretrain, MMAction2, MMDetection.
 HEAD_NAMES = ('head', 'cls_head', 'bbox_head', 'roi_head.bbox_head')
@@ -64,6 +68,46 @@ class EvaluateAllExitsHook(Hook):
     def after_test(self, runner: Any) -> None:
         """Switch off."""
         unwrap_model(runner.model).evaluate_all_exits = False
+
+
+@HOOKS.register_module()
+class InferenceModeHook(Hook):
+    """Test with a prepared or compiled copy of the model.
+
+    It is made when the weights are final: after a weight average has taken
+    the place of the trained ones.
+
+    Args:
+        mode (str): One of ``core.MODES``. Defaults to 'prepared'.
+        image_size (Sequence[int]): Height and width of the test images;
+            others are right too, but slower. Defaults to (224, 224).
+
+    Raises:
+        ValueError: If there is no such mode.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self,
+                 mode: str = 'prepared',
+                 image_size: Sequence[int] = (224, 224)) -> None:
+        if mode not in MODES:
+            raise ValueError(f'mode must be one of {", ".join(MODES)}, got '
+                             f'{mode!r}')
+        self.mode = mode
+        self.image_size = tuple(image_size)
+        self._original: Optional[nn.Module] = None
+
+    def before_test_epoch(self, runner: Any) -> None:
+        """Put the copy in the model's place."""
+        self._original = runner.model
+        runner.model = in_mode(
+            unwrap_model(runner.model).eval(), self.mode, self.image_size)
+
+    def after_test_epoch(self, runner: Any, metrics: Any = None) -> None:
+        """Give the model its place back."""
+        runner.model = self._original
+        self._original = None
 
 
 @HOOKS.register_module()

@@ -6,16 +6,20 @@ import os
 import platform
 import statistics
 import time
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
-from ..core import ExitPolicy, as_images, fixed_exit_thresholds, run_early_exit
+from ..core import (ExitPolicy, Prediction, as_images, fixed_exit_thresholds,
+                    run_early_exit)
 from .errors import InputError
 from .progress import progress_bar
 
-__all__ = ['describe_machine', 'measure_exits', 'read_latencies']
+__all__ = [
+    'describe_machine', 'early_exit_pass', 'exit_passes', 'measure_exits',
+    'read_latencies', 'summary', 'time_in_turn'
+]
 
 
 def measure_exits(model: nn.Module,
@@ -36,36 +40,87 @@ def measure_exits(model: nn.Module,
         warmup (int): Untimed runs of each exit before. Defaults to 10.
 
     Returns:
-        list[dict]: For each exit ``exit``, ``median_ms``, ``p90_ms`` and
-        ``min_ms`` of one batch.
+        list[dict]: For each exit ``exit``, ``median_ms``, ``p90_ms``,
+        ``p99_ms`` and ``min_ms`` of one batch.
+    """
+    times = time_in_turn(exit_passes(model), images, runs, warmup)
+    return [dict(exit=k, **summary(values)) for k, values in enumerate(times)]
+
+
+def exit_passes(model: nn.Module) -> List[Callable[[Tensor], Prediction]]:
+    """For each exit, the pass in which all images leave there.
+
+    Args:
+        model (nn.Module): An early-exit model; it is left in eval mode.
     """
     trunk, exits = model.eval().exit_parts()
-    num_exits = exits.num_exits
-    policies = [
-        ExitPolicy(num_exits, fixed_exit_thresholds(k, num_exits))
-        for k in range(num_exits)
+    return [
+        early_exit_pass(
+            model,
+            ExitPolicy(exits.num_exits,
+                       fixed_exit_thresholds(k, exits.num_exits)))
+        for k in range(trunk.num_segments)
     ]
-    times: List[List[float]] = [[] for _ in policies]
+
+
+def early_exit_pass(model: nn.Module,
+                    policy: ExitPolicy) -> Callable[[Tensor], Prediction]:
+    """The pass in which each image leaves where a policy says.
+
+    Args:
+        model (nn.Module): An early-exit model.
+        policy (ExitPolicy): Decides who leaves.
+    """
+    trunk, exits = model.exit_parts()
+    return lambda batch: run_early_exit(trunk, exits, policy, *as_images(batch)
+                                        )
+
+
+def time_in_turn(passes: Sequence[Callable[[Tensor], Any]],
+                 images: Sequence[Tensor],
+                 runs: int = 50,
+                 warmup: int = 10) -> List[List[float]]:
+    """Time several passes, each in turn in every round.
+
+    Args:
+        passes (Sequence[Callable]): What to time, called with a batch.
+        images (Sequence[Tensor]): Batches to take in turn, one each round.
+        runs (int): Timed rounds. Defaults to 50.
+        warmup (int): Untimed rounds before. Defaults to 10.
+
+    Returns:
+        list[list[float]]: For each pass, milliseconds of each round: round r
+        was run on batch ``r % len(images)``.
+    """
+    times: List[List[float]] = [[] for _ in passes]
     with torch.inference_mode(), progress_bar() as bar:
         task = bar.add_task('measuring', total=warmup + runs)
-        for run in range(warmup + runs):
+        for run in range(-warmup, runs):
             batch = images[run % len(images)]
-            # A rotated order: no exit always follows the same other one.
-            for k in [(run + i) % num_exits for i in range(num_exits)]:
+            # A rotated order: none always follows the same other one.
+            for k in [(run + i) % len(passes) for i in range(len(passes))]:
                 _wait(batch)
                 start = time.perf_counter()
-                run_early_exit(trunk, exits, policies[k], *as_images(batch))
+                passes[k](batch)
                 _wait(batch)
-                if run >= warmup:
+                if run >= 0:
                     times[k].append(1000 * (time.perf_counter() - start))
             bar.advance(task)
-    return [
-        dict(
-            exit=k,
-            median_ms=statistics.median(values),
-            p90_ms=sorted(values)[math.ceil(0.9 * len(values)) - 1],
-            min_ms=min(values)) for k, values in enumerate(times)
-    ]
+    return times
+
+
+def summary(values: Sequence[float]) -> Dict[str, float]:
+    """Median, 90th and 99th percentile and minimum.
+
+    Args:
+        values (Sequence[float]): Milliseconds.
+    """
+    ordered = sorted(values)
+    found = {'median_ms': statistics.median(ordered)}
+    for percent in (90, 99):
+        rank = math.ceil(percent / 100 * len(ordered))
+        found[f'p{percent}_ms'] = ordered[rank - 1]
+    return dict(found, min_ms=ordered[0])
 
 
 def _wait(tensor: Tensor) -> None:

@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Results as tables."""
 import re
+import sys
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from rich.console import Console
@@ -16,7 +17,10 @@ PRECISIONS = {
     'segm_mAP': 'mask AP (%)'
 }
 
-__all__ = ['exits_table', 'outcomes_table', 'print_exits', 'print_outcomes']
+__all__ = [
+    'benchmark_table', 'exits_table', 'outcomes_table', 'print_benchmark',
+    'print_exits', 'print_outcomes'
+]
 
 
 def exits_table(metrics: Mapping[str, float],
@@ -134,3 +138,69 @@ def print_outcomes(points: Sequence[OperatingPoint],
         if 'latency_ms' in points[0].expected:
             console.print(f'expected latency of an image: '
                           f'{points[0].expected["latency_ms"]:.3f} ms')
+
+
+def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """Table of networks timed side by side in one batch size.
+
+    Args:
+        rows (Sequence[Mapping[str, Any]]): As ``benchmark.compare`` returns.
+        title (str): What they share.
+    """
+    table = Table(title=title)
+    for number, heading in enumerate(
+        ('network', 'mode', 'exit', 'median (ms)', 'p90', 'p99', 'of base',
+         'images/s', 'MACs (M)', 'memory (MiB)')):
+        table.add_column(heading, justify='left' if number < 3 else 'right')
+    for row in rows:
+        *_, last = row['exits']
+        size = row['batch_size']
+        memory = row.get('peak_memory_mib')
+        for found in row['exits']:
+            deepest = found is last
+            macs = found.get('macs')
+            table.add_row(
+                *((row['name'], row['mode']) if not found['exit'] else
+                  ('', '')), str(found['exit']), f'{found["median_ms"]:.3f}',
+                f'{found["p90_ms"]:.3f}', f'{found["p99_ms"]:.3f}',
+                f'{found["of_base"]:.2f}',
+                f'{1000 * size / found["median_ms"]:.1f}',
+                '' if macs is None else f'{macs / 1e6:.1f}',
+                f'{memory:.1f}' if deepest and memory is not None else '')
+        found = row.get('dynamic')
+        if found:
+            table.add_row('', '', 'dynamic', f'{found["median_ms"]:.3f}',
+                          f'{found["p90_ms"]:.3f}', f'{found["p99_ms"]:.3f}',
+                          f'{found["of_base"]:.2f}',
+                          f'{found["images_per_s"]:.1f}', '', '')
+        table.add_section()
+    return table
+
+
+def print_benchmark(result: Mapping[str, Any]) -> None:
+    """Print what ``tools/benchmark.py`` found, one table per batch size."""
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    machine = result['machine']
+    sizes = dict.fromkeys(row['batch_size'] for row in result['compared'])
+    for size in sizes:
+        rows = [r for r in result['compared'] if r['batch_size'] == size]
+        console.print(
+            benchmark_table(
+                rows, f'batch {size}, {rows[0]["runs"]} runs, '
+                f'{machine["threads"]} threads, {machine["device"]}; '
+                f'base: {result["base"]}'))
+        for row in rows:
+            found = row.get('dynamic')
+            if found:
+                shares = ' '.join(f'{100 * s:.0f}' for s in found['shares'])
+                console.print(
+                    f'{row["name"]}, {row["mode"]}, leaving early (shares '
+                    f'{shares} %): mean {found["mean_ms"]:.3f} ms, '
+                    f'{found["of_last"]:.2f} of the last exit, '
+                    f'{found["of_ideal"]:.3f} of the ideal')
+    for step in result['training']:
+        console.print(
+            f'{step["name"]}, training step of {step["batch_size"]}: median '
+            f'{step["median_ms"]:.1f} ms ({step["of_base"]:.2f} of base), '
+            f'{step["peak_memory_mib"]:.0f} MiB '
+            f'({step["memory_of_base"]:.2f} of base)')

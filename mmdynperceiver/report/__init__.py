@@ -4,6 +4,7 @@ from .activation_maps import activation_maps
 from .criteria_table import CriterionRow, compare_criteria
 from .curve import Curve, plot_accuracy_macs
 from .gallery import GalleryImage, plot_gallery
+from .latency import plot_accuracy_latency
 from .pictures import (MappedImage, plot_activation_maps, plot_reliability,
                        plot_shares)
 from .published import published_curves, published_figures, read_curves
@@ -14,8 +15,8 @@ from .write import check_report_folder, write_report
 __all__ = [
     'CriterionRow', 'Curve', 'FileImages', 'GalleryImage', 'MappedImage',
     'PipelineImages', 'Sample', 'SweepRow', 'activation_maps',
-    'check_report_folder', 'compare_criteria', 'plot_accuracy_macs',
-    'plot_activation_maps', 'plot_gallery', 'plot_reliability', 'plot_shares',
-    'published_curves', 'published_figures', 'read_curves', 'static_rows',
-    'sweep_budgets', 'sweep_rows', 'write_report'
+    'check_report_folder', 'compare_criteria', 'plot_accuracy_latency',
+    'plot_accuracy_macs', 'plot_activation_maps', 'plot_gallery',
+    'plot_reliability', 'plot_shares', 'published_curves', 'published_figures',
+    'read_curves', 'static_rows', 'sweep_budgets', 'sweep_rows', 'write_report'
 ]

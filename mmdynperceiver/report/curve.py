@@ -79,7 +79,7 @@ def plot_accuracy_macs(curves: Sequence[Curve],
     largest = max(max(curve.macs, default=0.) for curve in curves)
     scale, label = _cost_axis(cost, largest)
     # Many curves need their legend beside the picture.
-    many = len(curves) > 6
+    many = len(curves) + len(_points(chosen)) > 6
     figure = Figure(figsize=(10, 6) if many else (6.2, 4.7))
     axes = figure.add_subplot()
     for number, curve in enumerate(curves):

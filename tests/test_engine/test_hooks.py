@@ -6,7 +6,8 @@ import pytest
 from mmengine.registry import HOOKS, MODEL_WRAPPERS
 from torch import nn
 
-from mmdynperceiver.engine import InputError, unwrap_model
+from mmdynperceiver.core import DynPerceiver
+from mmdynperceiver.engine import (InferenceModeHook, InputError, unwrap_model)
 
 
 class Model(nn.Module):
@@ -111,3 +112,18 @@ def test_skipped_files_are_reported(caplog):
     hook.after_train_epoch(
         runner(Model(), train=data(['a', 'b'], num_broken=3)))
     assert '3 broken training images' in caplog.text
+
+
+def test_inference_mode_is_for_the_test_alone():
+    net = DynPerceiver('resnet18', width=0.25, num_latents=8, num_classes=2)
+    runner = SimpleNamespace(model=net)
+    hook = InferenceModeHook('prepared', (64, 64))
+    hook.before_test_epoch(runner)
+    assert runner.model is not net
+    with pytest.raises(RuntimeError, match='cannot be trained'):
+        runner.model.train()
+    hook.after_test_epoch(runner)
+    assert runner.model is net
+    net.train()
+    with pytest.raises(ValueError, match="got 'fast'"):
+        InferenceModeHook('fast')

@@ -36,6 +36,13 @@ def test_all_exits_without_thresholds(evaluate):
         assert heading in output
 
 
+@pytest.mark.parametrize('options', [[], ['--exit', '1', '--really-stop']])
+def test_prepared(evaluate, options):
+    _, plain = evaluate(*options)
+    _, prepared = evaluate('--mode', 'prepared', *options)
+    assert prepared['metrics'] == pytest.approx(plain['metrics'], abs=1e-3)
+
+
 def test_stopping_equals_the_replay(evaluate, tmp_path):
     dump = tmp_path / 'predictions.pkl'
     _, everything = evaluate('--dump', dump)

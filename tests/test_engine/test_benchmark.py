@@ -1,0 +1,127 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Timing several networks side by side."""
+import pytest
+import torch
+from torch import nn
+
+from mmdynperceiver.core import DynPerceiver
+from mmdynperceiver.engine import benchmark
+from mmdynperceiver.engine.latency import summary, time_in_turn
+
+
+@pytest.fixture
+def net():
+    """A tiny network."""
+    return DynPerceiver(
+        'resnet18',
+        num_classes=3,
+        width=0.25,
+        num_latents=8,
+        depth_factor=(0, 0, 1 / 9, 1 / 3)).eval()
+
+
+@pytest.fixture
+def images():
+    """Eight images."""
+    return torch.randn(8, 3, 32, 32)
+
+
+def test_every_round_runs_all_on_one_batch():
+    calls = []
+    passes = [lambda batch, k=k: calls.append((k, batch)) for k in range(3)]
+    batches = [torch.zeros(1), torch.ones(1)]
+    times = time_in_turn(passes, batches, runs=3, warmup=1)
+    assert [len(values) for values in times] == [3, 3, 3]
+    rounds = [calls[i:i + 3] for i in range(0, 12, 3)]
+    assert all(sorted(k for k, _ in one) == [0, 1, 2] for one in rounds)
+    # The order rotates, and the timed rounds begin with the first batch.
+    assert [one[0][0] for one in rounds] == [2, 0, 1, 2]
+    assert [[batch.item() for _, batch in one] for one in rounds] == [[1] * 3,
+                                                                      [0] * 3,
+                                                                      [1] * 3,
+                                                                      [0] * 3]
+
+
+def test_summary():
+    values = [float(value) for value in range(200, 0, -1)]
+    assert summary(values) == dict(
+        median_ms=100.5, p90_ms=180, p99_ms=198, min_ms=1)
+
+
+def test_compares(net, images):
+    policy = benchmark.policy_for_shares(net, images, (0.5, 0.25, 0, 0.25))
+    contenders = [
+        benchmark.early_exit_contender('ours', 'eager', net, (3, 32, 32),
+                                       policy),
+        benchmark.static_contender('other', nn.Sequential(nn.Flatten()))
+    ]
+    ours, other = benchmark.compare(
+        contenders, images, batch_size=4, runs=4, warmup=1, base=1)
+    assert [row['exit'] for row in ours['exits']] == [0, 1, 2, 3]
+    assert [row['macs']
+            for row in ours['exits']] == list(net.macs_per_exit((3, 32, 32)))
+    assert other['exits'][0]['of_base'] == 1
+    assert all(row['of_base'] > 1 for row in ours['exits'])
+    assert 'dynamic' not in other
+    dynamic = ours['dynamic']
+    assert dynamic['shares'] == [0.5, 0.25, 0, 0.25]
+    assert dynamic['images_per_s'] == pytest.approx(4000 / dynamic['mean_ms'])
+    assert dynamic['of_ideal'] > 0 and dynamic['of_last'] > 0
+
+
+def test_ideal_is_the_shares_of_each_batch(monkeypatch, images):
+    """One batch leaves at exit 0 and takes 3 ms, the other at 1 and 6."""
+    contender = benchmark.Contender('x', 'eager', [None, None], None)
+    contender.dynamic = lambda batch: benchmark.Prediction(
+        None, torch.full((4, ), int(batch[0].item())), None)
+    batches = [torch.zeros(4), torch.ones(4)]
+    row = benchmark._dynamic_row(contender, batches,
+                                 [[2., 2.], [4., 4.], [3., 6.]], [2., 2.])
+    assert row['shares'] == [0.5, 0.5]
+    assert row['of_ideal'] == 1.5
+    assert row['of_last'] == 9 / 8 and row['of_base'] == 9 / 4
+    assert row['mean_ms'] == 4.5
+
+
+def test_training_step_leaves_the_network_alone(net, images):
+    contenders = [
+        benchmark.static_contender('other', nn.Sequential(nn.Flatten())),
+        benchmark.early_exit_contender('ours', 'eager', net, (3, 32, 32))
+    ]
+    contenders[0] = benchmark.static_contender(
+        'other', nn.Sequential(nn.Flatten(), nn.Linear(3072, 3)))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    other, ours = benchmark.compare_training(contenders, images, 4, runs=2)
+    assert other['of_base'] == other['memory_of_base'] == 1
+    assert ours['memory_of_base'] > 1 and ours['median_ms'] > 0
+    assert not net.training
+    assert all(p.grad is None for p in net.parameters())
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_top1(net, images):
+    with torch.no_grad():
+        labels = net(images)[3].argmax(1)
+    labels[:2] = (labels[:2] + 1) % 3
+    never = benchmark.ExitPolicy(4, (2, 2, 2))
+    contender = benchmark.early_exit_contender('ours', 'eager', net,
+                                               (3, 32, 32), never)
+    found = benchmark.top1_per_exit(contender, images, labels)
+    assert len(found['exits']) == 4
+    assert found['exits'][3] == found['dynamic'] == 75
+
+
+def test_peak_memory():
+    """Two of three results live at once; views and weights do not count."""
+    weight = torch.zeros(1000)
+
+    def run(batch):
+        first = batch + 1
+        second = first.view(2, -1) * 2
+        del first
+        return (second.flatten() + weight.sum()).sum()
+
+    batch = torch.zeros(2**18)
+    peak = benchmark.peak_memory(run, batch)
+    assert peak == pytest.approx(2, abs=0.01)

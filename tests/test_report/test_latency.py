@@ -1,0 +1,47 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+import pytest
+from PIL import Image
+
+from mmdynperceiver.report import latency, plot_accuracy_latency
+
+
+@pytest.fixture
+def rows():
+    """Two networks with accuracies, one without."""
+    exits = [dict(exit=k, median_ms=8. * (k + 1)) for k in range(2)]
+    dynamic = dict(mean_ms=10.)
+    return [
+        dict(
+            name='ours',
+            mode='eager',
+            batch_size=4,
+            exits=exits,
+            dynamic=dynamic,
+            top1=dict(exits=[70, 80], dynamic=78)),
+        dict(
+            name='static',
+            mode='eager',
+            batch_size=4,
+            exits=exits[:1],
+            top1=dict(exits=[75])),
+        dict(name='other', mode='eager', batch_size=4, exits=exits)
+    ]
+
+
+def test_draws(rows, tmp_path, monkeypatch):
+    drawn = []
+    plot = latency.plot_accuracy_macs
+    monkeypatch.setattr(
+        latency, 'plot_accuracy_macs', lambda *args, **kwargs: drawn.append(
+            (args, kwargs)) or plot(*args, **kwargs))
+    plot_accuracy_latency(rows, tmp_path / 'x.png')
+    assert Image.open(tmp_path / 'x.png').size[0] > 100
+    (curves, *_), kwargs = drawn[0]
+    assert [curve.name for curve in curves] == ['ours, eager', 'static, eager']
+    assert curves[0].macs == [2, 4] and curves[1].macs == [2]
+    assert kwargs['chosen'] == [(2.5, 78, 'leaving early, ours, eager')]
+
+
+def test_refuses_nothing_to_draw(rows, tmp_path):
+    with pytest.raises(ValueError, match='at least one curve'):
+        plot_accuracy_latency(rows[2:], tmp_path / 'x.png')
