@@ -46,8 +46,9 @@ def count(config_path: Path,
     from mmengine.registry import MODELS, init_default_scope
 
     config = Config.fromfile(config_path)
-    config.model.pop('train_cfg', None)
     config.model.pop('init_cfg', None)
+    if config.default_scope == 'mmpretrain':
+        config.model.pop('train_cfg', None)  # mixup and cutmix
     init_default_scope(config.default_scope)
     model = MODELS.build(config.model)
     parameters = sum(p.numel() for p in model.parameters())
