@@ -11,6 +11,7 @@ from torch.nn.utils import fusion
 from torchvision.ops import StochasticDepth
 
 from .attention import X2Z, Z2X
+from .complexity import CountsMacs
 from .exits import Exits
 from .segments import SegmentedTrunk
 from .trunk import Trunk
@@ -73,10 +74,10 @@ def prepare_for_inference(
             _prepare_trunk(module, image_size, has_exits)
         elif isinstance(module, Exits):
             _prepare_exits(module)
-    if has_exits and hasattr(model, 'exit_parts'):
-        parts: Any = model
-        prepared.counted_parts = tuple(  # type: ignore[assignment]
-            copy.deepcopy(part).to('meta') for part in parts.exit_parts())
+    if isinstance(model, CountsMacs):
+        # Not registered as a part: it has no data.
+        counted = copy.deepcopy(model).to('meta')
+        prepared.__dict__['counted_model'] = counted
     setattr(prepared, 'train', _Untrainable(prepared))
     convert: Any = prepared.to
     return convert(memory_format=torch.channels_last)

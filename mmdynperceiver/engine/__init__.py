@@ -24,6 +24,5 @@ __all__ = [
     'InferenceModeHook', 'InputError', 'ProgressBarHook', 'SampleResult',
     'TrunkBackbone', 'build_arch', 'build_loss_weights', 'check_classes',
     'collect_exit_logits', 'exit_settings', 'exit_statistics',
-    'fill_predictions', 'label_ranks',
-    'progress_bar', 'unwrap_model'
+    'fill_predictions', 'label_ranks', 'progress_bar', 'unwrap_model'
 ]

@@ -144,7 +144,11 @@ class EarlyExitMetric(BaseMetric):
             for k in range(len(samples[0].exit_ranks)):
                 ranks = [sample.exit_ranks[k] for sample in samples]
                 metrics.update(self._accuracy(f'exit{k}', ranks, samples))
-        metrics.update(exit_statistics(samples, self.num_exits))
+        first = samples[0]
+        num_exits = max(
+            max(sample.exit_index for sample in samples) + 1,
+            len(first.exit_macs), len(first.exit_ranks))
+        metrics.update(exit_statistics(samples, num_exits))
         ranks = [sample.rank for sample in samples]
         metrics.update(self._accuracy('dynamic', ranks, samples))
         return metrics
