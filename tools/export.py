@@ -161,7 +161,7 @@ def main() -> None:
         config=os.path.basename(args.config),
         checkpoint=os.path.basename(args.checkpoint),
         checkpoint_sha256=file_sha256(args.checkpoint))
-    with cli.input_errors(ImportError, ValueError, OSError):
+    with cli.input_errors(ImportError, ValueError, OSError, RuntimeError):
         images = list_images(args.int8_calibration) \
             if args.int8_calibration else None
         manifest = export_network(*model.exit_parts(), args.out, preprocessing,

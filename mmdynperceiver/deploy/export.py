@@ -25,6 +25,7 @@ from .lean_graphs import lean_copy
 from .manifest import Manifest, Segment
 from .preprocessing import Preprocessing
 from .sessions import open_session
+from .tidy import drop_unused_inputs, tidy
 
 __all__ = [
     'MAX_DIFFERENCE', 'Exported', 'export_network', 'export_segments',
@@ -111,22 +112,32 @@ def export_network(trunk: SegmentedTrunk,
             segments=exported.segments,
             tensors=exported.tensors,
             preprocessing=dict(preprocessing),
-            policy=dict(
-                thresholds=policy.thresholds,
-                criterion=policy.criterion,
-                temperature=policy.temperature),
+            policy=_settings(policy),
             classes=[str(name) for name in classes],
             macs_per_exit=list(macs_per_exit(trunk, exits, (3, *size))),
             precision='fp32' if quantization is None else 'int8',
             quantization=quantization,
             source=dict(source or {}, largest_logit_difference=difference),
-            versions=dict(
-                mmdynperceiver=__version__,
-                opset=OPSET,
-                **{name: version(name)
-                   for name in PACKAGES}))
+            versions=_versions())
         manifest.save(temporary)
     return manifest
+
+
+def _settings(policy: ExitPolicy) -> Dict[str, Any]:
+    """What the runner's policy is made of."""
+    return dict(
+        thresholds=policy.thresholds,
+        criterion=policy.criterion,
+        temperature=policy.temperature)
+
+
+def _versions() -> Dict[str, Any]:
+    """What the graphs were made with."""
+    return dict(
+        mmdynperceiver=__version__,
+        opset=OPSET,
+        **{name: version(name)
+           for name in PACKAGES})
 
 
 def _quantize(folder: str, exported: Exported,
@@ -230,8 +241,8 @@ def export_segments(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int],
         graph = _SegmentGraph(lean, exits, index, list(made)).eval()
         outputs = [plan.logits, *made.values()]
         model = _to_onnx(graph, plan, outputs)
-        inputs = _drop_unused_inputs(model)
-        _tidy(model, index)
+        inputs = drop_unused_inputs(model)
+        tidy(model, f'segment{index}')
         file = f'segment{index}.onnx'
         onnx.save(model, os.path.join(folder, file))
         segments.append(Segment(file, inputs, outputs))
@@ -310,53 +321,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
-
-
-def _drop_unused_inputs(model: onnx.ModelProto) -> List[str]:
-    """Remove inputs that no node reads; the names of the others."""
-    graph = model.graph
-    read = {name for node in graph.node for name in node.input}
-    kept = [entry for entry in graph.input if entry.name in read]
-    del graph.input[:]
-    graph.input.extend(kept)
-    return [entry.name for entry in kept]
-
-
-def _tidy(model: onnx.ModelProto, index: int) -> None:
-    """Pool as runtimes like it, and keep no trace of this machine."""
-    graph = model.graph
-    graph.name = f'segment{index}'
-    constants = {
-        entry.name: entry
-        for entry in graph.initializer
-        if entry.data_type == onnx.TensorProto.INT64
-    }
-    for node in graph.node:
-        if node.op_type == 'ReduceMean' and _is_global_pool(node, constants):
-            # Convolutions can hand on their own layout to this one.
-            node.op_type = 'GlobalAveragePool'
-            del node.input[1:]
-            del node.attribute[:]
-        # Stack traces with the paths of this machine.
-        node.doc_string = ''
-        del node.metadata_props[:]
-    for entry in (*graph.value_info, *graph.input, *graph.output,
-                  *graph.initializer):
-        entry.doc_string = ''
-        del entry.metadata_props[:]
-    del graph.metadata_props[:]
-    del model.metadata_props[:]
-    onnx.checker.check_model(model)
-
-
-def _is_global_pool(node: onnx.NodeProto,
-                    constants: Dict[str, onnx.TensorProto]) -> bool:
-    """Whether a mean is one over height and width that keeps both."""
-    keeps = {a.name: a.i for a in node.attribute}.get('keepdims', 1)
-    if len(node.input) != 2 or node.input[1] not in constants or not keeps:
-        return False
-    axes = onnx.numpy_helper.to_array(constants[node.input[1]])
-    return sorted(axes.tolist()) in ([2, 3], [-2, -1])
 
 
 @torch.no_grad()

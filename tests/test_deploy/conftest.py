@@ -62,7 +62,7 @@ def build_net(family='resnet', **settings):
     for classifier in net.exits.classifiers:
         layer = classifier if isinstance(classifier, torch.nn.Linear) else \
             classifier[-1]
-        torch.nn.init.normal_(layer.weight, std=0.5)
+        torch.nn.init.normal_(layer.weight, std=3 / layer.in_features**0.5)
     return net
 
 

@@ -10,7 +10,6 @@ from mmdynperceiver.deploy import Runner
 from mmdynperceiver.deploy.export import export_network
 from mmdynperceiver.deploy.preprocessing import list_images
 from mmdynperceiver.deploy.quantize import compare, labelled_images
-
 from .conftest import CLASSES, PREPROCESSING, build_net
 
 
@@ -47,7 +46,8 @@ def test_int8(resnet, photos, labelled, tmp_path):
     assert any(node.op_type == 'QuantizeLinear' for node in nodes)
     # The classifiers still read what no quantiser has rounded.
     rounded = {
-        name for node in nodes if node.op_type == 'DequantizeLinear'
+        name
+        for node in nodes if node.op_type == 'DequantizeLinear'
         for name in node.output
     }
     classifiers = [
@@ -69,9 +69,8 @@ def test_compare():
     exact = [np.array([[1., 0], [0, 1], [0, 1], [1, 0]])]
     other = [np.array([[1., 0], [1, 0], [0, 1], [1, 0]])]
     assert compare(exact, other, None) == [dict(agreement=0.75)]
-    assert compare(exact, other, [0, 1, 1, 1]) == [
-        dict(agreement=0.75, fp32=75., int8=50.)
-    ]
+    assert compare(exact, other,
+                   [0, 1, 1, 1]) == [dict(agreement=0.75, fp32=75., int8=50.)]
 
 
 def test_labels_are_the_folders(labelled):
