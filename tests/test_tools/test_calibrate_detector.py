@@ -2,12 +2,16 @@
 """Detectors through the tools: calibrate, then test."""
 import csv
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from tiny import IMAGENET_CONFIG
-from tiny_detector import (DEMO_CONFIG, TRUNK, build_detector, make_batch,
-                           make_scenes)
+from tiny_detector import (DEMO_CONFIG, ROOT, TRUNK, build_detector,
+                           make_batch, make_scenes)
 
 pytest.importorskip('mmcv._ext')
 pytest.importorskip('mmdet')
@@ -157,3 +161,20 @@ def test_annotations_are_needed(config, checkpoint, tool, tmp_path):
                     '80%', '--cfg-options',
                     f'val_dataloader.dataset.pipeline={pipeline}')
     assert 'put LoadAnnotations before Resize' in error
+
+
+def test_hosts_own_tool(config, checkpoint, tmp_path):
+    import mmdet
+    host = Path(mmdet.__file__).parent / '.mim/tools/test.py'
+    environment = dict(
+        os.environ, PYTHONPATH=str(ROOT), PYTHONWARNINGS='ignore')
+    result = subprocess.run(
+        [sys.executable, host, config, checkpoint, '--work-dir', tmp_path],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300)
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output[-5000:]
+    assert 'exit0/bbox_mAP' in output and 'dynamic/macs' in output
