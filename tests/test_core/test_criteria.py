@@ -86,3 +86,14 @@ def test_temperature_forms():
     assert check_temperature(torch.tensor([1., 2.]), 2) == (1, 2)
     with pytest.raises(TypeError, match="'hot'"):
         check_temperature('hot')
+
+
+def test_learned_is_one_logit():
+    logits = torch.tensor([[-1.], [0.], [2.]])
+    expected = torch.tensor([0.2689, 0.5, 0.8808])
+    torch.testing.assert_close(
+        confidence(logits, 'learned'), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        confidence(2 * logits, 'learned', 2.), expected, atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match='one logit of each sample, got 2'):
+        confidence(torch.zeros(3, 2), 'learned')
