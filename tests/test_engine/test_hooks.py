@@ -7,7 +7,7 @@ from mmengine.registry import HOOKS, MODEL_WRAPPERS
 from torch import nn
 
 from mmdynperceiver.core import DynPerceiver
-from mmdynperceiver.engine import (InferenceModeHook, InputError, unwrap_model)
+from mmdynperceiver.engine import InferenceModeHook, InputError, unwrap_model
 
 
 class Model(nn.Module):
