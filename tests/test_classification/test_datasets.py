@@ -103,7 +103,7 @@ def test_refuses_a_list_for_other_data(root, listed):
         build(root, exclude=exclude)
     exclude = listed(*(f'train/{c}/{i}.png' for c in CLASSES
                        for i in range(3)))
-    with pytest.raises(InputError, match='leaves out all 9 images'):
+    with pytest.raises(InputError, match='leaves out all 9 samples'):
         build(root, exclude=exclude)
     with pytest.raises(InputError, match='cannot read the list'):
         build(root, exclude='/nowhere.txt')
