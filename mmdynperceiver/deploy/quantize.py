@@ -1,7 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Static quantisation to 8 bits, and what it costs in accuracy."""
+import logging
 import os
 import tempfile
+from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -64,18 +66,31 @@ def quantize_segments(folder: str, segments: Sequence[Segment],
         ]
         with tempfile.TemporaryDirectory() as other:
             result = os.path.join(other, segment.file)
-            quantize_static(
-                path,
-                result,
-                _Feeds(collected),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=OPERATORS,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                nodes_to_exclude=spared)
+            with _without_advice():
+                quantize_static(
+                    path,
+                    result,
+                    _Feeds(collected),
+                    quant_format=QuantFormat.QDQ,
+                    op_types_to_quantize=OPERATORS,
+                    per_channel=True,
+                    activation_type=QuantType.QUInt8,
+                    weight_type=QuantType.QInt8,
+                    nodes_to_exclude=spared)
             onnx.save(onnx.load(result), path)
     return len(chosen)
+
+
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Hush ONNX Runtime's advice to simplify graphs that are simple."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def run_all(
