@@ -171,7 +171,9 @@ def collect_detections(model: nn.Module,
     found = []
     try:
         for batch in track(dataloader, description, transient=True):
-            if 'gt_instances' not in batch['data_samples'][0]:
+            # Without LoadAnnotations they are there, but hold nothing.
+            if 'bboxes' not in batch['data_samples'][0].get(
+                    'gt_instances', ()):
                 raise InputError(
                     'stopping early is judged by the detection loss, and the '
                     "images come without annotations: put LoadAnnotations "

@@ -155,11 +155,16 @@ def test_data_root_moves_the_annotations(config, checkpoint, tool, tmp_path):
 
 
 def test_annotations_are_needed(config, checkpoint, tool, tmp_path):
-    pipeline = ("[{'type': 'LoadImageFromFile'}, {'type': 'Resize', "
-                "'scale': (96, 96)}, {'type': 'PackDetInputs'}]")
-    _, error = tool('calibrate_detector', config, checkpoint, '--budget-macs',
-                    '80%', '--cfg-options',
-                    f'val_dataloader.dataset.pipeline={pipeline}')
+    path = tmp_path / 'without-annotations.py'
+    path.write_text(f'''
+_base_ = [{str(config)!r}]
+val_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(96, 96), keep_ratio=True),
+    dict(type='PackDetInputs')]))
+''')
+    _, error = tool('calibrate_detector', path, checkpoint, '--budget-macs',
+                    '80%', '--work-dir', tmp_path)
     assert 'put LoadAnnotations before Resize' in error
 
 
