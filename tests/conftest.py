@@ -27,6 +27,19 @@ def seeded():
             module.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def scope_put_back():
+    """Undo the default scope that a runner or a tool has set in the test."""
+    registry = sys.modules.get('mmengine.registry')
+    scopes = registry.DefaultScope._instance_dict if registry else {}
+    before = dict(scopes)
+    yield
+    if registry is None and 'mmengine.registry' in sys.modules:
+        scopes = sys.modules['mmengine.registry'].DefaultScope._instance_dict
+    scopes.clear()
+    scopes.update(before)
+
+
 @pytest.fixture
 def repo_root():
     """Return the folder of the checkout."""
