@@ -187,11 +187,12 @@ class X2Z(nn.Module):
         cell = (x.shape[2] // self.pooled_size, x.shape[3] // self.pooled_size)
         whole = all(c * self.pooled_size == size
                     for c, size in zip(cell, x.shape[2:]))
-        # Measured on CPUs only, and not where gradients are wanted: the
-        # backward of so large a depth-wise kernel overruns its memory in
-        # torch 2.11 for some widths. The MACs, counted on the meta device,
-        # are those of the two steps.
-        if not whole or x.device.type != 'cpu' or torch.is_grad_enabled():
+        # Measured on CPUs only, and on channels-last maps, as prediction
+        # has them (see SegmentedTrunk.begin). The MACs, counted on the meta
+        # device, are those of the two steps.
+        merges = x.device.type == 'cpu' and not self.training and \
+            x.is_contiguous(memory_format=torch.channels_last)
+        if not (whole and merges):
             x = x + self.dw_conv(x)
             return F.adaptive_avg_pool2d(x, self.pooled_size)
         return F.conv2d(

@@ -187,8 +187,9 @@ def test_refuses():
     ((4, 4), False),
 ])
 def test_sharpening_and_pooling_in_one(size, merged, monkeypatch):
-    x2z = X2Z(6, 8).double()
-    x = torch.randn(2, 6, *size, dtype=torch.double, requires_grad=True)
+    x2z = X2Z(6, 8).double().eval()
+    x = torch.randn(2, 6, *size, dtype=torch.double)
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
     monkeypatch.setattr(x2z.dw_conv, 'forward',
                         x2z.dw_conv.forward if not merged else None)
     got = x2z.sharpen_and_pool(x)
@@ -212,6 +213,16 @@ def test_trunk_runs_channels_last():
         for index in range(trunk.num_segments):
             state, _ = trunk.segment(index, state)
             assert state.x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_training_keeps_the_plain_layout():
+    """The backward of the other one is not sound on CPUs."""
+    images = torch.randn(2, 3, 64, 64)
+    trunk = Trunk('resnet18', width=0.125, num_latents=16)
+    assert trunk.begin(images).x.is_contiguous()
+    trunk.eval()
+    assert not trunk.begin(images).x.is_contiguous()
+    assert trunk.begin(images.requires_grad_()).x.is_contiguous()
 
 
 def test_build_exits_are_folded_alone():
