@@ -41,7 +41,8 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
         'recognition': ('RequireFrames', ),
     },
     'HOOKS': {
-        'engine': ('CheckDataHook', 'EvaluateAllExitsHook', 'ProgressBarHook'),
+        'engine': ('CheckDataHook', 'EvaluateAllExitsHook',
+                   'InferenceModeHook', 'ProgressBarHook'),
     },
     'METRICS': {
         'engine': ('EarlyExitMetric', ),
