@@ -228,7 +228,10 @@ def test_one_frame_of_one_video_trains():
     model = build(backbone=dict(config()['backbone'], is_shift=False))
     model.backbone.num_segments = 1
     losses = model.train()(VIDEOS[:1, :1], samples(1), mode='loss')
-    model.parse_losses(losses)[0].backward()
+    total = model.parse_losses(losses)[0]
+    total.backward()
+    assert total.isfinite()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 def test_fixed_exit_and_thresholds_file(tmp_path):
