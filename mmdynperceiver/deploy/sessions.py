@@ -1,15 +1,32 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The runtimes behind one interface: named arrays in, arrays out."""
 import os
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-__all__ = ['RUNTIMES', 'OnnxRuntimeSession', 'OpenVinoSession', 'open_session']
+__all__ = [
+    'RUNTIMES', 'OnnxRuntimeSession', 'OpenVinoSession', 'bucket',
+    'check_runtime', 'open_session'
+]
 
 PRECISIONS = ('fp32', 'bf16')
-# Fixed shapes are faster than a dynamic batch; each costs a compilation.
-MAX_COMPILED = 8
+# Fixed shapes are faster than a dynamic batch, by up to a third, but each is
+# a graph of its own. So many reach to batches of 256.
+MAX_COMPILED = 32
+
+
+def bucket(batch: int) -> int:
+    """The batch size to pad to: up to 8 itself, then four in each octave.
+
+    Samples leave in any number. Fewer sizes than these waste more on padding
+    than a dynamic batch costs, more would take longer to compile.
+
+    Args:
+        batch (int): Samples in the batch.
+    """
+    step = 1 << max(0, (batch - 1).bit_length() - 3)
+    return -(-batch // step) * step
 
 
 class OnnxRuntimeSession:
@@ -33,11 +50,7 @@ class OnnxRuntimeSession:
                  outputs: Sequence[str],
                  threads: Optional[int] = None,
                  precision: str = 'fp32') -> None:
-        if precision != 'fp32':
-            raise ValueError(f'ONNX Runtime computes in the precision of the '
-                             f'graph, got {precision!r}: choose the runtime '
-                             f'openvino, or export to int8')
-        runtime = _import('onnxruntime', 'onnxruntime')
+        runtime = self.check(precision)
         options = runtime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads or len(_cores())
@@ -47,6 +60,19 @@ class OnnxRuntimeSession:
         self._session = runtime.InferenceSession(
             path, options, providers=['CPUExecutionProvider'])
         self._outputs = list(outputs)
+
+    @staticmethod
+    def check(precision: str) -> Any:
+        """Import the runtime, if it can compute so.
+
+        Args:
+            precision (str): See the class.
+        """
+        if precision != 'fp32':
+            raise ValueError(f'ONNX Runtime computes in the precision of the '
+                             f'graph, got {precision!r}: choose the runtime '
+                             f'openvino, or export to int8')
+        return _import('onnxruntime', 'onnxruntime')
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> List[np.ndarray]:
         """Compute the outputs.
@@ -59,6 +85,9 @@ class OnnxRuntimeSession:
 
 class OpenVinoSession:
     """A graph in OpenVINO, on the CPU.
+
+    It is compiled for each size that batches are padded to; see
+    :func:`bucket`.
 
     Args:
         path (str): File of the graph.
@@ -78,46 +107,53 @@ class OpenVinoSession:
                  outputs: Sequence[str],
                  threads: Optional[int] = None,
                  precision: str = 'fp32') -> None:
-        openvino = _import('openvino', 'openvino')
-        self._core = openvino.Core()
+        self._core = self.check(precision).Core()
         self._settings: Dict[str, Any] = dict(
             PERFORMANCE_HINT='LATENCY',
             # OpenVINO 2026.4 crashes when it fuses attention over very few
             # tokens, and these networks are no slower without.
             SNIPPETS_MODE='DISABLE',
-            INFERENCE_PRECISION_HINT=self._precision(precision),
+            INFERENCE_PRECISION_HINT=dict(fp32='f32', bf16='bf16')[precision],
             INFERENCE_NUM_THREADS=threads or len(_cores()))
         self._path = path
         self._outputs = list(outputs)
-        self._requests: Dict[Tuple[Any, ...], Any] = {}
+        self._requests: Dict[Optional[int], Any] = {}
 
-    def _precision(self, precision: str) -> str:
-        """OpenVINO's name of a precision."""
+    @staticmethod
+    def check(precision: str) -> Any:
+        """Import the runtime, if it can compute so.
+
+        Args:
+            precision (str): See the class.
+        """
+        openvino = _import('openvino', 'openvino')
         if precision == 'bf16':
-            offered = self._core.get_property('CPU',
-                                              'OPTIMIZATION_CAPABILITIES')
+            offered = openvino.Core().get_property(
+                'CPU', 'OPTIMIZATION_CAPABILITIES')
             if 'BF16' not in offered:
                 raise ValueError(
                     f'this processor does not compute in bf16 (OpenVINO '
                     f'lists {", ".join(offered)}): use fp32')
-        return dict(fp32='f32', bf16='bf16')[precision]
+        return openvino
 
-    def _request(self, feeds: Mapping[str, np.ndarray]) -> Any:
-        """The compiled graph for a batch of this size."""
-        batch = len(next(iter(feeds.values())))
-        key: Tuple[Any, ...] = (batch, )
-        if key not in self._requests and len(self._requests) >= MAX_COMPILED:
-            key = ('any', )
-        if key not in self._requests:
-            model = self._core.read_model(self._path)
-            if key != ('any', ):
-                model.reshape({
-                    name: list(value.shape)
-                    for name, value in feeds.items()
-                })
-            compiled = self._core.compile_model(model, 'CPU', self._settings)
-            self._requests[key] = compiled.create_infer_request()
-        return self._requests[key]
+    def _size(self, batch: int) -> Optional[int]:
+        """The size to compile for; None, any size."""
+        size = bucket(batch)
+        if size in self._requests or len(self._requests) < MAX_COMPILED:
+            return size
+        return None
+
+    def _compile(self, size: Optional[int], feeds: Mapping[str,
+                                                           np.ndarray]) -> Any:
+        """A request to the graph for batches of one size, or of any."""
+        model = self._core.read_model(self._path)
+        if size is not None:
+            model.reshape({
+                name: [size, *value.shape[1:]]
+                for name, value in feeds.items()
+            })
+        compiled = self._core.compile_model(model, 'CPU', self._settings)
+        return compiled.create_infer_request()
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> List[np.ndarray]:
         """Compute the outputs.
@@ -125,10 +161,50 @@ class OpenVinoSession:
         Args:
             feeds (Mapping[str, ndarray]): All inputs.
         """
-        request = self._request(feeds)
-        request.infer(dict(feeds), share_inputs=True)
+        batch = len(next(iter(feeds.values())))
+        size = self._size(batch)
+        if size not in self._requests:
+            self._requests[size] = self._compile(size, feeds)
+        request = self._requests[size]
+        request.infer(
+            {
+                name: _pad(value, size or batch)
+                for name, value in feeds.items()
+            },
+            share_inputs=True)
         # Copies: the next run would write over the request's own memory.
-        return [request.get_tensor(name).data.copy() for name in self._outputs]
+        return [
+            request.get_tensor(name).data[:batch].copy()
+            for name in self._outputs
+        ]
+
+
+def _pad(array: np.ndarray, size: int) -> np.ndarray:
+    """Repeat the last sample up to a size."""
+    missing = size - len(array)
+    if not missing:
+        return array
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
+
+
+def check_runtime(runtime: str, precision: str) -> None:
+    """Refuse a runtime that is not there, or cannot compute so.
+
+    Args:
+        runtime (str): One of ``RUNTIMES``.
+        precision (str): 'fp32' or 'bf16'.
+
+    Raises:
+        ImportError: If the runtime is not installed.
+        ValueError: If an argument does not fit, or not this processor.
+    """
+    if runtime not in RUNTIMES:
+        raise ValueError(f'runtime must be one of {", ".join(RUNTIMES)}, got '
+                         f'{runtime!r}')
+    if precision not in PRECISIONS:
+        raise ValueError(f'precision must be one of {", ".join(PRECISIONS)}, '
+                         f'got {precision!r}')
+    RUNTIMES[runtime].check(precision)
 
 
 def open_session(runtime: str, path: str, outputs: Sequence[str],
@@ -149,12 +225,7 @@ def open_session(runtime: str, path: str, outputs: Sequence[str],
         ImportError: If the runtime is not installed.
         ValueError: If an argument does not fit.
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(f'runtime must be one of {", ".join(RUNTIMES)}, got '
-                         f'{runtime!r}')
-    if precision not in PRECISIONS:
-        raise ValueError(f'precision must be one of {", ".join(PRECISIONS)}, '
-                         f'got {precision!r}')
+    check_runtime(runtime, precision)
     if threads is not None and threads < 1:
         raise ValueError(f'threads must be at least 1, got {threads}')
     return RUNTIMES[runtime](path, outputs, threads, precision)
@@ -176,4 +247,5 @@ def _cores() -> Any:
     return range(os.cpu_count() or 1)
 
 
-RUNTIMES = dict(onnxruntime=OnnxRuntimeSession, openvino=OpenVinoSession)
+RUNTIMES: Dict[str, Any] = dict(
+    onnxruntime=OnnxRuntimeSession, openvino=OpenVinoSession)

@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 import time
+from importlib.metadata import version
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
 
 import torch
@@ -129,11 +130,14 @@ def _wait(tensor: Tensor) -> None:
         torch.cuda.synchronize(tensor.device)
 
 
-def describe_machine(device: torch.device) -> Dict[str, Any]:
+def describe_machine(
+    device: torch.device, packages: Sequence[str] = ()) -> Dict[str, Any]:
     """What a latency depends on, beside the network.
 
     Args:
         device (torch.device): Where the network runs.
+        packages (Sequence[str]): Others whose versions to note beside
+            PyTorch's. Defaults to ().
     """
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else \
         _processor()
@@ -142,7 +146,9 @@ def describe_machine(device: torch.device) -> Dict[str, Any]:
         threads=torch.get_num_threads(),
         system=f'{platform.system()} {platform.machine()}',
         python=platform.python_version(),
-        torch=torch.__version__)
+        torch=torch.__version__,
+        **{name: version(name)
+           for name in packages})
 
 
 def _processor() -> str:

@@ -148,8 +148,11 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
         title (str): What they share.
     """
     table = Table(title=title)
+    bases = len(rows[0]['exits'][0]['of_bases'])
+    ratios = ['of base'] if bases == 1 else \
+        [f'of base {number + 1}' for number in range(bases)]
     for number, heading in enumerate(
-        ('network', 'mode', 'exit', 'median (ms)', 'p90', 'p99', 'of base',
+        ('network', 'mode', 'exit', 'median (ms)', 'p90', 'p99', *ratios,
          'images/s', 'MACs (M)', 'memory (MiB)')):
         table.add_column(heading, justify='left' if number < 3 else 'right')
     for row in rows:
@@ -163,7 +166,7 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
                 *((row['name'], row['mode']) if not found['exit'] else
                   ('', '')), str(found['exit']), f'{found["median_ms"]:.3f}',
                 f'{found["p90_ms"]:.3f}', f'{found["p99_ms"]:.3f}',
-                f'{found["of_base"]:.2f}',
+                *(f'{ratio:.2f}' for ratio in found['of_bases']),
                 f'{1000 * size / found["median_ms"]:.1f}',
                 '' if macs is None else f'{macs / 1e6:.1f}',
                 f'{memory:.1f}' if deepest and memory is not None else '')
@@ -171,7 +174,7 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
         if found:
             table.add_row('', '', 'dynamic', f'{found["median_ms"]:.3f}',
                           f'{found["p90_ms"]:.3f}', f'{found["p99_ms"]:.3f}',
-                          f'{found["of_base"]:.2f}',
+                          *(f'{ratio:.2f}' for ratio in found['of_bases']),
                           f'{found["images_per_s"]:.1f}', '', '')
         table.add_section()
     return table
@@ -181,14 +184,16 @@ def print_benchmark(result: Mapping[str, Any]) -> None:
     """Print what ``tools/benchmark.py`` found, one table per batch size."""
     console = Console(width=None if sys.stdout.isatty() else 130)
     machine = result['machine']
+    base = '; '.join(
+        f'base {number + 1 if len(result["bases"]) > 1 else ""}'.rstrip() +
+        f': {name}' for number, name in enumerate(result['bases']))
     sizes = dict.fromkeys(row['batch_size'] for row in result['compared'])
     for size in sizes:
         rows = [r for r in result['compared'] if r['batch_size'] == size]
         console.print(
             benchmark_table(
                 rows, f'batch {size}, {rows[0]["runs"]} runs, '
-                f'{machine["threads"]} threads, {machine["device"]}; '
-                f'base: {result["base"]}'))
+                f'{machine["threads"]} threads, {machine["device"]}; {base}'))
         for row in rows:
             found = row.get('dynamic')
             if found:

@@ -26,7 +26,9 @@ def plot_accuracy_latency(rows: Sequence[Mapping[str, Any]],
     for row in rows:
         size = row['batch_size']
         # Of a config's name, what tells the networks apart.
-        name = '_'.join(row['name'].split('_')[:2]) + f', {row["mode"]}'
+        name, *kind = row['name'].split(' ')
+        name = ' '.join(['_'.join(name.split('_')[:2]), *kind])
+        name = f'{name}, {row["mode"]}'
         exits, top1 = row['exits'], row['top1']
         curves.append(
             Curve(

@@ -1,0 +1,88 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The images that a benchmark measures with."""
+from typing import NamedTuple, Optional, Sequence
+
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from .cli import check_data_folders
+from .errors import InputError
+from .standalone import build_data, iter_batches, split_config
+
+__all__ = ['Stream', 'data_stream', 'random_stream', 'sample_shape']
+
+
+class Stream(NamedTuple):
+    """Normalised images (N, 3, H, W), and their classes if they are real.
+
+    Of a video network, videos (N, M, 3, H, W).
+    """
+
+    images: Tensor
+    labels: Optional[Tensor] = None
+
+
+def sample_shape(config: Config, model: nn.Module,
+                 size: Optional[Sequence[int]]) -> Sequence[int]:
+    """The shape (3, H, W) of one image, or (M, 3, H, W) of one video.
+
+    Args:
+        config (Config): With test data, if there is no size.
+        model (nn.Module): Its model.
+        size (Sequence[int], optional): Height and width; None, those of the
+            first test image.
+
+    Raises:
+        InputError: If there are no test data.
+    """
+    if size is not None:
+        frames = getattr(model.backbone, 'num_segments', None)
+        lead = (3, ) if frames is None else (frames, 3)
+        return (*lead, *size)
+    check_data_folders(config, ('test_dataloader', ))
+    data = build_data(config, split_config(config, 'test'))
+    return tuple(data.dataset[0]['inputs'].shape)
+
+
+def random_stream(count: int, shape: Sequence[int], device: str) -> Stream:
+    """Normalised noise.
+
+    Args:
+        count (int): How many images.
+        shape (Sequence[int]): Of one image or one video.
+        device (str): Where to.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(count, *shape, generator=generator)
+    return Stream(images.to(device))
+
+
+def data_stream(config: Config, model: nn.Module, wanted: int,
+                fewest: int) -> Stream:
+    """Test images, spread over the data set, on the model's device.
+
+    Args:
+        config (Config): With the test data.
+        model (nn.Module): Its data preprocessor normalises.
+        wanted (int): How many, if there are so many.
+        fewest (int): How many there must be.
+
+    Raises:
+        InputError: If there are no data or too few.
+    """
+    check_data_folders(config, ('test_dataloader', ))
+    data = build_data(config, split_config(config, 'test'))
+    total = len(data.labels)
+    if total < fewest:
+        raise InputError(f'there are only {total} test images, and '
+                         f'--batch-size is {fewest}')
+    count = min(wanted, total)
+    # The data set is often sorted by class.
+    few = data.select([i * total // count for i in range(count)])
+    with torch.no_grad():
+        images = torch.cat([
+            model.data_preprocessor(batch)['inputs']
+            for batch in iter_batches(few, dict(batch_size=1), 0)
+        ])
+    return Stream(images, torch.tensor(few.labels, device=images.device))
