@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Several networks, timed side by side."""
 import statistics
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -25,7 +25,10 @@ def compare(
     Ratios are medians over the rounds of what was timed in one round, on one
     batch, so that a machine that slows down in between does not touch them.
 
-    Before, every dynamic pass runs on every batch: it meets all the sizes
+    In every round each contender first runs once untimed to its last exit,
+    so that none is measured with another's data in the caches.
+
+    Before all, every dynamic pass runs on every batch: it meets all the sizes
     for which a compiler makes a graph.
 
     Args:
@@ -47,21 +50,17 @@ def compare(
     count = len(images) // batch_size
     batches = list(images[:count * batch_size].split(batch_size))
     shares = [_shares(contender, batches) for contender in contenders]
-    passes: List[Callable[[Tensor], Any]] = []
-    starts = []
-    for contender in contenders:
-        starts.append(len(passes))
-        passes.extend(contender.passes)
-        if contender.dynamic is not None:
-            passes.append(contender.dynamic)
-    times = time_in_turn(passes, batches, runs, warmup)
+    groups = [[
+        *contender.passes,
+        *([contender.dynamic] if contender.dynamic is not None else [])
+    ] for contender in contenders]
+    leads = [contender.passes[-1] for contender in contenders]
+    times = time_in_turn(groups, batches, runs, warmup, leads)
     references = [
-        times[starts[base] + len(contenders[base].passes) - 1]
-        for base in bases
+        times[base][len(contenders[base].passes) - 1] for base in bases
     ]
     rows = []
-    for contender, start, left in zip(contenders, starts, shares):
-        own = times[start:start + len(contender.passes) + 1]
+    for contender, own, left in zip(contenders, times, shares):
         row = _row(contender, batch_size, own, references)
         if left is not None:
             row['dynamic'] = _dynamic_row(batch_size, own, left, references)
@@ -84,7 +83,7 @@ def _row(contender: Contender, batch_size: int,
          times: Sequence[Sequence[float]],
          references: Sequence[Sequence[float]]) -> Dict[str, Any]:
     """One contender's part of what :func:`compare` returns."""
-    exits = []
+    exits: List[Dict[str, Any]] = []
     for k, values in enumerate(times[:len(contender.passes)]):
         ratios = [_median_ratio(values, other) for other in references]
         exits.append(
@@ -164,7 +163,11 @@ def compare_training(contenders: Sequence[Contender],
     entered = [c for c in contenders if c.train_step is not None]
     batch = images[:batch_size]
     steps = [c.train_step for c in entered if c.train_step is not None]
-    times = time_in_turn(steps, [batch], runs, warmup)
+    times = [
+        found
+        for found, in time_in_turn([[step]
+                                    for step in steps], [batch], runs, warmup)
+    ]
     memory = [peak_memory(step, batch) for step in steps]
     first = entered.index(contenders[base])
     return [

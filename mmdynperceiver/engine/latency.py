@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import random
 import statistics
 import time
 from importlib.metadata import version
@@ -44,7 +45,7 @@ def measure_exits(model: nn.Module,
         list[dict]: For each exit ``exit``, ``median_ms``, ``p90_ms``,
         ``p99_ms`` and ``min_ms`` of one batch.
     """
-    times = time_in_turn(exit_passes(model), images, runs, warmup)
+    times, = time_in_turn([exit_passes(model)], images, runs, warmup)
     return [dict(exit=k, **summary(values)) for k, values in enumerate(times)]
 
 
@@ -77,37 +78,58 @@ def early_exit_pass(model: nn.Module,
                                         )
 
 
-def time_in_turn(passes: Sequence[Callable[[Tensor], Any]],
-                 images: Sequence[Tensor],
-                 runs: int = 50,
-                 warmup: int = 10) -> List[List[float]]:
-    """Time several passes, each in turn in every round.
+def time_in_turn(
+    groups: Sequence[Sequence[Callable[[Tensor], Any]]],
+    images: Sequence[Tensor],
+    runs: int = 50,
+    warmup: int = 10,
+    leads: Sequence[Callable[[Tensor], Any]] = ()
+) -> List[List[List[float]]]:
+    """Time the passes of several networks, all of them in every round.
+
+    A network's passes stand together, since whoever runs first finds the
+    caches full of another network, and its threads perhaps still busy.
 
     Args:
-        passes (Sequence[Callable]): What to time, called with a batch.
+        groups (Sequence[Sequence[Callable]]): For each network, what to
+            time, called with a batch. Networks take turns in going first;
+            the passes of one are in another order each round, drawn with a
+            fixed seed.
         images (Sequence[Tensor]): Batches to take in turn, one each round.
         runs (int): Timed rounds. Defaults to 50.
         warmup (int): Untimed rounds before. Defaults to 10.
+        leads (Sequence[Callable]): For each network a pass to run untimed
+            before its others, in every round. Defaults to (), none.
 
     Returns:
-        list[list[float]]: For each pass, milliseconds of each round: round r
-        was run on batch ``r % len(images)``.
+        list[list[list[float]]]: For each pass of each network, milliseconds
+        of each round: round r was run on batch ``r % len(images)``.
     """
-    times: List[List[float]] = [[] for _ in passes]
+    times: List[List[List[float]]] = [[[] for _ in group] for group in groups]
+    shuffle = random.Random(0)
     with torch.inference_mode(), progress_bar() as bar:
         task = bar.add_task('measuring', total=warmup + runs)
         for run in range(-warmup, runs):
             batch = images[run % len(images)]
-            # A rotated order: none always follows the same other one.
-            for k in [(run + i) % len(passes) for i in range(len(passes))]:
-                _wait(batch)
-                start = time.perf_counter()
-                passes[k](batch)
-                _wait(batch)
-                if run >= 0:
-                    times[k].append(1000 * (time.perf_counter() - start))
+            for g in [(run + i) % len(groups) for i in range(len(groups))]:
+                for lead in leads[g:g + 1]:
+                    lead(batch)
+                order = range(len(groups[g]))
+                for k in shuffle.sample(order, len(order)):
+                    spent = _time(groups[g][k], batch)
+                    if run >= 0:
+                        times[g][k].append(spent)
             bar.advance(task)
     return times
+
+
+def _time(run: Callable[[Tensor], Any], batch: Tensor) -> float:
+    """Milliseconds of one pass."""
+    _wait(batch)
+    start = time.perf_counter()
+    run(batch)
+    _wait(batch)
+    return 1000 * (time.perf_counter() - start)
 
 
 def summary(values: Sequence[float]) -> Dict[str, float]:

@@ -17,6 +17,9 @@ PRECISIONS = {
     'segm_mAP': 'mask AP (%)'
 }
 
+# Where names of configs are broken; they have about twice as many letters.
+NAME_WIDTH = 24
+
 __all__ = [
     'benchmark_table', 'exits_table', 'outcomes_table', 'print_benchmark',
     'print_exits', 'print_outcomes'
@@ -154,7 +157,11 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     for number, heading in enumerate(
         ('network', 'mode', 'exit', 'median (ms)', 'p90', 'p99', *ratios,
          'images/s', 'MACs (M)', 'memory (MiB)')):
-        table.add_column(heading, justify='left' if number < 3 else 'right')
+        table.add_column(
+            heading,
+            justify='left' if number < 3 else 'right',
+            overflow='ellipsis' if number else 'fold',
+            min_width=0 if number else NAME_WIDTH)
     for row in rows:
         *_, last = row['exits']
         size = row['batch_size']
@@ -182,7 +189,7 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
 
 def print_benchmark(result: Mapping[str, Any]) -> None:
     """Print what ``tools/benchmark.py`` found, one table per batch size."""
-    console = Console(width=None if sys.stdout.isatty() else 130)
+    console = Console(width=None if sys.stdout.isatty() else 150)
     machine = result['machine']
     base = '; '.join(
         f'base {number + 1 if len(result["bases"]) > 1 else ""}'.rstrip() +
