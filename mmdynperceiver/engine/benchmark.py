@@ -12,6 +12,9 @@ from .peak_memory import peak_memory
 
 __all__ = ['compare', 'compare_training', 'top1_per_exit']
 
+# Images of single ones, or small batches, that make a turn.
+TOGETHER = 8
+
 
 def compare(
     contenders: Sequence[Contender],
@@ -25,8 +28,8 @@ def compare(
     Ratios are medians over the rounds of what was timed in one round, on one
     batch, so that a machine that slows down in between does not touch them.
 
-    In every round each contender first runs once untimed to its last exit,
-    so that none is measured with another's data in the caches.
+    Before its turn each contender runs untimed to its last exit, so that
+    none is measured with another's data in the caches.
 
     Before all, every dynamic pass runs on every batch: it meets all the sizes
     for which a compiler makes a graph.
@@ -55,7 +58,8 @@ def compare(
         *([contender.dynamic] if contender.dynamic is not None else [])
     ] for contender in contenders]
     leads = [contender.passes[-1] for contender in contenders]
-    times = time_in_turn(groups, batches, runs, warmup, leads)
+    times = time_in_turn(groups, batches, runs, warmup, leads,
+                         max(1, TOGETHER // batch_size))
     references = [
         times[base][len(contenders[base].passes) - 1] for base in bases
     ]
