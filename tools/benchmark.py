@@ -160,7 +160,7 @@ def enter_folder(name: str,
         runner = deployed.open_exported(folder, mode, torch.get_num_threads(),
                                         images.shape[1:])
         return deployed.runner_contender(name, mode, runner, policy, images,
-                                         args.shares)
+                                         args.shares, args.batch_size[0])
 
 
 def enter_static(entry: Entry, args: argparse.Namespace, images: Tensor,

@@ -132,7 +132,9 @@ def _train_step(
 
 @torch.no_grad()
 def policy_for_shares(all_exits: Callable[[Tensor], Sequence[Tensor]],
-                      images: Tensor, shares: Sequence[float]) -> ExitPolicy:
+                      images: Tensor,
+                      shares: Sequence[float],
+                      batch_size: int = EVAL_BATCH) -> ExitPolicy:
     """Thresholds at which given shares of these very images leave.
 
     For timing alone: nothing is held out.
@@ -141,13 +143,15 @@ def policy_for_shares(all_exits: Callable[[Tensor], Sequence[Tensor]],
         all_exits (Callable): Batch -> logits (B, K) of each exit.
         images (Tensor): Normalised images (N, 3, H, W).
         shares (Sequence[float]): One for each exit, summing to 1.
+        batch_size (int): Images of a batch; in low precision the numbers
+            depend on it. Defaults to 32.
 
     Raises:
         ValueError: If the shares do not fit.
     """
     logits = [
         torch.cat(parts)
-        for parts in zip(*map(all_exits, images.split(EVAL_BATCH)))
+        for parts in zip(*map(all_exits, images.split(batch_size)))
     ]
     conf = confidences(logits).cpu()
     held_out = HeldOut(conf, torch.zeros_like(conf, dtype=torch.bool))

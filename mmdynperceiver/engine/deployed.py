@@ -190,7 +190,8 @@ def runner_contender(name: str,
                      runner: Runner,
                      policy: Optional[ExitPolicy] = None,
                      images: Optional[Tensor] = None,
-                     shares: Optional[Sequence[float]] = None) -> Contender:
+                     shares: Optional[Sequence[float]] = None,
+                     batch_size: int = 1) -> Contender:
     """Enter an exported network with its exits.
 
     Args:
@@ -203,6 +204,7 @@ def runner_contender(name: str,
             shares. Defaults to None.
         shares (Sequence[float], optional): Let these shares of the images
             leave instead. Defaults to None.
+        batch_size (int): Images of a batch, for the shares. Defaults to 1.
 
     Raises:
         ValueError: If the shares do not fit.
@@ -215,7 +217,7 @@ def runner_contender(name: str,
     used = runner.policy
     if shares and images is not None and count > 1:
         # Not those of PyTorch's logits: rounding would move the shares.
-        policy = policy_for_shares(all_exits, images, shares)
+        policy = policy_for_shares(all_exits, images, shares, batch_size)
     if policy is not None:
         used = Policy(count, policy.thresholds, policy.criterion,
                       policy.temperature)

@@ -8,6 +8,7 @@ import torch
 
 from mmdynperceiver.core import CRITERIA, ExitPolicy, run_early_exit
 from mmdynperceiver.deploy import Policy, Runner
+from mmdynperceiver.deploy.sessions import MAX_COMPILED, bucket
 
 RUNTIMES = ['onnxruntime', 'openvino']
 
@@ -186,8 +187,37 @@ def test_any_batch_size_in_openvino(resnet, batch, monkeypatch):
     monkeypatch.setattr('mmdynperceiver.deploy.sessions.MAX_COMPILED', 1)
     runner = Runner.load(resnet.folder, 'openvino', threads=1)
     for size in (1, 2, 5):
-        got = runner.all_exits(batch[:size])
-        with torch.no_grad():
-            expected = resnet.net(torch.from_numpy(batch[:size]))
-        for one, other in zip(got, expected):
-            np.testing.assert_allclose(one, other, atol=1e-3)
+        check_all_exits(runner, resnet.net, batch[:size])
+    assert set(runner.sessions[0]._requests) == {1, None}
+
+
+def check_all_exits(runner, net, batch):
+    """The runner's logits are PyTorch's."""
+    with torch.no_grad():
+        expected = net(torch.from_numpy(batch))
+    for one, other in zip(runner.all_exits(batch), expected):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_openvino_pads_to_few_sizes(resnet, batch):
+    pytest.importorskip('openvino')
+    runner = Runner.load(resnet.folder, 'openvino', threads=1)
+    images = np.concatenate([batch, batch + 1, batch - 1])
+    for size in (9, 10, 17, 19):
+        check_all_exits(runner, resnet.net, images[:size])
+    for session in runner.sessions:
+        assert set(session._requests) == {10, 20}
+
+
+def test_buckets():
+    sizes = [bucket(size) for size in range(1, 257)]
+    assert all(size <= padded for size, padded in enumerate(sizes, 1))
+    assert sizes[:16] == [
+        1, 2, 3, 4, 5, 6, 7, 8, *[10] * 2, *[12] * 2, *[14] * 2, *[16] * 2
+    ]
+    # Never a quarter in vain, and all of them are kept.
+    assert all(padded < 1.25 * size for size, padded in enumerate(sizes, 1))
+    assert len(set(sizes)) <= MAX_COMPILED
+    for size in (32, 64, 128, 256):
+        assert bucket(size) == size

@@ -4,9 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from mmdynperceiver.core import DynPerceiver
+from mmdynperceiver.core import DynPerceiver, ExitPolicy, Prediction
 from mmdynperceiver.engine import benchmark
-from mmdynperceiver.engine.latency import summary, time_in_turn
+from mmdynperceiver.engine.contenders import (Contender, all_exits_pass,
+                                              early_exit_contender,
+                                              policy_for_shares,
+                                              static_contender)
+from mmdynperceiver.engine.peak_memory import peak_memory
 
 
 @pytest.fixture
@@ -26,41 +30,21 @@ def images():
     return torch.randn(8, 3, 32, 32)
 
 
-def test_every_round_runs_all_on_one_batch():
-    calls = []
-    passes = [lambda batch, k=k: calls.append((k, batch)) for k in range(3)]
-    batches = [torch.zeros(1), torch.ones(1)]
-    times = time_in_turn(passes, batches, runs=3, warmup=1)
-    assert [len(values) for values in times] == [3, 3, 3]
-    rounds = [calls[i:i + 3] for i in range(0, 12, 3)]
-    assert all(sorted(k for k, _ in one) == [0, 1, 2] for one in rounds)
-    # The order rotates, and the timed rounds begin with the first batch.
-    assert [one[0][0] for one in rounds] == [2, 0, 1, 2]
-    assert [[batch.item() for _, batch in one] for one in rounds] == [[1] * 3,
-                                                                      [0] * 3,
-                                                                      [1] * 3,
-                                                                      [0] * 3]
-
-
-def test_summary():
-    values = [float(value) for value in range(200, 0, -1)]
-    assert summary(values) == dict(
-        median_ms=100.5, p90_ms=180, p99_ms=198, min_ms=1)
-
-
 def test_compares(net, images):
-    policy = benchmark.policy_for_shares(net, images, (0.5, 0.25, 0, 0.25))
+    policy = policy_for_shares(
+        all_exits_pass(net), images, (0.5, 0.25, 0, 0.25))
     contenders = [
-        benchmark.early_exit_contender('ours', 'eager', net, (3, 32, 32),
-                                       policy),
-        benchmark.static_contender('other', nn.Sequential(nn.Flatten()))
+        early_exit_contender('ours', 'eager', net, (3, 32, 32), policy),
+        static_contender('other', nn.Sequential(nn.Flatten()))
     ]
     ours, other = benchmark.compare(
-        contenders, images, batch_size=4, runs=4, warmup=1, base=1)
+        contenders, images, batch_size=4, runs=4, warmup=1, bases=[1, 0])
     assert [row['exit'] for row in ours['exits']] == [0, 1, 2, 3]
     assert [row['macs']
             for row in ours['exits']] == list(net.macs_per_exit((3, 32, 32)))
     assert other['exits'][0]['of_base'] == 1
+    assert ours['exits'][3]['of_bases'][1] == 1
+    assert other['exits'][0]['of_bases'][1] < 1
     assert all(row['of_base'] > 1 for row in ours['exits'])
     assert 'dynamic' not in other
     dynamic = ours['dynamic']
@@ -69,26 +53,41 @@ def test_compares(net, images):
     assert dynamic['of_ideal'] > 0 and dynamic['of_last'] > 0
 
 
-def test_ideal_is_the_shares_of_each_batch(monkeypatch, images):
+def test_ideal_is_the_shares_of_each_batch():
     """One batch leaves at exit 0 and takes 3 ms, the other at 1 and 6."""
-    contender = benchmark.Contender('x', 'eager', [None, None], None)
-    contender.dynamic = lambda batch: benchmark.Prediction(
-        None, torch.full((4, ), int(batch[0].item())), None)
-    batches = [torch.zeros(4), torch.ones(4)]
-    row = benchmark._dynamic_row(contender, batches,
-                                 [[2., 2.], [4., 4.], [3., 6.]], [2., 2.])
+    row = benchmark._dynamic_row(4, [[2., 2.], [4., 4.], [3., 6.]],
+                                 [[1., 0.], [0., 1.]], [[2., 2.], [1., 8.]])
     assert row['shares'] == [0.5, 0.5]
     assert row['of_ideal'] == 1.5
     assert row['of_last'] == 9 / 8 and row['of_base'] == 9 / 4
-    assert row['mean_ms'] == 4.5
+    assert row['of_bases'] == [9 / 4, 1]
+    assert row['mean_ms'] == 4.5 and row['images_per_s'] == 4000 / 4.5
+
+
+def test_dynamic_pass_meets_every_batch_before_it_is_timed():
+    met = []
+
+    def leave(batch):
+        met.append(batch[0].item())
+        return Prediction(None, torch.zeros(len(batch), dtype=torch.long),
+                          None)
+
+    contender = Contender('x', 'eager', [lambda batch: None], None, leave)
+    row, = benchmark.compare([contender],
+                             torch.arange(6.),
+                             2,
+                             runs=1,
+                             warmup=0)
+    assert met == [0, 2, 4, 0]
+    assert row['dynamic']['shares'] == [1]
 
 
 def test_training_step_leaves_the_network_alone(net, images):
     contenders = [
-        benchmark.static_contender('other', nn.Sequential(nn.Flatten())),
-        benchmark.early_exit_contender('ours', 'eager', net, (3, 32, 32))
+        static_contender('other', nn.Sequential(nn.Flatten())),
+        early_exit_contender('ours', 'eager', net, (3, 32, 32))
     ]
-    contenders[0] = benchmark.static_contender(
+    contenders[0] = static_contender(
         'other', nn.Sequential(nn.Flatten(), nn.Linear(3072, 3)))
     before = {k: v.clone() for k, v in net.state_dict().items()}
     other, ours = benchmark.compare_training(contenders, images, 4, runs=2)
@@ -104,9 +103,8 @@ def test_top1(net, images):
     with torch.no_grad():
         labels = net(images)[3].argmax(1)
     labels[:2] = (labels[:2] + 1) % 3
-    never = benchmark.ExitPolicy(4, (2, 2, 2))
-    contender = benchmark.early_exit_contender('ours', 'eager', net,
-                                               (3, 32, 32), never)
+    never = ExitPolicy(4, (2, 2, 2))
+    contender = early_exit_contender('ours', 'eager', net, (3, 32, 32), never)
     found = benchmark.top1_per_exit(contender, images, labels)
     assert len(found['exits']) == 4
     assert found['exits'][3] == found['dynamic'] == 75
@@ -123,5 +121,5 @@ def test_peak_memory():
         return (second.flatten() + weight.sum()).sum()
 
     batch = torch.zeros(2**18)
-    peak = benchmark.peak_memory(run, batch)
+    peak = peak_memory(run, batch)
     assert peak == pytest.approx(2, abs=0.01)

@@ -1,13 +1,15 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import json
 
+import numpy
 import pytest
 import torch
 
 from mmdynperceiver.core import DynPerceiver
-from mmdynperceiver.engine import InputError
+from mmdynperceiver.engine import InputError, latency
 from mmdynperceiver.engine.latency import (describe_machine, measure_exits,
-                                           read_latencies)
+                                           read_latencies, summary,
+                                           time_in_turn)
 
 MODEL = dict(num_exits=2, num_classes=3, parameters=7)
 
@@ -32,8 +34,59 @@ def test_measures_each_exit():
 
 
 def test_machine():
-    machine = describe_machine(torch.device('cpu'))
+    machine = describe_machine(torch.device('cpu'), ['numpy'])
     assert machine['device'] and machine['threads'] >= 1
+    assert machine['numpy'] == numpy.__version__
+
+
+def record(calls, *key):
+    """A pass that notes when it runs, and on what."""
+    return lambda batch: calls.append((*key, batch.item()))
+
+
+def test_networks_take_turns():
+    calls = []
+    groups = [[record(calls, g, k) for k in range(3)] for g in range(2)]
+    batches = [torch.zeros(()), torch.ones(())]
+    times = time_in_turn(groups, batches, runs=20, warmup=1)
+    assert [[len(values) for values in group]
+            for group in times] == [[20] * 3] * 2
+    turns = [calls[i:i + 3] for i in range(0, len(calls), 3)]
+    assert len(turns) == 2 * 21
+    for turn in turns:
+        assert len({(g, batch) for g, _, batch in turn}) == 1
+        assert {k for _, k, _ in turn} == {0, 1, 2}
+    # One network goes first, then the other; warm-up is a round of its own.
+    first = [turn[0][0] for turn in turns[::2]]
+    assert first[:4] == [0, 1, 0, 1]
+    assert [turn[0][2] for turn in turns[::2]][:4] == [1, 0, 1, 0]
+    # What stands where in a turn is not always the same.
+    assert {turn[0][1] for turn in turns} == {0, 1, 2}
+
+
+def test_a_turn_is_some_rounds_behind_an_untimed_pass(monkeypatch):
+    monkeypatch.setattr(latency, 'LEAD_MS', 1e-9)
+    calls = []
+    groups = [[record(calls, g)] for g in 'ab']
+    leads = [record(calls, g + '0') for g in 'ab']
+    times = time_in_turn(
+        groups, [torch.tensor(0), torch.tensor(1)], 3, 0, leads, together=2)
+    assert calls == [('a0', 0), ('a', 0), ('a', 1), ('b0', 0), ('b', 0),
+                     ('b', 1), ('b0', 0), ('b', 0), ('a0', 0), ('a', 0)]
+    assert [len(values) for values, in times] == [3, 3]
+
+
+def test_the_untimed_pass_runs_for_a_while(monkeypatch):
+    spent = iter([30., 30., 30., 5.])
+    monkeypatch.setattr(latency, '_time', lambda run, batch: next(spent))
+    monkeypatch.setattr(latency, 'LEAD_MS', 80)
+    assert time_in_turn([[None]], [None], 1, 0, [None]) == [[[5.]]]
+
+
+def test_summary():
+    values = [float(value) for value in range(200, 0, -1)]
+    assert summary(values) == dict(
+        median_ms=100.5, p90_ms=180, p99_ms=198, min_ms=1)
 
 
 @pytest.fixture

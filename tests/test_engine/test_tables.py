@@ -3,7 +3,8 @@ import torch
 
 from mmdynperceiver.core import OperatingPoint
 from mmdynperceiver.engine import ExitLogits
-from mmdynperceiver.engine.tables import (exits_table, outcomes_table,
+from mmdynperceiver.engine.tables import (benchmark_table, exits_table,
+                                          outcomes_table, print_benchmark,
                                           print_exits, print_outcomes)
 
 METRICS = {
@@ -71,3 +72,43 @@ def test_operating_points(capsys):
     print_outcomes([point], held_out)
     output = capsys.readouterr().out
     assert 'thresholds (max_prob): 0.7' in output and '1.250 ms' in output
+
+
+def test_each_base_has_a_column(capsys):
+    times = dict(median_ms=2., p90_ms=3., p99_ms=4.)
+    found = dict(times, exit=0, of_base=0.5, of_bases=[0.5, 0.25])
+    row = dict(
+        name='ours',
+        mode='openvino',
+        batch_size=4,
+        runs=3,
+        exits=[found],
+        dynamic=dict(
+            times,
+            mean_ms=2.,
+            images_per_s=2000,
+            of_last=1,
+            of_ideal=1,
+            shares=[1.],
+            of_base=0.5,
+            of_bases=[0.5, 0.125]))
+    table = benchmark_table([row], '')
+    assert [c.header for c in table.columns][6:8] == ['of base 1', 'of base 2']
+    static, leaving = cells(table)
+    assert static[:3] == ('ours', 'openvino', '0')
+    assert static[6:] == ('0.50', '0.25', '2000.0', '', '')
+    assert leaving[6:9] == ('0.50', '0.12', '2000.0')
+    result = dict(
+        compared=[row],
+        bases=['a, eager', 'b, openvino'],
+        machine=dict(threads=1, device='abacus'),
+        training=[])
+    print_benchmark(result)
+    output = capsys.readouterr().out
+    assert 'base 1: a, eager; base 2: b, openvino' in output
+    for found in row['exits'] + [row['dynamic']]:
+        del found['of_bases'][1]
+    assert [c.header for c in benchmark_table([row], '').columns
+            ][5:8] == ['p99', 'of base', 'images/s']
+    print_benchmark(dict(result, bases=['a, eager']))
+    assert '; base: a, eager' in capsys.readouterr().out

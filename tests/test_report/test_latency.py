@@ -42,6 +42,15 @@ def test_draws(rows, tmp_path, monkeypatch):
     assert kwargs['chosen'] == [(2.5, 78, 'leaving early, ours, eager')]
 
 
+def test_one_graph_has_a_name_of_its_own(rows, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(latency, 'plot_accuracy_macs',
+                        lambda curves, *_, **__: drawn.extend(curves))
+    rows[1].update(name='ours_net_8xb1_data (one graph)', mode='openvino')
+    plot_accuracy_latency(rows, tmp_path / 'x.png')
+    assert drawn[1].name == 'ours_net (one graph), openvino'
+
+
 def test_refuses_nothing_to_draw(rows, tmp_path):
     with pytest.raises(ValueError, match='at least one curve'):
         plot_accuracy_latency(rows[2:], tmp_path / 'x.png')

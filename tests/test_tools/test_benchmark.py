@@ -2,6 +2,7 @@
 import json
 
 import pytest
+import torch
 
 
 @pytest.mark.parametrize('options', [
@@ -55,6 +56,155 @@ def test_side_by_side(config, tool, trained, tmp_path):
     assert result['exits'] == rows[0]['exits'] and result['batch_size'] == 1
 
 
+DEPLOYED = ('onnxruntime', 'openvino')
+
+
+@pytest.fixture
+def runtimes():
+    """The runtimes, if they are there."""
+    for package in ('onnx', *DEPLOYED):
+        pytest.importorskip(package)
+
+
+def test_runtimes(config, tool, trained, tmp_path, runtimes):
+    """Staged, as one graph, static, and from a folder; top-1 and drawing."""
+    out, plot = tmp_path / 'latency.json', tmp_path / 'latency.png'
+    folder = tmp_path / 'exported'
+    _, error = tool('export', config(), trained / 'epoch_1.pth', folder,
+                    '--size', 32, 32, '--thresholds', 0, 0, 0)
+    assert error is None, error
+    path, net = config(), 'torchvision:mobilenet_v3_small'
+    name = path.rpartition('/')[2].removesuffix('.py')
+    output, error = tool('benchmark', path, trained / 'epoch_1.pth',
+                         '--against', net, '--exported', f'{folder}/',
+                         '--base', f'{net}:openvino', net, name, '--modes',
+                         'eager', *DEPLOYED, '--unsplit', '--images', 'test',
+                         '--batch-size', 1, 3, '--runs', 4, '--warmup', 1,
+                         '--thresholds', 0, 0, 0, '--out', out, '--plot', plot)
+    assert error is None, error
+    assert 'of base 3' in output and f'base 2: {net}, eager' in output
+    assert plot.read_bytes().startswith(b'\x89PNG')
+    result = json.loads(out.read_text())
+    rows = result['compared']
+    exits = {(row['name'], row['mode']): len(row['exits']) for row in rows}
+    assert exits == {
+        (name, 'eager'): 4,
+        **{
+            (name, mode): 4
+            for mode in DEPLOYED
+        },
+        **{
+            (f'{name} (one graph)', mode): 1
+            for mode in DEPLOYED
+        },
+        **{
+            (net, mode): 1
+            for mode in ('eager', *DEPLOYED)
+        },
+        **{
+            ('exported', mode): 4
+            for mode in DEPLOYED
+        }
+    }
+    found = {(row['name'], row['mode']): row for row in rows[:len(rows) // 2]}
+    assert found[net, 'openvino']['exits'][0]['of_base'] == 1
+    assert found[net, 'eager']['exits'][0]['of_bases'][1] == 1
+    assert found[name, 'eager']['exits'][3]['of_bases'][2] == 1
+    eager = found[name, 'eager']
+    for mode in DEPLOYED:
+        staged, one = found[name, mode], found[f'{name} (one graph)', mode]
+        assert staged['dynamic']['shares'] == [1, 0, 0, 0]
+        # The folder has the same thresholds, of its own.
+        assert found['exported', mode]['dynamic']['shares'] == [1, 0, 0, 0]
+        assert staged['top1'] == eager['top1'] == found['exported',
+                                                        mode]['top1']
+        assert one['top1']['exits'] == eager['top1']['exits'][3:]
+        assert [row['macs'] for row in staged['exits']
+                ] == [row['macs'] for row in eager['exits']]
+        assert one['exits'][0]['macs'] == eager['exits'][3]['macs']
+        assert 'peak_memory_mib' not in staged and 'dynamic' not in one
+    assert result['machine']['onnxruntime'] and result['machine']['openvino']
+
+
+def test_runtimes_alone(config, tool, tmp_path, runtimes):
+    """Thresholds by shares; networks of torchvision do not run eager."""
+    out = tmp_path / 'latency.json'
+    static = config("model = dict(backbone=dict(_delete_=True, "
+                    "type='ConvBackbone', arch='resnet18', width=0.25), "
+                    "head=dict(num_classes=3, kinds=('x', )))\n")
+    path = config()
+    _, error = tool('benchmark', path, '--against', static, '--against',
+                    'torchvision:mobilenet_v3_small', '--modes', 'openvino',
+                    '--size', 32, 32, '--runs', 8, '--warmup', 0,
+                    '--batch-size', 2, '--num-images', 8, '--threads',
+                    torch.get_num_threads(), '--shares', 0.5, 0.25, 0.1, 0.15,
+                    '--out', out)
+    assert error is None, error
+    result = json.loads(out.read_text())
+    assert result['mode'] == 'openvino'
+    assert [(row['mode'], len(row['exits']), 'dynamic' in row)
+            for row in result['compared']] == [('openvino', 4, True),
+                                               ('openvino', 1, False),
+                                               ('openvino', 1, False)]
+    shares = result['compared'][0]['dynamic']['shares']
+    assert shares == pytest.approx([0.5, 0.25, 0.125, 0.125])
+    assert result['exits'] == result['compared'][0]['exits']
+
+
+def test_int8_folder(config, tool, trained, images, tmp_path, runtimes):
+    """Bf16 is for what was not quantised."""
+    from mmdynperceiver.engine.deployed import check_deployed_modes
+    from mmdynperceiver.engine.errors import InputError
+    modes = ['onnxruntime', 'openvino', 'openvino-bf16']
+    try:
+        check_deployed_modes(modes)
+    except InputError:  # a processor without bf16
+        modes.pop()
+    folder, out = tmp_path / 'int8', tmp_path / 'latency.json'
+    _, error = tool('export', config(), trained / 'epoch_1.pth', folder,
+                    '--size', 32, 32, '--int8-calibration', images / 'val')
+    assert error is None, error
+    path = config()
+    _, error = tool('benchmark', path, '--exported', folder, '--modes', *modes,
+                    '--size', 32, 32, '--runs', 2, '--warmup', 0,
+                    '--num-images', 8, '--shares', 0.5, 0.25, 0, 0.25, '--out',
+                    out)
+    assert error is None, error
+    rows = json.loads(out.read_text())['compared']
+    assert [row['mode'] for row in rows if row['name'] == 'int8'] == modes
+    for row in rows:
+        assert row['exits'][3]['median_ms'] > 0 and row['dynamic']
+
+
+@pytest.mark.parametrize('options, message', [
+    (['--size', '32', '32', '--modes', 'onnxruntime', '--exported', 'FOLDER'
+      ], "(3, 48, 48), and those to measure with have (3, 32, 32)"),
+    (['--modes', 'onnxruntime', '--exported', 'nowhere'], 'no manifest.json'),
+    ([
+        '--modes', 'eager', 'onnxruntime', '--size', '32', '32', '--base',
+        'torchvision:mobilenet_v3_small:openvino'
+    ], ':onnxruntime, got \'torchvision:mobilenet_v3_small:openvino\''),
+])
+def test_errors_of_runtimes(config, tool, trained, tmp_path, runtimes, options,
+                            message):
+    folder = tmp_path / 'out'
+    if 'FOLDER' in options:
+        _, error = tool('export', config(), trained / 'epoch_1.pth', folder,
+                        '--size', 48, 48)
+        assert error is None, error
+    options = [str(folder) if o == 'FOLDER' else o for o in options]
+    _, error = tool('benchmark', config(), '--runs', 1, *options)
+    assert message in error and '\n' not in error
+
+
+def test_a_missing_runtime_is_told_before_anything_is_built(
+        config, tool, monkeypatch):
+    from mmdynperceiver.engine import deployed
+    monkeypatch.setattr(deployed, 'find_spec', lambda name: None)
+    _, error = tool('benchmark', 'no config', '--modes', 'onnxruntime')
+    assert 'pip install -e ".[deploy]"' in error and '\n' not in error
+
+
 @pytest.mark.parametrize('options, message', [
     (['--against', 'torchvision:none'], 'Unknown model none'),
     (['--against', 'a.py', 'b.pth', 'c'], 'a config and perhaps its'),
@@ -76,3 +226,31 @@ def test_refuses_no_runs(config, tool):
     assert error == 2 and '--runs must be at least 1, got 0' in output
     output, error = tool('benchmark', config(), '--plot', 'x.png')
     assert error == 2 and '--images test' in output
+
+
+@pytest.mark.parametrize('options, message', [
+    (['--exported', 'x'], '--exported needs one of onnxruntime, openvino'),
+    (['--unsplit'], '--unsplit needs one of'),
+    (['--modes', 'onnxruntime', '--device', 'cuda'], '--device cpu, got cuda'),
+    (['--modes', 'prepared', '--train-batch-size', '2'], 'needs eager'),
+])
+def test_refuses_options_without_effect(tool, options, message):
+    output, error = tool('benchmark', 'x.py', *options)
+    assert error == 2 and message in output
+
+
+def test_training_refers_to_a_network_that_trains(config, tool, tmp_path,
+                                                  runtimes):
+    """The base of the times may run in a runtime: then the same, eager."""
+    out = tmp_path / 'latency.json'
+    common = ('--size', 32, 32, '--runs', 1, '--warmup', 0, '--modes',
+              'onnxruntime', 'eager', '--train-batch-size', 2)
+    _, error = tool('benchmark', config(), *common, '--out', out)
+    assert error is None, error
+    step, = json.loads(out.read_text())['training']
+    assert step['of_base'] == 1
+    path = config()
+    name = path.rpartition('/')[2].removesuffix('.py')
+    _, error = tool('benchmark', path, *common, '--unsplit', '--base',
+                    f'{name} (one graph)')
+    assert 'needs a --base that PyTorch runs' in error
