@@ -145,6 +145,12 @@ class _OneSegment(SegmentedTrunk):
 class _Logits(nn.Module):
     """Stands in for the exits behind :class:`_OneSegment`."""
 
+    fkt = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifiers = nn.ModuleList()
+
     def step(self,
              index: int,
              features: Sequence[Tensor],
@@ -270,7 +276,7 @@ def graph_contender(name: str,
         return session.run(dict(images=_array(batch)))
 
     def last_exit(batch: Tensor) -> Sequence[Tensor]:
-        logits = torch.from_numpy(run(batch)[0])
+        logits = torch.from_numpy(run(batch)[0].copy())
         return (logits[:, -(num_classes or logits.shape[1]):], )
 
     return Contender(

@@ -191,16 +191,13 @@ def print_benchmark(result: Mapping[str, Any]) -> None:
     """Print what ``tools/benchmark.py`` found, one table per batch size."""
     console = Console(width=None if sys.stdout.isatty() else 150)
     machine = result['machine']
-    base = '; '.join(
-        f'base {number + 1 if len(result["bases"]) > 1 else ""}'.rstrip() +
-        f': {name}' for number, name in enumerate(result['bases']))
     sizes = dict.fromkeys(row['batch_size'] for row in result['compared'])
     for size in sizes:
         rows = [r for r in result['compared'] if r['batch_size'] == size]
         console.print(
             benchmark_table(
                 rows, f'batch {size}, {rows[0]["runs"]} runs, '
-                f'{machine["threads"]} threads, {machine["device"]}; {base}'))
+                f'{machine["threads"]} threads, {machine["device"]}'))
         for row in rows:
             found = row.get('dynamic')
             if found:
@@ -210,6 +207,10 @@ def print_benchmark(result: Mapping[str, Any]) -> None:
                     f'{shares} %): mean {found["mean_ms"]:.3f} ms, '
                     f'{found["of_last"]:.2f} of the last exit, '
                     f'{found["of_ideal"]:.3f} of the ideal')
+    for number, name in enumerate(result['bases'], 1):
+        which = f' {number}' if len(result['bases']) > 1 else ''
+        # Not a line of markup: names may have colons.
+        console.out(f'base{which}: {name}', highlight=False)
     for step in result['training']:
         console.print(
             f'{step["name"]}, training step of {step["batch_size"]}: median '

@@ -105,10 +105,10 @@ def test_each_base_has_a_column(capsys):
         training=[])
     print_benchmark(result)
     output = capsys.readouterr().out
-    assert 'base 1: a, eager; base 2: b, openvino' in output
+    assert 'base 1: a, eager\nbase 2: b, openvino\n' in output
     for found in row['exits'] + [row['dynamic']]:
         del found['of_bases'][1]
     assert [c.header for c in benchmark_table([row], '').columns
             ][5:8] == ['p99', 'of base', 'images/s']
     print_benchmark(dict(result, bases=['a, eager']))
-    assert '; base: a, eager' in capsys.readouterr().out
+    assert '\nbase: a, eager\n' in capsys.readouterr().out
