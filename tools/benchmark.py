@@ -118,28 +118,29 @@ def enter_config(entry: Entry, args: argparse.Namespace, images: Tensor,
         folder (str): A new folder, for what is exported.
     """
     shape = tuple(images.shape[1:])
-    given = policy = choose_policy(entry, args, first)
+    policy = choose_policy(entry, args, first)
     num_exits = entry.model.exit_parts()[1].num_exits
-    runtimes = deployed_modes(args)
-    with cli.input_errors():
-        if args.shares and num_exits > 1 and len(runtimes) < len(args.modes):
-            policy = contenders.policy_for_shares(
-                contenders.all_exits_pass(entry.model), images, args.shares)
-        if runtimes:
-            deployed.export_model(entry.model, shape[1:], folder)
     unsplit = args.unsplit and num_exits > 1
-    if unsplit:
-        deployed.export_one_graph(entry.model, shape[1:], f'{folder}-one')
+    with cli.input_errors():
+        if deployed_modes(args):
+            deployed.export_model(entry.model, shape[1:], folder)
+        if unsplit:
+            deployed.export_one_graph(entry.model, shape[1:], f'{folder}-one')
     entered = []
     for mode in args.modes:
         if mode not in DEPLOYED_MODES:
+            model = in_mode(entry.model, mode, shape[-2:])
+            if args.shares and num_exits > 1:
+                with cli.input_errors():
+                    policy = contenders.policy_for_shares(
+                        contenders.all_exits_pass(model), images, args.shares,
+                        args.batch_size[0])
             entered.append(
-                contenders.early_exit_contender(
-                    entry.name, mode, in_mode(entry.model, mode, shape[-2:]),
-                    shape, policy))
+                contenders.early_exit_contender(entry.name, mode, model, shape,
+                                                policy))
             continue
         entered.append(
-            enter_folder(entry.name, mode, folder, args, images, given))
+            enter_folder(entry.name, mode, folder, args, images, policy))
         if unsplit:
             entered.append(
                 deployed.graph_contender(
@@ -238,7 +239,7 @@ def measure(entered: List[Contender], stream: Stream, args: argparse.Namespace,
                                   bases)
         for row, one in zip(found, entered):
             row.update(runs=runs, warmup=warmup)
-            if one.mode in MODES and (one.mode != 'compiled'
+            if one.mode in MODES and (not one.mode.startswith('compiled')
                                       or stream.images.is_cuda):
                 with torch.no_grad():
                     row['peak_memory_mib'] = peak_memory(

@@ -11,7 +11,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ['CrossAttention', 'MLP', 'SelfAttentionBlock', 'X2Z', 'Z2X']
+__all__ = [
+    'CrossAttention', 'MLP', 'SelfAttentionBlock', 'X2Z', 'Z2X', 'attend'
+]
+
+
+def attend(q: Tensor,
+           k: Tensor,
+           v: Tensor,
+           num_heads: int = 1,
+           scale: Optional[float] = None) -> Tensor:
+    """Attention of tokens to tokens.
+
+    Args:
+        q (Tensor): Queries (B, L, C).
+        k (Tensor): Keys (B, M, C).
+        v (Tensor): Values (B, M, C).
+        num_heads (int): Number of heads; it divides C. Defaults to 1.
+        scale (float, optional): Factor of the products. Defaults to None,
+            one over the square root of a head's width.
+
+    Returns:
+        Tensor: (B, L, C).
+    """
+    if num_heads == 1:
+        # [B, L, C] -> [B, 1, L, C]
+        return F.scaled_dot_product_attention(
+            q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1),
+            scale=scale).squeeze(1)
+    b, n, c = q.shape
+    # [B, L, C] -> [B, heads, L, C / heads]
+    q, k, v = (
+        t.view(b, -1, num_heads, c // num_heads).transpose(1, 2)
+        for t in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, scale=scale)
+    return out.transpose(1, 2).reshape(b, n, c)
 
 
 class MLP(nn.Module):
@@ -57,6 +91,8 @@ class CrossAttention(nn.Module):
     (B, L, channels); M is ``num_positions`` where that is given.
     """
 
+    attend = staticmethod(attend)
+
     def __init__(self,
                  channels: int,
                  kv_channels: int,
@@ -76,13 +112,10 @@ class CrossAttention(nn.Module):
     def forward(self, queries: Tensor, kv: Tensor) -> Tensor:
         """Attend from ``queries`` to ``kv``, without the residual."""
         q = self.q(self.norm_q(queries))
-        k, v = self.kv(self.norm_kv(kv)).chunk(2, dim=-1)
+        k, v = self.kv(self.norm_kv(kv)).split(self.q.out_features, -1)
         if self.position_bias is not None:
             k = k + self.position_bias
-        # [B, L, C] -> [B, 1, L, C]: one head
-        out = F.scaled_dot_product_attention(
-            q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1))
-        return self.proj(out.squeeze(1))
+        return self.proj(self.attend(q, k, v))
 
 
 class SelfAttentionBlock(nn.Module):
@@ -99,6 +132,8 @@ class SelfAttentionBlock(nn.Module):
     Raises:
         ValueError: If ``num_heads`` does not divide ``channels``.
     """
+
+    attend = staticmethod(attend)
 
     def __init__(self,
                  channels: int,
@@ -117,14 +152,8 @@ class SelfAttentionBlock(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Update the latents."""
-        b, n, c = z.shape
-        # [B, N, 3C] -> [3, B, heads, N, C / heads]
-        width = c // self.num_heads
-        qkv = self.qkv(self.norm(z)).view(b, n, 3, self.num_heads, width)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        out = F.scaled_dot_product_attention(q, k, v)
-        # [B, heads, N, C / heads] -> [B, N, C]
-        z = z + self.proj(out.transpose(1, 2).reshape(b, n, c))
+        qkv = self.qkv(self.norm(z)).split(self.proj.in_features, -1)
+        z = z + self.proj(self.attend(*qkv, num_heads=self.num_heads))
         return z + self.mlp(z)
 
 
@@ -147,6 +176,7 @@ class X2Z(nn.Module):
     """
 
     pooled_size = 7
+    pool = staticmethod(F.adaptive_avg_pool2d)
 
     def __init__(self,
                  x_channels: int,
@@ -183,7 +213,7 @@ class X2Z(nn.Module):
             Tensor: The key positions (B, x_channels, 7, 7).
         """
         if self.dw_conv is None:
-            return F.adaptive_avg_pool2d(x, self.pooled_size)
+            return self.pool(x, self.pooled_size)
         cell = (x.shape[2] // self.pooled_size, x.shape[3] // self.pooled_size)
         whole = all(c * self.pooled_size == size
                     for c, size in zip(cell, x.shape[2:]))
@@ -193,8 +223,7 @@ class X2Z(nn.Module):
         merges = x.device.type == 'cpu' and not self.training and \
             x.is_contiguous(memory_format=torch.channels_last)
         if not (whole and merges):
-            x = x + self.dw_conv(x)
-            return F.adaptive_avg_pool2d(x, self.pooled_size)
+            return self.pool(x + self.dw_conv(x), self.pooled_size)
         return F.conv2d(
             x,
             self.pooling_kernel(cell),
@@ -255,9 +284,8 @@ class Z2X(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """Update the feature map from the latents."""
-        h, w = x.shape[-2:]
         # [B, C, H, W] -> [B, H * W, C]
         tokens = x.flatten(2).transpose(1, 2)
         tokens = tokens + self.attn(tokens, z)
         tokens = tokens + self.mlp(tokens)
-        return tokens.transpose(1, 2).unflatten(2, (h, w))
+        return tokens.transpose(1, 2).reshape_as(x)

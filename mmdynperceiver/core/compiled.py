@@ -17,8 +17,8 @@ _Module = TypeVar('_Module', bound=nn.Module)
 # each would take longer to compile than it saves.
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 
-# How a model can run, slow to fast to start.
-MODES = ('eager', 'prepared', 'compiled')
+# How a model can run, fast to slow to start.
+MODES = ('eager', 'prepared', 'prepared-bf16', 'compiled', 'compiled-bf16')
 
 
 def compile_segments(model: _Module,
@@ -65,7 +65,7 @@ def compile_segments(model: _Module,
         options = dict(freezing=True)
     for trunk in trunks:
         segments = _CompiledSegments(trunk, sorted(buckets), backend, options)
-        trunk.segment = segments  # type: ignore[method-assign]
+        trunk.run_segment = segments  # type: ignore[method-assign]
     return compiled
 
 
@@ -73,6 +73,8 @@ def in_mode(model: _Module,
             mode: str,
             image_size: Optional[Sequence[int]] = None) -> _Module:
     """A model as it is, prepared, or prepared and compiled.
+
+    Modes that end in -bf16 compute in bfloat16.
 
     Args:
         model (nn.Module): As for ``prepare_for_inference``.
@@ -88,12 +90,15 @@ def in_mode(model: _Module,
                          f'{mode!r}')
     if mode == 'eager':
         return model
-    prepared = prepare_for_inference(model, image_size)
-    return compile_segments(prepared) if mode == 'compiled' else prepared
+    dtype = torch.bfloat16 if mode.endswith('-bf16') else None
+    prepared = prepare_for_inference(model, image_size, dtype)
+    if mode.startswith('compiled'):
+        return compile_segments(prepared)
+    return prepared
 
 
 class _CompiledSegments:
-    """Stands in for ``segment`` of a trunk.
+    """Stands in for ``run_segment`` of a trunk.
 
     Args:
         trunk (SegmentedTrunk): Whose segments to compile.
@@ -106,7 +111,7 @@ class _CompiledSegments:
                  backend: str, options: Optional[Dict[str, Any]]) -> None:
         self.buckets = buckets
         self.run: Callable[..., Any] = torch.compile(
-            trunk.segment, dynamic=False, backend=backend, options=options)
+            trunk.run_segment, dynamic=False, backend=backend, options=options)
         _allow_graphs(trunk.num_segments * (len(buckets) + 1))
 
     def __call__(self, index: int,

@@ -60,6 +60,7 @@ class Exits(nn.Module):
                 f'at the exits {tuple(kinds)}, got {tuple(exit_channels)!r}')
         self.num_classes = num_classes
         self.num_exits = len(kinds)
+        self.logits_dtype: Optional[torch.dtype] = None
         # Which exits take in the logits of an earlier one, and of which.
         self._receives = _transfers(kinds) if fkt else {}
         widths = [sum(channels) for channels in exit_channels]
@@ -115,6 +116,8 @@ class Exits(nn.Module):
         logits = self.classifiers[index](vector)
         if self.fkt is not None and index in self._receives.values():
             knowledge = logits
+        if self.logits_dtype is not None:
+            logits = logits.to(self.logits_dtype)
         return logits, knowledge
 
     def forward(self,

@@ -10,9 +10,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fusion
 from torchvision.ops import StochasticDepth
 
-from .attention import X2Z, Z2X
 from .complexity import CountsMacs
 from .exits import Exits
+from .folding import ONLY_TRAINING, fold_attention, fold_exits, fold_pooling
+from .pieces import measure_pieces
 from .segments import SegmentedTrunk
 from .trunk import Trunk
 
@@ -20,20 +21,22 @@ __all__ = ['prepare_for_inference']
 
 _Module = TypeVar('_Module', bound=nn.Module)
 
-# What does nothing in eval mode.
-_ONLY_TRAINING = (nn.Dropout, nn.Identity, StochasticDepth)
-
 
 @torch.no_grad()
 def prepare_for_inference(
-    model: _Module,
-    image_size: Optional[Sequence[int]] = (224, 224)) -> _Module:
+        model: _Module,
+        image_size: Optional[Sequence[int]] = (224, 224),
+        dtype: Optional[torch.dtype] = None) -> _Module:
     """Copy a model and fold what does not depend on the image.
 
     - Batch norms go into the layer beside them.
-    - The queries of the first x2z, made of the initial latents, become
-      constants, and so do the kernels that sharpen and pool the maps (see
+    - Single-head attention loses two of its four projections (see
+      :mod:`~mmdynperceiver.core.folding`). The queries of the first x2z,
+      made of the initial latents, become constants, and so do the kernels
+      that sharpen and pool the maps (see
       :class:`~mmdynperceiver.core.attention.X2Z`).
+    - On CPUs, large batches run through a segment in pieces (see
+      :mod:`~mmdynperceiver.core.pieces`).
     - Where exits follow, the last z2x averages its hidden layer before its
       last projection, which needs one token then instead of all. The state
       behind the last segment holds that mean (B, C, 1, 1), not the map.
@@ -51,6 +54,12 @@ def prepare_for_inference(
         image_size (Sequence[int], optional): Height and width for which the
             pooling kernels are made; other sizes are computed as before.
             None makes none. Defaults to (224, 224).
+        dtype (torch.dtype, optional): Precision to compute in,
+            ``torch.bfloat16`` or ``torch.float16``: weights are converted
+            once, images when they come, and logits are float32 again. It
+            pays on processors with matrix units for it, and changes the
+            logits by about a hundredth of their size. Defaults to None, that
+            of the model.
 
     Returns:
         nn.Module: Of the same class, without gradients. Weights cannot be
@@ -58,14 +67,14 @@ def prepare_for_inference(
 
     Raises:
         RuntimeError: If the model is in training mode.
-        ValueError: If there is no trunk in it.
+        ValueError: If there is no trunk in it, or ``dtype`` is another one.
 
     Example:
         >>> net = DynPerceiver('resnet18', width=0.25, num_latents=16).eval()
         >>> fast = prepare_for_inference(net)
         >>> out = fast.predict(torch.rand(1, 3, 224, 224), (0.9, 0.8, 0.7))
     """
-    _check(model)
+    _check(model, dtype)
     prepared = copy.deepcopy(model).requires_grad_(False)
     # Without exits someone else may want the last map.
     has_exits = any(isinstance(m, Exits) for m in model.modules())
@@ -73,18 +82,32 @@ def prepare_for_inference(
         if isinstance(module, SegmentedTrunk):
             _prepare_trunk(module, image_size, has_exits)
         elif isinstance(module, Exits):
-            _prepare_exits(module)
+            fold_exits(module)
     if isinstance(model, CountsMacs):
         # Not registered as a part: it has no data.
         counted = copy.deepcopy(model).to('meta')
         prepared.__dict__['counted_model'] = counted
     setattr(prepared, 'train', _Untrainable(prepared))
+    if dtype is not None:
+        _set_precision(prepared, dtype)
     convert: Any = prepared.to
     return convert(memory_format=torch.channels_last)
 
 
-def _check(model: nn.Module) -> None:
+def _set_precision(prepared: nn.Module, dtype: torch.dtype) -> None:
+    """Convert trunk and exits; images come and logits go in float32."""
+    for module in prepared.modules():
+        if isinstance(module, SegmentedTrunk):
+            module.to(dtype).dtype = dtype
+        elif isinstance(module, Exits):
+            module.to(dtype).logits_dtype = torch.float32
+
+
+def _check(model: nn.Module, dtype: Optional[torch.dtype]) -> None:
     """Refuse what cannot be prepared."""
+    if dtype not in (None, torch.bfloat16, torch.float16):
+        raise ValueError(f'dtype must be torch.bfloat16, torch.float16 or '
+                         f'None, got {dtype!r}')
     if model.training:
         raise RuntimeError('prepare_for_inference was called in training '
                            'mode, and batch norms without their running '
@@ -105,19 +128,6 @@ class _Untrainable:
             raise RuntimeError('a model from prepare_for_inference cannot be '
                                'trained: train the one it was made of')
         return self.model
-
-
-class _Constant(nn.Module):
-    """Stands in for a projection whose input is always the same."""
-
-    def __init__(self, value: Tensor) -> None:
-        super().__init__()
-        self.value: Tensor
-        self.register_buffer('value', value)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """The constant, once for each sample."""
-        return self.value.expand(len(tokens), -1, -1)
 
 
 class _PointwiseConv(nn.Module):
@@ -144,88 +154,18 @@ class _PointwiseConv(nn.Module):
         return pixels.view(b, h, w, -1).permute(0, 3, 1, 2)
 
 
-class _PooledZ2X(nn.Module):
-    """Z2X and the mean over the map, in one.
-
-    Args:
-        z2x (Z2X): Whose layers to use.
-    """
-
-    def __init__(self, z2x: Z2X) -> None:
-        super().__init__()
-        self.attn = z2x.attn
-        self.mlp = z2x.mlp
-
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        """(B, C, H, W), (B, N, D) -> (B, C, 1, 1)."""
-        # [B, C, H, W] -> [B, H * W, C]
-        tokens = x.flatten(2).transpose(1, 2)
-        tokens = tokens + self.attn(tokens, z)
-        hidden = self.mlp.hidden(tokens).mean(1)
-        vector = tokens.mean(1) + self.mlp.fc2(hidden)
-        return vector[..., None, None]
-
-
 def _prepare_trunk(trunk: SegmentedTrunk, image_size: Optional[Sequence[int]],
                    has_exits: bool) -> None:
     """Fold what a trunk consists of."""
+    pieces = measure_pieces(trunk, image_size or (224, 224))
     trunk.stem = _fold_batch_norms(trunk.stem)
     for stage in trunk.stages:  # type: ignore[union-attr]
         _set(stage, 'conv', _fold_batch_norms(_get(stage, 'conv')))
     if isinstance(trunk, Trunk):
-        _fix_first_queries(trunk)
+        fold_attention(trunk, pool_last=has_exits)
         if image_size is not None:
-            _fix_pooling_kernels(trunk, image_size)
-        if has_exits and trunk.last_z2x is not None:
-            _set(trunk, 'last_z2x', _PooledZ2X(trunk.last_z2x))
-
-
-def _fix_first_queries(trunk: Trunk) -> None:
-    """Project the initial latents once."""
-    x2z: Any = trunk.stages[0].x2z
-    if x2z is None:
-        return
-    queries = x2z.attn.q(x2z.attn.norm_q(trunk.latents))
-    x2z.attn.norm_q = nn.Identity()
-    x2z.attn.q = _Constant(queries)
-
-
-def _fix_pooling_kernels(trunk: Trunk, image_size: Sequence[int]) -> None:
-    """Make the pooling kernels for one size of images."""
-    for stage, stride in zip(trunk.stages, trunk.strides):
-        x2z: Any = stage.x2z
-        step = X2Z.pooled_size * stride
-        if x2z is None or any(size % step for size in image_size):
-            continue
-        x2z.fix_pooling_kernel(tuple(size // step for size in image_size))
-
-
-def _prepare_exits(exits: Exits) -> None:
-    """Fold the batch norms of the exits and drop their dropout."""
-    part: Any
-    for part in (exits.fkt or ()):
-        part[0] = fusion.fuse_linear_bn_eval(part[0], part[1])
-        part[1] = nn.Identity()
-    for index, classifier in enumerate(exits.classifiers):
-        if not isinstance(classifier, nn.Sequential):
-            continue
-        layers = [
-            layer for layer in classifier
-            if not isinstance(layer, _ONLY_TRAINING)
-        ]
-        if isinstance(layers[0], nn.BatchNorm1d):
-            layers[:2] = [_fold_into_next(layers[0], layers[1])]
-        exits.classifiers[index] = nn.Sequential(*layers).eval()
-
-
-def _fold_into_next(norm: Any, linear: Any) -> nn.Linear:
-    """One linear layer for a batch norm and the linear layer behind it."""
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    shift = norm.bias - norm.running_mean * scale
-    folded = copy.deepcopy(linear)
-    folded.bias.add_(linear.weight @ shift)
-    folded.weight.mul_(scale)
-    return folded
+            fold_pooling(trunk, image_size)
+    trunk.pieces = pieces
 
 
 class _Tracer(fx.Tracer):
@@ -262,7 +202,7 @@ def _fold_batch_norms(module: Any) -> Any:
             layers[source.target] = folded
             owner, _, name = source.target.rpartition('.')
             setattr(traced.get_submodule(owner), name, folded)
-        elif not isinstance(layer, _ONLY_TRAINING):
+        elif not isinstance(layer, ONLY_TRAINING):
             continue
         node.replace_all_uses_with(source)
         graph.erase_node(node)

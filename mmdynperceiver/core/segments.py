@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .feature_branch import FeatureBranch
+from .pieces import Pieces
 
 __all__ = ['Half', 'SegmentedTrunk', 'TrunkState', 'check_images']
 
@@ -59,6 +60,12 @@ class SegmentedTrunk(nn.Module):
         dropout (float): Dropout rate of that classifier.
         head_init_std (float, optional): Standard deviation of its initial
             weights; None keeps PyTorch's.
+        together (int): Images that only make sense together, such as the
+            frames of a clip.
+        pieces (Pieces, optional): How a prepared trunk divides large
+            batches.
+        dtype (torch.dtype, optional): Precision that a prepared trunk
+            computes in; None takes images as they are.
     """
 
     exit_channels: Tuple[Tuple[int, ...], ...]
@@ -73,6 +80,9 @@ class SegmentedTrunk(nn.Module):
         self._halves = tuple(tuple(halves) for halves, _ in plan)
         self.exit_kinds = tuple(kind for _, kind in plan)
         self.num_segments = len(self.exit_kinds)
+        self.together = 1
+        self.pieces: Optional[Pieces] = None
+        self.dtype: Optional[torch.dtype] = None
 
     def adopt(self, branch: FeatureBranch) -> None:
         """Take over a feature branch's stem and what it declares.
@@ -130,6 +140,8 @@ class SegmentedTrunk(nn.Module):
                 largest stride.
         """
         check_images(images, min_size=max(self.strides))
+        if self.dtype is not None:
+            images = images.to(self.dtype)
         # In this layout tokens are a view of a map, and convolutions keep
         # it; on CPUs they are faster in it too. Not where a backward pass
         # is to be expected: on CPUs that of narrow networks (a ResNet of
@@ -150,6 +162,14 @@ class SegmentedTrunk(nn.Module):
             tuple: The new state, and the pooled vectors (B, C) that the exit
             classifies, of the widths ``exit_channels[index]``.
         """
+        if self.pieces is not None:
+            return self.pieces.run(self.run_segment, index, state)
+        return self.run_segment(index, state)
+
+    def run_segment(
+            self, index: int,
+            state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
+        """Run a segment on the whole batch at once; see ``segment``."""
         for half in self.halves(index):
             state = self.run_half(half, state)
         return state, pool(state, self.exit_kinds[index])

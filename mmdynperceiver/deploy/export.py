@@ -17,11 +17,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ..core import (Carried, ExitPolicy, Exits, SegmentedTrunk, TrunkState,
-                    macs_per_exit, run_step)
+from ..core import (Carried, ExitPolicy, Exits, SegmentedTrunk, Trunk,
+                    TrunkState, macs_per_exit, run_step)
 from ..files import new_folder
 from ..version import __version__
-from .lean_graphs import lean_copy
+from .lean_graphs import lean_copies
 from .manifest import Manifest, Segment
 from .preprocessing import Preprocessing
 from .sessions import open_session
@@ -189,9 +189,23 @@ class _SegmentGraph(nn.Module):
                 z: Optional[Tensor] = None,
                 knowledge: Optional[Tensor] = None) -> List[Tensor]:
         """Run the segment."""
+        if self.index and _channels_last(self.trunk):
+            x = x.permute(0, 3, 1, 2)
         carried = Carried(TrunkState(x, z), knowledge)
         carried, logits = run_step(self.trunk, self.exits, self.index, carried)
-        return [logits, *(getattr(carried.state, r) for r in self.results)]
+        x, z = carried.state
+        if _channels_last(self.trunk):
+            x = x.permute(0, 2, 3, 1)
+        made = dict(x=x, z=z)
+        return [logits, *(made[r] for r in self.results)]
+
+
+def _channels_last(trunk: SegmentedTrunk) -> bool:
+    """Whether maps go from graph to graph as (B, H, W, C).
+
+    Where they were tokens last, that spares a transposition.
+    """
+    return isinstance(trunk, Trunk)
 
 
 class _Plan(NamedTuple):
@@ -230,8 +244,7 @@ def export_segments(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int],
         ImportError: If onnxruntime is missing.
         ValueError: If the images are too small for the network.
     """
-    lean = lean_copy(trunk)
-    exits = exits.eval()
+    lean, exits = lean_copies(trunk, exits, size)
     plans, tensors = _plan(lean, exits, size)
     needed: set = set()
     segments = []
@@ -269,6 +282,8 @@ def _plan(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int]) -> Any:
             trunk, exits, index,
             Carried(
                 TrunkState(arguments['x'], values['z']), values['knowledge']))
+        if index and _channels_last(trunk):
+            arguments['x'] = arguments['x'].permute(0, 2, 3, 1)
         after = dict(
             x=carried.state.x, z=carried.state.z, knowledge=carried.knowledge)
         made = {}
@@ -278,6 +293,8 @@ def _plan(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int]) -> Any:
                 names[key] = f'logits{index}'
             elif value is not None and value is not values[key]:
                 names[key] = made[key] = f'{key}{index}'
+                if key == 'x' and _channels_last(trunk):
+                    value = value.permute(0, 2, 3, 1)
                 tensors[made[key]] = ['batch', *value.shape[1:]]
         values = after
         plans.append(_Plan(arguments, sources, made, f'logits{index}'))

@@ -251,7 +251,7 @@ class Runner:
         self._check(batch)
         tensors = dict(images=batch)
         return tuple(
-            self._step(index, tensors)
+            self._step(index, tensors).copy()
             for index in range(self.manifest.num_exits))
 
     def time_to_exit(self, index: int, batch: np.ndarray) -> float:

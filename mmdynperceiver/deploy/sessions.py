@@ -160,6 +160,10 @@ class OpenVinoSession:
 
         Args:
             feeds (Mapping[str, ndarray]): All inputs.
+
+        Returns:
+            list[ndarray]: Views of the runtime's own memory; the next run
+            may write over them.
         """
         batch = len(next(iter(feeds.values())))
         size = self._size(batch)
@@ -172,10 +176,8 @@ class OpenVinoSession:
                 for name, value in feeds.items()
             },
             share_inputs=True)
-        # Copies: the next run would write over the request's own memory.
         return [
-            request.get_tensor(name).data[:batch].copy()
-            for name in self._outputs
+            request.get_tensor(name).data[:batch] for name in self._outputs
         ]
 
 

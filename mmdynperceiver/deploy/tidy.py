@@ -33,11 +33,9 @@ def tidy(model: onnx.ModelProto, name: str) -> None:
     """
     graph = model.graph
     graph.name = name
-    constants = {
-        entry.name: entry
-        for entry in graph.initializer
-        if entry.data_type == onnx.TensorProto.INT64
-    }
+    constants = {entry.name: entry for entry in graph.initializer}
+    constants.update((node.output[0], node.attribute[0].t)
+                     for node in graph.node if node.op_type == 'Constant')
     for node in graph.node:
         if node.op_type == 'ReduceMean' and _is_global_pool(node, constants):
             # Convolutions can hand on their own layout to this one.

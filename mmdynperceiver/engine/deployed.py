@@ -89,9 +89,9 @@ def export_one_graph(model: nn.Module, size: Sequence[int],
         RuntimeError: If the graph does not agree with the model.
         ValueError: If the images are too small.
     """
-    from ..deploy.lean_graphs import lean_copy
-    trunk, exits = model.exit_parts()
-    export_net(_AllExits(lean_copy(trunk), exits), size, folder)
+    from ..deploy.lean_graphs import lean_copies
+    parts = lean_copies(*model.exit_parts(), size)
+    export_net(_AllExits(*parts), size, folder)
 
 
 def export_net(net: nn.Module, size: Sequence[int], folder: str) -> None:

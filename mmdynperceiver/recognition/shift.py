@@ -101,6 +101,7 @@ def insert_shift(trunk: SegmentedTrunk,
         setattr(parent, last,
                 ShiftedConv2d(getattr(parent, last), num_segments, shift_div))
         shifted.append(f'stages.{name}.{path}')
+    trunk.together = num_segments
     if not shifted:
         kinds = ', '.join(kind.__name__ for kind in FIRST_CONVS)
         raise ValueError(f'the feature branch has no residual block to shift '

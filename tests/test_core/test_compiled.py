@@ -20,7 +20,7 @@ def net():
 
 def record_batches(compiled):
     """Note the segment and the batch of each call of a compiled graph."""
-    segments, seen = compiled.trunk.segment, []
+    segments, seen = compiled.trunk.run_segment, []
     run = segments.run
 
     def spy(index, state):
@@ -67,8 +67,8 @@ def test_modes(net):
     assert in_mode(net, 'eager') is net
     prepared = in_mode(net, 'prepared', (32, 32))
     compiled = in_mode(net, 'compiled', (32, 32))
-    assert 'segment' in vars(compiled.trunk)
-    assert 'segment' not in vars(prepared.trunk)
+    assert 'run_segment' in vars(compiled.trunk)
+    assert 'run_segment' not in vars(prepared.trunk)
     with torch.no_grad():
         for got, want in zip(prepared(images), net(images), strict=True):
             torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)

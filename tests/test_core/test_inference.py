@@ -9,7 +9,10 @@ from torch import nn
 
 from mmdynperceiver.core import (ConvTrunk, DynPerceiver, Trunk, build_exits,
                                  load_official, prepare_for_inference)
-from mmdynperceiver.core.attention import X2Z
+from mmdynperceiver.core.attention import (X2Z, CrossAttention,
+                                           SelfAttentionBlock)
+from mmdynperceiver.core.folding import (FoldedCrossAttention,
+                                         FoldedSelfAttention)
 from . import reference
 
 SMALL = dict(arch='resnet18', width=0.25, num_latents=16, num_classes=7)
@@ -223,6 +226,50 @@ def test_training_keeps_the_plain_layout():
     trunk.eval()
     assert not trunk.begin(images).x.is_contiguous()
     assert trunk.begin(images.requires_grad_()).x.is_contiguous()
+
+
+@pytest.mark.parametrize('num_positions', [None, 5])
+def test_folded_cross_attention(num_positions):
+    attn = stir(CrossAttention(6, 8, 4, num_positions).double())
+    queries, kv = torch.randn(2, 3, 6).double(), torch.randn(2, 5, 8).double()
+    folded = FoldedCrossAttention(attn)
+    torch.testing.assert_close(folded(queries, kv), attn(queries, kv))
+    assert count(folded, nn.Linear) == 1 and count(attn, nn.Linear) == 3
+
+
+def test_folded_self_attention():
+    block = stir(SelfAttentionBlock(6, 1).double())
+    z = torch.randn(2, 3, 6).double()
+    folded = FoldedSelfAttention(block)
+    torch.testing.assert_close(folded(z), block(z))
+    assert count(folded, nn.Linear) == 3 and count(block, nn.Linear) == 4
+
+
+def test_folds_single_heads_alone():
+    trunk = Trunk('resnet18', width=0.25, num_latents=16).eval()
+    fast = prepare_for_inference(trunk)
+    assert all(
+        isinstance(block, FoldedSelfAttention)
+        for block in fast.stages[0].blocks)
+    assert not count(fast.stages[1], FoldedSelfAttention)
+    assert count(fast, FoldedCrossAttention) == count(trunk, X2Z) == 4
+
+
+def test_half_precision():
+    net = stir(DynPerceiver(**SMALL))
+    fast = prepare_for_inference(net, (64, 64), torch.bfloat16)
+    assert {p.dtype for p in fast.parameters()} == {torch.bfloat16}
+    images = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        for got, want in zip(fast(images), net(images), strict=True):
+            assert got.dtype == torch.float32
+            assert not torch.equal(got, want)
+            assert (got - want).norm() < 0.05 * want.norm()
+    out = fast.predict(images, (0.2, 0.2, 0.2))
+    assert out.logits.dtype == out.confidence.dtype == torch.float32
+    assert fast.macs_per_exit((3, 64, 64)) == net.macs_per_exit((3, 64, 64))
+    with pytest.raises(ValueError, match='dtype must be.*float64'):
+        prepare_for_inference(net, dtype=torch.float64)
 
 
 def test_build_exits_are_folded_alone():
