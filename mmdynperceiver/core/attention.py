@@ -12,8 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
-    'CrossAttention', 'MLP', 'SelfAttentionBlock', 'X2Z', 'Z2X', 'attend'
+    'CrossAttention', 'MLP', 'SelfAttentionBlock', 'X2Z', 'Z2X',
+    'add_projection', 'attend'
 ]
+
+# Elements from which a pass over a tensor takes longer than a call.
+MANY = 2**16
 
 
 def attend(q: Tensor,
@@ -48,8 +52,39 @@ def attend(q: Tensor,
     return out.transpose(1, 2).reshape(b, n, c)
 
 
+def add_projection(tokens: Tensor, layer: nn.Linear, x: Tensor) -> Tensor:
+    """``tokens + layer(x)``.
+
+    Where there are many tokens and nothing but the result is wanted, the
+    product is added in place: that spares two passes over them, which for a
+    large map take longer than the product.
+
+    Args:
+        tokens (Tensor): (B, L, C).
+        layer (nn.Linear): D -> C, with a bias.
+        x (Tensor): (B, L, D).
+
+    Returns:
+        Tensor: (B, L, C).
+    """
+    if tokens.numel() < MANY or not _only_the_result(tokens):
+        return tokens + layer(x)
+    out = tokens + layer.bias
+    # A view, as tokens of plain or channels-last tensors are contiguous.
+    rows = out.view(-1, layer.out_features)
+    rows.addmm_(x.reshape(-1, layer.in_features), layer.weight.t())
+    return out
+
+
+def _only_the_result(tokens: Tensor) -> bool:
+    """Whether no gradients, graph or other precision is asked for."""
+    return not torch.is_grad_enabled() and tokens.device.type == 'cpu' and \
+        tokens.is_contiguous() and not torch.compiler.is_compiling() and \
+        not torch.jit.is_tracing() and not torch.is_autocast_enabled('cpu')
+
+
 class MLP(nn.Module):
-    """Pre-norm perceptron with one hidden layer; the residual is outside.
+    """Pre-norm perceptron with one hidden layer and a residual.
 
     Args:
         channels (int): Width of the input and of the output.
@@ -69,12 +104,12 @@ class MLP(nn.Module):
         return F.gelu(self.fc1(self.norm(tokens)))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Apply the perceptron, without the residual."""
-        return self.fc2(self.hidden(tokens))
+        """Apply the perceptron and add its input."""
+        return add_projection(tokens, self.fc2, self.hidden(tokens))
 
 
 class CrossAttention(nn.Module):
-    """Single-head pre-norm cross-attention, residual outside.
+    """Single-head pre-norm cross-attention with a residual.
 
     The key and the value projections are one matrix, so that a forward pass
     reads the normalised keys once.
@@ -110,12 +145,12 @@ class CrossAttention(nn.Module):
                 torch.zeros(1, num_positions, attn_channels))
 
     def forward(self, queries: Tensor, kv: Tensor) -> Tensor:
-        """Attend from ``queries`` to ``kv``, without the residual."""
+        """Attend from ``queries`` to ``kv`` and add the queries."""
         q = self.q(self.norm_q(queries))
         k, v = self.kv(self.norm_kv(kv)).split(self.q.out_features, -1)
         if self.position_bias is not None:
             k = k + self.position_bias
-        return self.proj(self.attend(q, k, v))
+        return add_projection(queries, self.proj, self.attend(q, k, v))
 
 
 class SelfAttentionBlock(nn.Module):
@@ -153,8 +188,8 @@ class SelfAttentionBlock(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Update the latents."""
         qkv = self.qkv(self.norm(z)).split(self.proj.in_features, -1)
-        z = z + self.proj(self.attend(*qkv, num_heads=self.num_heads))
-        return z + self.mlp(z)
+        attended = self.attend(*qkv, num_heads=self.num_heads)
+        return self.mlp(add_projection(z, self.proj, attended))
 
 
 class X2Z(nn.Module):
@@ -200,8 +235,7 @@ class X2Z(nn.Module):
         """Update the latents from the feature map."""
         x = self.sharpen_and_pool(x)
         # [B, C, 7, 7] -> [B, 49, C]
-        z = z + self.attn(z, x.flatten(2).transpose(1, 2))
-        return z + self.mlp(z)
+        return self.mlp(self.attn(z, x.flatten(2).transpose(1, 2)))
 
     def sharpen_and_pool(self, x: Tensor) -> Tensor:
         """The residual convolution, then the mean over each cell.
@@ -286,6 +320,5 @@ class Z2X(nn.Module):
         """Update the feature map from the latents."""
         # [B, C, H, W] -> [B, H * W, C]
         tokens = x.flatten(2).transpose(1, 2)
-        tokens = tokens + self.attn(tokens, z)
-        tokens = tokens + self.mlp(tokens)
+        tokens = self.mlp(self.attn(tokens, z))
         return tokens.transpose(1, 2).reshape_as(x)

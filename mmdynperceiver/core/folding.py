@@ -74,12 +74,13 @@ class FoldedCrossAttention(nn.Module):
         self.register_buffer('position_bias', bias)
 
     def forward(self, queries: Tensor, kv: Tensor) -> Tensor:
-        """Attend from ``queries`` to ``kv``, without the residual."""
+        """Attend from ``queries`` to ``kv`` and add the queries."""
         both = self.kv(self.norm_kv(kv))
         if self.position_bias is not None:
             both = both + self.position_bias
         k, v = both.split(self.channels, -1)
-        return self.attend(self.norm_q(queries), k, v, scale=self.scale)
+        return queries + self.attend(
+            self.norm_q(queries), k, v, scale=self.scale)
 
 
 class FoldedSelfAttention(nn.Module):
@@ -104,8 +105,7 @@ class FoldedSelfAttention(nn.Module):
         """Update the latents."""
         k = self.norm(z)
         q, v = self.qv(k).split(self.channels, -1)
-        z = z + self.attend(q, k, v, scale=self.scale)
-        return z + self.mlp(z)
+        return self.mlp(z + self.attend(q, k, v, scale=self.scale))
 
 
 class PooledZ2X(nn.Module):
@@ -124,7 +124,7 @@ class PooledZ2X(nn.Module):
         """(B, C, H, W), (B, N, D) -> (B, C, 1, 1)."""
         # [B, C, H, W] -> [B, H * W, C]
         tokens = x.flatten(2).transpose(1, 2)
-        tokens = tokens + self.attn(tokens, z)
+        tokens = self.attn(tokens, z)
         hidden = self.mlp.hidden(tokens).mean(1)
         vector = tokens.mean(1) + self.mlp.fc2(hidden)
         return vector[..., None, None]
