@@ -3,7 +3,7 @@
 import argparse
 import os
 import tempfile
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 import torchvision
@@ -29,6 +29,7 @@ from mmdynperceiver.engine.latency import describe_machine
 from mmdynperceiver.engine.peak_memory import peak_memory
 from mmdynperceiver.engine.standalone import build_model
 from mmdynperceiver.engine.tables import print_benchmark
+from mmdynperceiver.engine.zoo import metafile_top1, torchvision_top1
 
 
 class Entry(NamedTuple):
@@ -37,6 +38,7 @@ class Entry(NamedTuple):
     name: str
     model: nn.Module
     policy: Optional[ExitPolicy] = None
+    config: Optional[str] = None
 
 
 def load_entry(config: Config, path: str, checkpoint: Optional[str],
@@ -50,7 +52,7 @@ def load_entry(config: Config, path: str, checkpoint: Optional[str],
     with cli.input_errors():
         model = model.to(device)
     policy = model.policy if model.policy.thresholds is not None else None
-    return Entry(name, model, policy)
+    return Entry(name, model, policy, path)
 
 
 def load_other(given: List[str], args: argparse.Namespace) -> Entry:
@@ -245,11 +247,25 @@ def measure(entered: List[Contender], stream: Stream, args: argparse.Namespace,
                     row['peak_memory_mib'] = peak_memory(
                         one.passes[-1], stream.images[:size])
         rows.extend(found)
-    if stream.labels is not None:
+    if stream.labels is not None and not args.published_top1:
         for one, row in zip(entered, rows):
             if not one.name.startswith(TORCHVISION):
                 row['top1'] = benchmark.top1_per_exit(one, *stream)
     return rows
+
+
+def published_top1(entries: List[Entry]) -> Dict[str, Tuple[float, ...]]:
+    """Accuracies that others measured, by the names in the table."""
+    found = {}
+    for entry in entries:
+        if entry.config is None:
+            top1: Tuple[float, ...] = torchvision_top1(
+                entry.name[len(TORCHVISION):])
+        else:
+            top1 = metafile_top1(entry.config)
+        found[entry.name] = top1
+        found[f'{entry.name} (one graph)'] = top1[-1:]
+    return found
 
 
 def run(args: argparse.Namespace, config: Config,
@@ -262,7 +278,11 @@ def run(args: argparse.Namespace, config: Config,
     bases = find_bases(entered, args.base)
     step_base = training_base(entered, bases[0]) if args.train_batch_size \
         else None
+    published = published_top1(entries) if args.published_top1 else {}
     rows = measure(entered, stream, args, bases)
+    for row in rows:
+        if row['name'] in published:
+            row['top1'] = dict(exits=list(published[row['name']]))
     training: List[Dict[str, Any]] = []
     if step_base is not None:
         training = benchmark.compare_training(

@@ -112,9 +112,13 @@ def confidence(logits: np.ndarray,
         ValueError: If the criterion needs more than one exit's logits, or
             two classes and there is one.
     """
-    probabilities = softmax(logits / np.float32(temperature))
+    if temperature != 1:
+        logits = logits / np.float32(temperature)
     if criterion == 'max_prob':
-        return probabilities.max(-1)
+        # The largest of the powers is 1.
+        largest = logits.max(-1, keepdims=True)
+        return 1 / np.exp(logits - largest).sum(-1)
+    probabilities = softmax(logits)
     if criterion == 'patience':
         raise ValueError('patience compares the predictions of several exits')
     num_classes = logits.shape[-1]

@@ -72,8 +72,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--plot',
         metavar='FILE.png',
-        help='draw accuracy on the measured images against latency in the '
-        'first batch size; needs --images test')
+        help='draw top-1 accuracy against latency in the first batch size; '
+        'needs --images test or --published-top1')
+    parser.add_argument(
+        '--published-top1',
+        action='store_true',
+        help='do not measure accuracies: take those in the metafiles beside '
+        "the configs, and those of torchvision's first weights")
     cli.add_common_options(parser)
     args = parser.parse_args()
     _check_numbers(parser, args)
@@ -169,8 +174,9 @@ def _check_numbers(parser: argparse.ArgumentParser,
                              f'1, got {value}')
     if args.warmup < 0:
         parser.error(f'--warmup must be at least 0, got {args.warmup}')
-    if args.plot and args.images != 'test':
-        parser.error('--plot needs images with classes: --images test')
+    if args.plot and args.images != 'test' and not args.published_top1:
+        parser.error('--plot needs images with classes, --images test, or '
+                     '--published-top1')
     runtimes = deployed_modes(args)
     for name in ('exported', 'unsplit'):
         if getattr(args, name) and not runtimes:

@@ -1,13 +1,14 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""What the metafile beside a config says of it."""
+"""Accuracies that others measured."""
 import os
 from typing import Any, Dict, Tuple, Union
 
+import torchvision
 from mmengine.fileio import load
 
 from .errors import InputError
 
-__all__ = ['metafile_top1']
+__all__ = ['metafile_top1', 'torchvision_top1']
 
 
 def metafile_top1(config: Union[str, os.PathLike]) -> Tuple[float, ...]:
@@ -38,3 +39,23 @@ def _per_exit(metrics: Dict[str, Any]) -> Tuple[float, ...]:
     keys = [f'Exit {k} Top 1 Accuracy' for k in range(len(metrics))]
     found = tuple(float(metrics[key]) for key in keys if key in metrics)
     return found or (float(metrics['Top 1 Accuracy']), )
+
+
+def torchvision_top1(name: str) -> Tuple[float]:
+    """Top-1 accuracy on ImageNet-1k of torchvision's first weights.
+
+    Those of its plain recipe, not of the later and longer one.
+
+    Args:
+        name (str): Of one of its networks, such as 'resnet50'.
+
+    Raises:
+        InputError: If there are no such weights.
+    """
+    try:
+        weights: Any = torchvision.models.get_model_weights(name)
+        metrics = weights['IMAGENET1K_V1'].meta['_metrics']
+    except (KeyError, ValueError) as error:
+        raise InputError(f'torchvision tells no accuracy of {name!r} with '
+                         f'the weights IMAGENET1K_V1') from error
+    return (metrics['ImageNet-1K']['acc@1'], )

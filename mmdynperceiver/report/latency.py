@@ -27,7 +27,9 @@ def plot_accuracy_latency(rows: Sequence[Mapping[str, Any]],
         size = row['batch_size']
         # Of a config's name, what tells the networks apart.
         name, *kind = row['name'].split(' ')
-        name = ' '.join(['_'.join(name.split('_')[:2]), *kind])
+        if ':' not in name:
+            name = '_'.join(name.split('_')[:2])
+        name = ' '.join([name.rpartition(':')[2], *kind])
         name = f'{name}, {row["mode"]}'
         exits, top1 = row['exits'], row['top1']
         curves.append(
@@ -36,7 +38,7 @@ def plot_accuracy_latency(rows: Sequence[Mapping[str, Any]],
                 top1['exits'],
                 labels=[str(found['exit'])
                         for found in exits] if len(exits) > 1 else ['']))
-        if 'dynamic' in row:
+        if 'dynamic' in row and 'dynamic' in top1:
             leaving_early.append((row['dynamic']['mean_ms'] / size,
                                   top1['dynamic'], f'leaving early, {name}'))
     title = f'batch {rows[0]["batch_size"]}' if rows else ''

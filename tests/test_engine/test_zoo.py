@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmdynperceiver.engine.errors import InputError
-from mmdynperceiver.engine.zoo import metafile_top1
+from mmdynperceiver.engine.zoo import metafile_top1, torchvision_top1
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'imagenet'
 
@@ -34,3 +34,10 @@ def test_without_exits(tmp_path):
 def test_no_metafile(tmp_path):
     with pytest.raises(InputError, match='no metafile.yml.*a.py'):
         metafile_top1(tmp_path / 'a.py')
+
+
+def test_of_torchvision():
+    assert torchvision_top1('regnet_y_3_2gf') == (78.948, )
+    for name in ('vit_h_14', 'resnet7'):  # without such weights; unknown
+        with pytest.raises(InputError, match=f'no accuracy of {name!r}'):
+            torchvision_top1(name)

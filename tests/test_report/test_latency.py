@@ -51,6 +51,18 @@ def test_one_graph_has_a_name_of_its_own(rows, tmp_path, monkeypatch):
     assert drawn[1].name == 'ours_net (one graph), openvino'
 
 
+def test_networks_of_torchvision(rows, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(latency, 'plot_accuracy_macs',
+                        lambda curves, *_, **kw: drawn.append((curves, kw)))
+    rows[1].update(name='torchvision:regnet_y_3_2gf')
+    del rows[0]['top1']['dynamic']  # of published accuracies
+    plot_accuracy_latency(rows, tmp_path / 'x.png')
+    (curves, kwargs), = drawn
+    assert [c.name for c in curves] == ['ours, eager', 'regnet_y_3_2gf, eager']
+    assert kwargs['chosen'] == []
+
+
 def test_refuses_nothing_to_draw(rows, tmp_path):
     with pytest.raises(ValueError, match='at least one curve'):
         plot_accuracy_latency(rows[2:], tmp_path / 'x.png')

@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,6 +55,25 @@ def test_side_by_side(config, tool, trained, tmp_path):
     assert rows[0]['peak_memory_mib'] > 0 and rows[1]['peak_memory_mib'] > 0
     assert len(result['training']) == 3
     assert result['exits'] == rows[0]['exits'] and result['batch_size'] == 1
+
+
+def test_published_accuracies(config, tool, tmp_path):
+    """Those of the metafile and of torchvision, on random images."""
+    out, plot = tmp_path / 'latency.json', tmp_path / 'latency.png'
+    name = 'dyn-perceiver_resnet22-w025_1xb128-10e_cifar10-folder'
+    configs = Path(__file__).resolve().parents[2] / 'configs' / 'cifar'
+    options = ('--size', 32, 32, '--runs', 2, '--warmup', 0,
+               '--published-top1', '--plot', plot)
+    output, error = tool('benchmark', configs / f'{name}.py', '--against',
+                         'torchvision:mobilenet_v3_small', '--out', out,
+                         *options)
+    assert error is None, error
+    assert plot.read_bytes().startswith(b'\x89PNG')
+    rows = json.loads(out.read_text())['compared']
+    assert len(rows[0]['top1']['exits']) == 4
+    assert rows[1]['top1'] == dict(exits=[67.668])
+    _, error = tool('benchmark', config(), *options)
+    assert 'no metafile.yml' in error and '\n' not in error
 
 
 DEPLOYED = ('onnxruntime', 'openvino')
