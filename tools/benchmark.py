@@ -259,8 +259,8 @@ def published_top1(entries: List[Entry]) -> Dict[str, Tuple[float, ...]]:
     found = {}
     for entry in entries:
         if entry.config is None:
-            top1: Tuple[float, ...] = torchvision_top1(
-                entry.name[len(TORCHVISION):])
+            top1: Tuple[float,
+                        ...] = torchvision_top1(entry.name[len(TORCHVISION):])
         else:
             top1 = metafile_top1(entry.config)
         found[entry.name] = top1

@@ -187,8 +187,8 @@ class SelfAttentionBlock(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Update the latents."""
-        qkv = self.qkv(self.norm(z)).split(self.proj.in_features, -1)
-        attended = self.attend(*qkv, num_heads=self.num_heads)
+        q, k, v = self.qkv(self.norm(z)).split(self.proj.in_features, -1)
+        attended = self.attend(q, k, v, self.num_heads)
         return self.mlp(add_projection(z, self.proj, attended))
 
 

@@ -70,7 +70,7 @@ class FoldedCrossAttention(nn.Module):
             keys = attn.position_bias @ attn.q.weight
             assert self.kv.bias is not None
             bias = F.pad(keys, (0, attn.proj.out_features)) + self.kv.bias
-            self.kv.bias = None
+            self.kv.register_parameter('bias', None)
         self.register_buffer('position_bias', bias)
 
     def forward(self, queries: Tensor, kv: Tensor) -> Tensor:

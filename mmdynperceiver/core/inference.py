@@ -4,7 +4,6 @@ import copy
 from typing import Any, Dict, Optional, Sequence, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fusion
@@ -23,10 +22,9 @@ _Module = TypeVar('_Module', bound=nn.Module)
 
 
 @torch.no_grad()
-def prepare_for_inference(
-        model: _Module,
-        image_size: Optional[Sequence[int]] = (224, 224),
-        dtype: Optional[torch.dtype] = None) -> _Module:
+def prepare_for_inference(model: _Module,
+                          image_size: Optional[Sequence[int]] = (224, 224),
+                          dtype: Optional[torch.dtype] = None) -> _Module:
     """Copy a model and fold what does not depend on the image.
 
     - Batch norms go into the layer beside them.

@@ -62,12 +62,11 @@ class Pieces:
         size = self.size(index, state.x)
         if size == len(state.x):
             return segment(index, state)
-        done = [
-            segment(index,
-                    type(state)(*(None if t is None else t[start:start + size]
-                                  for t in state)))
-            for start in range(0, len(state.x), size)
-        ]
+        done = []
+        for start in range(0, len(state.x), size):
+            piece = (None if t is None else t[start:start + size]
+                     for t in state)
+            done.append(segment(index, type(state)(*piece)))
         states, vectors = zip(*done)
         return (type(state)(*map(_join, zip(*states))),
                 tuple(map(torch.cat, zip(*vectors))))
@@ -75,7 +74,8 @@ class Pieces:
 
 def _join(parts: Sequence[Optional[Tensor]]) -> Optional[Tensor]:
     """One tensor of several, where there are any."""
-    return None if parts[0] is None else torch.cat(parts)
+    found = [part for part in parts if part is not None]
+    return torch.cat(found) if found else None
 
 
 @torch.no_grad()

@@ -35,8 +35,9 @@ def lean_copies(trunk: SegmentedTrunk, exits: Exits,
         tuple: Both in eval mode, with the same interfaces and results, but
         that the map behind the last z2x is its mean (B, C, 1, 1).
     """
-    trunk, exits = (copy.deepcopy(module).eval().requires_grad_(False)
-                    for module in (trunk, exits))
+    trunk, exits = (
+        copy.deepcopy(module).eval().requires_grad_(False)
+        for module in (trunk, exits))
     fold_exits(exits)
     if isinstance(trunk, Trunk):
         fold_attention(trunk, pool_last=True)
