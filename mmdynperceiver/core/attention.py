@@ -134,7 +134,8 @@ class X2Z(nn.Module):
     The map is sharpened by a residual 7x7 depth-wise convolution and pooled
     to 7x7 key positions, so the cost of the attention does not depend on the
     image size. Both are linear: where the map divides into 7x7 equal cells,
-    one convolution, with the cell's size as its stride, does them together.
+    one convolution, with the cell's size as its stride, does them together;
+    in training it may leave a part of the pooling to a second step.
 
     Args:
         x_channels (int): Channels of the feature map.
@@ -187,21 +188,26 @@ class X2Z(nn.Module):
         cell = (x.shape[2] // self.pooled_size, x.shape[3] // self.pooled_size)
         whole = all(c * self.pooled_size == size
                     for c, size in zip(cell, x.shape[2:]))
-        # Measured on CPUs only, and on channels-last maps, as prediction
-        # has them (see SegmentedTrunk.begin). The MACs, counted on the meta
-        # device, are those of the two steps.
-        merges = x.device.type == 'cpu' and not self.training and \
+        # Measured on CPUs only, and on channels-last maps, as they have them
+        # (see SegmentedTrunk.begin). The MACs, counted on the meta device,
+        # are those of the two steps.
+        merges = x.device.type == 'cpu' and \
             x.is_contiguous(memory_format=torch.channels_last)
         if not (whole and merges):
             x = x + self.dw_conv(x)
             return F.adaptive_avg_pool2d(x, self.pooled_size)
-        return F.conv2d(
+        stride = cell
+        if self.training:
+            stride = (_trained_stride(cell[0]), _trained_stride(cell[1]))
+        x = F.conv2d(
             x,
-            self.pooling_kernel(cell),
+            self.pooling_kernel(stride),
             self.dw_conv.bias,
-            stride=cell,
+            stride=stride,
             padding=3,
             groups=x.shape[1])
+        return x if stride == cell else F.adaptive_avg_pool2d(
+            x, self.pooled_size)
 
     def pooling_kernel(self, cell: Tuple[int, int]) -> Tensor:
         """The kernel that sharpens and pools.
@@ -235,6 +241,17 @@ class X2Z(nn.Module):
         """
         if self.dw_conv is not None:
             self.fixed_kernel = self.pooling_kernel(cell)
+
+
+def _trained_stride(cell: int) -> int:
+    """How much of a cell's side to pool by a convolution in training.
+
+    The weights' gradient of a depth-wise convolution takes twice the time
+    and more with kernels above 14 (torch 2.11 on CPUs), that is with strides
+    above 8; the rest of the cell is pooled behind it.
+    """
+    strides = [s for s in range(2, 9) if cell % s == 0]
+    return strides[-1] if strides else cell
 
 
 class Z2X(nn.Module):

@@ -13,6 +13,7 @@ from torchvision.ops import StochasticDepth
 from .attention import X2Z, Z2X
 from .complexity import CountsMacs
 from .exits import Exits
+from .feature_branch.narrow import SampledConv2d
 from .segments import SegmentedTrunk
 from .trunk import Trunk
 
@@ -229,12 +230,13 @@ def _fold_into_next(norm: Any, linear: Any) -> nn.Linear:
 
 
 class _Tracer(fx.Tracer):
-    """Sees stochastic depth as a layer, not as what it does."""
+    """Sees some modules as layers, not as what they do."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether to look no deeper."""
-        return isinstance(m, StochasticDepth) or super().is_leaf_module(
-            m, module_qualified_name)
+        return isinstance(
+            m, (StochasticDepth, SampledConv2d)) or super().is_leaf_module(
+                m, module_qualified_name)
 
 
 def _fold_batch_norms(module: Any) -> Any:

@@ -131,10 +131,10 @@ class SegmentedTrunk(nn.Module):
         """
         check_images(images, min_size=max(self.strides))
         # In this layout tokens are a view of a map, and convolutions keep
-        # it; on CPUs they are faster in it too. Not where a backward pass
-        # is to be expected: on CPUs that of narrow networks (a ResNet of
-        # width 0.125) then overruns its memory in torch 2.11.
-        if not (self.training or images.requires_grad):
+        # it; on CPUs they are faster in it too, also backward (see
+        # SampledConv2d for what is not sound there).
+        if images.device.type == 'cpu' or not (self.training
+                                               or images.requires_grad):
             images = images.contiguous(memory_format=torch.channels_last)
         return TrunkState(images, None)
 
