@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .lean_linear import linear_of_gelu, linear_of_norm
+
 __all__ = ['CrossAttention', 'MLP', 'SelfAttentionBlock', 'X2Z', 'Z2X']
 
 
@@ -32,11 +34,12 @@ class MLP(nn.Module):
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """The hidden layer (B, L, hidden_channels), activated."""
-        return F.gelu(self.fc1(self.norm(tokens)))
+        return F.gelu(linear_of_norm(self.fc1, self.norm, tokens))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Apply the perceptron, without the residual."""
-        return self.fc2(self.hidden(tokens))
+        return linear_of_gelu(self.fc2,
+                              linear_of_norm(self.fc1, self.norm, tokens))
 
 
 class CrossAttention(nn.Module):
@@ -75,8 +78,8 @@ class CrossAttention(nn.Module):
 
     def forward(self, queries: Tensor, kv: Tensor) -> Tensor:
         """Attend from ``queries`` to ``kv``, without the residual."""
-        q = self.q(self.norm_q(queries))
-        k, v = self.kv(self.norm_kv(kv)).chunk(2, dim=-1)
+        q = linear_of_norm(self.q, self.norm_q, queries)
+        k, v = linear_of_norm(self.kv, self.norm_kv, kv).chunk(2, dim=-1)
         if self.position_bias is not None:
             k = k + self.position_bias
         # [B, L, C] -> [B, 1, L, C]: one head
@@ -120,7 +123,8 @@ class SelfAttentionBlock(nn.Module):
         b, n, c = z.shape
         # [B, N, 3C] -> [3, B, heads, N, C / heads]
         width = c // self.num_heads
-        qkv = self.qkv(self.norm(z)).view(b, n, 3, self.num_heads, width)
+        qkv = linear_of_norm(self.qkv, self.norm, z)
+        qkv = qkv.view(b, n, 3, self.num_heads, width)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         out = F.scaled_dot_product_attention(q, k, v)
         # [B, heads, N, C / heads] -> [B, N, C]
