@@ -240,6 +240,24 @@ def test_training_runs_channels_last():
         assert state.x.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_batch_norms_of_a_training_keep_their_precision():
+    """With many places per channel, those of channels-last maps do not."""
+    trunk = Trunk('resnet18', width=0.125, num_latents=16)
+    few = torch.empty(32, 3, 256, 256)
+    many = torch.empty(33, 3, 256, 256)
+    assert trunk.begin(few).x.is_contiguous(memory_format=torch.channels_last)
+    assert trunk.begin(many).x is many
+    trunk.eval()
+    assert trunk.begin(many).x.is_contiguous(memory_format=torch.channels_last)
+    x = torch.randn(32, 4, 128, 128)
+    norm = nn.BatchNorm2d(4)
+    torch.testing.assert_close(
+        norm(x.contiguous(memory_format=torch.channels_last)),
+        norm(x),
+        atol=1e-4,
+        rtol=1e-4)
+
+
 def test_build_exits_are_folded_alone():
     """Exits of any kind, in a module that is no DynPerceiver."""
 
