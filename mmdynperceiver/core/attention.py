@@ -11,13 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .lean_linear import linear_of_gelu, linear_of_norm
+
 __all__ = [
     'CrossAttention', 'MLP', 'SelfAttentionBlock', 'X2Z', 'Z2X',
     'add_projection', 'attend'
 ]
 
-# Elements from which a pass over a tensor takes longer than a call.
-MANY = 2**16
+# Elements of a sample from which a pass over them takes longer than a call.
+# Not of the batch, so that a sample is rounded alike in each.
+MANY = 2**15
 
 
 def attend(q: Tensor,
@@ -46,7 +49,7 @@ def attend(q: Tensor,
     b, n, c = q.shape
     # [B, L, C] -> [B, heads, L, C / heads]
     q, k, v = (
-        t.view(b, -1, num_heads, c // num_heads).transpose(1, 2)
+        t.view(b, t.shape[1], num_heads, c // num_heads).transpose(1, 2)
         for t in (q, k, v))
     out = F.scaled_dot_product_attention(q, k, v, scale=scale)
     return out.transpose(1, 2).reshape(b, n, c)
@@ -67,7 +70,7 @@ def add_projection(tokens: Tensor, layer: nn.Linear, x: Tensor) -> Tensor:
     Returns:
         Tensor: (B, L, C).
     """
-    if tokens.numel() < MANY or not _only_the_result(tokens):
+    if tokens.shape[1:].numel() < MANY or not _only_the_result(tokens):
         return tokens + layer(x)
     out = tokens + layer.bias
     # A view, as tokens of plain or channels-last tensors are contiguous.
@@ -101,11 +104,14 @@ class MLP(nn.Module):
 
     def hidden(self, tokens: Tensor) -> Tensor:
         """The hidden layer (B, L, hidden_channels), activated."""
-        return F.gelu(self.fc1(self.norm(tokens)))
+        return F.gelu(linear_of_norm(self.fc1, self.norm, tokens))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Apply the perceptron and add its input."""
-        return add_projection(tokens, self.fc2, self.hidden(tokens))
+        hidden = linear_of_norm(self.fc1, self.norm, tokens)
+        if torch.is_grad_enabled():
+            return tokens + linear_of_gelu(self.fc2, hidden)
+        return add_projection(tokens, self.fc2, F.gelu(hidden))
 
 
 class CrossAttention(nn.Module):
@@ -146,8 +152,9 @@ class CrossAttention(nn.Module):
 
     def forward(self, queries: Tensor, kv: Tensor) -> Tensor:
         """Attend from ``queries`` to ``kv`` and add the queries."""
-        q = self.q(self.norm_q(queries))
-        k, v = self.kv(self.norm_kv(kv)).split(self.q.out_features, -1)
+        q = linear_of_norm(self.q, self.norm_q, queries)
+        k, v = linear_of_norm(self.kv, self.norm_kv,
+                              kv).split(self.q.out_features, -1)
         if self.position_bias is not None:
             k = k + self.position_bias
         return add_projection(queries, self.proj, self.attend(q, k, v))
@@ -187,7 +194,8 @@ class SelfAttentionBlock(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Update the latents."""
-        q, k, v = self.qkv(self.norm(z)).split(self.proj.in_features, -1)
+        qkv = linear_of_norm(self.qkv, self.norm, z)
+        q, k, v = qkv.split(self.proj.in_features, -1)
         attended = self.attend(q, k, v, self.num_heads)
         return self.mlp(add_projection(z, self.proj, attended))
 
@@ -198,7 +206,8 @@ class X2Z(nn.Module):
     The map is sharpened by a residual 7x7 depth-wise convolution and pooled
     to 7x7 key positions, so the cost of the attention does not depend on the
     image size. Both are linear: where the map divides into 7x7 equal cells,
-    one convolution, with the cell's size as its stride, does them together.
+    one convolution, with the cell's size as its stride, does them together;
+    in training it may leave a part of the pooling to a second step.
 
     Args:
         x_channels (int): Channels of the feature map.
@@ -251,20 +260,25 @@ class X2Z(nn.Module):
         cell = (x.shape[2] // self.pooled_size, x.shape[3] // self.pooled_size)
         whole = all(c * self.pooled_size == size
                     for c, size in zip(cell, x.shape[2:]))
-        # Measured on CPUs only, and on channels-last maps, as prediction
-        # has them (see SegmentedTrunk.begin). The MACs, counted on the meta
-        # device, are those of the two steps.
-        merges = x.device.type == 'cpu' and not self.training and \
+        # Measured on CPUs only, and on channels-last maps, as they have them
+        # (see SegmentedTrunk.begin). The MACs, counted on the meta device,
+        # are those of the two steps.
+        merges = x.device.type == 'cpu' and \
             x.is_contiguous(memory_format=torch.channels_last)
         if not (whole and merges):
             return self.pool(x + self.dw_conv(x), self.pooled_size)
-        return F.conv2d(
+        stride = cell
+        if self.training:
+            stride = (_trained_stride(cell[0]), _trained_stride(cell[1]))
+        x = F.conv2d(
             x,
-            self.pooling_kernel(cell),
+            self.pooling_kernel(stride),
             self.dw_conv.bias,
-            stride=cell,
+            stride=stride,
             padding=3,
             groups=x.shape[1])
+        return x if stride == cell else F.adaptive_avg_pool2d(
+            x, self.pooled_size)
 
     def pooling_kernel(self, cell: Tuple[int, int]) -> Tensor:
         """The kernel that sharpens and pools.
@@ -298,6 +312,17 @@ class X2Z(nn.Module):
         """
         if self.dw_conv is not None:
             self.fixed_kernel = self.pooling_kernel(cell)
+
+
+def _trained_stride(cell: int) -> int:
+    """How much of a cell's side to pool by a convolution in training.
+
+    The weights' gradient of a depth-wise convolution takes twice the time
+    and more with kernels above 14 (torch 2.11 on CPUs), that is with strides
+    above 8; the rest of the cell is pooled behind it.
+    """
+    strides = [s for s in range(2, 9) if cell % s == 0]
+    return strides[-1] if strides else cell
 
 
 class Z2X(nn.Module):

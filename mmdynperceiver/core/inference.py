@@ -11,6 +11,7 @@ from torchvision.ops import StochasticDepth
 
 from .complexity import CountsMacs
 from .exits import Exits
+from .feature_branch.narrow import SampledConv2d
 from .folding import ONLY_TRAINING, fold_attention, fold_exits, fold_pooling
 from .pieces import measure_pieces
 from .segments import SegmentedTrunk
@@ -169,12 +170,13 @@ def _prepare_trunk(trunk: SegmentedTrunk, image_size: Optional[Sequence[int]],
 
 
 class _Tracer(fx.Tracer):
-    """Sees stochastic depth as a layer, not as what it does."""
+    """Sees some modules as layers, not as what they do."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether to look no deeper."""
-        return isinstance(m, StochasticDepth) or super().is_leaf_module(
-            m, module_qualified_name)
+        return isinstance(
+            m, (StochasticDepth, SampledConv2d)) or super().is_leaf_module(
+                m, module_qualified_name)
 
 
 def _fold_batch_norms(module: Any) -> Any:

@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What every trunk offers: halves of stages, and the segments they form."""
+import math
 from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -9,6 +10,11 @@ from .feature_branch import FeatureBranch
 from .pieces import Pieces
 
 __all__ = ['Half', 'SegmentedTrunk', 'TrunkState', 'check_images']
+
+# Places of the largest map of a batch. Batch norms on CPUs add up channels
+# last maps in single precision, one place after the other (torch 2.11): with
+# more places a channel's scale is off by more than 1e-4.
+_MOST_PLACES = 2**19
 
 
 class TrunkState(NamedTuple):
@@ -143,12 +149,22 @@ class SegmentedTrunk(nn.Module):
         if self.dtype is not None:
             images = images.to(self.dtype)
         # In this layout tokens are a view of a map, and convolutions keep
-        # it; on CPUs they are faster in it too. Not where a backward pass
-        # is to be expected: on CPUs that of narrow networks (a ResNet of
-        # width 0.125) then overruns its memory in torch 2.11.
-        if not (self.training or images.requires_grad):
+        # it; on CPUs they are faster in it too.
+        if self._runs_channels_last(images):
             images = images.contiguous(memory_format=torch.channels_last)
         return TrunkState(images, None)
+
+    def _runs_channels_last(self, images: Tensor) -> bool:
+        """Whether feature maps are stored channels last.
+
+        In training on CPUs only (see SampledConv2d for what is not sound
+        there), and only where batch norms do not lose precision by it.
+        """
+        if images.device.type != 'cpu':
+            return not (self.training or images.requires_grad)
+        places = len(images) * math.prod(size // min(2, self.strides[0])
+                                         for size in images.shape[2:])
+        return not self.training or places <= _MOST_PLACES
 
     def segment(self, index: int,
                 state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:

@@ -33,6 +33,16 @@ class Outcome(NamedTuple):
     milliseconds: np.ndarray
 
 
+class _Left(NamedTuple):
+    """Images that left at one exit: their places, and what they get."""
+
+    rows: np.ndarray
+    logits: np.ndarray
+    exit_index: int
+    confidence: np.ndarray
+    milliseconds: float
+
+
 class Result(NamedTuple):
     """What one image gets.
 
@@ -209,22 +219,19 @@ class Runner:
         start = time.perf_counter()
         tensors, memory = dict(images=batch), None
         rows = np.arange(len(batch))
-        out: Optional[Outcome] = None
+        left = []
         for index in range(self.manifest.num_exits):
             logits = self._step(index, tensors)
             conf, leaves, memory = policy.decide(index, logits, memory)
-            if out is None:
-                out = Outcome(
-                    np.empty_like(logits), np.zeros(len(batch), np.int64),
-                    np.zeros(len(batch), np.float32), np.zeros(len(batch)))
-            gone = rows[leaves]
-            out.logits[gone] = logits[leaves]
-            out.exit_index[gone] = index
-            out.confidence[gone] = conf[leaves]
-            out.milliseconds[gone] = 1000 * (time.perf_counter() - start)
-            if len(gone) == len(rows):
+            number = np.count_nonzero(leaves)
+            spent = 1000 * (time.perf_counter() - start)
+            if number == len(rows):
+                left.append(_Left(rows, logits, index, conf, spent))
                 break
-            if len(gone):
+            if number:
+                left.append(
+                    _Left(rows[leaves], logits[leaves], index, conf[leaves],
+                          spent))
                 stay = ~leaves
                 rows = rows[stay]
                 tensors = {
@@ -232,8 +239,7 @@ class Runner:
                     for name, value in tensors.items()
                 }
                 memory = None if memory is None else memory[stay]
-        assert out is not None
-        return out
+        return _gather(left, len(batch))
 
     def all_exits(self, batch: np.ndarray) -> Tuple[np.ndarray, ...]:
         """Run everything.
@@ -305,6 +311,19 @@ class Runner:
                 f'a batch must have the shape (B, '
                 f'{", ".join(map(str, expected))}) with B of at least 1, got '
                 f'{batch.shape}')
+
+
+def _gather(left: Sequence[_Left], batch: int) -> Outcome:
+    """The outcome of a batch, in its order."""
+    # Of its own: a runtime may write over the logits.
+    out = Outcome(
+        np.empty((batch, left[0].logits.shape[1]), left[0].logits.dtype),
+        np.empty(batch, np.int64), np.empty(batch, np.float32),
+        np.empty(batch))
+    for rows, *values in left:
+        for whole, value in zip(out, values):
+            whole[rows] = value
+    return out
 
 
 def _list(images: Any) -> List[Image]:

@@ -148,10 +148,13 @@ class DynPerceiverDetBackbone(TrunkBackbone):
                 the largest stride on.
 
         Returns:
-            tuple[Tensor]: The levels (B, C, h, w), fine to coarse.
+            tuple[Tensor]: The levels (B, C, h, w), fine to coarse, stored
+            channels first.
         """
         _, maps = self.advance(self._needed, self.net.begin(images))
-        return tuple(maps[i] for i in self.level_maps)
+        # mmcv's operators, such as RoIAlign, read any map as if it were
+        # stored so.
+        return tuple(maps[i].contiguous() for i in self.level_maps)
 
     def macs_per_exit(
         self, input_shape: Sequence[int] = (3, 800, 1280)) -> Tuple[int, ...]:

@@ -183,14 +183,17 @@ def test_refuses():
             twin.train()
 
 
+@pytest.mark.parametrize('training', [False, True])
 @pytest.mark.parametrize('size, merged', [
     ((28, 56), True),
+    ((112, 14), True),
+    ((77, 63), True),
     ((7, 7), True),
     ((30, 56), False),
     ((4, 4), False),
 ])
-def test_sharpening_and_pooling_in_one(size, merged, monkeypatch):
-    x2z = X2Z(6, 8).double().eval()
+def test_sharpening_and_pooling_in_one(size, merged, training, monkeypatch):
+    x2z = X2Z(6, 8).double().train(training)
     x = torch.randn(2, 6, *size, dtype=torch.double)
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
     monkeypatch.setattr(x2z.dw_conv, 'forward',
@@ -218,14 +221,44 @@ def test_trunk_runs_channels_last():
             assert state.x.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_training_keeps_the_plain_layout():
-    """The backward of the other one is not sound on CPUs."""
-    images = torch.randn(2, 3, 64, 64)
+def test_kernels_of_a_training_stay_small(monkeypatch):
+    """The weights' gradient is slow with kernels above 14."""
+    x2z = X2Z(6, 8)
+    sides = []
+    monkeypatch.setattr(
+        x2z, 'pooling_kernel',
+        lambda cell: sides.append(cell) or X2Z.pooling_kernel(x2z, cell))
+    for size in ((112, 63), (56, 140), (7, 84)):
+        x = torch.randn(1, 6,
+                        *size).contiguous(memory_format=torch.channels_last)
+        assert x2z.sharpen_and_pool(x).shape == (1, 6, 7, 7)
+    assert sides == [(8, 3), (8, 5), (1, 6)]
+
+
+def test_training_runs_channels_last():
     trunk = Trunk('resnet18', width=0.125, num_latents=16)
-    assert trunk.begin(images).x.is_contiguous()
+    state = trunk.begin(torch.randn(2, 3, 64, 64))
+    for index in range(trunk.num_segments):
+        state, _ = trunk.segment(index, state)
+        assert state.x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_batch_norms_of_a_training_keep_their_precision():
+    """With many places per channel, those of channels-last maps do not."""
+    trunk = Trunk('resnet18', width=0.125, num_latents=16)
+    few = torch.empty(32, 3, 256, 256)
+    many = torch.empty(33, 3, 256, 256)
+    assert trunk.begin(few).x.is_contiguous(memory_format=torch.channels_last)
+    assert trunk.begin(many).x is many
     trunk.eval()
-    assert not trunk.begin(images).x.is_contiguous()
-    assert trunk.begin(images.requires_grad_()).x.is_contiguous()
+    assert trunk.begin(many).x.is_contiguous(memory_format=torch.channels_last)
+    x = torch.randn(32, 4, 128, 128)
+    norm = nn.BatchNorm2d(4)
+    torch.testing.assert_close(
+        norm(x.contiguous(memory_format=torch.channels_last)),
+        norm(x),
+        atol=1e-4,
+        rtol=1e-4)
 
 
 @pytest.mark.parametrize('num_positions', [None, 5])

@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import pytest
 import torch
+from mmcv.ops import RoIAlign
 from mmdet.registry import MODELS
 from tiny_detector import TRUNK
 
@@ -49,6 +50,21 @@ def test_levels_are_the_maps_behind_the_feature_halves():
     for stage, level in enumerate(found[:3]):
         torch.testing.assert_close(level, last[Half('extract', stage)])
     torch.testing.assert_close(found[3], last[Half('last_z2x', 3)])
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_rois_are_cut_from_the_right_places(training):
+    """mmcv's operator takes every map for one stored channels first."""
+    backbone = DynPerceiverDetBackbone('resnet18', width=0.25, num_latents=16)
+    images = torch.randn(2, 3, 128, 128)
+    with torch.no_grad():
+        maps = backbone.train(training)(images)
+    roi = torch.tensor([[1, 0, 0, 128., 128.]])
+    for stride, x in zip(backbone.out_strides, maps):
+        side = 128 // stride
+        out = RoIAlign(
+            side, 1 / stride, sampling_ratio=1, aligned=True)(x, roi)
+        torch.testing.assert_close(out[0], x[1])
 
 
 def test_macs_agree_with_the_published_count():

@@ -4,6 +4,7 @@ from typing import Any, Mapping, Optional, Tuple, Union
 
 from .base import FeatureBranch
 from .mobilenet_v3 import mobilenetv3_large
+from .narrow import sample_before_narrow
 from .regnet import REGNETY_ARCHS, regnety
 from .resnet import RESNET_ARCHS, resnet
 from .split import feature_branch_from_stages, split_backbone
@@ -25,7 +26,7 @@ def build_feature_branch(
         arch: Union[str, Mapping[str, Any], FeatureBranch],
         width: float = 1.,
         drop_path_rate: Optional[float] = None) -> FeatureBranch:
-    """Build a feature branch.
+    """Build a feature branch, its narrow convolutions safe to train.
 
     Args:
         arch (str | Mapping | FeatureBranch): One of ``available_archs()``,
@@ -44,6 +45,15 @@ def build_feature_branch(
         ValueError: If the name is unknown, the width is not positive, or a
             factor is given that the family does not have.
     """
+    branch = _build(arch, width, drop_path_rate)
+    branch.stem = sample_before_narrow(branch.stem)
+    branch.stages = tuple(map(sample_before_narrow, branch.stages))
+    return branch
+
+
+def _build(arch: Union[str, Mapping[str, Any], FeatureBranch], width: float,
+           drop_path_rate: Optional[float]) -> FeatureBranch:
+    """Build the branch as its package does."""
     if isinstance(arch, FeatureBranch):
         if width != 1 or drop_path_rate is not None:
             raise ValueError(

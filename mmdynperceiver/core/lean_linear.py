@@ -1,0 +1,134 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Linear layers that keep less for the backward pass.
+
+A linear layer keeps its input for the gradient of its weights. Where that is
+the output of a layer norm or of GELU, which keep their own input anyway, it
+is computed again instead: that costs little, and a map less is kept.
+"""
+from typing import Any, Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+__all__ = ['linear_of_gelu', 'linear_of_norm']
+
+# Numbers in an input from which on it is computed again: 1 MiB in single
+# precision. Below, calls cost more than memory.
+_LEAN_FROM = 2**18
+
+_Grads = Tuple[Optional[Tensor], ...]
+
+
+def linear_of_norm(linear: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+    """Apply a layer norm, then a linear layer.
+
+    Args:
+        linear (nn.Module): The linear layer.
+        norm (nn.Module): The layer norm.
+        x (Tensor): (..., C).
+
+    Returns:
+        Tensor: ``linear(norm(x))``, (..., C').
+    """
+    if _is_lean(linear, x) and _is_plain(norm, nn.LayerNorm):
+        return _LinearOfNorm.apply(x, norm.weight, norm.bias, norm.eps,
+                                   linear.weight, linear.bias)
+    return linear(norm(x))
+
+
+def linear_of_gelu(linear: nn.Module, x: Tensor) -> Tensor:
+    """Apply GELU, then a linear layer.
+
+    Args:
+        linear (nn.Module): The linear layer.
+        x (Tensor): (..., C).
+
+    Returns:
+        Tensor: ``linear(gelu(x))``, (..., C').
+    """
+    if _is_lean(linear, x):
+        return _LinearOfGelu.apply(x, linear.weight, linear.bias)
+    return linear(F.gelu(x))
+
+
+def _is_lean(linear: nn.Module, x: Tensor) -> bool:
+    """Whether the input is worth it, and all types are the same."""
+    return linear.training and torch.is_grad_enabled() and \
+        x.numel() >= _LEAN_FROM and _is_plain(linear, nn.Linear) and \
+        not torch.is_autocast_enabled(x.device.type)
+
+
+def _is_plain(module: nn.Module, kind: type) -> bool:
+    """Whether calling the module does what its class does and no more."""
+    return type(module) is kind and not module._forward_hooks and \
+        not module._forward_pre_hooks and not module._backward_hooks
+
+
+class _LinearOfNorm(torch.autograd.Function):
+    """``F.linear(F.layer_norm(x, ...), weight, bias)``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, eps: float,
+                weight: Tensor, bias: Optional[Tensor]) -> Tensor:
+        """Compute, and keep x and its statistics."""
+        y, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], scale, shift,
+                                                eps)
+        ctx.save_for_backward(x, mean, rstd, scale, shift, weight)
+        ctx.eps = eps
+        return F.linear(y, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> _Grads:
+        """Normalise again, then as usual."""
+        x, mean, rstd, scale, shift, weight = ctx.saved_tensors
+        need_x, need_scale, need_shift, _, *need = ctx.needs_input_grad
+        grads = _weight_grads(
+            grad, lambda: torch.native_layer_norm(x, x.shape[-1:], scale,
+                                                  shift, ctx.eps)[0], *need)
+        need_norm = [need_x, need_scale, need_shift]
+        if not any(need_norm):
+            return (None, None, None, None, *grads)
+        norm_grads = torch.ops.aten.native_layer_norm_backward(
+            grad @ weight, x, x.shape[-1:], mean, rstd, scale, shift,
+            need_norm)
+        return (*norm_grads, None, *grads)
+
+
+class _LinearOfGelu(torch.autograd.Function):
+    """``F.linear(F.gelu(x), weight, bias)``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor,
+                bias: Optional[Tensor]) -> Tensor:
+        """Compute, and keep x."""
+        ctx.save_for_backward(x, weight)
+        return F.linear(F.gelu(x), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> _Grads:
+        """Activate again, then as usual."""
+        x, weight = ctx.saved_tensors
+        need_x, *need = ctx.needs_input_grad
+        grads = _weight_grads(grad, lambda: F.gelu(x), *need)
+        if not need_x:
+            return (None, *grads)
+        return (torch.ops.aten.gelu_backward(grad @ weight, x), *grads)
+
+
+def _weight_grads(grad: Tensor, make_input: Any, need_weight: bool,
+                  need_bias: bool) -> _Grads:
+    """Gradients of a linear layer's weight and bias.
+
+    Args:
+        grad (Tensor): That of its output (..., C').
+        make_input (Callable): Makes its input (..., C).
+        need_weight (bool): Whether the weight's is wanted.
+        need_bias (bool): Whether the bias's is wanted.
+    """
+    rows = grad.flatten(0, -2)
+    weight = rows.t() @ make_input().flatten(0, -2) if need_weight else None
+    return weight, rows.sum(0) if need_bias else None
