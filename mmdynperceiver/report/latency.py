@@ -32,12 +32,15 @@ def plot_accuracy_latency(rows: Sequence[Mapping[str, Any]],
         name = ' '.join([name.rpartition(':')[2], *kind])
         name = f'{name}, {row["mode"]}'
         exits, top1 = row['exits'], row['top1']
+        several = len(exits) > 1
         curves.append(
             Curve(
                 name, [found['median_ms'] / size for found in exits],
                 top1['exits'],
-                labels=[str(found['exit'])
-                        for found in exits] if len(exits) > 1 else ['']))
+                labels=[
+                    str(found['exit']) if several else '' for found in exits
+                ],
+                style='o:' if several else 's'))
         if 'dynamic' in row and 'dynamic' in top1:
             leaving_early.append((row['dynamic']['mean_ms'] / size,
                                   top1['dynamic'], f'leaving early, {name}'))
