@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Fixtures that all tests share."""
 import os
+import signal
 import random
 import subprocess
 import sys
@@ -38,6 +39,19 @@ def scope_put_back():
         scopes = sys.modules['mmengine.registry'].DefaultScope._instance_dict
     scopes.clear()
     scopes.update(before)
+
+
+@pytest.fixture(autouse=True)
+def child_signal_put_back():
+    """Undo the handler that a PyTorch data loader has set for good.
+
+    Once OpenVINO has computed in bf16 (AMX) in this process, the kernel of
+    some virtual machines cannot hand it a signal any more, and ends it when
+    the next child exits. Without a handler there is nothing to hand over.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before)
 
 
 @pytest.fixture
