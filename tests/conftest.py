@@ -1,8 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Fixtures that all tests share."""
 import os
-import signal
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
