@@ -45,9 +45,10 @@ def scope_put_back():
 def child_signal_put_back():
     """Undo the handler that a PyTorch data loader has set for good.
 
-    Once OpenVINO has computed in bf16 (AMX) in this process, the kernel of
-    some virtual machines cannot hand it a signal any more, and ends it when
-    the next child exits. Without a handler there is nothing to hand over.
+    In these processes OpenVINO 2026.4 leaves the main thread an alternate
+    signal stack that is unmapped already. As soon as a handler is to run on
+    it, as when the next child exits, the kernel ends the process with
+    SIGSEGV. Without a handler nothing has to run.
     """
     before = signal.getsignal(signal.SIGCHLD)
     yield
