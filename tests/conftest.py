@@ -2,7 +2,6 @@
 """Fixtures that all tests share."""
 import os
 import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -39,20 +38,6 @@ def scope_put_back():
         scopes = sys.modules['mmengine.registry'].DefaultScope._instance_dict
     scopes.clear()
     scopes.update(before)
-
-
-@pytest.fixture(autouse=True)
-def child_signal_put_back():
-    """Undo the handler that a PyTorch data loader has set for good.
-
-    In these processes OpenVINO 2026.4 leaves the main thread an alternate
-    signal stack that is unmapped already. As soon as a handler is to run on
-    it, as when the next child exits, the kernel ends the process with
-    SIGSEGV. Without a handler nothing has to run.
-    """
-    before = signal.getsignal(signal.SIGCHLD)
-    yield
-    signal.signal(signal.SIGCHLD, before)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The runtimes behind one interface: named arrays in, arrays out."""
+import functools
 import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -107,7 +108,7 @@ class OpenVinoSession:
                  outputs: Sequence[str],
                  threads: Optional[int] = None,
                  precision: str = 'fp32') -> None:
-        self._core = self.check(precision).Core()
+        self._core = self.check(precision)
         self._settings: Dict[str, Any] = dict(
             PERFORMANCE_HINT='LATENCY',
             # OpenVINO 2026.4 crashes when it fuses attention over very few
@@ -126,15 +127,14 @@ class OpenVinoSession:
         Args:
             precision (str): See the class.
         """
-        openvino = _import('openvino', 'openvino')
+        core = _openvino_core()
         if precision == 'bf16':
-            offered = openvino.Core().get_property(
-                'CPU', 'OPTIMIZATION_CAPABILITIES')
+            offered = core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
             if 'BF16' not in offered:
                 raise ValueError(
                     f'this processor does not compute in bf16 (OpenVINO '
                     f'lists {", ".join(offered)}): use fp32')
-        return openvino
+        return core
 
     def _size(self, batch: int) -> Optional[int]:
         """The size to compile for; None, any size."""
@@ -179,6 +179,18 @@ class OpenVinoSession:
         return [
             request.get_tensor(name).data[:batch] for name in self._outputs
         ]
+
+
+@functools.lru_cache(maxsize=None)
+def _openvino_core() -> Any:
+    """OpenVINO, opened once for the process.
+
+    When it compiles, 2026.4 gives the thread a signal stack of its own, and
+    the one before back when it goes. Of several cores that go in another
+    order, the stack that stays is none any more, and the next signal with a
+    handler ends the process.
+    """
+    return _import('openvino', 'openvino').Core()
 
 
 def _pad(array: np.ndarray, size: int) -> np.ndarray:

@@ -210,6 +210,31 @@ def test_openvino_pads_to_few_sizes(resnet, batch):
         assert set(session._requests) == {10, 20}
 
 
+SIGNALS = '''
+import faulthandler, gc, os, signal
+import numpy as np
+from mmdynperceiver.deploy import Runner
+faulthandler.enable()
+signal.signal(signal.SIGUSR1, lambda *_: print('handled'))
+runners = [Runner.load({folder!r}, 'openvino', threads=1) for _ in range(2)]
+for runner in runners:
+    runner.all_exits(np.zeros((1, 3, {size}, {size}), np.float32))
+del runner
+while runners:
+    runners.pop(0)
+    gc.collect()
+    os.kill(os.getpid(), signal.SIGUSR1)
+'''
+
+
+def test_signals_reach_their_handlers(resnet, run_python):
+    """Also when runners go in the order in which they came."""
+    pytest.importorskip('openvino')
+    result = run_python(SIGNALS.format(folder=resnet.folder, size=48))
+    assert (result.returncode, result.stdout) == (0, 'handled\n' * 2), \
+        result.stderr
+
+
 def test_buckets():
     sizes = [bucket(size) for size in range(1, 257)]
     assert all(size <= padded for size, padded in enumerate(sizes, 1))
