@@ -277,8 +277,7 @@ class X2Z(nn.Module):
             stride=stride,
             padding=3,
             groups=x.shape[1])
-        return x if stride == cell else F.adaptive_avg_pool2d(
-            x, self.pooled_size)
+        return x if stride == cell else self.pool(x, self.pooled_size)
 
     def pooling_kernel(self, cell: Tuple[int, int]) -> Tensor:
         """The kernel that sharpens and pools.

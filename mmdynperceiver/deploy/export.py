@@ -189,23 +189,22 @@ class _SegmentGraph(nn.Module):
                 z: Optional[Tensor] = None,
                 knowledge: Optional[Tensor] = None) -> List[Tensor]:
         """Run the segment."""
-        if self.index and _channels_last(self.trunk):
+        if self.index and isinstance(self.trunk, Trunk):
             x = x.permute(0, 3, 1, 2)
         carried = Carried(TrunkState(x, z), knowledge)
         carried, logits = run_step(self.trunk, self.exits, self.index, carried)
         x, z = carried.state
-        if _channels_last(self.trunk):
-            x = x.permute(0, 2, 3, 1)
-        made = dict(x=x, z=z)
+        made = dict(x=_handed_on(self.trunk, x), z=z)
         return [logits, *(made[r] for r in self.results)]
 
 
-def _channels_last(trunk: SegmentedTrunk) -> bool:
-    """Whether maps go from graph to graph as (B, H, W, C).
+def _handed_on(trunk: SegmentedTrunk, x: Tensor) -> Tensor:
+    """A map (B, C, H, W) as it goes from graph to graph.
 
-    Where they were tokens last, that spares a transposition.
+    Where it was tokens last, it goes as (B, H, W, C), which spares a
+    transposition.
     """
-    return isinstance(trunk, Trunk)
+    return x.permute(0, 2, 3, 1) if isinstance(trunk, Trunk) else x
 
 
 class _Plan(NamedTuple):
@@ -282,8 +281,8 @@ def _plan(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int]) -> Any:
             trunk, exits, index,
             Carried(
                 TrunkState(arguments['x'], values['z']), values['knowledge']))
-        if index and _channels_last(trunk):
-            arguments['x'] = arguments['x'].permute(0, 2, 3, 1)
+        if index:
+            arguments['x'] = _handed_on(trunk, arguments['x'])
         after = dict(
             x=carried.state.x, z=carried.state.z, knowledge=carried.knowledge)
         made = {}
@@ -293,8 +292,8 @@ def _plan(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int]) -> Any:
                 names[key] = f'logits{index}'
             elif value is not None and value is not values[key]:
                 names[key] = made[key] = f'{key}{index}'
-                if key == 'x' and _channels_last(trunk):
-                    value = value.permute(0, 2, 3, 1)
+                if key == 'x':
+                    value = _handed_on(trunk, value)
                 tensors[made[key]] = ['batch', *value.shape[1:]]
         values = after
         plans.append(_Plan(arguments, sources, made, f'logits{index}'))
