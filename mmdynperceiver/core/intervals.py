@@ -1,0 +1,73 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""How far measured shares and means may be off: confidence intervals."""
+import math
+from typing import Any, Tuple
+
+import torch
+
+__all__ = ['mean_interval', 'wilson_interval']
+
+# Two-sided 95 % of the normal distribution.
+Z95 = 1.959964
+
+
+def wilson_interval(successes: float,
+                    total: int,
+                    z: float = Z95) -> Tuple[float, float]:
+    """Interval of a share, such as an accuracy, that was counted.
+
+    Wilson's score interval: unlike the share plus or minus its standard
+    error it stays in [0, 1], and holds for few samples and shares near 0
+    or 1.
+
+    Args:
+        successes (float): How many of the samples; an expected number may
+            be a fraction.
+        total (int): Number of samples.
+        z (float): Half its width in standard errors. Defaults to that of a
+            95 % interval.
+
+    Returns:
+        tuple[float, float]: Its ends, in [0, 1].
+
+    Raises:
+        ValueError: If there are no samples, or more successes than samples.
+    """
+    if total < 1 or not 0 <= successes <= total:
+        raise ValueError(f'an interval needs 0 to {total} successes of at '
+                         f'least one sample, got {successes} of {total}')
+    share = successes / total
+    square = z * z / total
+    centre = share + square / 2
+    half = z * math.sqrt(share * (1 - share) / total + square / total / 4)
+    low, high = (centre - half) / (1 + square), (centre + half) / (1 + square)
+    # Rounding must not push the end past the share itself.
+    return max(0., min(low, share)), min(1., max(high, share))
+
+
+def mean_interval(values: Any, z: float = Z95) -> Tuple[float, float]:
+    """Interval of a mean over samples, such as their MACs.
+
+    With a difference for each sample, the paired comparison of two policies
+    on the same samples: what makes a sample hard for both cancels out.
+
+    Args:
+        values (Tensor): One number for each sample (N,).
+        z (float): Half its width in standard errors. Defaults to that of a
+            95 % interval.
+
+    Returns:
+        tuple[float, float]: Its ends; not finite for a single sample.
+
+    Raises:
+        ValueError: If there are no samples.
+    """
+    values = torch.as_tensor(values, dtype=torch.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f'an interval needs one number for each sample, got '
+                         f'the shape {tuple(values.shape)}')
+    mean = values.mean().item()
+    if len(values) == 1:
+        return -math.inf, math.inf
+    half = z * values.std().item() / math.sqrt(len(values))
+    return mean - half, mean + half
