@@ -5,14 +5,20 @@ Run ``python -m mmdynperceiver.deploy FOLDER IMAGES...``.
 """
 import argparse
 import os
-import statistics
 import sys
-from typing import List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
-from ..files import write_json
-from .preprocessing import list_images
+from ..kinds import one_line
+from ..result_file import (ENDINGS, INTERRUPTED, ResultFile, printable,
+                           stoppable)
+from .printing import Printer
 from .runner import Result, Runner
 from .sessions import PRECISIONS, RUNTIMES
+from .stream import Broken, classify_files, find_images
+
+# What a table holds of a result.
+COLUMNS = ('path', 'label', 'name', 'score', 'exit_index', 'confidence',
+           'macs', 'milliseconds', 'preparing_milliseconds', 'error')
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -45,51 +51,115 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         help='instead of the exported ones, one for each exit but the last; '
         'for the same criterion')
     parser.add_argument(
-        '--out', metavar='FILE.json', help='write all results to this file')
+        '--on-broken',
+        choices=['skip', 'raise'],
+        default='skip',
+        help='what to do with a file that cannot be read: name it and go on, '
+        'or stop there (default: skip)')
+    parser.add_argument(
+        '--max-pixels',
+        type=int,
+        help='refuse larger images before they are decoded (default: '
+        '178956970, or what MMDYNPERCEIVER_MAX_PIXELS says)')
+    parser.add_argument(
+        '--quiet', action='store_true', help='print no line for each image')
+    parser.add_argument(
+        '--out',
+        metavar='FILE',
+        help='write all results: FILE.jsonl or FILE.csv as they come, '
+        'FILE.json at the end, or when the run is stopped')
     args = parser.parse_args(argv)
-    for name in ('batch_size', 'threads'):
+    for name in ('batch_size', 'threads', 'max_pixels'):
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f'--{name.replace("_", "-")} must be at least 1, '
                          f'got {value}')
-    if args.out and not os.path.isdir(os.path.dirname(args.out) or '.'):
-        parser.error(f'there is no folder for the file {args.out!r}')
+    if args.out:
+        _check_out(parser, args.out)
     return args
 
 
-def find_images(paths: Sequence[str]) -> List[str]:
-    """Files, and the images in folders, in the order given."""
-    found: List[str] = []
-    for path in paths:
-        found += list_images(path) if os.path.isdir(path) else [path]
-    return found
+def _check_out(parser: argparse.ArgumentParser, path: str) -> None:
+    """Refuse a file that cannot be written, before there are results."""
+    folder = os.path.dirname(path) or '.'
+    if not path.endswith(ENDINGS):
+        parser.error(f'--out must end with {", ".join(ENDINGS)}, got {path!r}')
+    if not os.path.isdir(folder):
+        parser.error(f'there is no folder for the file {path!r}')
+    if os.path.isdir(path) or not os.access(folder, os.W_OK):
+        parser.error(f'cannot write the file {path!r}: it is a folder, or its '
+                     f'folder is not writable')
 
 
-def print_results(results: Sequence[Result], num_exits: int) -> None:
-    """Print a line for each image, and a summary."""
-    width = max(len(result.path or '') for result in results)
-    print(f'{"image":{width}}  class, score, exit, ms')
-    for result in results:
-        print(f'{result.path:{width}}  {result.name} {result.score:.3f}, '
-              f'exit {result.exit_index}, {result.milliseconds:.2f}')
-    shares = [
-        sum(result.exit_index == k for result in results) / len(results)
-        for k in range(num_exits)
-    ]
-    print(f'{len(results)} images; '
-          f'left at exits 0 to {num_exits - 1}: '
-          f'{" / ".join(f"{share:.0%}" for share in shares)}; '
-          f'mean {statistics.mean(r.macs for r in results) / 1e6:.1f} M MACs, '
-          f'{statistics.mean(r.milliseconds for r in results):.2f} ms and '
-          f'{statistics.mean(r.preparing_milliseconds for r in results):.2f} '
-          f'ms for preparing the image')
-
-
-def as_json(result: Result) -> dict:
+def as_json(result: Result) -> Dict[str, Any]:
     """A result as JSON can hold it."""
     content = result._asdict()
     content['scores'] = [float(score) for score in result.scores]
     return content
+
+
+def result_file(args: argparse.Namespace, runner: Runner) -> ResultFile:
+    """Where the results go."""
+
+    def content(rows: List[Dict[str, Any]], complete: bool) -> Dict[str, Any]:
+        return dict(
+            policy=dict(
+                thresholds=runner.policy.thresholds,
+                criterion=runner.policy.criterion,
+                temperature=runner.policy.temperature),
+            runtime=args.runtime,
+            precision=args.precision,
+            batch_size=args.batch_size,
+            complete=complete,
+            results=[row for row in rows if 'error' not in row],
+            broken=[row for row in rows if 'error' in row])
+
+    return ResultFile(args.out, COLUMNS, content)
+
+
+def classify(args: argparse.Namespace) -> int:
+    """Classify, print and write what the command line names.
+
+    Args:
+        args (Namespace): The command line.
+
+    Returns:
+        int: 0, or 1 if there are no results.
+
+    Raises:
+        ImportError: If a library is missing.
+        OSError: If a file is missing or cannot be written.
+        ValueError: If something given does not fit.
+    """
+    images, broken = find_images(args.images)
+    runner = Runner.load(args.folder, args.runtime, args.threads,
+                         args.precision, args.thresholds)
+    runner.preprocessing.max_pixels = args.max_pixels
+    printer = Printer(images, args.batch_size, args.quiet)
+    out = result_file(args, runner)
+    try:
+        with out:
+
+            def add_broken(entries: Sequence[Broken]) -> None:
+                for entry in entries:
+                    printer.broken(entry)
+                    out.add(dict(path=entry.path, error=entry.reason))
+
+            add_broken(broken)
+            for done in classify_files(runner, images, args.batch_size,
+                                       args.on_broken):
+                add_broken(done.broken)
+                for result in done.results:
+                    out.add(as_json(result))
+                printer.batch(done)
+    finally:
+        printer.summary(runner.manifest)
+        if out.written:
+            printer.say(f'wrote {args.out}')
+    if not printer.results:
+        raise ValueError(f'none of the files could be classified; the first: '
+                         f'{printer.skipped[0].reason}')
+    return 0
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -100,32 +170,22 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             the process.
 
     Returns:
-        int: 0, or 1 if something given does not fit.
+        int: 0, also where some files were passed over; 1 if something given
+        does not fit or nothing could be classified; 130 if it was stopped.
     """
     args = parse_args(argv)
     try:
-        images = find_images(args.images)
-        runner = Runner.load(args.folder, args.runtime, args.threads,
-                             args.precision, args.thresholds)
-        results = runner(images, args.batch_size)
-        if args.out:
-            content = dict(
-                policy=dict(
-                    thresholds=runner.policy.thresholds,
-                    criterion=runner.policy.criterion,
-                    temperature=runner.policy.temperature),
-                runtime=args.runtime,
-                precision=args.precision,
-                batch_size=args.batch_size,
-                results=[as_json(result) for result in results])
-            write_json(args.out, content)
-    except (OSError, ValueError, ImportError) as error:
-        print(f'error: {error}', file=sys.stderr)
+        with stoppable():
+            return classify(args)
+    except KeyboardInterrupt:
+        print('error: stopped before the end', file=sys.stderr)
+        return INTERRUPTED
+    except (OSError, ValueError, ImportError, MemoryError,
+            RuntimeError) as error:
+        print(
+            f'error: {printable(one_line(error), sys.stderr)}',
+            file=sys.stderr)
         return 1
-    print_results(results, runner.manifest.num_exits)
-    if args.out:
-        print(f'wrote {args.out}')
-    return 0
 
 
 if __name__ == '__main__':

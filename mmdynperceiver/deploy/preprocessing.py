@@ -1,35 +1,58 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """From an image file to normalised pixels, as in the test pipeline."""
 import os
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-__all__ = ['EXTENSIONS', 'Image', 'Preprocessing', 'list_images']
+from ..image_files import EXTENSIONS, list_images
+from ..kinds import describe, is_kind, one_line
+from .decoding import DECODERS, decode, import_cv2, import_pillow, to_pixels
 
-EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff',
-              '.webp')
+__all__ = [
+    'DECODERS', 'EXTENSIONS', 'Image', 'Preprocessing', 'STEPS', 'check_batch',
+    'is_image', 'list_images'
+]
+
+# Or an image of Pillow, which need not be there.
 Image = Union[str, os.PathLike, np.ndarray]
 
 
-def list_images(folder: Union[str, os.PathLike]) -> List[str]:
-    """The image files in a folder and below it, sorted.
+def is_image(value: Any) -> bool:
+    """Whether something is one image: a path, an array or a PIL image."""
+    return isinstance(value, (str, os.PathLike, np.ndarray)) or is_kind(
+        value, 'pillow') or is_kind(value, 'tensor')
+
+
+def check_batch(batch: Any, shape: Sequence[int]) -> None:
+    """Refuse what the graphs do not take.
 
     Args:
-        folder (str | PathLike): The folder.
+        batch (Any): Expected to be normalised images (B, 3, H, W), float32.
+        shape (Sequence[int]): (3, H, W).
 
     Raises:
-        FileNotFoundError: If there is none.
+        TypeError: If it is no array, or not float32.
+        ValueError: If it has another shape.
     """
-    folder = os.fspath(folder)
-    found = sorted(
-        os.path.join(root, name) for root, _, names in os.walk(folder)
-        for name in names if name.lower().endswith(EXTENSIONS))
-    if not found:
-        raise FileNotFoundError(
-            f'there is no image in {folder!r} or below it (looked for '
-            f'{", ".join(EXTENSIONS)})')
-    return found
+    if not isinstance(batch, np.ndarray) or batch.dtype != np.float32:
+        advice = 'runner.preprocessing.batch(images) makes one of files, ' \
+                 'PIL images and pixels'
+        if is_kind(batch, 'tensor'):
+            advice = 'tensor.float().cpu().numpy() makes one of it'
+        elif isinstance(batch, np.ndarray) and batch.dtype.kind == 'f':
+            advice = 'batch.astype(np.float32) makes one of it'
+        raise TypeError(f'a batch must be a NumPy array of normalised pixels '
+                        f'as float32, got {describe(batch)}: {advice}')
+    if batch.ndim != 4 or batch.shape[1:] != tuple(shape) or not len(batch):
+        advice = ''
+        if batch.shape == tuple(shape):
+            advice = ': batch[None] makes a batch of one image'
+        elif batch.ndim == 4 and batch.shape[3] == 3:
+            advice = ': batch.transpose(0, 3, 1, 2) puts the channels first'
+        raise ValueError(f'a batch must have the shape (B, '
+                         f'{", ".join(map(str, shape))}) with B of at least '
+                         f'1, got {batch.shape}{advice}')
 
 
 class Preprocessing:
@@ -48,6 +71,11 @@ class Preprocessing:
             to none.
         channels (str): Order of the channels that the network takes, 'rgb'
             or 'bgr'; ``mean`` and ``std`` have the same. Defaults to 'rgb'.
+
+    Attributes:
+        max_pixels (int, optional): Larger files are refused before they are
+            decoded; None, at what the environment variable
+            ``MMDYNPERCEIVER_MAX_PIXELS`` says, or else 178,956,970.
     """
 
     def __init__(self,
@@ -63,13 +91,14 @@ class Preprocessing:
         self.decoder = decoder
         self.steps = [dict(step) for step in steps]
         self.channels = channels
+        self.max_pixels: Optional[int] = None
 
     def __call__(self, image: Image) -> np.ndarray:
         """Prepare one image.
 
         Args:
-            image (str | PathLike | ndarray): A file, or RGB pixels
-                (H, W, 3), uint8.
+            image (str | PathLike | PIL.Image.Image | ndarray): A file, an
+                image of Pillow, or RGB pixels (H, W, 3), uint8.
 
         Returns:
             ndarray: Normalised pixels (3, H, W), float32.
@@ -77,21 +106,25 @@ class Preprocessing:
         Raises:
             FileNotFoundError: If there is no such file.
             ImportError: If the library that the pipeline uses is missing.
-            TypeError: If it is neither a file nor an array.
-            ValueError: If the file is no image, the array is none, or the
-                result has another size than the network takes.
+            TypeError: If it is no image.
+            ValueError: If the file or the image cannot be read or has too
+                many pixels, the array is none, or the result has another
+                size than the network takes.
         """
-        name = f'the array {getattr(image, "shape", "")}'
         if isinstance(image, (str, os.PathLike)):
             name = repr(os.fspath(image))
             pixels = self.read(image)
-        elif isinstance(image, np.ndarray):
-            pixels = _check_array(image)
         else:
-            raise TypeError(f'an image must be a path or an array, got '
-                            f'{type(image).__name__}')
-        for step in self.steps:
-            pixels = STEPS[step['kind']](pixels, step)
+            pixels = to_pixels(image)
+            name = describe(image)
+        try:
+            for step in self.steps:
+                pixels = STEPS[step['kind']](pixels, step)
+        except ImportError:
+            raise
+        except Exception as error:  # libraries raise whatever they like
+            raise ValueError(f'cannot resize or crop {name}: '
+                             f'{one_line(error)}') from error
         if pixels.shape[:2] != self.size:
             raise ValueError(
                 f'{name} is {pixels.shape[0]}x{pixels.shape[1]} after the '
@@ -106,7 +139,7 @@ class Preprocessing:
         """Prepare several images.
 
         Args:
-            images (Sequence[str | PathLike | ndarray]): See ``__call__``.
+            images (Sequence): See ``__call__``.
 
         Returns:
             ndarray: Normalised pixels (B, 3, H, W), float32.
@@ -115,54 +148,14 @@ class Preprocessing:
 
     def read(self, path: Union[str, os.PathLike]) -> np.ndarray:
         """Decode a file to RGB pixels (H, W, 3), uint8; see ``__call__``."""
-        path = os.fspath(path)
-        if not os.path.isfile(path):
-            raise FileNotFoundError(f'there is no image file {path!r}')
-        return DECODERS[self.decoder](path)
-
-
-def _check_array(image: np.ndarray) -> np.ndarray:
-    """Refuse what are not the pixels of one colour image."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(
-            f'an array must hold the RGB pixels (H, W, 3) of one image as '
-            f'uint8, got {image.dtype} {image.shape}')
-    return image
-
-
-def _decode_pillow(path: str) -> np.ndarray:
-    """Decode with Pillow."""
-    pil, ops = _pillow('Image'), _pillow('ImageOps')
-    try:
-        with pil.open(path) as opened:
-            image = ops.exif_transpose(opened)
-            if image.mode == 'LA':
-                # Black would hide dark objects on a transparent ground; the
-                # colour is that of mmcv.
-                rgba = image.convert('RGBA')
-                image = pil.new('RGB', rgba.size, (124, 117, 104))
-                image.paste(rgba, mask=rgba.getchannel('A'))
-            return np.array(image.convert('RGB'))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f'cannot read the image {path!r}: {error}') from error
-
-
-def _decode_cv2(path: str) -> np.ndarray:
-    """Decode with OpenCV."""
-    cv2 = _cv2()
-    content = np.fromfile(path, np.uint8)
-    pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    if pixels is None:
-        raise ValueError(f'cannot read the image {path!r}: OpenCV finds no '
-                         f'image in it')
-    return pixels[..., ::-1]
+        return decode(os.fspath(path), self.decoder, self.max_pixels)
 
 
 def _resize(pixels: np.ndarray, step: Dict[str, Any]) -> np.ndarray:
     """Resize to a height and width."""
     height, width = step['size']
     if step['library'] == 'cv2':
-        cv2 = _cv2()
+        cv2 = import_cv2()
         codes = dict(
             nearest=cv2.INTER_NEAREST,
             bilinear=cv2.INTER_LINEAR,
@@ -172,7 +165,7 @@ def _resize(pixels: np.ndarray, step: Dict[str, Any]) -> np.ndarray:
         return cv2.resize(
             np.ascontiguousarray(pixels), (width, height),
             interpolation=codes[step['interpolation']])
-    pil = _pillow('Image')
+    pil = import_pillow('Image')
     method = pil.Resampling[step['interpolation'].upper()]
     image = pil.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(image.resize((width, height), method))
@@ -200,27 +193,5 @@ def _center_crop(pixels: np.ndarray, step: Dict[str, Any]) -> np.ndarray:
     return pixels[top:top + height, left:left + width]
 
 
-def _pillow(module: str) -> Any:
-    """A module of Pillow."""
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ImportError('this network reads or resizes its images with '
-                          'Pillow: pip install pillow') from error
-    return dict(Image=Image, ImageOps=ImageOps)[module]
-
-
-def _cv2() -> Any:
-    """OpenCV."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError(
-            'this network reads or resizes its images with OpenCV: '
-            'pip install opencv-python-headless') from error
-    return cv2
-
-
-DECODERS = dict(pillow=_decode_pillow, cv2=_decode_cv2)
 STEPS = dict(
     resize=_resize, resize_edge=_resize_edge, center_crop=_center_crop)

@@ -10,7 +10,8 @@ import numpy as np
 from ..exit_settings import fixed_exit_thresholds
 from .manifest import Manifest
 from .policy import Policy, softmax
-from .preprocessing import Image, Preprocessing, list_images
+from .preprocessing import (Image, Preprocessing, check_batch, is_image,
+                            list_images)
 from .sessions import open_session
 
 __all__ = ['Outcome', 'Result', 'Runner']
@@ -47,7 +48,7 @@ class Result(NamedTuple):
     """What one image gets.
 
     Args:
-        path (str, optional): Its file; None for an array.
+        path (str, optional): Its file; None for an image in memory.
         label (int): Number of the class.
         name (str): Name of the class.
         score (float): Softmax probability of the class.
@@ -146,9 +147,9 @@ class Runner:
         """Classify images.
 
         Args:
-            images (str | PathLike | ndarray | Sequence): A file, a folder
-                with images in it and below, RGB pixels (H, W, 3) as uint8,
-                or a list of files and arrays.
+            images (str | PathLike | ndarray | PIL.Image.Image | Sequence): A
+                file, a folder with images in it and below, RGB pixels (H, W,
+                3) as uint8, an image of Pillow, or a list of these.
             batch_size (int): How many run together. Defaults to 1.
 
         Returns:
@@ -176,25 +177,38 @@ class Runner:
             start = time.perf_counter()
             prepared.append(self.preprocessing(item))
             spent.append(1000 * (time.perf_counter() - start))
-        out = self.predict(np.stack(prepared))
-        scores = softmax(out.logits)
+        paths = [
+            os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
+            for item in items
+        ]
+        return self.results(self.predict(np.stack(prepared)), paths, spent)
+
+    def results(self, outcome: Outcome, paths: Sequence[Optional[str]],
+                preparing: Sequence[float]) -> List[Result]:
+        """What each image of a batch gets.
+
+        Args:
+            outcome (Outcome): Of the batch.
+            paths (Sequence[str | None]): The images' files.
+            preparing (Sequence[float]): Milliseconds for preparing each.
+        """
+        scores = softmax(outcome.logits)
         results = []
-        for row, item in enumerate(items):
+        for row, path in enumerate(paths):
             label = int(scores[row].argmax())
-            index = int(out.exit_index[row])
-            is_array = isinstance(item, np.ndarray)
+            index = int(outcome.exit_index[row])
             results.append(
                 Result(
-                    path=None if is_array else os.fspath(item),
+                    path=path,
                     label=label,
                     name=self.manifest.classes[label],
                     score=float(scores[row, label]),
                     scores=scores[row],
                     exit_index=index,
-                    confidence=float(out.confidence[row]),
+                    confidence=float(outcome.confidence[row]),
                     macs=self.manifest.macs_per_exit[index],
-                    milliseconds=float(out.milliseconds[row]),
-                    preparing_milliseconds=spent[row]))
+                    milliseconds=float(outcome.milliseconds[row]),
+                    preparing_milliseconds=preparing[row]))
         return results
 
     def predict(self,
@@ -214,7 +228,7 @@ class Runner:
             TypeError: If the batch is not float32.
             ValueError: If it has another shape.
         """
-        self._check(batch)
+        check_batch(batch, self.manifest.tensors['images'][1:])
         policy = policy or self.policy
         start = time.perf_counter()
         tensors, memory = dict(images=batch), None
@@ -254,7 +268,7 @@ class Runner:
             TypeError: If the batch is not float32.
             ValueError: If it has another shape.
         """
-        self._check(batch)
+        check_batch(batch, self.manifest.tensors['images'][1:])
         tensors = dict(images=batch)
         return tuple(
             self._step(index, tensors).copy()
@@ -299,19 +313,6 @@ class Runner:
             del tensors[name]
         return outputs[0]
 
-    def _check(self, batch: np.ndarray) -> None:
-        """Refuse what the graphs do not take."""
-        if not isinstance(batch, np.ndarray) or batch.dtype != np.float32:
-            got = getattr(batch, 'dtype', type(batch).__name__)
-            raise TypeError(f'a batch must be an array of normalised pixels '
-                            f'as float32, got {got}')
-        expected = tuple(self.manifest.tensors['images'][1:])
-        if batch.ndim != 4 or batch.shape[1:] != expected or not len(batch):
-            raise ValueError(
-                f'a batch must have the shape (B, '
-                f'{", ".join(map(str, expected))}) with B of at least 1, got '
-                f'{batch.shape}')
-
 
 def _gather(left: Sequence[_Left], batch: int) -> Outcome:
     """The outcome of a batch, in its order."""
@@ -327,7 +328,7 @@ def _gather(left: Sequence[_Left], batch: int) -> Outcome:
 
 
 def _list(images: Any) -> List[Image]:
-    """A list of files and arrays."""
-    if isinstance(images, (str, os.PathLike)):
-        return list(list_images(images)) if os.path.isdir(images) else [images]
-    return [images] if isinstance(images, np.ndarray) else list(images)
+    """A list of images."""
+    if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
+        return list(list_images(images))
+    return [images] if is_image(images) else list(images)

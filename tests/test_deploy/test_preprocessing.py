@@ -1,10 +1,16 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
+import struct
+import zlib
+
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from mmdynperceiver.deploy import Preprocessing
 from mmdynperceiver.deploy.pipeline import read_preprocessing
 from mmdynperceiver.deploy.preprocessing import list_images
+from .conftest import PREPROCESSING
 
 NORMALISE = dict(
     type='mmpretrain.ClsDataPreprocessor',
@@ -110,12 +116,20 @@ def plain():
 
 @pytest.mark.parametrize('image, error, message', [
     ('nowhere.png', FileNotFoundError, "no image file 'nowhere.png'"),
-    (7, TypeError, 'a path or an array, got int'),
-    (np.zeros((48, 48), np.uint8), ValueError, r'got uint8 \(48, 48\)'),
-    (np.zeros((48, 48, 3)), ValueError, 'got float64'),
+    (7, TypeError, 'a path, a PIL image or an array .*, got a int'),
+    (torch.zeros(3, 48, 48), TypeError,
+     r'got a tensor of float32 \(3, 48, 48\); Runner.predict takes'),
+    (np.zeros((48, 48), np.uint8), ValueError,
+     r'got a NumPy array of uint8 \(48, 48\): repeat a grey image'),
+    (np.zeros((48, 48, 3)), ValueError, 'of float64 .*: give the pixels from'),
+    (np.zeros((3, 48, 48), np.uint8), ValueError, r'transpose\(1, 2, 0\)'),
+    (np.zeros((48, 48, 4), np.uint8), ValueError, r'image\[..., :3\]'),
+    (np.zeros((2, 48, 48, 3), np.uint8), ValueError, 'as a list of images'),
     (np.zeros(
         (40, 48, 3),
-        np.uint8), ValueError, r'array \(40, 48, 3\) is 40x48 .* takes 48x48'),
+        np.uint8), ValueError, r'uint8 \(40, 48, 3\) is 40x48 .* takes 48x48'),
+    (Image.new('RGB', (48, 40)), ValueError,
+     r'a PIL image \(RGB, 48x40\) is 40x48 .* takes 48x48'),
 ])
 def test_refuses_images(plain, image, error, message):
     with pytest.raises(error, match=message):
@@ -137,6 +151,83 @@ def test_names_a_cut_off_file(photos, tmp_path, plain):
     path.write_bytes(whole.read_bytes()[:-400])
     with pytest.raises(ValueError, match='cut.jpg'):
         plain(path)
+
+
+def png_header(width, height):
+    """A PNG file that says how large it is, and holds nothing."""
+
+    def chunk(kind, data):
+        return struct.pack('>I', len(data)) + kind + data + struct.pack(
+            '>I', zlib.crc32(kind + data))
+
+    head = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(
+        b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')
+
+
+@pytest.mark.parametrize('decoder', ['pillow', 'cv2'])
+def test_large_images_are_refused_before_they_are_decoded(
+        tmp_path, monkeypatch, decoder):
+    prepare = Preprocessing((8, 8), (0, 0, 0), (1, 1, 1), decoder)
+    path = tmp_path / 'bomb.png'
+    path.write_bytes(png_header(65535, 65535))
+    with pytest.raises(ValueError, match='bomb.png.*MMDYNPERCEIVER_MAX'):
+        prepare(path)
+    Image.new('RGB', (8, 8)).save(path)
+    assert prepare(path).shape == (3, 8, 8)
+    prepare.max_pixels = 63
+    with pytest.raises(ValueError, match='8x8 pixels, more than .* of 63'):
+        prepare(path)
+    prepare.max_pixels = None
+    monkeypatch.setenv('MMDYNPERCEIVER_MAX_PIXELS', '10')
+    with pytest.raises(ValueError, match='more than the limit of 10'):
+        prepare(path)
+    monkeypatch.setenv('MMDYNPERCEIVER_MAX_PIXELS', 'many')
+    with pytest.raises(ValueError, match="whole number, got 'many'"):
+        prepare(path)
+
+
+def test_a_raised_limit_holds_in_pillow(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 20)
+    path = tmp_path / 'image.png'
+    Image.new('RGB', (8, 8)).save(path)
+    prepare = Preprocessing((8, 8), (0, 0, 0), (1, 1, 1))
+    prepare.max_pixels = 40
+    with pytest.raises(ValueError, match='image.png'):
+        prepare(path)
+    prepare.max_pixels = 64
+    assert prepare(path).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize('library', ['pillow', 'cv2'])
+def test_names_an_image_that_cannot_be_resized(tmp_path, library):
+    """One that is so thin that nothing of it would be left."""
+    step = dict(
+        kind='resize_edge',
+        size=8,
+        edge='long',
+        interpolation='bilinear',
+        library=library)
+    path = tmp_path / 'thin.png'
+    Image.new('RGB', (1000, 1)).save(path)
+    with pytest.raises(ValueError, match="cannot resize or crop '.*thin.png"):
+        Preprocessing((8, 8), (0, 0, 0), (1, 1, 1), steps=[step])(path)
+
+
+def test_pil_images_equal_their_files(photos):
+    prepare = Preprocessing(**PREPROCESSING)
+    for path in list_images(photos):
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(prepare(image), prepare(path), path)
+
+
+def test_names_a_cut_off_pil_image(photos, tmp_path):
+    whole = next(path for path in photos.iterdir() if path.suffix == '.jpg')
+    path = tmp_path / 'cut.jpg'
+    path.write_bytes(whole.read_bytes()[:-400])
+    with Image.open(path) as image, \
+            pytest.raises(ValueError, match='PIL image .*cut.jpg'):
+        Preprocessing(**PREPROCESSING)(image)
 
 
 def test_lists_images_below_a_folder(photos, tmp_path):

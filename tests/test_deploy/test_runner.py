@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mmdynperceiver.core import CRITERIA, ExitPolicy, run_early_exit
 from mmdynperceiver.deploy import Policy, Runner
@@ -154,16 +155,33 @@ def test_refuses_settings(resnet, arguments, message):
         Runner.load(resnet.folder, **arguments)
 
 
-@pytest.mark.parametrize('change, error', [
-    (lambda b: b.astype(np.float64), TypeError),
-    (lambda b: torch.from_numpy(b), TypeError),
-    (lambda b: b[:, :, :32], ValueError),
-    (lambda b: b[0], ValueError),
-    (lambda b: b[:0], ValueError),
+@pytest.mark.parametrize('change, error, message', [
+    (lambda b: b.astype(np.float64), TypeError, 'float64 .*astype'),
+    (lambda b: torch.from_numpy(b), TypeError,
+     r'a tensor of float32 .*\.numpy\(\)'),
+    (lambda b: [Image.new('RGB', (4, 4))], TypeError,
+     r'a list of 1, the first a PIL image \(RGB, 4x4\): .*preprocessing'),
+    (lambda b: b[:, :, :32], ValueError, r'\(7, 3, 32, 48\)'),
+    (lambda b: b[0], ValueError, r'batch\[None\]'),
+    (lambda b: b.transpose(0, 2, 3, 1), ValueError, r'transpose\(0, 3, 1, 2'),
+    (lambda b: b[:0], ValueError, 'at least 1'),
 ])
-def test_refuses_batches(resnet, batch, change, error):
-    with pytest.raises(error, match='a batch must'):
+def test_refuses_batches(resnet, batch, change, error, message):
+    with pytest.raises(error, match=f'a batch must.*{message}'):
         Runner.load(resnet.folder).predict(change(batch))
+
+
+def test_pil_images(resnet, photos):
+    runner = Runner.load(resnet.folder)
+    path = str(photos / '1-RGB.png')
+    with Image.open(path) as image:
+        alone, = runner(image)
+        listed = runner([image, path], batch_size=2)
+    expected, = runner(path)
+    assert (alone.path, expected.path) == (None, path)
+    assert [result.path for result in listed] == [None, path]
+    for result in (alone, *listed):
+        np.testing.assert_allclose(result.scores, expected.scores, atol=1e-5)
 
 
 def test_bf16_is_close(resnet, batch):

@@ -1,0 +1,196 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""From an image file, or an image in memory, to RGB pixels."""
+import os
+from typing import Any, Optional
+
+import numpy as np
+
+from ..image_files import (MAX_PIXELS_VARIABLE, TooManyPixelsError,
+                           check_pixels, max_pixels)
+from ..kinds import describe, is_kind, one_line
+
+__all__ = ['DECODERS', 'decode', 'import_cv2', 'import_pillow', 'to_pixels']
+
+DECODERS = ('pillow', 'cv2')
+
+
+def decode(path: str, decoder: str, limit: Optional[int] = None) -> np.ndarray:
+    """Decode a file.
+
+    Args:
+        path (str): The file.
+        decoder (str): 'pillow' or 'cv2'.
+        limit (int, optional): Most pixels. Defaults to None, those of
+            :func:`mmdynperceiver.image_files.max_pixels`.
+
+    Returns:
+        ndarray: RGB pixels (H, W, 3), uint8.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If the library is missing.
+        ValueError: If it cannot be decoded, or has too many pixels.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'there is no image file {path!r}')
+    pil = import_pillow('Image', needed=decoder == 'pillow')
+    cv2 = import_cv2() if decoder == 'cv2' else None
+    limit = max_pixels() if limit is None else limit
+    try:
+        if decoder == 'pillow':
+            return _by_pillow(pil, path, limit)
+        return _by_cv2(cv2, pil, path, limit)
+    except TooManyPixelsError:
+        raise
+    except Exception as error:  # decoders raise whatever they like
+        raise ValueError(
+            f'cannot read the image {path!r}: {one_line(error)}') from error
+
+
+def to_pixels(image: Any) -> np.ndarray:
+    """The pixels of an image in memory.
+
+    Args:
+        image (PIL.Image.Image | ndarray): An image of Pillow, turned as its
+            EXIF data say, or RGB pixels (H, W, 3), uint8.
+
+    Returns:
+        ndarray: RGB pixels (H, W, 3), uint8.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If it does not hold the pixels of one image.
+    """
+    if is_kind(image, 'pillow'):
+        try:
+            return _rgb(image)
+        except Exception as error:  # opened images are decoded only here
+            raise ValueError(f'cannot read {_name(image)}: '
+                             f'{one_line(error)}') from error
+    if not is_kind(image, 'array'):
+        more = ''
+        if is_kind(image, 'tensor'):
+            more = '; Runner.predict takes normalised batches, as arrays: ' \
+                   'tensor.numpy()'
+        raise TypeError(f'an image must be a path, a PIL image or an array of '
+                        f'RGB pixels, got {describe(image)}{more}')
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(
+            f'an array must hold the RGB pixels (H, W, 3) of one image as '
+            f'uint8, got {describe(image)}{_advice(image)}')
+    return image
+
+
+def _advice(image: np.ndarray) -> str:
+    """What to do with an array that is no image."""
+    shape = image.shape
+    if image.ndim == 4:
+        return ': give a batch as a list of images; Runner.predict takes ' \
+               'normalised batches'
+    if image.ndim == 3 and shape[2] != 3 and shape[0] == 3:
+        return ': put the channels last by image.transpose(1, 2, 0)'
+    if image.ndim == 3 and shape[2] == 4:
+        return ': leave out the transparency by image[..., :3]'
+    if image.ndim == 2 or image.ndim == 3 and shape[2] == 1:
+        return ': repeat a grey image by np.stack([image.squeeze()] * 3, -1)'
+    if image.dtype != np.uint8 and image.ndim == 3:
+        return ': give the pixels from 0 to 255 as they are, ' \
+               'image.astype(np.uint8); they are normalised here'
+    return ''
+
+
+def _name(image: Any) -> str:
+    """What to call an image of Pillow."""
+    file = getattr(image, 'filename', '')
+    return f'the PIL image {file!r}' if file else describe(image)
+
+
+def _open(pil: Any, path: str, limit: int) -> Any:
+    """Open a file with Pillow: read its header, and check the size."""
+    # Pillow's own limit holds for the whole process, and so does ours.
+    if pil.MAX_IMAGE_PIXELS is not None and limit > 2 * pil.MAX_IMAGE_PIXELS:
+        pil.MAX_IMAGE_PIXELS = limit
+    try:
+        opened = pil.open(path)
+    except pil.DecompressionBombError as error:
+        raise TooManyPixelsError(
+            f'cannot read the image {path!r}: {one_line(error)} Raise the '
+            f'limit by {MAX_PIXELS_VARIABLE}') from error
+    try:
+        check_pixels(f'the image {path!r}', opened.size, limit)
+    except TooManyPixelsError:
+        opened.close()
+        raise
+    return opened
+
+
+def _by_pillow(pil: Any, path: str, limit: int) -> np.ndarray:
+    """Decode with Pillow."""
+    with _open(pil, path, limit) as opened:
+        return _rgb(opened)
+
+
+def _rgb(opened: Any) -> np.ndarray:
+    """The pixels of an image of Pillow."""
+    pil = import_pillow('Image')
+    image = import_pillow('ImageOps').exif_transpose(opened)
+    if image.mode == 'LA':
+        # Black would hide dark objects on a transparent ground; the colour
+        # is that of mmcv.
+        rgba = image.convert('RGBA')
+        image = pil.new('RGB', rgba.size, (124, 117, 104))
+        image.paste(rgba, mask=rgba.getchannel('A'))
+    return np.array(image.convert('RGB'))
+
+
+def _by_cv2(cv2: Any, pil: Any, path: str, limit: int) -> np.ndarray:
+    """Decode with OpenCV; the header is read by Pillow if it is there."""
+    if pil is not None:
+        try:
+            _open(pil, path, limit).close()
+        except TooManyPixelsError:
+            raise
+        except Exception:  # OpenCV knows formats that Pillow does not
+            pass
+    content = np.fromfile(path, np.uint8)
+    pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    if pixels is None:
+        raise ValueError('OpenCV finds no image in it')
+    check_pixels(f'the image {path!r}', pixels.shape[1::-1], limit)
+    return pixels[..., ::-1]
+
+
+def import_pillow(module: str, needed: bool = True) -> Any:
+    """A module of Pillow.
+
+    Args:
+        module (str): 'Image' or 'ImageOps'.
+        needed (bool): Whether to raise an error without Pillow, or return
+            None. Defaults to True.
+
+    Raises:
+        ImportError: If Pillow is needed and missing.
+    """
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        if not needed:
+            return None
+        raise ImportError('this network reads or resizes its images with '
+                          'Pillow: pip install pillow') from error
+    return dict(Image=Image, ImageOps=ImageOps)[module]
+
+
+def import_cv2() -> Any:
+    """OpenCV.
+
+    Raises:
+        ImportError: If it is missing.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError(
+            'this network reads or resizes its images with OpenCV: '
+            'pip install opencv-python-headless') from error
+    return cv2

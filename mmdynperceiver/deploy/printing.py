@@ -1,0 +1,158 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What the command line prints: a line for each image, and a summary."""
+import os
+import sys
+import time
+from typing import List, Sequence
+
+import numpy as np
+
+from ..result_file import printable
+from .manifest import Manifest
+from .runner import Result
+from .stream import Broken, Classified
+
+__all__ = ['Printer']
+
+# How many broken files the summary names.
+NAMED = 10
+# Seconds between two updates of the count, on a terminal and elsewhere.
+OFTEN, SELDOM = 0.1, 30.
+# Back to the start of the line, and clear it.
+CLEAR = '\r\x1b[K'
+
+
+class Printer:
+    """Prints results as they come, and counts.
+
+    Args:
+        images (Sequence[str]): All files to come.
+        batch_size (int): How many run together.
+        quiet (bool): Whether to print no line for each image.
+    """
+
+    def __init__(self, images: Sequence[str], batch_size: int,
+                 quiet: bool) -> None:
+        self.total = len(images)
+        self.batch_size = batch_size
+        self.quiet = quiet
+        self.results: List[Result] = []
+        self.skipped: List[Broken] = []
+        self.batches: List[float] = []
+        self._width = max([len(printable(path)) for path in images] + [5])
+        self._terminal = sys.stderr.isatty()
+        self._shown = time.monotonic() if not self._terminal else 0.
+        self._heading = not quiet
+
+    def say(self, line: str) -> None:
+        """Print a line where the count may stand.
+
+        Args:
+            line (str): The line.
+        """
+        self._clear()
+        try:
+            print(printable(line), flush=True)
+        except BrokenPipeError:
+            # Whoever reads has enough; the results are still to be written.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def broken(self, entry: Broken) -> None:
+        """Name a file that is passed over.
+
+        Args:
+            entry (Broken): The file.
+        """
+        self._clear()
+        self.skipped.append(entry)
+        print(
+            printable(f'skipped: {entry.reason}', sys.stderr), file=sys.stderr)
+
+    def batch(self, done: Classified) -> None:
+        """Print the lines of a batch, and the count.
+
+        Args:
+            done (Classified): The batch.
+        """
+        if self._heading and done.results:
+            self.say(f'{"image":{self._width}}  class, score, exit, ms')
+            self._heading = False
+        for result in done.results:
+            # The scores of all classes would fill the memory.
+            self.results.append(result._replace(scores=result.scores[:0]))
+            if not self.quiet:
+                self.say(f'{printable(result.path or ""):{self._width}}  '
+                         f'{result.name} {result.score:.3f}, exit '
+                         f'{result.exit_index}, {result.milliseconds:.2f}')
+        if len(done.results) == self.batch_size:
+            self.batches.append(done.milliseconds)
+        self._count()
+
+    def summary(self, manifest: Manifest) -> None:
+        """Sum up.
+
+        Args:
+            manifest (Manifest): What is known of the network.
+        """
+        self._clear()
+        if self.results:
+            for line in self._summary(manifest):
+                self.say(line)
+        if self.skipped:
+            names = ', '.join(
+                repr(entry.path)[1:-1] for entry in self.skipped[:NAMED])
+            more = len(self.skipped) - NAMED
+            self.say(f'{len(self.skipped)} could not be read and were '
+                     f'skipped: {names}'
+                     f'{f" and {more} more" if more > 0 else ""}')
+
+    def _summary(self, manifest: Manifest) -> List[str]:
+        """The lines of the summary."""
+        results, num_exits = self.results, manifest.num_exits
+        left = np.bincount([r.exit_index for r in results],
+                           minlength=num_exits) / len(results)
+        macs = float(np.mean([r.macs for r in results]))
+        lines = [
+            f'{len(results)} images; left at exits 0 to {num_exits - 1}: '
+            f'{" / ".join(f"{share:.0%}" for share in left)}; mean '
+            f'{macs / 1e6:.1f} M MACs, '
+            f'{macs / manifest.macs_per_exit[-1]:.0%} of the last exit',
+            'milliseconds, median and 90th percentile, without warm-up:',
+            f'  preparing an image: '
+            f'{_times([r.preparing_milliseconds for r in results])}'
+        ]
+        times = _times([r.milliseconds for r in results])
+        if self.batch_size == 1:
+            return [*lines, f'  classifying an image: {times}']
+        lines.append(f'  an image, from the start of its batch until it left: '
+                     f'{times}')
+        if self.batches:
+            each = np.median(self.batches) / self.batch_size
+            lines.append(f'  a batch of {self.batch_size}: '
+                         f'{_times(self.batches)}, so {each:.2f} an image')
+        return lines
+
+    def _count(self) -> None:
+        """Show how far it is."""
+        now = time.monotonic()
+        if now - self._shown < (OFTEN if self._terminal else SELDOM):
+            return
+        self._shown = now
+        text = f'{len(self.results) + len(self.skipped):,} of ' \
+               f'{self.total:,} images'
+        print(
+            text,
+            end='' if self._terminal else '\n',
+            file=sys.stderr,
+            flush=True)
+
+    def _clear(self) -> None:
+        """Take the count away."""
+        if self._terminal and self._shown:
+            print(CLEAR, end='', file=sys.stderr, flush=True)
+
+
+def _times(values: Sequence[float]) -> str:
+    """Median and 90th percentile."""
+    median, p90 = np.percentile(values, [50, 90])
+    return f'{median:.2f} / {p90:.2f}'

@@ -1,0 +1,141 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Classify many image files, some of which may be broken."""
+import os
+import time
+from typing import Iterator, List, NamedTuple, Sequence, Set, Tuple
+
+import numpy as np
+
+from ..kinds import one_line
+from .preprocessing import list_images
+from .runner import Outcome, Result, Runner
+from .sessions import bucket
+
+__all__ = ['Broken', 'Classified', 'classify_files', 'find_images']
+
+# What a file can do to whoever reads it.
+FILE_ERRORS = (OSError, ValueError, MemoryError)
+
+
+class Broken(NamedTuple):
+    """A file without a result.
+
+    Args:
+        path (str): The file, or a folder without images.
+        reason (str): What is wrong with it, in one line.
+    """
+
+    path: str
+    reason: str
+
+
+class Classified(NamedTuple):
+    """A batch of results.
+
+    Args:
+        results (list[Result]): In the order of the files.
+        broken (list[Broken]): Files that were passed over on the way.
+        milliseconds (float): From the start of the batch, with normalised
+            pixels, until its last image left; 0 without results.
+    """
+
+    results: List[Result]
+    broken: List[Broken]
+    milliseconds: float
+
+
+def find_images(paths: Sequence[str]) -> Tuple[List[str], List[Broken]]:
+    """Files, and the images in folders, in the order given.
+
+    Args:
+        paths (Sequence[str]): Files and folders.
+
+    Returns:
+        tuple: The files, and the folders that give none.
+    """
+    found: List[str] = []
+    broken = []
+    for path in paths:
+        if not os.path.isdir(path):
+            found.append(path)
+            continue
+        try:
+            found += list_images(path)
+        except OSError as error:
+            broken.append(Broken(path, one_line(error)))
+    return found, broken
+
+
+def classify_files(runner: Runner,
+                   paths: Sequence[str],
+                   batch_size: int = 1,
+                   on_broken: str = 'skip') -> Iterator[Classified]:
+    """Classify files in batches, whatever some of them hold.
+
+    Times are without what is done once, such as compiling a graph for a
+    batch size: the first file is prepared twice, and a batch that is the
+    first of its sizes runs twice.
+
+    Args:
+        runner (Runner): The network.
+        paths (Sequence[str]): Image files.
+        batch_size (int): How many run together. Defaults to 1.
+        on_broken (str): 'skip' goes on without a file that cannot be read;
+            'raise' raises its error. Defaults to 'skip'.
+
+    Yields:
+        Classified: A batch, as soon as it is done.
+
+    Raises:
+        ImportError: If the library that the network's images need is
+            missing.
+        OSError: If a file is missing, with 'raise'.
+        ValueError: If a file is broken, with 'raise'.
+    """
+    seen: Set[Tuple[int, int]] = set()
+    files: List[str] = []
+    pixels: List[np.ndarray] = []
+    spent: List[float] = []
+    broken: List[Broken] = []
+
+    def run() -> Classified:
+        nonlocal files, pixels, spent, broken
+        done = Classified([], broken, 0.)
+        if files:
+            outcome = _predict(runner, np.stack(pixels), seen)
+            done = Classified(
+                runner.results(outcome, files, spent), broken,
+                float(outcome.milliseconds.max()))
+        files, pixels, spent, broken = [], [], [], []
+        return done
+
+    for path in paths:
+        try:
+            if not seen:
+                runner.preprocessing(path)
+            start = time.perf_counter()
+            pixels.append(runner.preprocessing(path))
+        except FILE_ERRORS as error:
+            if on_broken == 'raise':
+                yield run()
+                raise
+            broken.append(Broken(path, one_line(error)))
+            continue
+        spent.append(1000 * (time.perf_counter() - start))
+        files.append(path)
+        if len(files) == batch_size:
+            yield run()
+    if files or broken:
+        yield run()
+
+
+def _predict(runner: Runner, batch: np.ndarray,
+             seen: Set[Tuple[int, int]]) -> Outcome:
+    """Run a batch; twice, if a segment meets a size for the first time."""
+    outcome = runner.predict(batch)
+    sizes = {(index, bucket(int((outcome.exit_index >= index).sum())))
+             for index in range(int(outcome.exit_index.max()) + 1)}
+    if not sizes <= seen:
+        seen |= sizes
+        outcome = runner.predict(batch)
+    return outcome

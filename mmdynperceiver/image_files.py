@@ -1,0 +1,118 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Which files are images, and which of them are too large to decode.
+
+The same for training, the tools and deployment; needs neither torch nor an
+OpenMMLab package.
+"""
+import os
+from typing import List, Optional, Sequence, Union
+
+__all__ = [
+    'EXTENSIONS', 'MAX_PIXELS_VARIABLE', 'TooManyPixelsError', 'check_pixels',
+    'list_files', 'list_images', 'max_pixels'
+]
+
+EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
+              '.webp')
+# Set to allow larger images, or only smaller ones.
+MAX_PIXELS_VARIABLE = 'MMDYNPERCEIVER_MAX_PIXELS'
+# Where Pillow takes a file for a decompression bomb: half a GB of pixels.
+MAX_PIXELS = 178_956_970
+
+
+class TooManyPixelsError(ValueError):
+    """An image has more pixels than allowed."""
+
+
+def list_files(folder: Union[str, os.PathLike],
+               endings: Sequence[str]) -> List[str]:
+    """The files of some kind in a folder and below it.
+
+    Links to folders are followed, but not to a folder that they are in.
+    Hidden files and folders are left out, such as the ``._`` files of macOS.
+
+    Args:
+        folder (str | PathLike): The folder.
+        endings (Sequence[str]): Endings of their names, in small letters.
+
+    Returns:
+        list[str]: Sorted paths.
+
+    Raises:
+        OSError: If a folder cannot be read.
+    """
+    found = []
+    pending = [(os.fspath(folder), frozenset())]
+    while pending:
+        path, above = pending.pop()
+        real = os.path.realpath(path)
+        if real in above:
+            continue
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith('.'):
+                    continue
+                if os.path.isdir(entry.path):
+                    pending.append((entry.path, above | {real}))
+                elif entry.name.lower().endswith(tuple(endings)):
+                    found.append(entry.path)
+    return sorted(found)
+
+
+def list_images(folder: Union[str, os.PathLike]) -> List[str]:
+    """The image files in a folder and below it; see :func:`list_files`.
+
+    Args:
+        folder (str | PathLike): The folder.
+
+    Returns:
+        list[str]: Sorted paths.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        OSError: If a folder cannot be read.
+    """
+    found = list_files(folder, EXTENSIONS)
+    if not found:
+        raise FileNotFoundError(
+            f'there is no image in {os.fspath(folder)!r} or below it (looked '
+            f'for {", ".join(EXTENSIONS)})')
+    return found
+
+
+def max_pixels() -> int:
+    """How many pixels an image may have before it is decoded.
+
+    Raises:
+        ValueError: If the environment says something else than a number.
+    """
+    text = os.environ.get(MAX_PIXELS_VARIABLE)
+    if not text:
+        return MAX_PIXELS
+    if not text.isdecimal() or not int(text):
+        raise ValueError(f'{MAX_PIXELS_VARIABLE} must be a positive whole '
+                         f'number, got {text!r}')
+    return int(text)
+
+
+def check_pixels(name: str,
+                 size: Sequence[int],
+                 limit: Optional[int] = None) -> None:
+    """Refuse an image that says of itself that it is very large.
+
+    Args:
+        name (str): What to call it.
+        size (Sequence[int]): Its width and height.
+        limit (int, optional): Most pixels. Defaults to None, those of
+            :func:`max_pixels`.
+
+    Raises:
+        TooManyPixelsError: If it has more.
+    """
+    limit = max_pixels() if limit is None else limit
+    width, height = size
+    if width * height > limit:
+        raise TooManyPixelsError(
+            f'{name} has {width}x{height} pixels, more than the limit of '
+            f'{limit:,}: make it smaller, or raise the limit by '
+            f'{MAX_PIXELS_VARIABLE}')

@@ -1,0 +1,200 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Many files, some of them broken, and how their results are kept."""
+import csv
+import json
+import os
+import shutil
+import signal
+
+import pytest
+from PIL import Image
+
+from mmdynperceiver.deploy import Runner, stream
+from mmdynperceiver.deploy.__main__ import main
+from mmdynperceiver.deploy.stream import classify_files
+
+QUIET = ('--quiet', '--threads', '1')
+
+
+@pytest.fixture
+def mixed(photos, tmp_path):
+    """Six photos in a linked folder; broken, hidden and thin files beside."""
+    root = tmp_path / 'mixed'
+    root.mkdir()
+    os.symlink(photos, root / 'linked')
+    (root / '._a.png').write_bytes(b'\0\5\26\7')
+    (root / 'broken[red].png').write_bytes(b'broken')
+    (root / 'empty.jpg').write_bytes(b'')
+    Image.new('RGB', (1, 5000)).save(root / 'thin.png')
+    os.symlink('nowhere', root / 'dangling.png')
+    return root
+
+
+BROKEN = ['broken[red].png', 'dangling.png', 'empty.jpg']
+
+
+def names(paths):
+    return [os.path.basename(path) for path in paths]
+
+
+def test_broken_files_are_named_and_the_others_classified(
+        resnet, mixed, photos, tmp_path, capsys):
+    out = tmp_path / 'out.json'
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    assert main([
+        resnet.folder,
+        str(mixed),
+        str(empty), '--out',
+        str(out), '--batch-size', '4', *QUIET
+    ]) == 0
+    content = json.loads(out.read_text())
+    assert content['complete'] is True
+    assert names(row['path'] for row in content['results']) == sorted(
+        os.listdir(photos)) + ['thin.png']
+    assert names(row['path']
+                 for row in content['broken']) == ['empty', *BROKEN]
+    assert all(row['error'] for row in content['broken'])
+    printed = capsys.readouterr()
+    for name in BROKEN:
+        assert name in printed.err and name in printed.out
+    assert '7 images; left at exits 0 to 3' in printed.out
+    assert '4 could not be read and were skipped' in printed.out
+    assert 'a batch of 4: ' in printed.out
+
+
+def test_stops_at_a_broken_file_where_told(resnet, photos, tmp_path, capsys):
+    out = tmp_path / 'out.jsonl'
+    folder = tmp_path / 'some'
+    shutil.copytree(photos, folder)
+    (folder / '3-broken.png').write_bytes(b'broken')
+    assert main([
+        resnet.folder,
+        str(folder), '--out',
+        str(out), '--on-broken', 'raise', '--batch-size', '4', *QUIET
+    ]) == 1
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert names(row['path'] for row in rows) == [
+        '0-RGB.jpg', '1-RGB.png', '2-L.jpg', '3-RGBA.png'
+    ]
+    assert '3-broken.png' in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_nothing_but_broken_files(resnet, mixed, tmp_path, capsys):
+    out = tmp_path / 'out.csv'
+    assert main([
+        resnet.folder, *(str(mixed / name) for name in BROKEN), '--out',
+        str(out), *QUIET
+    ]) == 1
+    with open(out, newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert names(row['path'] for row in rows) == BROKEN
+    assert all(row['error'] and not row['label'] for row in rows)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith('error: none of the files') and 'red' in error
+
+
+def test_tables_and_lines_hold_the_same(resnet, photos, tmp_path):
+    for ending in ('csv', 'jsonl', 'json'):
+        assert main([
+            resnet.folder,
+            str(photos), '--out',
+            str(tmp_path / f'out.{ending}'), *QUIET
+        ]) == 0
+    with open(tmp_path / 'out.csv', newline='') as file:
+        table = list(csv.DictReader(file))
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / 'out.jsonl').read_text().splitlines()
+    ]
+    whole = json.loads((tmp_path / 'out.json').read_text())['results']
+    assert len(table) == len(lines) == len(whole) == 6
+    for one, other, third in zip(table, lines, whole):
+        assert set(other) == set(third) and len(other['scores']) == 5
+        for key in ('path', 'label', 'name', 'score', 'exit_index', 'macs'):
+            assert one[key] == str(other[key]) and other[key] == third[key]
+
+
+@pytest.mark.parametrize('ending', ['json', 'jsonl', 'csv'])
+@pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_keeps_what_was_done(resnet, photos, tmp_path,
+                                           monkeypatch, capsys, ending, stop):
+    predict, calls = stream._predict, []
+
+    def two_batches(*args):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), stop)
+        return predict(*args)
+
+    monkeypatch.setattr(stream, '_predict', two_batches)
+    before = signal.getsignal(signal.SIGTERM)
+    out = tmp_path / f'out.{ending}'
+    assert main([resnet.folder, str(photos), '--out', str(out), *QUIET]) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+    printed = capsys.readouterr()
+    assert '2 images; left' in printed.out and 'stopped' in printed.err
+    text = out.read_text()
+    if ending == 'json':
+        content = json.loads(text)
+        assert content['complete'] is False and len(content['results']) == 2
+    else:
+        assert len(text.splitlines()) == 2 + (ending == 'csv')
+
+
+def test_odd_names_stay_on_their_line(resnet, photos, tmp_path, capsysbinary):
+    folder = os.fsencode(tmp_path / 'odd')
+    os.mkdir(folder)
+    for name in (b'a\nb.bmp', b'\xff.bmp', b'\x1b[31m.bmp'):
+        shutil.copy(photos / '5-RGB.bmp', os.path.join(folder, name))
+    out = tmp_path / 'out.csv'
+    assert main([
+        resnet.folder,
+        os.fsdecode(folder), '--out',
+        str(out), '--threads', '1'
+    ]) == 0
+    printed = capsysbinary.readouterr().out
+    for shown in (rb'a\nb.bmp', rb'\udcff.bmp', rb'\x1b[31m.bmp'):
+        assert shown in printed
+    assert b'\x1b' not in printed
+    with open(out, newline='', errors='surrogateescape') as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(os.fsencode(row['path']) for row in rows) == sorted(
+        os.path.join(folder, name) for name in os.listdir(folder))
+
+
+@pytest.mark.parametrize('options, message', [
+    (('--out', 'results.txt'), 'must end with .json, .jsonl, .csv'),
+    (('--max-pixels', '0'), 'at least 1, got 0'),
+    (('--out', '/no/where.csv'), 'no folder for'),
+])
+def test_refuses_options(resnet, photos, capsys, options, message):
+    with pytest.raises(SystemExit, match='2'):
+        main([resnet.folder, str(photos), *options])
+    assert message in capsys.readouterr().err
+
+
+def test_limit_of_pixels(resnet, photos, capsys):
+    assert main([resnet.folder,
+                 str(photos), '--max-pixels', '4000', *QUIET]) == 0
+    printed = capsys.readouterr()
+    assert '2 images; left' in printed.out
+    assert printed.err.count('more than the limit of 4,000') == 4
+
+
+def test_times_are_those_of_sizes_met_before(resnet, photos):
+    """The first batch of a size runs twice; only the second time counts."""
+    runner = Runner.load(resnet.folder, threads=1)
+    files = [str(path) for path in sorted(photos.iterdir())]
+    sizes, predict = [], runner.predict
+
+    def count(batch):
+        sizes.append(len(batch))
+        return predict(batch)
+
+    runner.predict = count
+    done = list(classify_files(runner, files * 2, batch_size=5))
+    assert sizes == [5, 5, 5, 2, 2]
+    assert [len(batch.results) for batch in done] == [5, 5, 2]
+    for batch in done:
+        assert batch.milliseconds == max(r.milliseconds for r in batch.results)

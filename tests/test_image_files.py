@@ -1,0 +1,37 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+import os
+
+import pytest
+
+from mmdynperceiver.image_files import list_files, list_images
+
+
+def test_links_are_followed_and_hidden_files_left_out(make_files):
+    root = make_files({
+        'real/ant/a.png': '',
+        'real/ant/b.TIF': '',
+        'real/ant/._a.png': '',
+        'real/.thumbnails/a.png': '',
+        'real/ant/notes.txt': '',
+        'linked/c.jpg': '',
+    })
+    os.symlink(root / 'real/ant', root / 'linked/ant')
+    os.symlink(root / 'real/ant/a.png', root / 'linked/d.png')
+    # To a folder that it is in, to itself, and to one beside it and back.
+    os.symlink(root, root / 'linked/loop')
+    os.symlink('self', root / 'linked/self')
+    os.symlink(root / 'linked', root / 'real/back')
+    found = [os.path.relpath(path, root) for path in list_images(root)]
+    assert found == sorted([
+        'linked/ant/a.png', 'linked/ant/b.TIF', 'linked/c.jpg', 'linked/d.png',
+        'real/ant/a.png', 'real/ant/b.TIF', 'real/back/ant/a.png',
+        'real/back/ant/b.TIF', 'real/back/c.jpg', 'real/back/d.png'
+    ])
+    assert list_files(root / 'real/ant',
+                      ('.txt', )) == [str(root / 'real/ant/notes.txt')]
+
+
+def test_no_images(tmp_path):
+    (tmp_path / '.a.png').write_text('')
+    with pytest.raises(FileNotFoundError, match='no image in .*webp'):
+        list_images(tmp_path)
