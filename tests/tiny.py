@@ -1,6 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """A model and image folders small enough for tests."""
 import copy
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -72,3 +74,15 @@ def make_image_folder(root, per_class=3, splits=('train', 'val'), size=32):
                 pixels[..., label] += 120
                 Image.fromarray(pixels).save(folder / f'{number}.png')
     return Path(root)
+
+
+def png_header(width, height):
+    """A PNG file that says how large it is, and holds nothing."""
+
+    def chunk(kind, data):
+        return struct.pack('>I', len(data)) + kind + data + struct.pack(
+            '>I', zlib.crc32(kind + data))
+
+    head = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(
+        b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')

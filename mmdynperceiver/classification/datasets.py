@@ -1,16 +1,15 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Image folders whose broken files are named, or skipped and counted."""
-import io
 from typing import Any, Dict, List, Optional, Tuple
 
 from mmengine import fileio
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
-from PIL import Image
 
-from ..engine.broken_files import BrokenFileError, ChecksFiles
+from ..engine.broken_files import BrokenFileError, ChecksFiles, image_fault
 from ..engine.errors import InputError
 from ..engine.hold_out import leave_out
+from ..image_files import EXTENSIONS
 
 __all__ = ['BrokenImageError', 'CheckedImageFolder']
 
@@ -43,7 +42,9 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
             images are left out, as ``tools/calibrate.py --hold-out`` wants
             it of the training images. Defaults to '', none.
         **kwargs: Arguments of ``mmpretrain.datasets.CustomDataset``; set
-            ``test_mode=True`` for validation and test.
+            ``test_mode=True`` for validation and test. ``extensions``
+            defaults to :data:`mmdynperceiver.image_files.EXTENSIONS`, as in
+            deployment.
 
     Attributes:
         num_labels (int): Largest label plus 1; the number of classes may be
@@ -79,7 +80,10 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
             data_root=data_root,
             data_prefix=data_prefix,
             ann_file=ann_file,
-            **kwargs)
+            **{
+                'extensions': EXTENSIONS,
+                **kwargs
+            })
 
     def load_data_list(self) -> List[dict]:
         """List paths and labels; the classes follow if none are given."""
@@ -118,28 +122,7 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
 
     def fault_of(self, info: dict) -> Optional[str]:
         """What is wrong with the file of an image, or None."""
-        return decode_error(info['img_path'])
-
-
-def decode_error(path: str) -> Optional[str]:
-    """Try to decode an image file.
-
-    Args:
-        path (str): The file.
-
-    Returns:
-        str | None: What is wrong with it, or None.
-    """
-    try:
-        with Image.open(io.BytesIO(fileio.get(path))) as image:
-            image.load()
-    except FileNotFoundError:
-        return 'no such file'
-    except Exception as error:  # decoders raise whatever they like
-        reason = str(error).strip().split('\n')[0]
-        # The buffer's address would differ from run to run.
-        return reason.split(' <_io')[0] or type(error).__name__
-    return None
+        return image_fault(info['img_path'], lambda: self.decoding_fault(info))
 
 
 def _classes_from_paths(data_list: List[dict],

@@ -1,21 +1,33 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Data sets whose broken files are named, or skipped and counted."""
+import io
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, List, Optional, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 import torch
+from mmengine import fileio
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
+from PIL import Image, UnidentifiedImageError
 from rich.progress import track
 
+from ..kinds import one_line
 from .errors import InputError
 
-__all__ = ['BrokenFileError', 'ChecksFiles', 'frames_missing']
+__all__ = ['BrokenFileError', 'ChecksFiles', 'frames_missing', 'image_fault']
+
+NO_IMAGE = 'the decoder of the pipeline finds no image in it'
+# Steps of a pipeline that decode: an image, or the frames of a video.
+DECODERS = ('LoadImageFromFile', 'RawFrameDecode')
 
 
 class BrokenFileError(InputError):
     """A file of the data is missing or cannot be decoded."""
+
+
+class DecoderFault(str):
+    """What a pipeline's decoder says of a file that Pillow can read."""
 
 
 class ChecksFiles:
@@ -56,6 +68,34 @@ class ChecksFiles:
         """
         raise NotImplementedError
 
+    def decoding_fault(self, info: dict) -> Optional[str]:
+        """What the pipeline's own decoder says of a sample, or None.
+
+        It reads other files than Pillow does. What the steps before and
+        behind it do is no fault of the file.
+
+        Args:
+            info (dict): What ``get_data_info`` says of the sample.
+        """
+        steps = list(self.pipeline.transforms)
+        last = max((index for index, step in enumerate(steps)
+                    if type(step).__name__ in DECODERS),
+                   default=-1)
+        sample: Any = dict(info)
+        for index, step in enumerate(steps[:last + 1]):
+            try:
+                sample = step(sample)
+            except Exception as error:  # decoders raise whatever they like
+                if index < last or isinstance(error, BrokenFileError):
+                    return None
+                return NO_IMAGE if isinstance(error, AssertionError) else \
+                    one_line(error)
+            if sample is None:
+                return NO_IMAGE if index == last else None
+        found = sample.get('imgs', [sample.get('img')])
+        return NO_IMAGE if last >= 0 and any(image is None
+                                             for image in found) else None
+
     @staticmethod
     def check_on_broken(on_broken: str) -> str:
         """Refuse another setting than 'raise' and 'skip'."""
@@ -94,6 +134,9 @@ class ChecksFiles:
         kept = [
             info for info, fault in zip(data_list, faults) if fault is None
         ]
+        if not kept and all(isinstance(f, DecoderFault) for f in faults):
+            # Nor is it a fault of the files: the first use of one says so.
+            return data_list
         if not kept:
             raise self.error(
                 f'none of the {len(data_list)} {self.noun}s can be decoded; '
@@ -103,8 +146,9 @@ class ChecksFiles:
                 self._warn(f'skipped broken {self.noun} '
                            f'{self.path_of(info)!r}: {fault}')
         self._broken = torch.tensor([fault is not None for fault in faults])
-        self._warn(f'skipped {self.num_broken} of {len(data_list)} '
-                   f'{self.noun}s')
+        if self.num_broken:
+            self._warn(f'skipped {self.num_broken} of {len(data_list)} '
+                       f'{self.noun}s')
         return kept
 
     def prepare_data(self, idx: int) -> Any:
@@ -114,13 +158,17 @@ class ChecksFiles:
         except Exception as error:
             info = self.get_data_info(idx)
             path, fault = self.path_of(info), self.fault_of(info)
+            if fault is None and (type(error).__module__ == 'cv2'
+                                  or isinstance(error, MemoryError)):
+                # Such as one too thin or too large to be resized.
+                fault = f'the pipeline cannot take it: {one_line(error)}'
             if fault is None:
                 raise  # the file is fine, so the pipeline is not
             if self.on_broken == 'raise' or self.test_mode:
-                raise self.error(
-                    f'cannot read {self.noun} {path!r}: {fault} (the dataset '
-                    f"option on_broken='skip' leaves such files out)"
-                ) from error
+                hint = " (the dataset option on_broken='skip' leaves such " \
+                    'files out)' if self.on_broken == 'raise' else ''
+                raise self.error(f'cannot read {self.noun} {path!r}: {fault}'
+                                 f'{hint}') from error
             assert self._broken is not None
             if not self._broken[idx]:
                 self._broken[idx] = True
@@ -146,3 +194,36 @@ def frames_missing(folder: str, names: Sequence[str]) -> List[str]:
     with os.scandir(folder) as entries:
         found = {entry.name for entry in entries if entry.stat().st_size > 0}
     return [name for name in names if name not in found]
+
+
+def image_fault(
+        path: str,
+        decode: Optional[Callable[[], Optional[str]]] = None) -> Optional[str]:
+    """Try to decode an image file.
+
+    Args:
+        path (str): The file.
+        decode (Callable, optional): Has another decoder try, and gives what
+            it finds wrong: Pillow alone knows where a file is cut off, and
+            the two do not know the same formats. Defaults to None, none.
+
+    Returns:
+        str | None: What is wrong with it, or None; a :class:`DecoderFault`
+        where Pillow can read it.
+    """
+    fault = None
+    try:
+        with Image.open(io.BytesIO(fileio.get(path))) as image:
+            image.load()
+    except FileNotFoundError:
+        return 'no such file'
+    except Exception as error:  # decoders raise whatever they like
+        reason = str(error).strip().split('\n')[0]
+        # The buffer's address would differ from run to run.
+        fault = reason.split(' <_io')[0] or type(error).__name__
+        if decode is None or not isinstance(error, UnidentifiedImageError):
+            return fault
+    if decode is None:
+        return fault
+    found = decode()
+    return None if found is None else fault or DecoderFault(found)

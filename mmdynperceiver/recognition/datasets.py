@@ -9,7 +9,8 @@ from mmaction.registry import DATASETS, TRANSFORMS
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 
-from ..engine.broken_files import BrokenFileError, ChecksFiles, frames_missing
+from ..engine.broken_files import (BrokenFileError, ChecksFiles,
+                                   frames_missing, image_fault)
 from ..engine.errors import InputError
 from ..engine.hold_out import leave_out
 
@@ -177,6 +178,19 @@ class CheckedRawframeDataset(ChecksVideos, RawframeDataset):
         if missing:
             return f'{len(missing)} of {total} frames are missing, the ' \
                    f'first: {missing[0]}'
+        if self.test_mode:
+            # The same frames will be read.
+            return self.decoding_fault(
+                dict(
+                    info,
+                    filename_tmpl=self.filename_tmpl,
+                    modality=self.modality,
+                    start_index=self.start_index))
+        # Something failed with some of them.
+        for name in names:
+            fault = image_fault(osp.join(info['frame_dir'], name))
+            if fault is not None:
+                return f'{name}: {fault}'
         return None
 
 

@@ -1,12 +1,15 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
+import numpy as np
 import pytest
 from mmpretrain.registry import DATASETS
-from tiny import CLASSES, make_image_folder
+from PIL import Image
+from tiny import CLASSES, make_image_folder, png_header
 from torch.utils.data import DataLoader
 
 import mmdynperceiver.classification  # noqa: F401
 from mmdynperceiver.classification import BrokenImageError
 from mmdynperceiver.engine import InputError
+from mmdynperceiver.image_files import list_images
 
 PIPELINE = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
@@ -167,6 +170,70 @@ def test_in_test_mode_none_counts_twice(root, kind):
     paths = [dataset[i]['data_samples'].img_path for i in range(8)]
     assert len(set(paths)) == 8
     assert not any(path.endswith('ant/1.png') for path in paths)
+
+
+def float_tiff(path):
+    """Pillow reads it, OpenCV does not."""
+    Image.fromarray(np.zeros((32, 32), np.float32)).save(path)
+
+
+def bomb(path):
+    """Pillow refuses it, OpenCV too."""
+    path.write_bytes(png_header(65535, 65535))
+
+
+def thin(path):
+    """Both read it, and nothing would be left of it."""
+    Image.new('RGB', (2000, 1)).save(path)
+
+
+RESIZE = [
+    dict(type='LoadImageFromFile'),
+    dict(type='ResizeEdge', scale=32, edge='long'),
+    dict(type='PackInputs')
+]
+
+
+@pytest.mark.parametrize('write', [float_tiff, bomb, thin])
+def test_what_the_pipeline_cannot_take_is_broken(root, write):
+    """Whatever decoder or step it is that fails."""
+    path = root / 'train/ant/1.png'
+    path.unlink()
+    path = path.with_suffix('.tif' if write is float_tiff else '.png')
+    write(path)
+    named = dict(match=f'train/ant/{path.name}')
+    with pytest.raises(BrokenImageError, **named):
+        build(root, pipeline=RESIZE)[1]
+    training = build(root, pipeline=RESIZE, on_broken='skip')
+    assert not training[1]['data_samples'].img_path.endswith(path.name)
+    assert training.num_broken == 1
+    test = build(root, pipeline=RESIZE, on_broken='skip', test_mode=True)
+    if write is thin:  # decoded beforehand, but not resized
+        with pytest.raises(BrokenImageError, **named):
+            test[1]
+    else:
+        assert len(test) == 8 and test.num_broken == 1
+
+
+def test_a_decoder_that_reads_nothing_is_named_with_a_file(root):
+    for path in (root / 'train').rglob('*.png'):
+        float_tiff(path.with_suffix('.tif'))
+        path.unlink()
+    test = build(root, pipeline=RESIZE, on_broken='skip', test_mode=True)
+    with pytest.raises(BrokenImageError, match='0.tif.*decoder of the pipe'):
+        test[0]
+
+
+def test_endings_are_those_of_deployment(root):
+    with Image.open(root / 'train/ant/0.png') as image:
+        for name in ('a.webp', 'b.TIFF', 'c.pgm'):
+            image.convert('L').save(root / 'train/ant' / name)
+    (root / 'train/ant/._a.webp').write_bytes(b'hidden')
+    dataset = build(root)
+    paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+    assert len(paths) == 12
+    assert sorted(paths) == list_images(root / 'train')
+    assert dataset[5]['inputs'].shape == (3, 32, 32)
 
 
 def test_workers_count_in_the_main_process(root):

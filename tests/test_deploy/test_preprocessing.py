@@ -1,11 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-import struct
-import zlib
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import png_header
 
 from mmdynperceiver.deploy import Preprocessing
 from mmdynperceiver.deploy.pipeline import read_preprocessing
@@ -151,18 +149,6 @@ def test_names_a_cut_off_file(photos, tmp_path, plain):
     path.write_bytes(whole.read_bytes()[:-400])
     with pytest.raises(ValueError, match='cut.jpg'):
         plain(path)
-
-
-def png_header(width, height):
-    """A PNG file that says how large it is, and holds nothing."""
-
-    def chunk(kind, data):
-        return struct.pack('>I', len(data)) + kind + data + struct.pack(
-            '>I', zlib.crc32(kind + data))
-
-    head = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(
-        b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')
 
 
 @pytest.mark.parametrize('decoder', ['pillow', 'cv2'])

@@ -115,6 +115,18 @@ def test_a_folder_with_gaps(own_frames):
     assert (len(test), test.num_broken) == (5, 1)
 
 
+def test_frames_that_cannot_be_decoded(own_frames):
+    for number in range(1, 11):
+        (own_frames / f'2/{number:05d}.jpg').write_bytes(b'no image')
+    with pytest.raises(BrokenVideoError, match="frames/2': 00001.jpg: cannot"):
+        build(own_frames, 'Rawframe')[2]
+    training = build(own_frames, 'Rawframe', on_broken='skip')
+    assert not training[2]['data_samples'].get('frame_dir', '').endswith('/2')
+    assert training.num_broken == 1
+    test = build(own_frames, 'Rawframe', on_broken='skip', test_mode=True)
+    assert (len(test), test.num_broken) == (5, 1)
+
+
 def test_a_missing_and_a_short_folder(own_frames):
     shutil.rmtree(own_frames / '0')
     text = (own_frames / 'list.txt').read_text()
