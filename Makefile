@@ -45,7 +45,7 @@ format: setup-test  ## Rewrite the sources in the style that lint asks for
 	@$(BIN) -m isort $(SOURCES)
 	@$(BIN) -m yapf --in-place --recursive --parallel $(SOURCES)
 
-doctor: setup-demo  ## Show versions, which tasks work, and what mends the rest
+doctor: setup-demo  ## Show versions, what works, and how to fix the rest
 	@$(BIN) -m mmdynperceiver.doctor
 
 clean:  ## Remove .venv and build products; compiled wheels stay cached

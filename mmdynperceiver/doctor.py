@@ -1,9 +1,10 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Tell what is installed, which tasks work, and what mends the others.
+"""Tell what is installed, what works, and the commands that fix the rest.
 
 Run ``python -m mmdynperceiver.doctor [--json]``. The exit code is 0 if
-classification works, and 1 if it does not; the other two tasks need packages
-that not everybody wants, so that they do not count.
+classification works, and 1 if it does not; the other two tasks, and export,
+deployment, the demo's data and the report, need packages that not everybody
+wants, so that they do not count.
 
 Each task is tried by real imports in a process of its own: one broken package
 neither hides the others nor takes this program down.
@@ -12,29 +13,21 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import platform
 import re
-import shlex
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 
-# The versions that the three tasks were tested with.
-MMENGINE = 'mmengine==0.10.7'
-MMCV_LITE = 'mmcv-lite==2.1.0'
-MMCV = 'mmcv==2.1.0'
-MMPRETRAIN = 'mmpretrain==1.2.0'
-MMACTION = 'mmaction2==1.2.0'
-MMDET = 'mmdet==3.3.0'
+from .remedies import PACKAGES, install, remedies
 
 DISTRIBUTIONS = ('mmdynperceiver', 'torch', 'torchvision', 'numpy',
                  'opencv-python', 'opencv-python-headless',
                  'opencv-contrib-python', 'opencv-contrib-python-headless',
                  'mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain', 'mmaction2',
-                 'mmdet', 'setuptools')
+                 'mmdet', 'onnx', 'onnxruntime', 'openvino', 'scikit-learn',
+                 'matplotlib', 'setuptools')
 
 COMMON = ('torch', 'cv2', 'mmengine', 'mmcv')
 # What each task imports, in the order in which a cause should be found.
@@ -43,17 +36,14 @@ TASKS = {
     'recognition': (*COMMON, 'mmaction.models'),
     'detection': (*COMMON, 'mmcv.ops', 'mmdet.models')
 }
-
-# Distributions whose name is not that of the module.
-PACKAGE_OF_MODULE = {
-    'cv2': 'opencv-python-headless',
-    'mmcv': MMCV_LITE,
-    'mmengine': MMENGINE,
-    'mmpretrain': MMPRETRAIN,
-    'PIL': 'pillow',
-    'pkg_resources': 'setuptools<81',
-    'sklearn': 'scikit-learn',
-    'yaml': 'pyyaml'
+# The same for what goes with them; what to install is in PACKAGES.
+RUNNER = ('numpy', 'PIL', 'mmdynperceiver.deploy')
+TOOLS = {
+    'export': ('torch', 'onnx', 'onnxruntime', 'mmdynperceiver.deploy.export'),
+    'deployment, ONNX Runtime': (*RUNNER, 'onnxruntime'),
+    'deployment, OpenVINO': (*RUNNER, 'openvino'),
+    'demo data': ('sklearn', 'cv2', 'mmdynperceiver.datagen'),
+    'report': ('matplotlib', 'mmdynperceiver.report')
 }
 
 PROBE = '''
@@ -149,125 +139,52 @@ def failure(error: BaseException) -> dict:
         missing=getattr(cause, 'name', None))
 
 
-def pip() -> str:
-    """Return how to call the pip of the running Python in a shell."""
-    found = shutil.which('python')
-    if found and os.path.samefile(
-            os.path.dirname(found), os.path.dirname(sys.executable)):
-        return 'python -m pip'
-    return f'{shlex.quote(sys.executable)} -m pip'
-
-
-def install(*packages: str, options: str = '') -> str:
-    """Write a command that installs packages."""
-    parts = [pip(), 'install', options, *map(shlex.quote, packages)]
-    return ' '.join(part for part in parts if part)
-
-
-def build_mmcv(versions: dict) -> list[str]:
-    """Write the commands that compile mmcv for the installed torch.
-
-    No ready-made wheel exists for most versions of torch, and pip's cache
-    may hold one for another version, which would not load.
-    """
-    if sys.version_info >= (3, 13):
-        return [
-            '# mmcv 2.1.0 cannot be built for Python 3.13 or later: make an '
-            'environment with Python 3.11'
-        ]
-    commands = []
-    if not shutil.which(os.environ.get('CXX', 'c++').split()[0]):
-        commands.append(
-            '# a C++ compiler is needed first (Debian/Ubuntu: apt install '
-            'g++)')
-    present = [name for name in ('mmcv', 'mmcv-lite') if versions.get(name)]
-    if present:
-        commands.append(f'{pip()} uninstall -y {" ".join(present)}')
-    commands.append(
-        install('setuptools<81', 'wheel', 'ninja', 'psutil', 'packaging'))
-    options = (
-        '--no-build-isolation --no-deps --no-cache-dir --no-binary mmcv')
-    commands.append('MMCV_WITH_OPS=1 ' + install(MMCV, options=options))
-    return commands
-
-
-def install_hosts(task: str, versions: dict) -> list[str]:
-    """Write the commands for the packages that a task lacks altogether."""
-    simple = [] if versions.get('mmengine') else [MMENGINE]
-    commands = []
-    if task == 'classification' and not versions.get('mmpretrain'):
-        simple.append(MMPRETRAIN)
-    if task == 'recognition' and not versions.get('mmaction2'):
-        x86 = platform.machine().lower() in ('x86_64', 'amd64')
-        simple += [
-            'decord' if x86 else 'eva-decord', 'einops', 'importlib_metadata',
-            'matplotlib', 'scipy'
-        ]
-        # Its dependencies would bring a second copy of OpenCV, which
-        # overwrites the first.
-        commands.append(install(MMACTION, options='--no-deps'))
-    if task == 'detection' and not versions.get('mmdet'):
-        simple.append(MMDET)
-    if not versions.get('mmcv'):
-        if task == 'detection':
-            commands += build_mmcv(versions)
-        elif not versions.get('mmcv-lite'):
-            simple.append(MMCV_LITE)
-    return ([install(*simple)] if simple else []) + commands
-
-
-def reinstall_opencv(versions: dict) -> list[str]:
-    """Write the commands that leave one OpenCV, without libGL."""
-    present = [name for name in DISTRIBUTIONS if name.startswith('opencv')]
-    present = [name for name in present if versions.get(name)]
-    commands = [f'{pip()} uninstall -y {" ".join(present)}'] if present else []
-    return commands + [install('opencv-python-headless')]
-
-
-def remedies(task: str, versions: dict, facts: dict) -> list[str]:
-    """Write the commands that make a task work.
+def too_old(packages: tuple[str, ...]) -> str | None:
+    """Find an installed package that is older than a requirement allows.
 
     Args:
-        task (str): One of TASKS.
-        versions (dict): See :func:`installed_versions`.
-        facts (dict): What :func:`probe` found, with an 'error'.
+        packages (tuple[str]): Requirements such as 'onnxruntime>=1.23'.
 
     Returns:
-        list[str]: Commands for a shell; a line with ``#`` is for the reader.
+        str | None: What is wrong with the first such package.
     """
-    commands = install_hosts(task, versions)
-    if commands:
-        return commands
-    error = f'{facts["kind"]}: {facts["error"]}'
-    if re.search(r'libGL|libgthread|libglib|cv2.*has no attribute', error):
-        return reinstall_opencv(versions)
-    if versions.get('mmcv') and versions.get('mmcv-lite'):
-        # They overwrite each other's files.
-        if task == 'detection':
-            return build_mmcv(versions)
-        return [
-            f'{pip()} uninstall -y mmcv mmcv-lite',
-            install(MMCV_LITE, options='--no-deps')
-        ]
-    if re.search(r'numpy\.dtype size changed|_ARRAY_API|NumPy 1\.x', error):
-        return [install('numpy<2')]
-    if re.search(r'MMEngine==|already registered', error):
-        return [install(MMENGINE)]
-    wrong_mmcv = 'MMCV==' in error or 'mmcv._ext' in error
-    if wrong_mmcv or facts['module'] == 'mmcv.ops':
-        if task == 'detection' or versions.get('mmcv'):
-            return build_mmcv(versions)
-        return [install(MMCV_LITE, options='--no-deps')]
-    if facts['kind'] == 'ModuleNotFoundError' and facts['missing']:
-        module = facts['missing'].partition('.')[0]
-        if not module.startswith('mm') or module in PACKAGE_OF_MODULE:
-            return [install(PACKAGE_OF_MODULE.get(module, module))]
-    host = {
-        'classification': MMPRETRAIN,
-        'recognition': MMACTION,
-        'detection': MMDET
-    }[task]
-    return [install(host, options='--no-deps --force-reinstall')]
+    for package in packages:
+        name, _, least = package.partition('>=')
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue  # another distribution may have the module
+        if least and _numbers(found) < _numbers(least):
+            return f'{name} {found} is older than {least}'
+    return None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """The leading numbers of a version."""
+    return tuple(map(int, re.findall(r'\d+', text)[:3]))
+
+
+def examine_task(task: str, versions: dict, result: dict) -> dict:
+    """Say whether a task works, and what to do if it does not.
+
+    Args:
+        task (str): One of TASKS or TOOLS.
+        versions (dict): See :func:`installed_versions`.
+        result (dict): See :func:`probe`.
+
+    Returns:
+        dict: 'works' (bool), 'error' (str or None) and 'commands' (list).
+    """
+    packages = PACKAGES.get(task, ())
+    error = too_old(packages)
+    if 'error' in result:
+        error = f'import {result["module"]}: {result["kind"]}: ' \
+                f'{result["error"]}'
+    if error is None:
+        return dict(works=True, error=None, commands=[])
+    commands = [install(*packages)] if packages else \
+        remedies(task, versions, result)
+    return dict(works=False, error=error, commands=commands)
 
 
 def examine() -> dict:
@@ -275,11 +192,11 @@ def examine() -> dict:
 
     Returns:
         dict: 'versions', 'facts' (CUDA, OpenCV, whether the operators of
-        mmcv load) and 'tasks', which has for each task 'works', 'error' and
-        'commands'.
+        mmcv load), and 'tasks' and 'tools' by name, each as
+        :func:`examine_task` returns it.
     """
     versions = installed_versions()
-    jobs = {'operators': ('torch', 'mmcv.ops')}
+    jobs = {'operators': ('torch', 'mmcv.ops'), **TOOLS}
     for task, modules in TASKS.items():
         adapter = f'mmdynperceiver.{task}'
         present = importlib.util.find_spec(adapter) is not None
@@ -287,21 +204,16 @@ def examine() -> dict:
     # two at a time: each takes a core and some hundred megabytes
     with ThreadPoolExecutor(max_workers=2) as pool:
         results = dict(zip(jobs, pool.map(probe, jobs.values())))
-    operators = results.pop('operators')
     facts = {
         name: next((r[name] for r in results.values() if r.get(name)), None)
         for name in ('cuda', 'gpu', 'opencv')
     }
-    facts['mmcv_operators'] = 'error' not in operators
-    tasks = {}
-    for task, result in results.items():
-        works = 'error' not in result
-        tasks[task] = dict(
-            works=works,
-            error=None if works else
-            f'import {result["module"]}: {result["kind"]}: {result["error"]}',
-            commands=[] if works else remedies(task, versions, result))
-    return dict(versions=versions, facts=facts, tasks=tasks)
+    facts['mmcv_operators'] = 'error' not in results['operators']
+    tasks, tools = ({
+        name: examine_task(name, versions, results[name])
+        for name in names
+    } for names in (TASKS, TOOLS))
+    return dict(versions=versions, facts=facts, tasks=tasks, tools=tools)
 
 
 def version_rows(report: dict) -> list[tuple[str, str]]:
@@ -345,16 +257,17 @@ def print_table(title: str, header: tuple, rows: list) -> None:
 
 
 def print_report(report: dict) -> None:
-    """Print the tables, then for each broken task cause and commands."""
+    """Print the tables, then for what does not work cause and commands."""
     print_table('Versions', ('what', 'version'), version_rows(report))
-    rows = [(task, 'works' if result['works'] else 'does not work')
-            for task, result in report['tasks'].items()]
-    print_table('Tasks', ('task', 'state'), rows)
-    for task, result in report['tasks'].items():
+    everything = {**report['tasks'], **report['tools']}
+    rows = [(name, 'works' if result['works'] else 'does not work')
+            for name, result in everything.items()]
+    print_table('Tasks and tools', ('what', 'state'), rows)
+    for name, result in everything.items():
         if not result['works']:
             # plain print: a command must not be wrapped
-            print(f'\n{task} does not work: {result["error"]}')
-            print('This mends it:')
+            print(f'\n{name} does not work: {result["error"]}')
+            print('This fixes it:')
             for command in result['commands']:
                 print(f'    {command}')
     print()
@@ -372,8 +285,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog='python -m mmdynperceiver.doctor',
-        description='Tell what is installed, which tasks work, and what '
-        'mends the others. The exit code is 0 if classification works.')
+        description='Tell what is installed, what works, and the commands '
+        'that fix the rest. The exit code is 0 if classification works.')
     parser.add_argument(
         '--json', action='store_true', help='print JSON instead of tables')
     args = parser.parse_args(argv)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mmdynperceiver import doctor
+from mmdynperceiver import doctor, remedies
 
 EVERYTHING = dict.fromkeys(doctor.DISTRIBUTIONS, '1.0')
 EVERYTHING.update(python=platform.python_version(), **{'mmcv-lite': None})
@@ -29,9 +29,9 @@ NOT_FOUND = failure(
 @pytest.fixture
 def short_pip(monkeypatch):
     """Make the commands independent of where Python is."""
-    monkeypatch.setattr(doctor, 'pip', lambda: 'pip')
-    monkeypatch.setattr(doctor.shutil, 'which', lambda name: '/bin/' + name)
-    monkeypatch.setattr(doctor.sys, 'version_info', (3, 11, 7))
+    monkeypatch.setattr(remedies, 'pip', lambda: 'pip')
+    monkeypatch.setattr(remedies.shutil, 'which', lambda name: '/bin/' + name)
+    monkeypatch.setattr(remedies.sys, 'version_info', (3, 11, 7))
 
 
 # ---------------------------------------------------------------- the probe
@@ -74,41 +74,41 @@ def test_probe_gives_up_waiting(make_files, monkeypatch):
 # ------------------------------------------------------------- the remedies
 def test_missing_hosts_are_installed_in_one_command(short_pip):
     versions = without('mmpretrain', 'mmcv')
-    assert doctor.remedies('classification', versions, NOT_FOUND) == [
-        f'pip install {doctor.MMPRETRAIN} {doctor.MMCV_LITE}'
+    assert remedies.remedies('classification', versions, NOT_FOUND) == [
+        f'pip install {remedies.MMPRETRAIN} {remedies.MMCV_LITE}'
     ]
 
 
 def test_mmaction_comes_without_a_second_opencv(short_pip, monkeypatch):
-    monkeypatch.setattr(doctor.platform, 'machine', lambda: 'x86_64')
+    monkeypatch.setattr(remedies.platform, 'machine', lambda: 'x86_64')
     versions = without('mmaction2')
-    commands = doctor.remedies('recognition', versions, NOT_FOUND)
+    commands = remedies.remedies('recognition', versions, NOT_FOUND)
     assert commands[0].startswith('pip install decord ')
-    assert commands[1] == f'pip install --no-deps {doctor.MMACTION}'
-    monkeypatch.setattr(doctor.platform, 'machine', lambda: 'arm64')
-    commands = doctor.remedies('recognition', versions, NOT_FOUND)
+    assert commands[1] == f'pip install --no-deps {remedies.MMACTION}'
+    monkeypatch.setattr(remedies.platform, 'machine', lambda: 'arm64')
+    commands = remedies.remedies('recognition', versions, NOT_FOUND)
     assert commands[0].startswith('pip install eva-decord ')
 
 
 def test_detection_compiles_mmcv_in_place_of_the_lite_one(short_pip):
     versions = without('mmcv', 'mmdet', **{'mmcv-lite': '2.1.0'})
-    commands = doctor.remedies('detection', versions, NOT_FOUND)
+    commands = remedies.remedies('detection', versions, NOT_FOUND)
     assert commands == [
-        f'pip install {doctor.MMDET}', 'pip uninstall -y mmcv-lite',
+        f'pip install {remedies.MMDET}', 'pip uninstall -y mmcv-lite',
         "pip install 'setuptools<81' wheel ninja psutil packaging",
         'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
-        f'--no-cache-dir --no-binary mmcv {doctor.MMCV}'
+        f'--no-cache-dir --no-binary mmcv {remedies.MMCV}'
     ]
 
 
 def test_compiler_is_asked_for(short_pip, monkeypatch):
-    monkeypatch.setattr(doctor.shutil, 'which', lambda name: None)
-    assert 'apt install g++' in doctor.build_mmcv(EVERYTHING)[0]
+    monkeypatch.setattr(remedies.shutil, 'which', lambda name: None)
+    assert 'apt install g++' in remedies.build_mmcv(EVERYTHING)[0]
 
 
 def test_python_that_cannot_build_mmcv_is_told(short_pip, monkeypatch):
-    monkeypatch.setattr(doctor.sys, 'version_info', (3, 13, 0))
-    commands = doctor.build_mmcv(EVERYTHING)
+    monkeypatch.setattr(remedies.sys, 'version_info', (3, 13, 0))
+    commands = remedies.build_mmcv(EVERYTHING)
     assert len(commands) == 1 and 'Python 3.11' in commands[0]
 
 
@@ -117,7 +117,7 @@ def test_python_that_cannot_build_mmcv_is_told(short_pip, monkeypatch):
      failure('ImportError', 'libGL.so.1: cannot open shared',
              'cv2'), 'pip install opencv-python-headless'),
     ('recognition', failure('AssertionError', 'MMEngine==0.5.0 is used but'),
-     f'pip install {doctor.MMENGINE}'),
+     f'pip install {remedies.MMENGINE}'),
     ('classification',
      failure('ValueError', 'numpy.dtype size changed, may indicate'),
      "pip install 'numpy<2'"),
@@ -127,30 +127,50 @@ def test_python_that_cannot_build_mmcv_is_told(short_pip, monkeypatch):
     ('detection',
      failure('ImportError', 'undefined symbol: _ZN3c10', 'mmcv.ops'),
      'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
-     f'--no-cache-dir --no-binary mmcv {doctor.MMCV}'),
+     f'--no-cache-dir --no-binary mmcv {remedies.MMCV}'),
     ('detection', failure('KeyError', 'odd', 'mmdet.models'),
-     f'pip install --no-deps --force-reinstall {doctor.MMDET}'),
+     f'pip install --no-deps --force-reinstall {remedies.MMDET}'),
 ])
 def test_known_causes_have_their_remedy(short_pip, task, facts, expected):
-    assert doctor.remedies(task, EVERYTHING, facts)[-1] == expected
+    assert remedies.remedies(task, EVERYTHING, facts)[-1] == expected
 
 
 def test_two_mmcv_at_once_are_disentangled(short_pip):
     versions = without(**{'mmcv-lite': '2.1.0'})
     facts = failure('ImportError', 'odd')
-    assert doctor.remedies('classification', versions, facts) == [
+    assert remedies.remedies('classification', versions, facts) == [
         'pip uninstall -y mmcv mmcv-lite',
-        f'pip install --no-deps {doctor.MMCV_LITE}'
+        f'pip install --no-deps {remedies.MMCV_LITE}'
     ]
-    commands = doctor.remedies('detection', versions, facts)
+    commands = remedies.remedies('detection', versions, facts)
     assert commands[0] == 'pip uninstall -y mmcv mmcv-lite'
-    assert commands[-1].endswith(doctor.MMCV)
+    assert commands[-1].endswith(remedies.MMCV)
 
 
 def test_pip_is_that_of_the_running_python(monkeypatch):
-    monkeypatch.setattr(doctor.shutil, 'which', lambda name: None)
-    monkeypatch.setattr(doctor.sys, 'executable', '/a b/python')
-    assert doctor.pip() == "'/a b/python' -m pip"
+    monkeypatch.setattr(remedies.shutil, 'which', lambda name: None)
+    monkeypatch.setattr(remedies.sys, 'executable', '/a b/python')
+    assert remedies.pip() == "'/a b/python' -m pip"
+
+
+def test_a_version_too_old_for_the_graphs_is_told(short_pip, monkeypatch):
+    versions = {'onnxruntime': '1.9.0', 'pillow': '12.0'}
+    monkeypatch.setattr(doctor, 'version', versions.__getitem__)
+    result = doctor.examine_task('deployment, ONNX Runtime', {}, {})
+    assert result == dict(
+        works=False,
+        error='onnxruntime 1.9.0 is older than 1.23',
+        commands=["pip install 'onnxruntime>=1.23' pillow"])
+    versions['onnxruntime'] = '1.23.1'
+    assert doctor.examine_task('deployment, ONNX Runtime', {}, {})['works']
+
+
+def test_what_the_tools_need_is_what_the_requirements_say(repo_root):
+    files = ('deploy', 'data', 'demo')
+    lines = '\n'.join((repo_root / f'requirements/{name}.txt').read_text()
+                      for name in files).splitlines()
+    for packages in remedies.PACKAGES.values():
+        assert set(packages) <= set(lines)
 
 
 # --------------------------------------------------------------- the program
@@ -164,7 +184,10 @@ def probes(monkeypatch):
         for task, names in doctor.TASKS.items():
             if modules[:len(names)] == names:
                 return results[task]
-        return dict(error='no operators')
+        if 'sklearn' in modules:
+            return failure('ModuleNotFoundError', 'No sklearn', 'sklearn')
+        return {} if modules in doctor.TOOLS.values() else dict(
+            error='no operators')
 
     monkeypatch.setattr(doctor, 'probe', probe)
     return results
@@ -183,6 +206,10 @@ def test_report(probes, capsys, monkeypatch, rich):
     lines = [' '.join(line.split()) for line in printed.splitlines()]
     assert 'classification works' in lines
     assert 'detection does not work' in lines
+    assert 'export works' in lines
+    assert 'demo data does not work' in lines
+    assert 'demo data does not work: import sklearn: ModuleNotFoundError: ' \
+        'No sklearn' in lines
     assert [line for line in printed.splitlines() if '-m pip install' in line]
 
 
@@ -193,6 +220,9 @@ def test_json_and_exit_code(probes, capsys):
         works=True, error=None, commands=[])
     assert report['tasks']['detection']['commands']
     assert report['facts']['mmcv_operators'] is False
+    assert report['tools']['report']['works'] is True
+    command, = report['tools']['demo data']['commands']
+    assert command.endswith('install scikit-learn opencv-python-headless')
     probes['classification'] = failure('OSError', 'odd')
     assert doctor.main(['--json']) == 1
 
@@ -207,5 +237,6 @@ def test_the_real_environment_is_examined(run_python):
         report['tasks']) == {'classification', 'recognition', 'detection'}
     works = report['tasks']['classification']['works']
     assert result.returncode == (0 if works else 1)
-    for task in report['tasks'].values():
+    assert set(report['tools']) == set(doctor.TOOLS)
+    for task in (*report['tasks'].values(), *report['tools'].values()):
         assert task['works'] == (not task['commands'])

@@ -82,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             process.
 
     Returns:
-        int: Exit status: 0 on success, 2 on bad input or a folder that cannot
-        be written, 130 if interrupted.
+        int: Exit status: 0 on success, 2 on bad input, a missing package or a
+        folder that cannot be written, 130 if interrupted.
     """
     args = parse_args(argv)
     write, defaults = KINDS[args.kind]
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             workers=args.workers,
             progress=_progress_printer(args.kind),
             **options)
-    except (ValueError, OSError) as error:
+    except (ImportError, ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:

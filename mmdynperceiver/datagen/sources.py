@@ -45,6 +45,7 @@ class DigitSource:
             cells, (n, 2).
 
     Raises:
+        ImportError: If scikit-learn is not installed.
         ValueError: If ``split`` is unknown.
 
     Source: the digits are the test part of E. Alpaydin and C. Kaynak, Optical
@@ -63,7 +64,12 @@ class DigitSource:
                 f'split must be one of {", ".join(SPLITS)}, got {split!r}')
         # Imported late: it takes a second, and reusing a finished data set
         # does not need it.
-        from sklearn.datasets import load_digits
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError as error:
+            raise ImportError(
+                f'the digits come with scikit-learn, which cannot be imported '
+                f'({error}): pip install scikit-learn') from error
         digits = load_digits()
         self.split = split
         self.indices = split_indices(digits.target)[split]

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 import torch
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..compat.broken_host import HostImportError
+from .cfg_options import CfgOptions
 from .errors import InputError
 
 __all__ = [
@@ -38,10 +39,11 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=CfgOptions,
         help='change the config, as key=value with dots in the key: '
         'data_root=/data/imagenet model.head.num_classes=10. A list is '
-        'written key="[a,b]" or key=a,b; data_root is set in all data sets')
+        'written key="[a,b]" or key=a,b, a dict key="dict(type=\'A\', b=1)"; '
+        'data_root is set in all data sets')
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -73,7 +75,7 @@ def load_config(args: argparse.Namespace) -> Config:
     with input_errors():
         old_root = config.get('data_root')
         options = dict(args.cfg_options or {})
-        config.merge_from_dict(options)
+        config.merge_from_dict(_replacing_what_is_no_dict(config, options))
     if 'data_root' in options:
         for name in LOADERS:
             _replace_root(config.get(name), old_root, options['data_root'])
@@ -94,6 +96,24 @@ def load_config(args: argparse.Namespace) -> Config:
         name = osp.splitext(osp.basename(args.config))[0]
         config.work_dir = osp.join('work_dirs', name)
     return config
+
+
+def _replacing_what_is_no_dict(config: Config, options: dict) -> dict:
+    """Let a dict take the place of a value such as None.
+
+    mmengine merges a dict into a dict, and refuses to merge it into anything
+    else unless it is told to replace that.
+    """
+    result = dict(options)
+    for key, value in options.items():
+        *parents, name = key.split('.')
+        node: Any = config
+        for part in parents:
+            node = node.get(part) if isinstance(node, (Config, dict)) else None
+        if isinstance(value, dict) and isinstance(node, (Config, dict)) and \
+                name in node and not isinstance(node[name], dict):
+            result[key] = dict(value, _delete_=True)
+    return result
 
 
 def _replace_root(node: Any, old: Optional[str], new: str) -> None:

@@ -47,6 +47,15 @@ def test_data_root_reaches_every_data_set(parse):
     assert config.val_dataloader.dataset.data_root == 'elsewhere'
 
 
+@pytest.mark.parametrize('before', ['None', "'x'", 'dict(a=1, b=2)'])
+def test_a_dict_takes_the_place_of_what_is_none(parse, before):
+    config = parse(f'model = dict(init={before})', '--cfg-options',
+                   'model.init=dict(a=3)', 'other.new=dict(c=4)')
+    merged = dict(a=3, b=2) if 'dict' in before else dict(a=3)
+    assert config.model.init == merged
+    assert config.other.new == dict(c=4)
+
+
 def test_no_persistent_workers_without_workers(parse):
     config = parse(LOADER)
     assert config.train_dataloader.persistent_workers is False
