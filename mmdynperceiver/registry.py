@@ -46,7 +46,7 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
     },
     'METRICS': {
         'engine': ('EarlyExitMetric', ),
-        'detection': ('EarlyExitCocoMetric', ),
+        'detection': ('CheckedCocoMetric', 'EarlyExitCocoMetric'),
     },
     'OPTIM_WRAPPERS': {
         'engine': ('BFloat16OptimWrapper', ),

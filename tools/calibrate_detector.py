@@ -9,7 +9,7 @@ mean MACs, beside stopping by chance and always at the same exit.
 import argparse
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 import cv2
 import torch
@@ -30,7 +30,7 @@ from mmdynperceiver.engine.checkpoints import load_whole, read_weights
 from mmdynperceiver.engine.fingerprints import weights_fingerprint
 from mmdynperceiver.engine.goals import Goal, parse_amount
 from mmdynperceiver.engine.standalone import build_model
-from mmdynperceiver.report import check_report_folder
+from mmdynperceiver.report import check_report_folder, replacing_report
 from mmdynperceiver.report.curve import Curve, plot_accuracy_macs
 from mmdynperceiver.report.pictures import plot_shares
 from mmdynperceiver.report.sweep import (SweepRow, rows_to_csv, select,
@@ -65,8 +65,11 @@ def parse_args() -> argparse.Namespace:
         'checkpoint, <name>.operating_point.json)')
     parser.add_argument(
         '--embed',
+        nargs='?',
+        const='',
         metavar='FILE.pth',
-        help='also write a copy of the checkpoint that carries it')
+        help='also write a copy of the checkpoint that carries the operating '
+        'point (default: beside it, <name>.calibrated.pth)')
     parser.add_argument(
         '--device',
         default='cuda' if torch.cuda.is_available() else 'cpu',
@@ -76,15 +79,40 @@ def parse_args() -> argparse.Namespace:
 
 
 def check_args(args: argparse.Namespace) -> None:
-    """Refuse what cannot be written, and fill in defaults."""
+    """Refuse what cannot be read or written, and fill in defaults."""
+    if args.launcher != 'none':
+        raise InputError('thresholds are solved in one process: leave out '
+                         '--launcher')
+    parse_amount(args.budget_macs, 1., '--budget-macs')
     stem = os.path.splitext(args.checkpoint)[0]
     args.out = args.out or f'{stem}.operating_point.json'
     cli.check_writable_file(args.out, ('.json', ))
     if args.embed is not None:
+        args.embed = args.embed or f'{stem}.calibrated.pth'
         cli.check_writable_file(args.embed, ('.pth', '.pt'))
+        if os.path.realpath(args.embed) == os.path.realpath(args.checkpoint):
+            raise InputError(f'--embed would replace the checkpoint '
+                             f'{args.checkpoint!r}: give another name')
     if args.report is not None:
         check_report_folder(args.report)
         cli.check_writable_folder(os.fspath(args.report.absolute().parent))
+
+
+def check_splits(config: Config) -> None:
+    """Refuse to solve on the images that the network was trained on."""
+    held_out, training = (
+        _ann_file(config, split) for split in ('val', 'train'))
+    if held_out and held_out == training:
+        raise InputError(
+            f'the held-out images are training images, both are those of '
+            f'{held_out!r}: give val_dataloader.dataset another ann_file')
+
+
+def _ann_file(config: Config, split: str) -> str:
+    """The annotation file of a part of the data, or nothing."""
+    dataset = (config.get(f'{split}_dataloader') or {}).get('dataset') or {}
+    name = dataset.get('ann_file') or ''
+    return name and os.path.join(dataset.get('data_root') or '', name)
 
 
 def load_model(config: Config, args: argparse.Namespace,
@@ -226,26 +254,57 @@ def print_rows(rows: List[SweepRow], chosen: SweepRow, number: int) -> None:
     Console().print(table)
 
 
-def report(args: argparse.Namespace, config: Config, model: nn.Module,
-           held_out: Any, point: OperatingPoint) -> None:
-    """Evaluate on the test images, and write a table and pictures."""
+class Tested(NamedTuple):
+    """What the test images tell about an operating point."""
+
+    rows: List[SweepRow]
+    chosen: SweepRow
+    detections: Any
+    dataset: Any
+
+
+def run_test(config: Config, model: nn.Module, held_out: Any,
+             point: OperatingPoint) -> Tested:
+    """Evaluate on the test images."""
     test, dataset = collect(config, model, 'test')
-    ann_file = dataset.ann_file
-    rows = sweep(held_out, test, ann_file)
+    solved_on = {sample['img_path'] for sample in held_out.samples}
+    known = sum(sample['img_path'] in solved_on for sample in test.samples)
+    if known:
+        print(f'{known} of the {len(test.samples)} test images are held-out '
+              f'images, on which the thresholds were solved: on others they '
+              f'may be worth less')
+    rows = sweep(held_out, test, dataset.ann_file)
     stops = test.exit_indices(point.thresholds)
-    chosen = test.row('stopping early', 'test', stops, ann_file,
+    chosen = test.row('stopping early', 'test', stops, dataset.ann_file,
                       point.solved_for['budget_macs'], point.thresholds)
-    print_rows(rows, chosen, len(test.found))
     point.expected['test'] = dict(
         bbox_mAP=chosen.accuracy, shares=chosen.shares, macs=chosen.macs)
-    folder = args.report
-    folder.mkdir(exist_ok=True)
-    write_text(folder / 'sweep.csv', rows_to_csv([*rows, chosen]))
+    print_rows(rows, chosen, len(test.found))
+    return Tested(rows, chosen, test, dataset)
+
+
+def write(args: argparse.Namespace, point: OperatingPoint) -> None:
+    """Write the result."""
+    replaced = os.path.exists(args.out)
+    point.save(args.out)
+    print(f'{"replaced" if replaced else "wrote"} {args.out}')
+    if args.embed is not None:
+        replaced = os.path.exists(args.embed)
+        calibrate.embed_point(args.checkpoint, point, args.embed)
+        print(f'{"replaced" if replaced else "wrote"} {args.embed}')
+
+
+def write_report_of(args: argparse.Namespace, tested: Tested) -> None:
+    """Write the folder of a table and pictures."""
+    rows, chosen, test, dataset = tested
     name = os.path.splitext(os.path.basename(args.config))[0]
-    draw(folder, rows, chosen, f'{name}\n{len(test.found):,} test images')
-    draw_gallery(folder, test, stops, dataset,
-                 'Easy to hard: boxes found (green), wrong (red), missed')
-    print(f'wrote {folder}')
+    stops = test.exit_indices(chosen.thresholds)
+    with replacing_report(args.report) as folder:
+        write_text(folder / 'sweep.csv', rows_to_csv([*rows, chosen]))
+        draw(folder, rows, chosen, f'{name}\n{len(test.found):,} test images')
+        draw_gallery(folder, test, stops, dataset,
+                     'Easy to hard: boxes found (green), wrong (red), missed')
+    print(f'wrote {args.report}')
 
 
 def main() -> None:
@@ -256,18 +315,18 @@ def main() -> None:
     weights = read_weights(args.checkpoint)
     splits = ['val'] + ['test'] * (args.report is not None)
     cli.check_data_folders(config, [f'{name}_dataloader' for name in splits])
+    check_splits(config)
     model = load_model(config, args, weights)
     held_out, _ = collect(config, model, 'val')
     point = solve(args, model, held_out, weights)
     thresholds = ', '.join(f'{t:.4g}' for t in point.thresholds)
     print(f'thresholds ({CRITERION}): {thresholds}')
+    tested = None
     if args.report is not None:
-        report(args, config, model, held_out, point)
-    point.save(args.out)
-    print(f'wrote {args.out}')
-    if args.embed is not None:
-        calibrate.embed_point(args.checkpoint, point, args.embed)
-        print(f'wrote {args.embed}')
+        tested = run_test(config, model, held_out, point)
+    write(args, point)
+    if tested is not None:
+        write_report_of(args, tested)
 
 
 if __name__ == '__main__':

@@ -7,11 +7,11 @@ from .. import engine  # noqa: F401  (its hooks and metrics register)
 from .backbone import DynPerceiverDetBackbone
 from .datasets import CheckedCocoDataset
 from .detector import DynPerceiverDetector
-from .metrics import EarlyExitCocoMetric
+from .metrics import CheckedCocoMetric, EarlyExitCocoMetric
 from .pyramid import DetectionExits, GainHead, LevelFill, PyramidFill
 
 __all__ = [
-    'CheckedCocoDataset', 'DetectionExits', 'DynPerceiverDetBackbone',
-    'DynPerceiverDetector', 'EarlyExitCocoMetric', 'GainHead', 'LevelFill',
-    'PyramidFill'
+    'CheckedCocoDataset', 'CheckedCocoMetric', 'DetectionExits',
+    'DynPerceiverDetBackbone', 'DynPerceiverDetector', 'EarlyExitCocoMetric',
+    'GainHead', 'LevelFill', 'PyramidFill'
 ]

@@ -1,50 +1,83 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Annotations in COCO's format, checked before work is lost on them."""
-import math
-from typing import Any, Dict, List, Optional
+import io
+import os
+from collections import Counter
+from contextlib import redirect_stdout
+from typing import Any, Dict, List, Optional, Sequence, Set
 
+import mmcv
 from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
+from mmengine import fileio
 from mmengine.logging import print_log
 
 from ..engine import InputError
+from ..engine.broken_files import BrokenFileError, ChecksFiles
+from .annotations import TOLERANCE, AnnotationChecks
+from .coco_file import listed, read_annotations
 
-__all__ = ['CheckedCocoDataset']
+__all__ = ['CheckedCocoDataset', 'check_classes', 'index_annotations']
 
-POLICIES = ('raise', 'skip')
-# Boxes often reach a pixel too far.
-TOLERANCE = 1.
+
+class _SizedCocoDataset(CocoDataset):
+    """Refuse an image of another size than its boxes were drawn on."""
+
+    def prepare_data(self, idx: int) -> Any:
+        """Load one sample."""
+        data = super().prepare_data(idx)
+        sample = data.get('data_samples') if isinstance(data, dict) else None
+        shape = getattr(sample, 'ori_shape', None)
+        fault = shape and _size_fault(shape, self.get_data_info(idx))
+        if fault:
+            raise BrokenFileError(f'{sample.img_path!r}: {fault}')
+        return data
 
 
 @DATASETS.register_module()
-class CheckedCocoDataset(CocoDataset):
+class CheckedCocoDataset(ChecksFiles, _SizedCocoDataset):
     """MMDetection's ``CocoDataset`` that says what is wrong with a file.
 
     The host leaves out without a word what it cannot use, and then trains
-    on what is left, if need be on nothing.
+    on what is left, if need be on nothing. Here nothing is left out
+    uncounted, and an error is one line that names the file, the entry, its
+    key and its value.
 
     Args:
-        on_bad_box (str): What to do with a box that is empty or outside of
-            its image: 'raise' an error that names it, or 'skip' it and count
-            how many. A box that is partly outside is cut to the image, and
-            counted. Defaults to 'raise'.
+        on_bad_box (str): What to do with an annotation that cannot be used:
+            of an image or a category that the file does not list; with a box
+            that is missing, not four finite numbers, empty, outside of its
+            image or smaller than a pixel; with an area that is not positive;
+            without a mask, if the pipeline loads masks. 'raise' an error, or
+            'skip' it and count how many, unless all are bad. A box that is
+            partly outside is cut to the image, and counted; without an area,
+            width times height counts. Defaults to 'raise'.
+        on_broken (str): What to do with an image file that is missing, is
+            not readable, or has another size than the annotations say:
+            'raise' an error, or 'skip' it and count how many. In test mode
+            all files are then decoded once beforehand. Defaults to 'raise'.
         *args: As for ``CocoDataset``.
         **kwargs: As for ``CocoDataset``.
 
     Raises:
         InputError: If the file cannot be read as annotations, holds no
             images, or none of the annotations that training needs; if a
-            class is no category of it; or for a bad box.
+            class is no category of it, or the classes have another order
+            than the categories; if all boxes are shares of the image or look
+            like corners; for a bad annotation; or if image files are missing.
     """
+
+    noun = 'image'
 
     def __init__(self,
                  *args: Any,
                  on_bad_box: str = 'raise',
+                 on_broken: str = 'raise',
                  **kwargs: Any) -> None:
-        if on_bad_box not in POLICIES:
-            raise ValueError(f'on_bad_box must be one of '
-                             f'{", ".join(POLICIES)}, got {on_bad_box!r}')
+        AnnotationChecks('', on_bad_box)  # refuses other policies
         self.on_bad_box = on_bad_box
+        self.on_broken = self.check_on_broken(on_broken)
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> List[dict]:
@@ -56,99 +89,191 @@ class CheckedCocoDataset(CocoDataset):
         # The host opens the file by this name, and deletes what it gets.
         self.COCOAPI = self._open
         try:
-            return super().load_data_list()
+            data_list = super().load_data_list()
         finally:
             del self.COCOAPI
+        return self._existing(data_list)
 
-    def _open(self, path: str) -> Any:
+    def _open(self, path: str) -> COCO:
         """Open a file as the host does, and check its content."""
-        try:
-            coco = CocoDataset.COCOAPI(path)
-        except FileNotFoundError:
-            raise InputError(
-                f'there is no annotation file {self.ann_file!r}') from None
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f'{self.ann_file!r} does not hold annotations in '
-                             f"COCO's format: {error!r}") from error
-        self._check_content(coco.dataset)
-        self._check_boxes(coco)
-        return coco
-
-    def _check_content(self, content: Dict[str, list]) -> None:
-        """Refuse a file without images, annotations or a class."""
-        if not content.get('images'):
-            raise InputError(f'{self.ann_file!r} lists no images')
-        if not content.get('annotations') and not self.test_mode:
+        content = read_annotations(path, self.ann_file)
+        classes = list(self.metainfo['classes'])
+        if not content['annotations'] and not self.test_mode:
             raise InputError(
                 f'{self.ann_file!r} lists {len(content["images"])} images and '
                 f'no annotation, so there is nothing to learn from: check '
                 f'how it was exported')
-        names = [entry['name'] for entry in content.get('categories', ())]
-        classes = list(self.metainfo['classes'])
-        missing = [name for name in classes if name not in names]
-        if missing:
+        check_classes(content, classes, self.ann_file)
+        masks = any(
+            getattr(step, 'with_mask', False)
+            for step in self.pipeline.transforms)
+        AnnotationChecks(self.ann_file, self.on_bad_box, masks)(content)
+        self._count_usable(content, classes)
+        return index_annotations(content)
+
+    def _count_usable(self, content: Dict[str, list],
+                      classes: Sequence[str]) -> None:
+        """Refuse to train on no box at all, and log what holds none."""
+        labels = {
+            category['id']
+            for category in content['categories']
+            if category['name'] in classes
+        }
+        unusable: Dict[str, int] = Counter()
+        used: Set[Any] = set()
+        for annotation in content['annotations']:
+            if annotation['category_id'] not in labels:
+                unusable['are of other categories'] += 1
+            elif annotation.get('ignore'):
+                unusable["are marked 'ignore'"] += 1
+            elif annotation['iscrowd']:
+                unusable['are crowds (iscrowd=1)'] += 1
+            else:
+                used.add(annotation['image_id'])
+        reasons = ', '.join(f'{n:,} {why}' for why, n in unusable.items())
+        if not used and not self.test_mode:
             raise InputError(
-                f'{len(missing)} of the {len(classes)} classes are no '
-                f'categories of {self.ann_file!r}, the first: {missing[0]!r}; '
-                f'it has {_listed(names)}. Set metainfo=dict(classes=(...)) '
-                f"of the data sets and the head's num_classes")
-        others = [name for name in names if name not in classes]
-        if others:
-            print_log(
-                f'{self.ann_file}: left out the categories that are no '
-                f'classes: {_listed(others)}',
-                logger='current')
+                f'{self.ann_file!r} has no box to learn from: of '
+                f'{len(content["annotations"]):,} annotations {reasons}')
+        empty = len(content['images']) - len(used)
+        if empty:
+            self._log(f'{empty:,} of {len(content["images"]):,} images have '
+                      f'no box' + (f' ({reasons})' if reasons else ''))
+        files = Counter(
+            os.path.normpath(image['file_name'])
+            for image in content['images'])
+        twice = [name for name, count in files.items() if count > 1]
+        if twice:
+            self._warn(f'{self.ann_file!r} lists {len(twice):,} image files '
+                       f'more than once: {listed(twice)}; each entry has its '
+                       f'own boxes only')
 
-    def _check_boxes(self, coco: Any) -> None:
-        """Cut or refuse boxes that reach out of their image."""
-        bad = cut = 0
-        for annotation in coco.anns.values():
-            image = coco.imgs.get(annotation['image_id'])
-            if image is None:
-                raise InputError(
-                    f'annotation {annotation["id"]} of {self.ann_file!r} is '
-                    f'for the image {annotation["image_id"]!r}, which the '
-                    f'file does not list')
-            box = annotation['bbox']
-            inside = _inside(box, image)
-            if inside is None:
-                if self.on_bad_box == 'raise':
-                    raise InputError(
-                        f'annotation {annotation["id"]} of {self.ann_file!r} '
-                        f'has the box {box} (x, y, width, height), which is '
-                        f'empty or outside of {image["file_name"]!r} '
-                        f'({image["width"]}x{image["height"]}); the data '
-                        f"set's option on_bad_box='skip' leaves such boxes "
-                        f'out')
-                bad += 1
-                annotation['ignore'] = True
-            elif max(abs(a - b) for a, b in zip(inside, box)) > TOLERANCE:
-                cut += 1
-                annotation['bbox'] = inside
-        for number, what in ((bad, 'left out {} boxes that are empty or '
-                              'outside of their images'),
-                             (cut, 'cut {} boxes to their images')):
-            if number:
-                print_log(
-                    f'{self.ann_file}: {what.format(number)}',
-                    logger='current',
-                    level=30)
+    def _existing(self, data_list: List[dict]) -> List[dict]:
+        """Refuse or leave out images whose files are not there."""
+        read = self.pipeline.transforms and self.backend_args is None
+        if not read or '://' in self.data_prefix['img']:
+            return data_list
+        present: Dict[str, Set[str]] = {}
+        kept, missing = [], []
+        for info in data_list:
+            folder, name = os.path.split(info['img_path'])
+            if folder not in present:
+                present[folder] = _names_in(folder)
+            (kept if name in present[folder] else missing).append(info)
+        if not missing:
+            return data_list
+        message = (f'{len(missing):,} of the {len(data_list):,} images of '
+                   f'{self.ann_file!r} are not there, the first: '
+                   f'{missing[0]["img_path"]!r}')
+        if self.on_broken == 'raise' or not kept:
+            raise BrokenFileError(
+                f"{message}: set data_root and data_prefix=dict(img=...), or "
+                f"leave such images out with the option on_broken='skip'")
+        self._warn(f'left out: {message}')
+        return kept
+
+    def filter_data(self) -> List[dict]:
+        """Leave out what ``filter_cfg`` says, and count it."""
+        if self.test_mode:
+            return super().filter_data()
+        kept: List[dict] = CocoDataset.filter_data(self)
+        number = len(self.data_list) - len(kept)
+        if number:
+            message = (f'{self.ann_file!r}: filter_cfg={self.filter_cfg} '
+                       f'leaves out {number:,} of {len(self.data_list):,} '
+                       f'images')
+            if not kept:
+                raise InputError(f'{message}, so none is left')
+            self._log(message)
+        return kept
+
+    def path_of(self, info: dict) -> str:
+        """The file of an image."""
+        return info['img_path']
+
+    def fault_of(self, info: dict) -> Optional[str]:
+        """What is wrong with the file of an image, or None."""
+        try:
+            content = fileio.get(info['img_path'], self.backend_args)
+            image = mmcv.imfrombytes(content) if content else None
+        except FileNotFoundError:
+            return 'no such file'
+        except Exception as error:  # decoders raise whatever they like
+            return str(error).strip().split('\n')[0] or type(error).__name__
+        if image is None:
+            return 'not an image'
+        return _size_fault(image.shape, info)
+
+    @staticmethod
+    def _log(message: str) -> None:
+        """Log what is worth knowing, but no fault."""
+        print_log(message, logger='current')
 
 
-def _inside(box: List[float], image: Dict[str, Any]) -> Optional[List[float]]:
-    """The part of a box that is in the image, or None."""
-    x, y, width, height = box
-    if not all(map(math.isfinite, box)):
+def check_classes(content: Dict[str, list], classes: Sequence[str],
+                  name: str) -> None:
+    """Refuse classes that are not the categories, in their order.
+
+    Args:
+        content (dict): What ``read_annotations`` returns.
+        classes (Sequence[str]): Names in the order of their labels.
+        name (str): What messages call the file.
+
+    Raises:
+        InputError: If a class is no category, or the order differs: the host
+            numbers classes in the order of the file.
+    """
+    names = [category['name'] for category in content['categories']]
+    missing = [text for text in classes if text not in names]
+    if missing:
+        raise InputError(
+            f'{len(missing)} of the {len(classes)} classes are no '
+            f'categories of {name!r}, the first: {missing[0]!r}; '
+            f'it has {listed(names)}. Set metainfo=dict(classes=(...)) '
+            f"of the data sets and the head's num_classes")
+    order = [text for text in names if text in classes]
+    if order != list(classes):
+        raise InputError(
+            f'the categories of {name!r} have the order {listed(order)} and '
+            f'the classes {listed(list(classes))}; labels follow the file, so '
+            f'give metainfo=dict(classes=(...)) that order')
+    others = [text for text in names if text not in classes]
+    if others:
+        print_log(
+            f'{name}: left out the categories that are no classes: '
+            f'{listed(others)}',
+            logger='current')
+
+
+def index_annotations(content: Dict[str, list]) -> COCO:
+    """The host's view of annotations that are read already.
+
+    Args:
+        content (dict): What ``read_annotations`` returns.
+    """
+    coco = COCO()
+    coco.dataset = content
+    with redirect_stdout(io.StringIO()):  # 'creating index...'
+        coco.createIndex()
+    coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
+    return coco
+
+
+def _names_in(folder: str) -> Set[str]:
+    """Names of what is in a folder, if there is one."""
+    try:
+        return set(os.listdir(folder or '.'))
+    except OSError:
+        return set()
+
+
+def _size_fault(shape: Sequence[int], info: Dict[str, Any]) -> Optional[str]:
+    """Whether a loaded image (H, W, ...) has the size of its entry."""
+    height, width = shape[:2]
+    wrong = max(abs(height - info['height']), abs(width - info['width']))
+    if wrong <= TOLERANCE:
         return None
-    left, top = max(x, 0), max(y, 0)
-    right = min(x + width, image['width'])
-    bottom = min(y + height, image['height'])
-    if right - left <= 0 or bottom - top <= 0:
-        return None
-    return [left, top, right - left, bottom - top]
-
-
-def _listed(names: List[str], count: int = 5) -> str:
-    """The first names, in words."""
-    shown = ', '.join(map(repr, names[:count]))
-    return shown + (', ...' if len(names) > count else '') or 'none'
+    turned = (height, width) == (info['width'], info['height'])
+    hint = ', turned as its EXIF tag says' if turned else ''
+    return (f'it has {width}x{height} pixels{hint}, and its annotations are '
+            f'for {info["width"]}x{info["height"]}')

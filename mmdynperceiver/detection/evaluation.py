@@ -5,7 +5,6 @@ from contextlib import redirect_stdout
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
-from mmdet.evaluation import CocoMetric
 from mmengine.structures import InstanceData
 from rich.progress import track
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from ..core.policy import leave_at
 from ..engine import InputError, unwrap_model
 from ..report.sweep import SweepRow
 from .detector import CRITERION
+from .metrics import CheckedCocoMetric
 
 __all__ = ['ExitDetections', 'collect_detections', 'random_exits']
 
@@ -64,7 +64,8 @@ class ExitDetections(NamedTuple):
         Returns:
             dict[str, float]: ``bbox_mAP``, ``bbox_mAP_50``, ..., in [0, 1].
         """
-        metric = CocoMetric(ann_file)
+        # The data set has been checked as it asks for.
+        metric = CheckedCocoMetric(ann_file, on_bad_box='skip')
         metric.dataset_meta = dict(classes=self.classes)
         results = [
             dict(sample, pred_instances=exits[index])
@@ -163,12 +164,12 @@ def collect_detections(model: nn.Module,
         ExitDetections: In the order of the data.
 
     Raises:
-        InputError: If there are no images, or no annotations.
+        InputError: If there are no images, no annotations, or no boxes.
     """
     model = unwrap_model(model).eval()
     before = model.evaluate_all_exits, model.keep_losses
     model.evaluate_all_exits = model.keep_losses = True
-    found = []
+    found, num_boxes = [], 0
     try:
         for batch in track(dataloader, description, transient=True):
             # Without LoadAnnotations they are there, but hold nothing.
@@ -178,11 +179,17 @@ def collect_detections(model: nn.Module,
                     'stopping early is judged by the detection loss, and the '
                     "images come without annotations: put LoadAnnotations "
                     'before Resize in the pipeline of the data')
+            num_boxes += sum(
+                len(sample.gt_instances) for sample in batch['data_samples'])
             found += [sample.cpu() for sample in model.test_step(batch)]
     finally:
         model.evaluate_all_exits, model.keep_losses = before
     if not found:
         raise InputError('the data set holds no images')
+    if not num_boxes:
+        raise InputError(
+            f'none of the {len(found)} images has a box that is no crowd, so '
+            f'there is nothing to judge detections by')
     macs = zip(*(sample.exit_macs for sample in found))
     return ExitDetections(
         torch.stack([s.exit_logits.squeeze(1) for s in found], 1),

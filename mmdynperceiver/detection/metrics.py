@@ -1,14 +1,22 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""COCO's average precision of each exit, and of stopping early."""
+"""COCO's average precision, against checked annotations, of each exit."""
+import copy
+import os
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
+from mmengine.fileio import get_local_path
+from mmengine.logging import print_log
 
 from ..engine import InputError, exit_statistics
+from ..engine.metrics import check_views
+from .annotations import AnnotationChecks
+from .coco_file import read_annotations
+from .datasets import check_classes, index_annotations
 
-__all__ = ['EarlyExitCocoMetric']
+__all__ = ['CheckedCocoMetric', 'EarlyExitCocoMetric']
 
 EMPTY = ('bbox_mAP', 'bbox_mAP_50')
 
@@ -20,11 +28,109 @@ class ExitResult(NamedTuple):
         exit_index (int): The exit, 0-based.
         macs (int, optional): MACs spent on the image.
         exit_macs (tuple[int]): MACs of each exit, if all were run.
+        view_exits (tuple[int]): Where each view of it stopped, under
+            test-time augmentation.
     """
 
     exit_index: int
     macs: Optional[int] = None
     exit_macs: Tuple[int, ...] = ()
+    view_exits: Tuple[int, ...] = ()
+
+
+@METRICS.register_module()
+class CheckedCocoMetric(CocoMetric):
+    """MMDetection's ``CocoMetric`` that checks what it evaluates against.
+
+    Boxes are evaluated against as they are in the file, as COCO's own
+    evaluation does; those that training could not use are counted.
+
+    Args:
+        ann_file (str, optional): The annotations in COCO's format. Defaults
+            to None: those of the data set.
+        on_bad_box (str): What to do with an annotation that cannot be
+            evaluated against, such as one without a box: 'raise' an error,
+            or 'skip' it and count how many. Defaults to 'raise'.
+        **kwargs: As for ``CocoMetric``.
+
+    Raises:
+        InputError: If the file is not fit to evaluate against, lacks a
+            class, has the classes in another order, or is not that of the
+            images.
+    """
+
+    def __init__(self,
+                 ann_file: Optional[str] = None,
+                 on_bad_box: str = 'raise',
+                 **kwargs: Any) -> None:
+        super().__init__(ann_file=None, **kwargs)
+        self.ann_file = ann_file
+        self.on_bad_box = on_bad_box
+        if ann_file is None:
+            return
+        try:
+            with get_local_path(ann_file, self.backend_args) as path:
+                content = read_annotations(path, ann_file)
+        except FileNotFoundError as error:
+            raise InputError(
+                f'there is no annotation file {ann_file!r}') from error
+        checks = AnnotationChecks(
+            ann_file, on_bad_box, 'segm' in self.metrics, evaluation=True)
+        checks(content)
+        if not self.format_only and all(
+                annotation['iscrowd']
+                for annotation in content['annotations']):
+            what = 'only crowds' if content['annotations'] else 'no annotation'
+            raise InputError(f'{ann_file!r} lists {what}, so there is nothing '
+                             f'to evaluate against')
+        self._coco_api = index_annotations(content)
+
+    @property
+    def dataset_meta(self) -> Optional[dict]:
+        """Classes of the data set."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, meta: dict) -> None:
+        if self.ann_file is not None:
+            check_classes(self._coco_api.dataset, meta['classes'],
+                          self.ann_file)
+        self._dataset_meta = meta
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the boxes of each image.
+
+        Args:
+            data_batch (Any): Not used.
+            data_samples (Sequence[dict]): Predictions of a detector.
+        """
+        for sample in data_samples if self.ann_file is not None else ():
+            entry = self._coco_api.imgs.get(sample['img_id'])
+            path = sample.get('img_path')
+            if entry is None or path and os.path.basename(
+                    path) != os.path.basename(entry['file_name']):
+                raise InputError(
+                    f'{self.ann_file!r} has '
+                    f'{"no image" if entry is None else entry["file_name"]!r} '
+                    f'under the id {sample["img_id"]!r} of {path!r}: give the '
+                    f"evaluator the data set's ann_file")
+        super().process(data_batch, data_samples)
+
+    def compute_metrics(self, results: list) -> Dict[str, float]:
+        """Evaluate all images.
+
+        Args:
+            results (list): What ``process`` kept.
+        """
+        number = len(self._coco_api.imgs) if self._coco_api else len(results)
+        if len(results) < number:
+            print_log(
+                f'{len(results):,} of the {number:,} images of '
+                f'{self.ann_file!r} were evaluated, and the others count as '
+                f'images in which nothing was found',
+                logger='current',
+                level=30)
+        return super().compute_metrics(results)
 
 
 @METRICS.register_module()
@@ -42,7 +148,7 @@ class EarlyExitCocoMetric(BaseMetric):
         collect_device (str): 'cpu' or 'gpu', for distributed evaluation.
             Defaults to 'cpu'.
         prefix (str, optional): Prefix of all names. Defaults to None.
-        **kwargs: Arguments of MMDetection's ``CocoMetric``, which does the
+        **kwargs: Arguments of :class:`CheckedCocoMetric`, which does the
             evaluation: ``ann_file``, ``metric``, ``classwise``, ...
     """
 
@@ -57,11 +163,12 @@ class EarlyExitCocoMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.num_exits = num_exits
         names = [*(f'exit{k}' for k in range(num_exits)), 'dynamic']
-        self.precision = {
-            name:
-            CocoMetric(collect_device=collect_device, prefix=name, **kwargs)
-            for name in names
-        }
+        first = CheckedCocoMetric(
+            collect_device=collect_device, prefix=names[0], **kwargs)
+        # The file is read and checked once.
+        self.precision = {name: copy.copy(first) for name in names}
+        for name, metric in self.precision.items():
+            metric.prefix, metric.results = name, []
 
     @property
     def dataset_meta(self) -> Optional[dict]:
@@ -82,6 +189,8 @@ class EarlyExitCocoMetric(BaseMetric):
             data_samples (Sequence[dict]): Predictions of a detector that
                 stops early.
         """
+        if data_samples:
+            check_views(data_batch, data_samples)
         for sample in data_samples:
             if 'exit_index' not in sample:
                 raise InputError(
@@ -90,7 +199,8 @@ class EarlyExitCocoMetric(BaseMetric):
                     'CocoMetric')
             self.results.append(
                 ExitResult(sample['exit_index'], sample.get('macs'),
-                           tuple(sample.get('exit_macs', ()))))
+                           tuple(sample.get('exit_macs', ())),
+                           tuple(sample.get('view_exits', ()))))
             boxes = sample.get('exit_pred_instances', ())
             for k, instances in enumerate(boxes):
                 self.precision[f'exit{k}'].process(

@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Hooks for early-exit models, whatever their task."""
+from functools import partial
 from typing import Any, Optional, Sequence
 
 from mmengine.hooks import Hook
@@ -9,6 +10,7 @@ from torch import nn
 
 from ..core import MODES, in_mode
 from .errors import InputError
+from .views import find_tta, merge_views
 
 __all__ = [
     'CheckDataHook', 'EvaluateAllExitsHook', 'InferenceModeHook',
@@ -31,7 +33,8 @@ class EvaluateAllExitsHook(Hook):
     """Run all exits in one pass while metrics watch.
 
     Metrics then see every exit, and the thresholds are replayed on them;
-    elsewhere the model keeps really stopping.
+    elsewhere the model keeps really stopping. Under test-time augmentation
+    the views are merged at each exit, and their MACs add up.
 
     Args:
         val (bool): Whether in validation. Defaults to True.
@@ -64,10 +67,16 @@ class EvaluateAllExitsHook(Hook):
     def before_test(self, runner: Any) -> None:
         """Switch on."""
         unwrap_model(runner.model).evaluate_all_exits = self.test
+        wrapper = find_tta(runner.model)
+        if wrapper is not None:
+            wrapper.merge_preds = partial(merge_views, wrapper.merge_preds)
 
     def after_test(self, runner: Any) -> None:
         """Switch off."""
         unwrap_model(runner.model).evaluate_all_exits = False
+        wrapper = find_tta(runner.model)
+        if wrapper is not None:
+            del wrapper.merge_preds  # the host's own is back
 
 
 @HOOKS.register_module()

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from .errors import InputError
 
-__all__ = ['EarlyExitMetric', 'SampleResult', 'exit_statistics', 'label_ranks']
+__all__ = [
+    'EarlyExitMetric', 'SampleResult', 'check_views', 'exit_statistics',
+    'label_ranks'
+]
 
 
 class SampleResult(NamedTuple):
@@ -23,6 +26,8 @@ class SampleResult(NamedTuple):
         macs (int, optional): MACs spent on the sample.
         exit_ranks (tuple[int]): The rank at each exit, if all were run.
         exit_macs (tuple[int]): Cumulative MACs of each exit, if known.
+        view_exits (tuple[int]): Where each view of it left, under test-time
+            augmentation.
     """
 
     rank: int
@@ -31,6 +36,7 @@ class SampleResult(NamedTuple):
     macs: Optional[int] = None
     exit_ranks: Tuple[int, ...] = ()
     exit_macs: Tuple[int, ...] = ()
+    view_exits: Tuple[int, ...] = ()
 
 
 def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
@@ -101,6 +107,7 @@ class EarlyExitMetric(BaseMetric):
         """
         if not data_samples:
             return
+        check_views(data_batch, data_samples)
         for key in ('gt_label', 'pred_score', 'exit_index'):
             if key not in data_samples[0]:
                 raise InputError(
@@ -124,7 +131,8 @@ class EarlyExitMetric(BaseMetric):
             self.results.append(
                 SampleResult(rank, int(sample['exit_index']), scores.shape[1],
                              sample.get('macs'), tuple(at_exits),
-                             tuple(sample.get('exit_macs', ()))))
+                             tuple(sample.get('exit_macs', ())),
+                             tuple(sample.get('view_exits', ()))))
 
     def compute_metrics(self, results: List[Sequence]) -> Dict[str, float]:
         """Sum up.
@@ -169,15 +177,19 @@ def exit_statistics(samples: Sequence[Any],
     """Shares and MACs of samples of any task.
 
     Args:
-        samples (Sequence): At least one; each with ``exit_index``, ``macs``
-            and ``exit_macs`` as :class:`SampleResult` has them.
+        samples (Sequence): At least one; each with ``exit_index``, ``macs``,
+            ``exit_macs`` and ``view_exits`` as :class:`SampleResult` has
+            them. Of a sample with several views each view counts.
         num_exits (int): Number of exits.
 
     Returns:
         dict[str, float]: ``exit0/share``, ..., and, where they are known,
         ``exit0/macs``, ... and ``dynamic/macs``.
     """
-    left = [sample.exit_index for sample in samples]
+    left = [
+        index for sample in samples
+        for index in sample.view_exits or (sample.exit_index, )
+    ]
     metrics = {
         f'exit{k}/share': left.count(k) / len(left)
         for k in range(num_exits)
@@ -190,6 +202,25 @@ def exit_statistics(samples: Sequence[Any],
     if len(macs) == len(samples):
         metrics['dynamic/macs'] = _mean(macs)
     return metrics
+
+
+def check_views(data_batch: Any, data_samples: Sequence[dict]) -> None:
+    """Refuse samples of several views of which only the first is known.
+
+    Args:
+        data_batch (Any): A batch as the data loader gives it.
+        data_samples (Sequence[dict]): Its predictions.
+
+    Raises:
+        InputError: If a host's test-time augmentation has merged them.
+    """
+    inputs = data_batch.get('inputs') if isinstance(data_batch, dict) else None
+    if inputs and isinstance(inputs[0], (list, tuple)) and \
+            'view_exits' not in data_samples[0]:
+        raise InputError(
+            'test-time augmentation tells exits and MACs of the first view '
+            "only: add dict(type='mmdynperceiver.EvaluateAllExitsHook') to "
+            'custom_hooks, which merges those of all views')
 
 
 def _mean(values: Sequence[float]) -> float:

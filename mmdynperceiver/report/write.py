@@ -17,7 +17,7 @@ from .draw import draw_all
 from .html import write_page
 from .sweep import rows_to_csv
 
-__all__ = ['MARKER', 'check_report_folder', 'write_report']
+__all__ = ['MARKER', 'check_report_folder', 'replacing_report', 'write_report']
 
 # Tells a report from any other folder, which must never be replaced.
 MARKER = '.mmdynperceiver-report'
@@ -101,7 +101,7 @@ def write_report(folder: Union[str, os.PathLike],
         contents = gather(held_out, test, macs, model_name, points, latency_ms,
                           criterion, temperature, num_budgets, tick)
         contents = contents._replace(curves=tuple(curves))
-        with _replaced(folder) as place:
+        with replacing_report(folder) as place:
             write_text(place / 'curve.csv', rows_to_csv(contents.rows))
             write_json(place / 'curve.json', contents.as_dict())
             pictures = draw_all(place, contents, images, model, class_names,
@@ -138,8 +138,19 @@ def check_report_folder(folder: Union[str, os.PathLike]) -> Path:
 
 
 @contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of an old one if nothing fails."""
+def replacing_report(folder: Union[str, os.PathLike]) -> Iterator[Path]:
+    """Fill a folder that takes the place of an old one if nothing fails.
+
+    Args:
+        folder (str | PathLike): The report; it need not be there.
+
+    Yields:
+        Path: The folder to write into, beside it.
+
+    Raises:
+        FileExistsError: If there is something that is no report.
+    """
+    folder = check_report_folder(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
     try:

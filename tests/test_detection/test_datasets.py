@@ -96,7 +96,7 @@ def test_an_annotation_of_no_image(tmp_path):
     content = json.loads(path.read_text())
     content['annotations'][0]['image_id'] = 7
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match='annotation 1 .* for the image 7'):
+    with pytest.raises(InputError, match='annotation 1 .* the image_id 7'):
         build(path)
 
 

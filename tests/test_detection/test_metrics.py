@@ -1,4 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
+import json
+
 import pytest
 import torch
 from mmdet.registry import METRICS
@@ -73,3 +75,63 @@ def test_table_of_precisions(tmp_path):
         'exit', 'box AP (%)', 'AP50 (%)', 'share (%)', 'MACs (M)'
     ]
     assert list(table.columns[1].cells) == ['0.00', '100.00', '0.00', '100.00']
+
+
+def checked(path, **options):
+    metric = METRICS.build(
+        dict(type='CheckedCocoMetric', ann_file=str(path), **options))
+    metric.dataset_meta = dict(classes=('a', 'b'))
+    return metric
+
+
+def edited(tmp_path, boxes, *edits):
+    """The annotations of boxes, with changes to each."""
+    path = write_annotations(tmp_path, boxes)
+    content = json.loads(path.read_text())
+    for annotation, edit in zip(content['annotations'], edits):
+        annotation.update(edit)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_what_pycocotools_cannot_read_is_completed(tmp_path):
+    """An id of 0 would be taken for no match, and iscrowd is asked for."""
+    path = edited(tmp_path, [BOX], dict(id=0))
+    content = json.loads(path.read_text())
+    del content['annotations'][0]['iscrowd'], content['annotations'][0]['area']
+    path.write_text(json.dumps(content))
+    metric = checked(path)
+    metric.process({}, [sample(0, FOUND)])
+    assert metric.evaluate(1)['coco/bbox_mAP'] == 1
+
+
+def test_boxes_are_evaluated_against_as_in_the_file(tmp_path):
+    """As in COCO's own evaluation: one of two boxes was found."""
+    path = edited(tmp_path, [BOX, [30, 30, 0, 5]])
+    for policy in ('raise', 'skip'):
+        metric = checked(path, on_bad_box=policy)
+        metric.process({}, [sample(0, FOUND)])
+        assert metric.evaluate(1)['coco/bbox_mAP'] == pytest.approx(
+            0.5, abs=0.01)
+
+
+def test_a_box_that_is_none_is_named_or_left_out(tmp_path):
+    path = edited(tmp_path, [BOX, BOX], {}, dict(bbox=None))
+    with pytest.raises(InputError, match='annotation 2 .*bbox None'):
+        checked(path)
+    metric = checked(path, on_bad_box='skip')
+    metric.process({}, [sample(0, FOUND)])
+    assert metric.evaluate(1)['coco/bbox_mAP'] == 1
+
+
+def test_files_of_other_images(tmp_path):
+    metric = checked(write_annotations(tmp_path, [BOX]))
+    for other in (dict(img_id=7), dict(img_path='data/other.png')):
+        with pytest.raises(
+                InputError, match="give the evaluator the data set"):
+            metric.process({}, [dict(sample(0, FOUND), **other)])
+    metric.process({}, [dict(sample(0, FOUND), img_path='data/image.png')])
+    with pytest.raises(InputError, match='no annotation file .*none.json'):
+        checked(tmp_path / 'none.json')
+    with pytest.raises(InputError, match='lists no annotation'):
+        checked(write_annotations(tmp_path, []))

@@ -108,6 +108,81 @@ def test_from_a_budget_to_the_report_and_back(config, checkpoint, tool,
     assert 'exit0/bbox_mAP' in replayed and 'exit0/bbox_mAP' not in stopped
 
 
+def test_a_report_takes_the_place_of_an_older_one(config, checkpoint, tool,
+                                                  tmp_path, monkeypatch):
+    weights = tmp_path / 'detector.pth'
+    weights.write_bytes(checkpoint.read_bytes())
+    report = tmp_path / 'report'
+    # As in COCO's configs, the test data are the validation data.
+    command = [
+        'calibrate_detector', config, weights, '--budget-macs', '85%',
+        '--work-dir', tmp_path, '--report', report, '--embed', '--cfg-options',
+        'test_dataloader.dataset.ann_file=annotations/val.json',
+        'test_dataloader.dataset.data_prefix.img=val/'
+    ]
+    # Fewer rows and no plots: another test looks at these.
+    monkeypatch.setattr('mmdynperceiver.report.sweep.sweep_budgets',
+                        lambda macs, count: [macs[0], macs[-1], macs[-1]])
+    for name in ('curve.plot_accuracy_macs', 'pictures.plot_shares'):
+        monkeypatch.setattr(f'mmdynperceiver.report.{name}',
+                            lambda *args, **options: None)
+    for word in ('wrote', 'replaced'):
+        output, error = tool(*command)
+        assert error is None, error
+        assert '12 of the 12 test images are held-out images' in output
+        for name in ('detector.operating_point.json',
+                     'detector.calibrated.pth'):
+            assert f'{word} {tmp_path / name}' in output
+        (report / 'of the run before').touch()
+    # What fails halfway leaves the older report as it is.
+    monkeypatch.setattr('mmdynperceiver.detection.pictures.plot_detections',
+                        lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tool(*command)
+    assert (report / 'of the run before').is_file()
+    assert {path.name
+            for path in tmp_path.iterdir() if path.is_dir()} == {'report'}
+
+
+@pytest.mark.parametrize('options, message', [
+    (['--embed', 'CHECKPOINT'], '--embed would replace the checkpoint'),
+    (['--report', 'FOLDER'], 'holds other files and is not a report'),
+    (['--launcher', 'pytorch'], 'leave out --launcher'),
+    ([
+        '--cfg-options',
+        'train_dataloader.dataset.ann_file=annotations/val.json'
+    ], 'the held-out images are training images'),
+])
+def test_refuses_before_the_network_runs(config, checkpoint, tool, tmp_path,
+                                         scenes, options, message):
+    names = dict(CHECKPOINT=checkpoint, FOLDER=checkpoint.parent)
+    options = [names.get(option, option) for option in options]
+    if options[0] == '--cfg-options':
+        options.append(f'train_dataloader.dataset.data_root={scenes}')
+    _, error = tool('calibrate_detector', config, checkpoint, '--budget-macs',
+                    '80%', '--work-dir', tmp_path, *options)
+    assert message in error and '\n' not in error
+
+
+def test_damaged_annotations_are_one_line(config, checkpoint, tool, tmp_path,
+                                          scenes):
+    content = json.loads((scenes / 'annotations/val.json').read_text())
+    path = tmp_path / 'damaged.json'
+    for edit, message in ((dict(bbox=[.1, .1, .2, .2]), 'are in [0, 1]'),
+                          (dict(iscrowd=1), 'none of the 12 images has a box'),
+                          (dict(bbox=None), "has the bbox None")):
+        for annotation in content['annotations']:
+            annotation.update(edit)
+        path.write_text(json.dumps(content))
+        _, error = tool('calibrate_detector', config, checkpoint,
+                        '--budget-macs', '85%', '--work-dir', tmp_path,
+                        '--cfg-options',
+                        f'val_dataloader.dataset.ann_file={path}')
+        assert message in error and '\n' not in error
+        for annotation in content['annotations']:
+            annotation.update(bbox=[5, 5, 20, 20])
+
+
 @pytest.mark.parametrize('exit', [0, 2])
 def test_one_exit(config, checkpoint, tool, tmp_path, exit):
     out = tmp_path / 'results.json'

@@ -50,7 +50,8 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='CocoMetric',
+    type='CheckedCocoMetric',
     ann_file=data_root + 'annotations/instances_val2017.json',
+    on_bad_box='skip',
     metric='bbox')
 test_evaluator = val_evaluator
