@@ -7,10 +7,11 @@ from typing import List, Sequence
 
 import numpy as np
 
+from ..image_files import Broken
 from ..result_file import printable
 from .manifest import Manifest
 from .runner import Result
-from .stream import Broken, Classified
+from .stream import Classified
 
 __all__ = ['Count', 'Printer']
 

@@ -11,12 +11,12 @@ import onnx
 from onnxruntime.quantization import (CalibrationDataReader, QuantFormat,
                                       QuantType, quantize_static)
 
+from ..image_files import FILE_ERRORS
 from ..kinds import one_line
 from .manifest import Segment
 from .preprocessing import Preprocessing, list_images
 from .printing import Count
 from .sessions import open_session
-from .stream import FILE_ERRORS
 
 __all__ = [
     'compare', 'labelled_images', 'quantize', 'quantize_segments', 'run_all'
