@@ -215,7 +215,9 @@ def check_views(data_batch: Any, data_samples: Sequence[dict]) -> None:
         InputError: If a host's test-time augmentation has merged them.
     """
     inputs = data_batch.get('inputs') if isinstance(data_batch, dict) else None
-    if inputs and isinstance(inputs[0], (list, tuple)) and \
+    # A collated batch is a tensor.
+    if isinstance(inputs, (list, tuple)) and inputs and \
+            isinstance(inputs[0], (list, tuple)) and \
             'view_exits' not in data_samples[0]:
         raise InputError(
             'test-time augmentation tells exits and MACs of the first view '
