@@ -1,14 +1,16 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Images to hold out of a training set, always the same ones."""
 import hashlib
-import os
-from collections import defaultdict
-from typing import Callable, Dict, List, Sequence, Union
+import os.path as osp
+from collections import Counter, defaultdict
+from typing import Callable, Dict, List, Sequence
 
-from ..core.files import write_text
 from .errors import InputError
+from .lists import local_separators, read_list, write_list
 
-__all__ = ['choose_hold_out', 'leave_out', 'read_list', 'write_list']
+__all__ = [
+    'choose_hold_out', 'leave_out', 'read_list', 'single_images', 'write_list'
+]
 
 
 def choose_hold_out(names: Sequence[str], labels: Sequence[int],
@@ -16,7 +18,8 @@ def choose_hold_out(names: Sequence[str], labels: Sequence[int],
     """Choose images to hold out, from each class its share.
 
     The choice follows from the names alone: it is the same on every machine
-    and in every order, and looks random.
+    and in every order, and looks random. A class with a single image keeps
+    it.
 
     Args:
         names (Sequence[str]): A name for each image, such as its path in the
@@ -28,29 +31,45 @@ def choose_hold_out(names: Sequence[str], labels: Sequence[int],
         list[int]: Their indices, ascending.
 
     Raises:
-        InputError: If not every class could give one image and keep one.
+        InputError: If not every other class could give one image and keep
+            one.
     """
     members: Dict[int, List[int]] = defaultdict(list)
     for index, label in enumerate(labels):
         members[label].append(index)
-    sizes = {label: len(members[label]) for label in sorted(members)}
-    if not sizes:
+    if not members:
         raise InputError('there are no images to hold some out of')
-    smallest = min(sizes, key=lambda label: sizes[label])
-    if sizes[smallest] < 2:
-        raise InputError(f'class {smallest} has only one image, so none can '
-                         f'be held out of it')
-    most = len(labels) - len(sizes)
+    sizes = {
+        label: len(members[label])
+        for label in sorted(members) if len(members[label]) > 1
+    }
+    if not sizes:
+        raise InputError(f'none of the {len(labels)} images can be held out: '
+                         f'each is the only one of its class')
+    most = sum(sizes.values()) - len(sizes)
     if not len(sizes) <= number <= most:
         raise InputError(f'{len(sizes)} (one of each class) to {most} of the '
                          f'{len(labels)} images can be held out, got {number}')
     chosen: List[int] = []
     for label, quota in _quotas(sizes, number).items():
-        order = sorted(
-            members[label],
-            key=lambda index: hashlib.sha256(names[index].encode()).digest())
+        order = sorted(members[label], key=lambda index: _draw(names[index]))
         chosen += order[:quota]
     return sorted(chosen)
+
+
+def _draw(name: str) -> bytes:
+    """What looks random, and is the same for a name everywhere."""
+    return hashlib.sha256(name.encode('utf-8', 'surrogateescape')).digest()
+
+
+def single_images(labels: Sequence[int]) -> List[int]:
+    """The classes of which there is a single image, to be kept.
+
+    Args:
+        labels (Sequence[int]): Class of each image.
+    """
+    counts = Counter(labels)
+    return sorted(label for label, count in counts.items() if count == 1)
 
 
 def _quotas(sizes: Dict[int, int], number: int) -> Dict[int, int]:
@@ -70,39 +89,6 @@ def _quotas(sizes: Dict[int, int], number: int) -> Dict[int, int]:
     return quotas
 
 
-def read_list(path: Union[str, os.PathLike]) -> List[str]:
-    """Read a list file: a path in each line.
-
-    Args:
-        path (str | PathLike): The file.
-
-    Raises:
-        InputError: If there is no such file, or it is empty.
-    """
-    path = os.path.expanduser(os.fspath(path))
-    try:
-        with open(path, encoding='utf-8') as file:
-            names = [line.rstrip('\r\n') for line in file]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f'cannot read the list of images {path!r}: '
-                         f'{getattr(error, "strerror", error)}') from error
-    names = [name for name in names if name.strip()]
-    if not names:
-        raise InputError(f'the list of images {path!r} is empty')
-    return names
-
-
-def write_list(path: Union[str, os.PathLike], names: Sequence[str]) -> None:
-    """Write a list file, whole or not at all.
-
-    Args:
-        path (str | PathLike): The file; its folder is made.
-        names (Sequence[str]): A path for each line.
-    """
-    os.makedirs(os.path.dirname(os.fspath(path)) or '.', exist_ok=True)
-    write_text(path, ''.join(f'{name}\n' for name in names))
-
-
 def leave_out(data_list: List[dict], path_of: Callable[[dict], str],
               list_file: str, root: str) -> List[dict]:
     """Leave the samples of a list out of a data set.
@@ -120,9 +106,9 @@ def leave_out(data_list: List[dict], path_of: Callable[[dict], str],
         InputError: If a file of the list is not in the data, or nothing is
             left.
     """
-    paths = [os.path.normpath(path_of(info)) for info in data_list]
+    paths = [_absolute(path_of(info)) for info in data_list]
     excluded = {
-        os.path.normpath(os.path.join(root, name))
+        _absolute(osp.join(root, local_separators(name, root)))
         for name in read_list(list_file)
     }
     kept = [
@@ -138,3 +124,8 @@ def leave_out(data_list: List[dict], path_of: Callable[[dict], str],
         raise InputError(f'{list_file!r} leaves out all {len(data_list)} '
                          f'samples')
     return kept
+
+
+def _absolute(path: str) -> str:
+    """One spelling of a path, whether the folder is given from here or not."""
+    return osp.abspath(osp.expanduser(path))

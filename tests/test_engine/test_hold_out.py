@@ -1,12 +1,13 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
+import os
 import random
 from collections import Counter
 
 import pytest
 
 from mmdynperceiver.engine import InputError
-from mmdynperceiver.engine.hold_out import (choose_hold_out, read_list,
-                                            write_list)
+from mmdynperceiver.engine.hold_out import (choose_hold_out, leave_out,
+                                            single_images)
 
 LABELS = [0] * 60 + [1] * 30 + [2] * 10
 NAMES = [f'{label}/{number}.png' for number, label in enumerate(LABELS)]
@@ -69,19 +70,38 @@ def test_says_the_range(number):
         chosen(number)
 
 
-def test_classes_too_small():
-    with pytest.raises(InputError, match='class 1 has only one image'):
-        choose_hold_out(['a', 'b', 'c'], [0, 0, 1], 2)
+def test_a_single_image_stays_in_training():
+    labels = [*LABELS, 3]
+    found = chosen(10, [*NAMES, '3/100.png'], labels)
+    assert found == chosen(10) and single_images(labels) == [3]
+    with pytest.raises(InputError, match='3 .* to 97 .* 101 images'):
+        chosen(98, [*NAMES, '3/100.png'], labels)
+
+
+def test_nothing_to_choose_from():
+    with pytest.raises(InputError, match='each is the only one of its class'):
+        choose_hold_out(['a', 'b', 'c'], [0, 2, 1], 2)
     with pytest.raises(InputError, match='no images'):
         choose_hold_out([], [], 2)
 
 
-def test_list_files(tmp_path):
-    path = tmp_path / 'new' / 'list.txt'
-    write_list(path, ['a b/ü.png', 'c.png'])
-    assert read_list(path) == ['a b/ü.png', 'c.png']
-    (tmp_path / 'empty.txt').write_text('\n\n')
-    with pytest.raises(InputError, match='empty.txt.* is empty'):
-        read_list(tmp_path / 'empty.txt')
-    with pytest.raises(InputError, match='nowhere.*No such file'):
-        read_list(tmp_path / 'nowhere')
+def test_names_that_are_not_utf8():
+    names = [os.fsdecode(b'\xe9%d' % i) for i in range(4)]
+    assert len(chosen(2, names, [0, 0, 1, 1])) == 2
+
+
+def left(tmp_path, names, root='data'):
+    """What a list leaves of two images."""
+    path = tmp_path / 'list.txt'
+    path.write_bytes(names.encode('utf-8', 'surrogateescape'))
+    data_list = [dict(p=f'{root}/a/0.png'), dict(p=f'{root}/a/1.png')]
+    kept = leave_out(data_list, lambda info: info['p'], str(path), root)
+    return [info['p'] for info in kept]
+
+
+@pytest.mark.parametrize('names', [
+    '\ufeffa/0.png\r\n\r\n', 'a\\0.png\n', './a//0.png\t\n',
+    f'{os.getcwd()}/data/a/0.png\n'
+])
+def test_lists_name_the_same_images(tmp_path, names):
+    assert left(tmp_path, names) == ['data/a/1.png']

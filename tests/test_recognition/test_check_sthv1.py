@@ -128,7 +128,7 @@ def test_labels_of_the_data_sets_own_files(root, capsys):
     (('--train', 'none.txt'), 'no train list'),
     (('--frames', 'none'), 'no folder of frames'),
     (('--annotations', 'own.csv'), '--annotations needs --labels'),
-    (('--labels', 'none.txt'), 'no file of class names'),
+    (('--labels', 'none.txt'), 'cannot read the file of class names'),
 ])
 def test_refuses(root, options, message):
     assert message in check(root, *options)

@@ -22,6 +22,7 @@ from rich.progress import track
 import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
 from mmdynperceiver.engine import InputError, cli
 from mmdynperceiver.engine.broken_files import frames_missing
+from mmdynperceiver.engine.lists import read_classes, read_lines
 
 # Videos of the two lists of V1, and its classes.
 EXPECTED = dict(train=86017, val=11522)
@@ -98,7 +99,7 @@ def read_list(path: str, name: str, findings: Findings) -> List[Video]:
         raise InputError(f'there is no {name} list {path!r}: make it with '
                          f"MMAction2's data tools, or name it with --{name}")
     videos = []
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+    for number, line in read_lines(path, f'{name} list'):
         fields = line.split()
         try:
             folder, total, label = fields
@@ -196,18 +197,10 @@ def check_folders(root: str, videos: Sequence[Video], args: argparse.Namespace,
         f'{mean:.1f} on average')
 
 
-def read_classes(args: argparse.Namespace) -> List[str]:
-    """Class names in the order of their labels."""
-    if not osp.isfile(args.labels):
-        raise InputError(f'there is no file of class names {args.labels!r}')
-    lines = Path(args.labels).read_text(encoding='utf-8').splitlines()
-    return [line.strip() for line in lines if line.strip()]
-
-
 def check_labels(lists: Dict[str, List[Video]], args: argparse.Namespace,
                  findings: Findings) -> None:
     """Compare labels with the data set's own files."""
-    classes = read_classes(args)
+    classes = read_classes(args.labels)
     if len(classes) != args.num_classes:
         findings.add('files of class names of another length',
                      f'{args.labels}: {len(classes)} names')
@@ -223,7 +216,7 @@ def check_labels(lists: Dict[str, List[Video]], args: argparse.Namespace,
     for path in args.annotations:
         if not osp.isfile(path):
             raise InputError(f'there is no file of annotations {path!r}')
-        with open(path, newline='', encoding='utf-8') as file:
+        with open(path, newline='', encoding='utf-8-sig') as file:
             own.update(row[:2] for row in csv.reader(file, delimiter=';'))
     for video in (video for videos in lists.values() for video in videos):
         name = own.get(osp.basename(video.folder))

@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
 from mmdynperceiver.core.files import write_json
 from mmdynperceiver.engine import InputError, cli
+from mmdynperceiver.engine.lists import read_list
 
 CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 
@@ -51,15 +52,7 @@ def read_names(path: Path) -> List[str]:
     Raises:
         InputError: If there is no such list, or it is empty.
     """
-    try:
-        lines = path.read_text(encoding='utf-8').split('\n')
-    except OSError as error:
-        raise InputError(f'cannot read the list of images {str(path)!r}: '
-                         f'{error.strerror}') from error
-    names = [line.split()[0] for line in lines if line.strip()]
-    if not names:
-        raise InputError(f'the list of images {str(path)!r} is empty')
-    return names
+    return [line.split()[0] for line in read_list(path)]
 
 
 def read_image(root: Path, name: str) -> Tuple[Dict[str, Any], List[tuple]]:
