@@ -15,7 +15,9 @@ from mmdynperceiver.deploy.pipeline import read_preprocessing
 from mmdynperceiver.deploy.preprocessing import list_images
 from mmdynperceiver.engine import cli
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
-from mmdynperceiver.engine.errors import InputError
+from mmdynperceiver.engine.class_names import (check_class_names,
+                                               checkpoint_classes, listed)
+from mmdynperceiver.engine.lists import read_classes
 from mmdynperceiver.engine.standalone import (build_model, model_of,
                                               test_transform)
 from mmdynperceiver.files import check_new_folder
@@ -94,21 +96,24 @@ def choose_classes(args: argparse.Namespace, content: Mapping[str, Any],
         num_classes (int): How many the network has.
 
     Raises:
-        InputError: If the file has another number of them.
+        InputError: If the file has another number of them, or another order.
     """
+    known = checkpoint_classes(content, num_classes)
     if args.classes is None:
-        meta = (content.get('meta') or {}).get('dataset_meta') or {}
-        names = meta.get('classes')
-        if names is None or len(names) != num_classes:
-            return [str(number) for number in range(num_classes)]
-        return list(names)
-    with cli.input_errors(OSError, ValueError, where='--classes: '), \
-            open(args.classes, encoding='utf-8') as file:
-        names = file.read().splitlines()
-    if len(names) != num_classes:
-        raise InputError(f'--classes: {args.classes!r} has {len(names)} '
-                         f'lines, and the network has {num_classes} classes')
+        return known or [str(number) for number in range(num_classes)]
+    names = read_classes(args.classes)
+    check_class_names(names, num_classes, known, args.classes)
     return names
+
+
+def check_labelled(folder: str, classes: List[str]) -> None:
+    """Refuse images in folders that are no class, and tell who has none."""
+    from mmdynperceiver.deploy.quantize import labelled_images
+    found = set(labelled_images(folder, classes)[1])
+    absent = [name for k, name in enumerate(classes) if k not in found]
+    if absent:
+        print(f'there are no images of {len(absent)} of the {len(classes)} '
+              f'classes in {folder!r}: {listed(absent)}')
 
 
 def print_summary(manifest: Manifest, out: str) -> None:
@@ -129,9 +134,6 @@ def print_summary(manifest: Manifest, out: str) -> None:
 
 def print_quantization(report: Mapping[str, Any]) -> None:
     """Say what 8 bits did to each exit."""
-    if report['broken_images']:
-        print(f'{report["broken_images"]} test images could not be read and '
-              f'were skipped')
     print(f'quantised by {report["calibration_images"]} images; on '
           f'{report["test_images"]} images:')
     for index, row in enumerate(report['exits']):
@@ -167,6 +169,8 @@ def main() -> None:
     with cli.input_errors(ImportError, ValueError, OSError, RuntimeError):
         images = list_images(args.int8_calibration) \
             if args.int8_calibration else None
+        if args.int8_test:
+            check_labelled(args.int8_test, classes)
         manifest = export_network(*model.exit_parts(), args.out, preprocessing,
                                   policy, classes, source, images,
                                   args.int8_test)

@@ -1,14 +1,19 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Image folders whose broken files are named, or skipped and counted."""
+import os
 from typing import Any, Dict, List, Optional, Tuple
 
 from mmengine import fileio
 from mmpretrain.datasets import CustomDataset
+from mmpretrain.datasets.custom import find_folders, get_samples
 from mmpretrain.registry import DATASETS
 
 from ..engine.broken_files import BrokenFileError, ChecksFiles, image_fault
+from ..engine.class_names import folder_labels, listed, with_class_names
 from ..engine.errors import InputError
 from ..engine.hold_out import leave_out
+from ..engine.lists import (local_separators, read_lines, split_label,
+                            wrong_line)
 from ..image_files import EXTENSIONS
 
 __all__ = ['BrokenImageError', 'CheckedImageFolder']
@@ -23,11 +28,13 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
     """Any folder in ImageNet's layout, with any number of classes.
 
     Either ``train/<class>/*`` and ``val/<class>/*`` (the classes are the
-    sorted names of the sub-folders), or an annotation file with a path and a
-    label in each line. A missing or undecodable image raises an error that
-    names the file, or is skipped and counted. In training another sample is
-    drawn in its place. In test mode, where no sample may count twice, all
-    files are decoded once beforehand and the broken ones left out.
+    sorted names of the sub-folders, unless ``classes`` names them in the
+    order of their labels), or an annotation file with a path and a label in
+    each line, a space or a tab between. Hidden folders do not count. A
+    missing or undecodable image raises an error that names the file, or is
+    skipped and counted. In training another sample is drawn in its place. In
+    test mode, where no sample may count twice, all files are decoded once
+    beforehand and the broken ones left out.
 
     Args:
         data_root (str): Folder of everything. Defaults to ''.
@@ -49,6 +56,9 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
     Attributes:
         num_labels (int): Largest label plus 1; the number of classes may be
             larger, or not known from an annotation file.
+        classes_from (str): Whether the names of the classes are those of
+            'folders' or follow from the 'paths' of an annotation file;
+            otherwise the 'options' say them.
 
     Raises:
         FileNotFoundError: If the folder or the annotation file is missing.
@@ -59,6 +69,7 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
 
     noun = 'image'
     error = BrokenImageError
+    classes_from = 'options'
 
     def __init__(self,
                  data_root: str = '',
@@ -82,7 +93,7 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
             ann_file=ann_file,
             **{
                 'extensions': EXTENSIONS,
-                **kwargs
+                **with_class_names(kwargs)
             })
 
     def load_data_list(self) -> List[dict]:
@@ -93,12 +104,8 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
                 raise FileNotFoundError(
                     f'there is no {what} {path!r}: set data_root (and '
                     f'data_prefix or ann_file) of the dataset')
-        try:
-            data_list = super().load_data_list()
-        except ValueError as error:
-            raise InputError(
-                f'each line of {self.ann_file!r} must be a path, a space and '
-                f'a whole number: {error}') from error
+        data_list = self._annotated() if self.ann_file else \
+            super().load_data_list()
         if not data_list:
             raise InputError(f'there are no images in '
                              f'{self.ann_file or self.img_prefix!r}')
@@ -107,6 +114,7 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
                 classes = _classes_from_paths(data_list, self.img_prefix)
                 if classes is not None:
                     self._metainfo['classes'] = classes
+                    self.classes_from = 'paths'
             _check_labels(data_list, self.CLASSES, self.ann_file)
         if self.with_label:
             self.num_labels = 1 + max(
@@ -115,6 +123,58 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
             data_list = leave_out(data_list, self.path_of, self.exclude,
                                   self.data_root)
         return data_list
+
+    def _annotated(self) -> List[dict]:
+        """What the annotation file says."""
+        data_list = []
+        for number, line in read_lines(self.ann_file, 'annotation file'):
+            info: Dict[str, Any] = {}
+            if self.with_label:
+                fields = split_label(line)
+                if fields is None:
+                    raise wrong_line(
+                        self.ann_file, number, line,
+                        'a path, a space or a tab, and a whole number')
+                line, info['gt_label'] = fields
+            line = local_separators(line, self.img_prefix)
+            info['img_path'] = fileio.join_path(self.img_prefix, line)
+            data_list.append(info)
+        return data_list
+
+    def _find_samples(self) -> List[Tuple[str, int]]:
+        """Find images in class folders; given names decide the labels."""
+        if not self.with_label:
+            return super()._find_samples()
+        folders = [
+            name for name in find_folders(self.img_prefix)[0]
+            if not name.startswith('.')
+        ]
+        labels = folder_labels(folders, self.CLASSES, self.img_prefix)
+        if self.CLASSES is None:
+            self._metainfo['classes'] = tuple(folders)
+            self.classes_from = 'folders'
+        self.folder_to_idx = labels
+        samples = [
+            (path, label) for path, label in get_samples(
+                self.img_prefix, labels, self.is_valid_file)[0]
+            if not any(part.startswith('.') for part in path.split(os.sep))
+        ]
+        if not samples:
+            raise InputError(
+                f'there are no images in the class folders of '
+                f'{self.img_prefix!r} ({listed(folders) or "none"}): expected '
+                f'<class>/<image>, with the endings '
+                f'{" ".join(sorted(self.extensions))}')
+        found = {label for _, label in samples}
+        empty = [
+            name for label, name in enumerate(self.CLASSES)
+            if label not in found
+        ]
+        if empty:
+            self._warn(f'{self.img_prefix!r} has no images of '
+                       f'{len(empty)} of the {len(self.CLASSES)} classes: '
+                       f'{listed(empty)}')
+        return samples
 
     def path_of(self, info: dict) -> str:
         """The file of an image."""

@@ -9,6 +9,8 @@ from mmengine.registry import HOOKS
 from torch import nn
 
 from ..core import MODES, in_mode
+from .class_names import (HEAD_NAMES, check_data_classes, checkpoint_classes,
+                          class_names)
 from .errors import InputError
 from .views import find_tta, merge_views
 
@@ -16,9 +18,6 @@ __all__ = [
     'CheckDataHook', 'EvaluateAllExitsHook', 'InferenceModeHook',
     'unwrap_model'
 ]
-
-# Where the hosts keep the head: MMPretrain, MMAction2, MMDetection.
-HEAD_NAMES = ('head', 'cls_head', 'bbox_head', 'roi_head.bbox_head')
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
@@ -124,35 +123,44 @@ class CheckDataHook(Hook):
     """Refuse data that do not fit the model, and report skipped files.
 
     Before the first iteration the number of classes of each data set must be
-    that of the model's head, and training and validation must have the same
-    classes in the same order: a missing folder would shift all labels.
+    that of the model's head, and validation and test must have the classes of
+    training in the same order: a missing folder would shift all labels.
     """
+
+    def __init__(self) -> None:
+        self._trained_on: Optional[Sequence[str]] = None
+        self._val_is_checked = False
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Remember the classes of the checkpoint."""
+        num_classes = self._num_classes(runner)
+        if num_classes is not None:
+            self._trained_on = checkpoint_classes(checkpoint, num_classes)
 
     def before_train(self, runner: Any) -> None:
         """Check the data of training and of the validation between."""
         train = runner.train_dataloader.dataset
-        self._check(runner, train, 'train')
-        if runner.val_loop is None:
-            return
-        val = runner.val_dataloader.dataset
-        self._check(runner, val, 'val')
-        classes, other = _class_names(train), _class_names(val)
-        if classes and other and classes != other:
-            differing = sorted(set(classes) ^ set(other))
-            what = f'only one of them has {_first(differing)}' \
-                if differing else 'their order differs'
-            raise InputError(
-                f'the training data have {len(classes)} classes and the '
-                f'validation data {len(other)}, and {what}: give both the '
-                f'same class folders')
+        # Other classes may be learned from a checkpoint, but not half-way.
+        resumed = getattr(runner, '_resume', False)
+        self._check(runner, train, 'train',
+                    self._trained_on if resumed else None)
+        if runner.val_loop is not None:
+            self._check(runner, runner.val_dataloader.dataset, 'val',
+                        class_names(train), 'training data')
+        self._trained_on = class_names(train)
+        self._val_is_checked = True
 
     def before_val(self, runner: Any) -> None:
         """Check the validation data."""
-        self._check(runner, runner.val_dataloader.dataset, 'val')
+        if self._val_is_checked:
+            return  # not again after every epoch
+        self._check(runner, runner.val_dataloader.dataset, 'val',
+                    self._trained_on)
 
     def before_test(self, runner: Any) -> None:
         """Check the test data."""
-        self._check(runner, runner.test_dataloader.dataset, 'test')
+        self._check(runner, runner.test_dataloader.dataset, 'test',
+                    self._trained_on)
 
     def after_train_epoch(self, runner: Any) -> None:
         """Report how many files were skipped so far."""
@@ -161,28 +169,25 @@ class CheckDataHook(Hook):
             runner.logger.warning(
                 f'{num_broken} broken training images were skipped so far')
 
-    def _check(self, runner: Any, dataset: Any, name: str) -> None:
-        """Compare a data set's classes with the head's."""
+    @staticmethod
+    def _num_classes(runner: Any) -> Optional[int]:
+        """How many the model's head has, if it says so."""
         model = unwrap_model(runner.model)
-        heads = [_attribute(model, path) for path in HEAD_NAMES]
-        expected = [
-            head.num_classes for head in heads
-            if isinstance(getattr(head, 'num_classes', None), int)
-        ]
-        if not expected:
-            return
-        classes = _class_names(dataset)
-        remedy = 'set model.head.num_classes or choose the right data'
-        if classes is not None and len(classes) != expected[0]:
-            raise InputError(
-                f'the {name} data have {len(classes)} classes '
-                f'({_first(classes)}) and the model has {expected[0]}: '
-                f'{remedy}')
-        num_labels = getattr(dataset, 'num_labels', 0)
-        if num_labels > expected[0]:
-            raise InputError(
-                f'the {name} data have labels up to {num_labels - 1} and the '
-                f'model has {expected[0]} classes: {remedy}')
+        heads = (_attribute(model, path) for path in HEAD_NAMES)
+        found = (getattr(head, 'num_classes', None) for head in heads)
+        return next((n for n in found if isinstance(n, int)), None)
+
+    def _check(self,
+               runner: Any,
+               dataset: Any,
+               name: str,
+               known: Optional[Sequence[str]],
+               source: str = 'checkpoint') -> None:
+        """Compare a data set's classes with the model's."""
+        num_classes = self._num_classes(runner)
+        if num_classes is not None:
+            check_data_classes(f'{name} data', dataset, num_classes, known,
+                               source)
 
 
 def _attribute(owner: Any, path: str) -> Any:
@@ -190,14 +195,3 @@ def _attribute(owner: Any, path: str) -> Any:
     for name in path.split('.'):
         owner = getattr(owner, name, None)
     return owner
-
-
-def _class_names(dataset: Any) -> Optional[Sequence[str]]:
-    """Class names of a data set, if it knows them."""
-    return getattr(dataset, 'metainfo', {}).get('classes')
-
-
-def _first(names: Sequence[str], count: int = 5) -> str:
-    """The first names, in words."""
-    shown = ', '.join(repr(name) for name in names[:count])
-    return shown + (', ...' if len(names) > count else '')

@@ -1,7 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Videos and frame folders whose broken ones are named, or skipped."""
 import os.path as osp
-from typing import Any, List, Optional
+import re
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from mmaction.datasets import RawframeDataset, VideoDataset
@@ -11,13 +12,19 @@ from mmengine import fileio
 
 from ..engine.broken_files import (BrokenFileError, ChecksFiles,
                                    frames_missing, image_fault)
+from ..engine.class_names import with_class_names
 from ..engine.errors import InputError
 from ..engine.hold_out import leave_out
+from ..engine.lists import (ends_with_number, local_separators, read_lines,
+                            split_label, wrong_line)
 
 __all__ = [
     'BrokenVideoError', 'CheckedRawframeDataset', 'CheckedVideoDataset',
     'RequireFrames', 'video_fault'
 ]
+
+# Of a video that has none in the list.
+NO_LABEL = -1
 
 
 class BrokenVideoError(BrokenFileError):
@@ -65,7 +72,7 @@ class ChecksVideos(ChecksFiles):
                  **kwargs: Any) -> None:
         self.on_broken = self.check_on_broken(on_broken)
         self.exclude = exclude
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **with_class_names(kwargs))
 
     @property
     def min_frames(self) -> int:
@@ -81,21 +88,68 @@ class ChecksVideos(ChecksFiles):
             raise FileNotFoundError(
                 f'there is no list of videos {self.ann_file!r}: set '
                 f'data_root (and ann_file) of the dataset')
-        try:
-            data_list = super().load_data_list()
-        except (ValueError, AssertionError, IndexError) as error:
-            raise InputError(
-                f'a line of {self.ann_file!r} does not fit '
-                f'{type(self).__name__}: {str(error) or "wrong number of "}'
-                f'{"" if str(error) else "columns"} ({self.line})') from error
+        lines = read_lines(self.ann_file, 'list of videos')
+        data_list = [self._entry(number, line) for number, line in lines]
         if not data_list:
             raise InputError(f'there are no videos in {self.ann_file!r}')
         if not self.multi_class:
+            self._check_labels(data_list, lines)
             self.num_labels = 1 + max(info['label'] for info in data_list)
         if self.exclude:
             data_list = leave_out(data_list, self.path_of, self.exclude,
                                   self.data_root or '')
         return data_list
+
+    def parse(self, line: str) -> dict:
+        """What a line of the list says.
+
+        Args:
+            line (str): The line.
+
+        Raises:
+            ValueError: If it does not fit.
+        """
+        raise NotImplementedError
+
+    def _entry(self, number: int, line: str) -> dict:
+        """What a line says; an error names the line."""
+        try:
+            return self.parse(line.strip())
+        except (ValueError, IndexError) as error:
+            raise wrong_line(self.ann_file, number, line, self.line) from error
+
+    def _labels(self, fields: Sequence[str]) -> Any:
+        """The label, or labels, of the last columns."""
+        labels = [_whole_number(field) for field in fields]
+        if self.multi_class:
+            return labels
+        if len(labels) > 1:
+            raise ValueError('more than one label')
+        # As the host does for videos to be classified.
+        return labels[0] if labels else NO_LABEL
+
+    def _check_labels(self, data_list: List[dict],
+                      lines: Sequence[Tuple[int, str]]) -> None:
+        """Refuse labels below 0, and lines without one among others."""
+        unlabelled = self.test_mode and all(info['label'] == NO_LABEL
+                                            for info in data_list)
+        for info, (number, line) in zip(data_list, lines):
+            if info['label'] < 0 and not unlabelled:
+                raise wrong_line(self.ann_file, number, line,
+                                 f'{self.line}, from 0')
+
+    def _join(self, kind: str, name: str) -> str:
+        """Path of a file or folder of the list."""
+        folder = self.data_prefix.get(kind)
+        name = local_separators(name, folder or '')
+        return name if folder is None else osp.join(folder, name)
+
+
+def _whole_number(text: str) -> int:
+    """A whole number in digits."""
+    if not re.fullmatch('[+-]?[0-9]{1,18}', text):
+        raise ValueError(f'{text!r} is no whole number')
+    return int(text)
 
 
 @DATASETS.register_module()
@@ -122,7 +176,24 @@ class CheckedVideoDataset(ChecksVideos, VideoDataset):
         InputError: If there are no videos, or a line does not fit.
     """
 
-    line = 'a file, a space and a whole number'
+    line = 'a file, a space or a tab, and a whole number'
+
+    def parse(self, line: str) -> dict:
+        """The file and the label of a line."""
+        if self.multi_class:
+            name, *labels = line.split(None if self.delimiter ==
+                                       ' ' else self.delimiter)
+        elif self.delimiter == ' ':
+            # A single column has no label.
+            found = split_label(line)
+            name, *labels = found or line.split()
+            if found is None and labels:
+                raise ValueError('no whole number')
+        else:
+            name, *labels = line.rsplit(self.delimiter, 1)
+        return dict(
+            filename=self._join('video', name),
+            label=self._labels([str(label).strip() for label in labels]))
 
     def path_of(self, info: dict) -> str:
         """The file of a video."""
@@ -156,6 +227,20 @@ class CheckedRawframeDataset(ChecksVideos, RawframeDataset):
     """
 
     line = 'a folder, its number of frames and a label'
+
+    def parse(self, line: str) -> dict:
+        """The folder, its frames and the label of a line."""
+        counts = 2 if self.with_offset else 1
+        # A single label leaves room for spaces in the name.
+        fields = line.split() if self.multi_class else \
+            line.rsplit(None, counts + 1)
+        if ends_with_number(fields[0]):
+            raise ValueError('too many columns')
+        info: Dict[str, Any] = dict(frame_dir=self._join('img', fields[0]))
+        names = ('offset', 'total_frames')[-counts:]
+        for name, field in zip(names, fields[1:]):
+            info[name] = _whole_number(field)
+        return dict(info, label=self._labels(fields[counts + 1:]))
 
     def path_of(self, info: dict) -> str:
         """The folder of a video's frames."""

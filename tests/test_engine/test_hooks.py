@@ -39,6 +39,11 @@ def data(classes, **attributes):
     return SimpleNamespace(dataset=dataset)
 
 
+def wrap(loader):
+    """What repeats a data set knows nothing of its labels."""
+    return data(None, dataset=loader.dataset)
+
+
 def runner(model, train=None, val=None, test=None):
     return SimpleNamespace(
         model=model,
@@ -77,9 +82,11 @@ def test_refuses_a_model_without_exits():
 @pytest.mark.parametrize('train, val, message', [
     (data(['a', 'b', 'c']), None, "3 classes \\('a', 'b', 'c'\\).* has 2"),
     (data(['a', 'b']), data(['a']), 'val data have 1 classes'),
-    (data(['a', 'b']), data(['a', 'c']), "only one of them has 'b', 'c'"),
+    (data(['a', 'b']), data(['a', 'c']), "missing: 'b'; unknown: 'c'"),
     (data(['a', 'b']), data(['b', 'a']), 'order differs'),
     (data(None, num_labels=3), None, 'labels up to 2'),
+    (wrap(data(['a', 'b', 'c'])), None, "3 classes"),
+    (wrap(data(None, num_labels=3)), None, 'labels up to 2'),
 ])
 def test_data_that_do_not_fit(train, val, message):
     hook = HOOKS.build(dict(type='CheckDataHook'))
@@ -105,6 +112,28 @@ def test_validation_and_test_data_are_checked():
         hook.before_val(run)
     with pytest.raises(InputError, match='the test data'):
         hook.before_test(run)
+
+
+def test_classes_are_those_of_the_checkpoint():
+    model = Model()
+    loaded = dict(meta=dict(dataset_meta=dict(classes=('a', 'b'))))
+
+    def check(phase, **loaders):
+        hook = HOOKS.build(dict(type='CheckDataHook'))
+        run = runner(model, **loaders)
+        run._resume = phase == 'resume'
+        hook.after_load_checkpoint(run, loaded)
+        hook.before_train(run) if run._resume or phase == 'train' else \
+            getattr(hook, f'before_{phase}')(run)
+
+    for phase in ('val', 'test'):
+        check(phase, **{phase: data(['a', 'b'])})
+        with pytest.raises(InputError, match="missing: 'a'; unknown: 'c'"):
+            check(phase, **{phase: data(['b', 'c'])})
+    # A checkpoint may be the start of learning other classes.
+    check('train', train=data(['c', 'd']))
+    with pytest.raises(InputError, match='other classes than the checkpoint'):
+        check('resume', train=data(['c', 'b']))
 
 
 def test_skipped_files_are_reported(caplog):

@@ -156,13 +156,64 @@ def test_leaves_out_a_list(videos, tmp_path):
 
 @pytest.mark.parametrize('text, kind, message', [
     ('', InputError, 'no videos in'),
-    ('0.avi zero\n', InputError, "a file, a space and a whole number"),
-    ('0.avi 1 2\n', InputError, "a file, a space and a whole number"),
+    ('0.avi 0\n\n1.avi zero\n', InputError, 'line 3 .* a file, a space or'),
+    ('0.avi 0\n1.avi 1 2\n', InputError, "line 2 .*got '1.avi 1 2'"),
+    ('0.avi 0\n1.avi\n', InputError, "line 2 .*from 0, got '1.avi'"),
+    ('0.avi -2\n', InputError, "line 1 .*from 0, got '0.avi -2'"),
+    ('0.avi 1.0\n', InputError, 'line 1 .* whole number'),
+    ('0.avi 1' + 5000 * '0', InputError, 'line 1 .* whole number'),
 ])
-def test_refuses_lists(own_videos, text, kind, message):
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_refuses_lists(own_videos, text, kind, message, test_mode):
     (own_videos / 'list.txt').write_text(text)
     with pytest.raises(kind, match=message):
+        build(own_videos, test_mode=test_mode)
+
+
+def test_lists_of_spreadsheets(own_videos, tmp_path):
+    (own_videos / 'new').mkdir()
+    (own_videos / '3.avi').rename(own_videos / 'new/a b.avi')
+    (own_videos / 'list.txt'
+     ).write_bytes(b'\xef\xbb\xbf0.avi 0\r\n\r\nnew\\a b.avi\t2\r\n\r\n')
+    names = tmp_path / 'names.txt'
+    names.write_text('\ufeffleft\r\nright\r\nup\r\n')
+    dataset = build(own_videos, metainfo=dict(classes=str(names)))
+    assert dataset.metainfo['classes'] == ('left', 'right', 'up')
+    assert [dataset[i]['data_samples'].gt_label.item()
+            for i in range(2)] == [0, 2]
+
+
+def test_videos_without_labels_are_for_inference(own_videos):
+    (own_videos / 'list.txt').write_text('0.avi\n1.avi\n')
+    dataset = build(own_videos, test_mode=True)
+    assert [dataset.get_data_info(i)['label'] for i in range(2)] == [-1, -1]
+    with pytest.raises(InputError, match='line 1 .*from 0'):
         build(own_videos)
+
+
+def test_several_labels(videos):
+    info = build(videos, multi_class=True, num_classes=3).get_data_info(4)
+    assert info['label'].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize('text, message', [
+    ('0 8', 'line 1 .* a folder, its number of frames and a label'),
+    ('0 eight 0', 'line 1'),
+    ('0 8 0\n1 8 0 1\n', 'line 2'),
+    ('0 8 -1', 'line 1'),
+])
+def test_refuses_lists_of_frames(own_frames, text, message):
+    (own_frames / 'list.txt').write_text(text)
+    with pytest.raises(InputError, match=message):
+        build(own_frames, 'Rawframe')
+
+
+def test_lists_of_frames_of_spreadsheets(own_frames):
+    (own_frames / '1').rename(own_frames / 'a b')
+    (own_frames /
+     'list.txt').write_bytes(b'\xef\xbb\xbf0\t8\t0\r\n\r\na b\t8\t1\r\n')
+    dataset = build(own_frames, 'Rawframe')
+    assert dataset[1]['data_samples'].gt_label.item() == 1
 
 
 def test_refuses_a_missing_list_and_a_wrong_option(videos):
