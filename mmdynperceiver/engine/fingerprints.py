@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
-from typing import Any, Iterable, Mapping, Tuple
+from typing import Any, Iterable, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
+
+from .content_digests import content_digests
 
 __all__ = ['data_fingerprint', 'settings_fingerprint', 'weights_fingerprint']
 
@@ -40,25 +42,38 @@ def weights_fingerprint(weights: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def data_fingerprint(root: str, samples: Iterable[Tuple[str, int]]) -> str:
+def data_fingerprint(root: str,
+                     samples: Iterable[Sequence[Any]],
+                     memory: Optional[Union[str, os.PathLike]] = None,
+                     description: str = 'reading') -> str:
     """Fingerprint of labelled images, wherever their folder stands.
 
     Args:
         root (str): Folder from which paths count.
-        samples (Iterable[tuple[str, int]]): Path and label of each image, in
-            order; a path may also be any other name of the image.
+        samples (Iterable[Sequence]): Path and label of each image, in order,
+            and what else counts, as text. A path may be that of a folder of
+            frames, or any other name of the image.
+        memory (str | PathLike, optional): Folder that remembers what is in
+            files, see :func:`content_digests`. Defaults to None.
+        description (str): Stands beside the progress bar. Defaults to
+            'reading'.
 
     Returns:
-        str: SHA-256 over relative paths, sizes of the files and labels.
+        str: SHA-256 over relative paths, contents of the files and labels.
     """
+    samples = list(samples)
+    paths = [sample[0] for sample in samples]
+    if memory is not None:
+        # One for each list of images, so that what is gone is forgotten.
+        name = settings_fingerprint(paths)[:16]
+        memory = os.path.join(memory, f'{name}.json')
     digest = hashlib.sha256()
-    for path, label in samples:
-        try:
-            size = os.path.getsize(path)
-        except OSError:  # not a local file
-            size = -1
-        name = os.path.relpath(path, root) if size >= 0 and root else path
-        digest.update(f'{name}\0{size}\0{label}\n'.encode())
+    contents = content_digests(paths, memory, description)
+    for (path, *others), content in zip(samples, contents):
+        name = os.path.relpath(path, root) if content and root else path
+        columns = (name, content, *others)
+        text = '\0'.join(map(str, columns)) + '\n'
+        digest.update(text.encode('utf-8', 'surrogateescape'))
     return digest.hexdigest()
 
 

@@ -2,7 +2,9 @@
 """A config's model and data without a runner: no log, no work folder."""
 import copy
 import hashlib
+import json
 import os
+import stat
 from typing import (Any, Dict, Iterator, List, NamedTuple, Optional, Sequence,
                     Tuple)
 
@@ -14,8 +16,9 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from .class_names import class_names
 from .cli import input_errors
-from .collect import path_of
+from .collect import PATH_KEYS, path_of
 from .errors import InputError
 
 __all__ = [
@@ -25,6 +28,8 @@ __all__ = [
 
 # Wrappers that repeat or reorder what is in them.
 WRAPPERS = ('RepeatDataset', 'ClassBalancedDataset')
+# What is told of a sample elsewhere, or is only its place in the data.
+IDENTITY = (*PATH_KEYS, 'gt_label', 'label', 'img', 'sample_idx')
 
 
 class LabelledData(NamedTuple):
@@ -37,6 +42,8 @@ class LabelledData(NamedTuple):
         labels (list[int]): Its class.
         classes (Sequence[str], optional): Names of all classes. Defaults to
             None, not known.
+        others (Sequence[str]): What else the data set says of each image,
+            such as which frames count. Defaults to (), nothing.
     """
 
     dataset: Any
@@ -44,6 +51,7 @@ class LabelledData(NamedTuple):
     paths: List[str]
     labels: List[int]
     classes: Optional[Sequence[str]] = None
+    others: Sequence[str] = ()
 
     def names(self) -> List[str]:
         """Paths relative to the folder, with slashes."""
@@ -56,21 +64,48 @@ class LabelledData(NamedTuple):
 
     def select(self, indices: Sequence[int]) -> 'LabelledData':
         """Keep some images."""
-        return LabelledData(
-            Subset(self.dataset,
-                   list(indices)), self.root, [self.paths[i] for i in indices],
-            [self.labels[i] for i in indices], self.classes)
+        return self._replace(
+            dataset=Subset(self.dataset, list(indices)),
+            paths=[self.paths[i] for i in indices],
+            labels=[self.labels[i] for i in indices],
+            others=[self.others[i] for i in indices] if self.others else ())
+
+    def identities(self) -> Iterator[Tuple[str, int, str]]:
+        """Path, label and what else the data set says of each image."""
+        others = self.others or [''] * len(self.paths)
+        return zip(self.paths, self.labels, others)
 
     def places(self) -> List[str]:
         """Where each image really lies, for comparing data sets."""
         folders: Dict[str, str] = {}
-        found = []
-        for path in self.paths:
-            folder, name = os.path.split(path)
-            if folder not in folders:
-                folders[folder] = os.path.realpath(folder) if folder else ''
-            found.append(os.path.join(folders[folder], name))
-        return found
+        return [_place(path, folders) for path in self.paths]
+
+
+def _place(path: str, folders: Dict[str, str]) -> str:
+    """What is the same for a file and for all links to it.
+
+    Args:
+        path (str): A file, a folder of frames, or any other name.
+        folders (dict[str, str]): Where folders really lie, as far as known.
+    """
+    folder, name = os.path.split(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder) if folder else ''
+    place = os.path.join(folders[folder], name)
+    try:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            place, status = os.path.realpath(path), os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            with os.scandir(path) as entries:
+                first = next(entries, None)
+            if first is not None and first.is_symlink():
+                return os.path.dirname(os.path.realpath(first.path))
+        elif status.st_nlink > 1 and status.st_ino:
+            return f'inode {status.st_dev}:{status.st_ino}'
+    except OSError:  # not a local file, or a link to nowhere
+        pass
+    return place
 
 
 def model_of(config: Config) -> dict:
@@ -191,7 +226,7 @@ def build_data(config: Config,
         built = DATASETS.build(dataset)
         if hasattr(built, 'full_init'):
             built.full_init()
-    paths, labels = [], []
+    paths, labels, others = [], [], []
     for index in range(len(built)):
         info = built.get_data_info(index)
         # MMPretrain's name, or else MMAction2's.
@@ -201,8 +236,16 @@ def build_data(config: Config,
                              f'got {label.tolist()!r}')
         paths.append(_identity(info))
         labels.append(int(label.reshape(())))
+        others.append('' if only_list else _others(info))
     return LabelledData(built,
-                        getattr(built, 'data_root', '') or '', paths, labels)
+                        getattr(built, 'data_root', '') or '', paths, labels,
+                        class_names(built), others)
+
+
+def _others(info: dict) -> str:
+    """What counts of a sample beside its file and its label."""
+    others = {k: v for k, v in info.items() if k not in IDENTITY}
+    return json.dumps(others, sort_keys=True, default=repr) if others else ''
 
 
 def _identity(info: dict) -> str:
@@ -242,5 +285,7 @@ def overlap(one: LabelledData, other: LabelledData) -> Tuple[int, str]:
         tuple[int, str]: Their number, and one of them ('' if none).
     """
     places = set(other.places())
-    shared = [place for place in one.places() if place in places]
+    shared = [
+        path for path, place in zip(one.paths, one.places()) if place in places
+    ]
     return len(shared), shared[0] if shared else ''
