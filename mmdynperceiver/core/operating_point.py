@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import os
+import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from .criteria import check_criterion, check_temperature
 from .exits import Exits
@@ -50,7 +51,7 @@ class OperatingPoint:
         solved_for (dict): The budget, floor or shares asked for. Defaults to
             nothing, as the next four do.
         expected (dict): ``accuracy``, ``shares`` and ``macs`` on the
-            held-out images.
+            held-out images, and how far these may be off.
         data (dict): Which images these were.
         checkpoint (dict): Which weights these were.
         model (dict): What :func:`describe_model` says of the model.
@@ -106,10 +107,11 @@ class OperatingPoint:
         """Read a JSON file.
 
         The file is an object with at least ``thresholds``; what it does not
-        know is left out.
+        know is left out. Of several points, as ``--sweep`` writes them, the
+        one of a number is read, from 0: ``sweep.json:12``.
 
         Args:
-            path (str | PathLike): The file.
+            path (str | PathLike): The file, perhaps with a number.
             num_exits (int, optional): Number of exits that it is for.
                 Defaults to None, any.
             model (Mapping, optional): What :func:`describe_model` says of
@@ -121,7 +123,32 @@ class OperatingPoint:
                 made for another model; the file is named.
         """
         path = os.fspath(path)
-        content = _read_object(path)
+        return cls._from_content(
+            _choose(*_split_number(path)), path, num_exits, model)
+
+    @classmethod
+    def load_all(cls, path: Union[str, os.PathLike]) -> List['OperatingPoint']:
+        """Read all points of a JSON file.
+
+        Args:
+            path (str | PathLike): The file, of one point or of several.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not JSON, or its content does not fit.
+        """
+        path = os.fspath(path)
+        return [cls._from_content(point, path) for point in _read(path)]
+
+    @classmethod
+    def _from_content(
+            cls,
+            content: Dict[str, Any],
+            path: str,
+            num_exits: Optional[int] = None,
+            model: Optional[Mapping[str, Any]] = None) -> 'OperatingPoint':
+        """Check what a file says of one point."""
+        content = dict(content)
         made_for = content.get('num_exits')
         if num_exits is not None and made_for not in (None, num_exits):
             raise ValueError(
@@ -133,7 +160,7 @@ class OperatingPoint:
         known = {name: content[name] for name in names if name in content}
         try:
             point = cls(**known)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f'thresholds file {path!r}: {error}') from error
         for name, value in (model or {}).items():
             if point.model.get(name, value) != value:
@@ -144,17 +171,42 @@ class OperatingPoint:
         return point
 
 
-def _read_object(path: str) -> Dict[str, Any]:
-    """The content of a thresholds file."""
+def _split_number(path: str) -> Tuple[str, Optional[int]]:
+    """A file, and the number of one of its points if it is given."""
+    match = re.fullmatch(r'(.+):(\d{1,9})', path, re.DOTALL)
+    if match is None or os.path.isfile(path):
+        return path, None
+    return match.group(1), int(match.group(2))
+
+
+def _choose(path: str, number: Optional[int]) -> Dict[str, Any]:
+    """The content of one point of a file."""
+    points = _read(path)
+    last = len(points) - 1
+    if number is None and last:
+        raise ValueError(
+            f'thresholds file {path!r} holds {len(points)} operating points: '
+            f'choose one by its number, {path}:0 to {path}:{last}')
+    if (number or 0) > last:
+        raise ValueError(f'thresholds file {path!r} has no operating point '
+                         f'{number}: they are {path}:0 to {path}:{last}')
+    return points[number or 0]
+
+
+def _read(path: str) -> List[Dict[str, Any]]:
+    """The points of a thresholds file."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f'no thresholds file at {path!r}')
     try:
-        with open(path, encoding='utf-8') as file:
+        with open(path, encoding='utf-8-sig') as file:
             content = json.load(file)
-    except ValueError as error:  # JSON or text encoding
+    except (ValueError, RecursionError) as error:  # JSON or text encoding
         raise ValueError(
             f'thresholds file {path!r} is not JSON: {error}') from error
-    if not isinstance(content, dict) or 'thresholds' not in content:
+    points = content.get('points') if isinstance(content, dict) else None
+    if not points or not isinstance(points, list):
+        points = [content]
+    if not all(isinstance(p, dict) and 'thresholds' in p for p in points):
         raise ValueError(f"thresholds file {path!r} must hold an object with "
                          f"the key 'thresholds', got {str(content)[:60]!r}")
-    return content
+    return points

@@ -142,14 +142,14 @@ def share_solution_for_budget(held_out: HeldOut, costs: Sequence[float],
     Args:
         held_out (HeldOut): The samples.
         costs (Sequence[float]): Cumulative cost of each exit.
-        budget (float): Largest mean cost of one sample.
+        budget (float): Largest mean cost of one sample; above that of the
+            last exit it is met by all thresholds.
 
     Returns:
         tuple[float]: One threshold for each exit but the last.
 
     Raises:
-        ValueError: If the budget is below the cost of the first exit or
-            above that of the last.
+        ValueError: If the budget is below the cost of the first exit.
     """
     num_exits = len(held_out.confidences)
     costs = check_costs(costs, num_exits)
@@ -187,9 +187,9 @@ def _position_shares(position: float, num_exits: int) -> Tuple[float, ...]:
 
 
 def check_budget(budget: float, costs: Sequence[float]) -> None:
-    """Refuse a mean cost that no thresholds can have."""
-    if not costs[0] <= budget <= costs[-1]:
+    """Refuse a mean cost below which no thresholds can stay."""
+    if not budget >= costs[0]:
         raise ValueError(
-            f'the budget must be between the cost of the first exit and that '
-            f'of the last, {costs[0]:.6g} to {costs[-1]:.6g}, got '
+            f'the budget must be at least the cost of the first exit, '
+            f'{costs[0]:.6g} (that of the last is {costs[-1]:.6g}), got '
             f'{budget:.6g}')

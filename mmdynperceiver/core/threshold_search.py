@@ -95,14 +95,14 @@ class ThresholdSearch:
         """Thresholds of the best accuracy that keep a budget.
 
         Args:
-            budget (float): Largest mean cost of one sample.
+            budget (float): Largest mean cost of one sample; above that of
+                the last exit it is met by all thresholds.
 
         Returns:
             tuple[float]: One threshold for each exit but the last.
 
         Raises:
-            ValueError: If the budget is below the cost of the first exit or
-                above that of the last.
+            ValueError: If the budget is below the cost of the first exit.
         """
         check_budget(budget, self._costs)
         return self._thresholds(self._within(budget))

@@ -2,7 +2,8 @@
 """From a checkpoint and held-out images to an operating point."""
 import copy
 import os
-from typing import Any, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import (Any, Dict, Iterator, List, Mapping, Optional, Sequence,
+                    Union)
 
 import torch
 from mmengine.config import Config
@@ -11,9 +12,11 @@ from torch import nn
 from ..core import (ExitPolicy, HeldOut, OperatingPoint, Outcome,
                     ThresholdSearch, evaluate, fit_temperature, paper_shares,
                     read_checkpoint, search_thresholds,
-                    share_solution_for_budget, solve_by_shares)
+                    share_solution_for_budget, solve_by_shares,
+                    wilson_interval)
 from ..version import __version__
 from .checkpoints import save_whole
+from .class_names import check_data_classes
 from .collect import ExitLogits, iter_exit_logits
 from .errors import InputError
 from .fingerprints import (POLICY_STATE, data_fingerprint,
@@ -30,23 +33,31 @@ __all__ = [
 ]
 
 SOLVERS = ('search', 'shares')
+# Folder of the logits, in the work folder.
+CACHE = 'logits'
 # Budgets at which the share-based solver looks for a floor on accuracy.
 FLOOR_STEPS = 200
 
 
-def sources_of(config: Config, weights: Mapping[str, Any],
-               data: LabelledData) -> dict:
+def sources_of(config: Config,
+               weights: Mapping[str, Any],
+               data: LabelledData,
+               description: str = 'reading images') -> dict:
     """Fingerprints of all that the logits depend on.
 
     Args:
         config (Config): The whole config.
         weights (Mapping[str, Any]): The checkpoint's state dict.
         data (LabelledData): The images.
+        description (str): Stands beside the progress bar. Defaults to
+            'reading images'.
     """
     return dict(
         checkpoint=weights_fingerprint(weights),
         model=settings_fingerprint(model_of(config)),
-        data=data_fingerprint(data.root, zip(data.paths, data.labels)),
+        data=data_fingerprint(data.root, data.identities(),
+                              os.path.join(config.work_dir, CACHE, 'files'),
+                              description),
         transform=settings_fingerprint(test_transform(config)),
         version=__version__)
 
@@ -69,13 +80,19 @@ def run_exits(model: nn.Module, data: LabelledData, config: Config, split: str,
     def run(start: int) -> Iterator[ExitLogits]:
         return iter_exit_logits(model, iter_batches(data, loader, start))
 
-    return cached_exit_logits(
-        os.path.join(config.work_dir, 'logits'), dict(sources, device=device),
+    cached = cached_exit_logits(
+        os.path.join(config.work_dir, CACHE), dict(sources, device=device),
         len(data.labels), run, description)
+    # The data may have moved since.
+    exits = cached.exits._replace(paths=list(data.paths))
+    return cached._replace(exits=exits)
 
 
-def check_held_out(data: LabelledData, num_classes: int,
-                   training: Optional[LabelledData], remedy: str) -> None:
+def check_held_out(data: LabelledData,
+                   num_classes: int,
+                   training: Optional[LabelledData],
+                   remedy: str,
+                   known: Optional[Sequence[str]] = None) -> None:
     """Refuse images from which no thresholds can be learned.
 
     Args:
@@ -83,6 +100,8 @@ def check_held_out(data: LabelledData, num_classes: int,
         num_classes (int): Number of classes that the model knows.
         training (LabelledData, optional): The training images.
         remedy (str): What to do about an overlap.
+        known (Sequence[str], optional): Names of the classes in the
+            checkpoint. Defaults to None.
 
     Raises:
         InputError: If there are none, all are of one class, they have other
@@ -90,16 +109,19 @@ def check_held_out(data: LabelledData, num_classes: int,
     """
     if not data.labels:
         raise InputError('there are no held-out images')
+    check_data_classes(
+        'held-out images',
+        data.dataset,
+        num_classes,
+        known,
+        num_labels=max(data.labels) + 1)
     if len(set(data.labels)) < 2:
+        label = data.labels[0]
+        names = data.classes or known
         raise InputError(
             f'all {len(data.labels)} held-out images are of class '
-            f'{data.labels[0]}; thresholds need images as mixed as those to '
-            f'come')
-    classes = len(data.classes or ()) or num_classes
-    if classes != num_classes or max(data.labels) >= num_classes:
-        raise InputError(
-            f'the held-out images have {max(classes, max(data.labels) + 1)} '
-            f'classes and the model has {num_classes}: choose the right data')
+            f'{repr(names[label]) if names else label}; thresholds need '
+            f'images as mixed as those to come')
     if training is None:
         return
     number, first = overlap(data, training)
@@ -179,12 +201,27 @@ def solve_sweep(held_out: HeldOut, costs: Sequence[float],
 
 
 def outcome_dict(outcome: Outcome, macs: Sequence[float],
-                 latencies: Optional[Sequence[float]]) -> dict:
-    """What an operating point brings, for its file."""
-    spent = dict(
+                 latencies: Optional[Sequence[float]],
+                 num_images: int) -> dict:
+    """What an operating point brings, for its file.
+
+    Args:
+        outcome (Outcome): What was found.
+        macs (Sequence[float]): Mean MACs up to each exit.
+        latencies (Sequence[float], optional): Milliseconds up to each exit.
+        num_images (int): On how many images it was found, for the intervals
+            of 95 %.
+    """
+    accuracy, *shares = (
+        wilson_interval(share * num_images, num_images)
+        for share in (outcome.accuracy, *outcome.shares))
+    spent: Dict[str, Any] = dict(
         accuracy=outcome.accuracy,
+        accuracy_interval=list(accuracy),
         shares=list(outcome.shares),
-        macs=_mean(outcome.shares, macs))
+        shares_interval=[list(interval) for interval in shares],
+        macs=_mean(outcome.shares, macs),
+        macs_per_exit=list(macs))
     if latencies is not None:
         spent['latency_ms'] = _mean(outcome.shares, latencies)
     return spent
@@ -196,7 +233,7 @@ def evaluate_on(point: OperatingPoint, exits: ExitLogits,
     samples = HeldOut.of(exits.logits, exits.labels, point.criterion,
                          point.temperature)
     outcome = evaluate(samples, point.thresholds, exits.macs)
-    return outcome_dict(outcome, exits.macs, latencies)
+    return outcome_dict(outcome, exits.macs, latencies, len(exits.labels))
 
 
 def _mean(shares: Sequence[float], costs: Sequence[float]) -> float:

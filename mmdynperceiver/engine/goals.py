@@ -67,8 +67,7 @@ class Goal:
             to None.
 
     Raises:
-        InputError: If the budget is below the first exit's cost or above
-            the last one's.
+        InputError: If the budget is below the first exit's cost.
     """
 
     costs: Sequence[float]
@@ -79,11 +78,21 @@ class Goal:
     def __post_init__(self) -> None:
         """Check the budget's range."""
         low, high = self.costs[0], self.costs[-1]
-        if self.budget is not None and not low <= self.budget <= high:
+        if self.budget is not None and not self.budget >= low:
             raise InputError(
-                f'the budget must be from {self.show(low)} (all leave at the '
-                f'first exit) to {self.show(high)} (none leaves early), got '
+                f'the least budget is {self.show(low)} (all leave at the '
+                f'first exit; the last costs {self.show(high)}), got '
                 f'{self.show(self.budget)}')
+
+    @property
+    def note(self) -> str:
+        """What to know of a budget that all thresholds keep, or ''."""
+        high = self.costs[-1]
+        if self.budget is None or self.budget < high:
+            return ''
+        return (f'the budget {self.show(self.budget)} is not below the cost '
+                f'of the last exit, {self.show(high)}: any thresholds keep '
+                f'it, and the most accurate ones are taken')
 
     def show(self, cost: float) -> str:
         """A cost in words."""

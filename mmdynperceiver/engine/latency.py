@@ -229,7 +229,7 @@ def read_latencies(path: Union[str, os.PathLike],
     """
     path = os.fspath(path)
     try:
-        with open(path, encoding='utf-8') as file:
+        with open(path, encoding='utf-8-sig') as file:
             content = json.load(file)
         found = tuple(float(row['median_ms']) for row in content['exits'])
         measured = dict(content['model'])
@@ -237,7 +237,8 @@ def read_latencies(path: Union[str, os.PathLike],
     except OSError as error:
         raise InputError(f'cannot read the latency table {path!r}: '
                          f'{error.strerror}') from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError,
+            RecursionError) as error:
         raise InputError(f'{path!r} is no latency table as '
                          f'tools/benchmark.py writes it') from error
     for name, value in model.items():

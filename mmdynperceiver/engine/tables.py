@@ -2,13 +2,12 @@
 """Results as tables."""
 import re
 import sys
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from ..core import OperatingPoint
+from ..core import OperatingPoint, wilson_interval
 from .collect import ExitLogits
 
 # Average precisions that the table shows, and how.
@@ -18,8 +17,10 @@ PRECISIONS = {
     'segm_mAP': 'mask AP (%)'
 }
 
-# For lines with names in them.
-PLAIN = dict(markup=False, emoji=False)
+# Fewer held-out images than this, or an interval of the accuracy that reaches
+# further to both sides, are worth a warning.
+FEW_IMAGES = 100
+WIDE = 0.02
 
 # Where names of configs are broken; they have about twice as many letters.
 NAME_WIDTH = 24
@@ -124,13 +125,24 @@ def _add_rows(table: Table, kind: str, exits: ExitLogits,
     """Add a row for each exit and each operating point."""
     title = f'{len(exits.labels):,} {kind}'
     for k, logits in enumerate(exits.logits):
-        right = (logits.argmax(1) == exits.labels).float().mean()
-        table.add_row('' if k else title, f'always {k}', f'{100 * right:.2f}',
+        right = int((logits.argmax(1) == exits.labels).sum())
+        number = len(exits.labels)
+        table.add_row('' if k else title, f'always {k}',
+                      _percent(right / number, wilson_interval(right, number)),
                       f'{exits.macs[k] / 1e6:.2f}', '')
     for outcome in outcomes:
         shares = ' '.join(f'{100 * s:.1f}' for s in outcome['shares'])
-        table.add_row('', 'leaving early', f'{100 * outcome["accuracy"]:.2f}',
-                      f'{outcome["macs"] / 1e6:.2f}', shares)
+        table.add_row(
+            '', 'leaving early',
+            _percent(outcome['accuracy'], outcome.get('accuracy_interval')),
+            f'{outcome["macs"] / 1e6:.2f}', shares)
+
+
+def _percent(share: float, interval: Optional[Sequence[float]]) -> str:
+    """A share in percent, and half the width of its interval."""
+    if interval is None:
+        return f'{100 * share:.2f}'
+    return f'{100 * share:.2f} ±{50 * (interval[1] - interval[0]):.1f}'
 
 
 def print_outcomes(points: Sequence[OperatingPoint],
@@ -142,9 +154,36 @@ def print_outcomes(points: Sequence[OperatingPoint],
     if len(points) == 1:
         thresholds = ', '.join(f'{t:.4g}' for t in points[0].thresholds)
         console.print(f'thresholds ({points[0].criterion}): {thresholds}')
-        if 'latency_ms' in points[0].expected:
+        found = points[0].expected
+        if 'latency_ms' in found:
             console.print(f'expected latency of an image: '
-                          f'{points[0].expected["latency_ms"]:.3f} ms')
+                          f'{found["latency_ms"]:.3f} ms')
+        if 'shares_interval' in found:
+            console.print('shares with intervals of 95 %: ' + ', '.join(
+                f'{100 * share:.1f} ({100 * low:.1f} to {100 * high:.1f})'
+                for share,
+                (low, high) in zip(found['shares'], found['shares_interval'])))
+    for note in _doubts(points, held_out, test):
+        console.print(note)
+
+
+def _doubts(points: Sequence[OperatingPoint], held_out: ExitLogits,
+            test: Optional[ExitLogits]) -> List[str]:
+    """How far the numbers of a table may be trusted."""
+    notes = []
+    if test is None:
+        notes.append('The thresholds were chosen on these images, so that '
+                     'others will bring a little less: --test measures it.')
+    number = len(held_out.labels)
+    intervals = [point.expected.get('accuracy_interval') for point in points]
+    half = max([(high - low) / 2 for low, high in filter(None, intervals)],
+               default=0.)
+    if number < FEW_IMAGES or half > WIDE:
+        notes.append(f'warning: {number:,} held-out images are few, so that '
+                     f'accuracy and shares are uncertain by '
+                     f'{100 * half:.0f} points and more: hold out more '
+                     f'images')
+    return notes
 
 
 def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
@@ -154,8 +193,7 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
         rows (Sequence[Mapping[str, Any]]): As ``benchmark.compare`` returns.
         title (str): What they share.
     """
-    # Names are not markup: they may have [brackets] and :colons:.
-    table = Table(title=Text(title, 'table.title'))
+    table = Table(title=title)
     bases = len(rows[0]['exits'][0]['of_bases'])
     ratios = ['of base'] if bases == 1 else \
         [f'of base {number + 1}' for number in range(bases)]
@@ -175,8 +213,7 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
             deepest = found is last
             macs = found.get('macs')
             table.add_row(
-                *((Text(row['name']), Text(row['mode']))
-                  if not found['exit'] else
+                *((row['name'], row['mode']) if not found['exit'] else
                   ('', '')), str(found['exit']), f'{found["median_ms"]:.3f}',
                 f'{found["p90_ms"]:.3f}', f'{found["p99_ms"]:.3f}',
                 *(f'{ratio:.2f}' for ratio in found['of_bases']),
@@ -212,15 +249,14 @@ def print_benchmark(result: Mapping[str, Any]) -> None:
                     f'{row["name"]}, {row["mode"]}, leaving early (shares '
                     f'{shares} %): mean {found["mean_ms"]:.3f} ms, '
                     f'{found["of_last"]:.2f} of the last exit, '
-                    f'{found["of_ideal"]:.3f} of the ideal',
-                    **PLAIN)
+                    f'{found["of_ideal"]:.3f} of the ideal')
     for number, name in enumerate(result['bases'], 1):
         which = f' {number}' if len(result['bases']) > 1 else ''
+        # Not a line of markup: names may have colons.
         console.out(f'base{which}: {name}', highlight=False)
     for step in result['training']:
         console.print(
             f'{step["name"]}, training step of {step["batch_size"]}: median '
             f'{step["median_ms"]:.1f} ms ({step["of_base"]:.2f} of base), '
             f'{step["peak_memory_mib"]:.0f} MiB '
-            f'({step["memory_of_base"]:.2f} of base)',
-            **PLAIN)
+            f'({step["memory_of_base"]:.2f} of base)')

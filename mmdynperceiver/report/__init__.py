@@ -10,6 +10,7 @@ from .pictures import (MappedImage, plot_activation_maps, plot_reliability,
 from .published import published_curves, published_figures, read_curves
 from .samples import FileImages, PipelineImages, Sample
 from .sweep import SweepRow, static_rows, sweep_budgets, sweep_rows
+from .sweep_file import read_sweep, sweep_curve
 from .write import check_report_folder, replacing_report, write_report
 
 __all__ = [
@@ -18,6 +19,6 @@ __all__ = [
     'check_report_folder', 'compare_criteria', 'plot_accuracy_latency',
     'plot_accuracy_macs', 'plot_activation_maps', 'plot_gallery',
     'plot_reliability', 'plot_shares', 'published_curves', 'published_figures',
-    'read_curves', 'replacing_report', 'static_rows', 'sweep_budgets',
-    'sweep_rows', 'write_report'
+    'read_curves', 'read_sweep', 'replacing_report', 'static_rows',
+    'sweep_budgets', 'sweep_curve', 'sweep_rows', 'write_report'
 ]

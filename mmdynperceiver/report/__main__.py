@@ -7,6 +7,7 @@ from typing import List, Optional, Sequence
 
 from .curve import Curve, plot_accuracy_macs
 from .published import published_curves, published_figures, read_curves
+from .sweep_file import read_sweep
 
 
 def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -17,8 +18,9 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
         'curves',
         nargs='*',
         metavar='CURVES.csv',
-        help='curve.csv of a report, or a file with the columns name, macs '
-        'and top1 (in percent)')
+        help='curve.csv of a report, a file with the columns name, macs and '
+        'top1 (in percent), or the JSON file of a sweep of '
+        'tools/calibrate.py')
     parser.add_argument('--out', required=True, help='PNG file to write')
     parser.add_argument(
         '--published',
@@ -72,7 +74,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     try:
         curves: List[Curve] = []
         for path in args.curves:
-            found = read_curves(path)
+            found = read_sweep(path) if path.endswith('.json') else \
+                read_curves(path)
             if len(args.curves) > 1:
                 # Reports all name their series alike.
                 stem = os.path.basename(os.path.dirname(path)) \

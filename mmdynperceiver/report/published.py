@@ -95,7 +95,7 @@ def read_curves(path: Union[str, os.PathLike]) -> List[Curve]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no file of curves at {str(path)!r}')
-    with path.open(encoding='utf-8', newline='') as file:
+    with path.open(encoding='utf-8-sig', newline='') as file:
         reader = csv.DictReader(file)
         columns = tuple(reader.fieldnames or ())
         rows = list(reader)

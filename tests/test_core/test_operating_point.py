@@ -1,4 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
+import dataclasses
 import json
 
 import pytest
@@ -38,6 +39,55 @@ def test_files_of_thresholds_alone(tmp_path):
     save_thresholds(tmp_path / 't.json', (0.1, 0.2), note='not known')
     point = OperatingPoint.load(tmp_path / 't.json', model=MODEL)
     assert point == OperatingPoint((0.1, 0.2), num_exits=3)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """A file of two points."""
+    path = tmp_path / 'sweep.json'
+    points = [make_point(), make_point(thresholds=(0, 0, 0))]
+    path.write_text(
+        json.dumps(dict(points=[dataclasses.asdict(p) for p in points])))
+    return path
+
+
+def test_a_point_of_several(sweep):
+    assert OperatingPoint.load(f'{sweep}:0', 4, MODEL) == make_point()
+    assert OperatingPoint.load(f'{sweep}:1', 4).thresholds == (0, 0, 0)
+    assert [p.thresholds[1] for p in OperatingPoint.load_all(sweep)] == [.5, 0]
+    with pytest.raises(ValueError, match='holds 2 .* by its number.*json:1$'):
+        OperatingPoint.load(sweep)
+    with pytest.raises(ValueError, match='has no operating point 2: .*json:1'):
+        OperatingPoint.load(f'{sweep}:2')
+
+
+def test_a_number_of_a_single_point(tmp_path):
+    make_point().save(tmp_path / 'p.json')
+    assert OperatingPoint.load(f'{tmp_path}/p.json:0') == make_point()
+    assert OperatingPoint.load_all(tmp_path / 'p.json') == [make_point()]
+    with pytest.raises(ValueError, match='has no operating point 1'):
+        OperatingPoint.load(f'{tmp_path}/p.json:1')
+    with pytest.raises(FileNotFoundError, match="at '.*none.json'"):
+        OperatingPoint.load(f'{tmp_path}/none.json:1')
+    # A name may end like a number.
+    make_point(solver='shares').save(tmp_path / 'p.json:1')
+    assert OperatingPoint.load(f'{tmp_path}/p.json:1').solver == 'shares'
+
+
+@pytest.mark.parametrize('text', [
+    '[' * 100000, '{"thresholds": [1e999999, {}]}', '{"points": []}',
+    '{"points": [1]}', '{"points": [{"solver": "search"}]}',
+    '{"thresholds": [1' + '0' * 400 + ', 1]}'
+])
+def test_content_that_is_none(tmp_path, text):
+    (tmp_path / 'p.json').write_text(text)
+    with pytest.raises(ValueError, match='thresholds file .*p.json'):
+        OperatingPoint.load(tmp_path / 'p.json')
+
+
+def test_byte_order_mark(tmp_path):
+    (tmp_path / 'p.json').write_text('\ufeff{"thresholds": [0.5]}')
+    assert OperatingPoint.load(tmp_path / 'p.json').thresholds == (0.5, )
 
 
 @pytest.mark.parametrize('changes, message', [

@@ -34,12 +34,17 @@ def test_accuracies():
             parse_accuracy(text)
 
 
-@pytest.mark.parametrize('budget', [9.9e5, 4.1e6])
-def test_says_the_range(budget):
-    with pytest.raises(InputError, match='from 1M MACs .* to 4M MACs .* got'):
+@pytest.mark.parametrize('budget', [9.9e5, float('nan')])
+def test_says_the_least_budget(budget):
+    with pytest.raises(
+            InputError, match='least budget is 1M MACs .* 4M MACs.* got'):
         Goal((1e6, 2e6, 4e6), budget=budget)
-    Goal((1e6, 2e6, 4e6), budget=4e6)
-    Goal((1e6, 2e6, 4e6), budget=1e6)
+    assert Goal((1e6, 2e6, 4e6), budget=1e6).note == ''
+
+
+@pytest.mark.parametrize('budget', [4e6, 4.1e6, 1e12])
+def test_budgets_that_all_thresholds_keep(budget):
+    assert 'any thresholds keep it' in Goal((1e6, 4e6), budget=budget).note
 
 
 def test_what_was_asked_for():

@@ -156,7 +156,7 @@ def test_no_cache_of_something_else(calibrate, checkpoint, folder, tmp_path,
     changes = change(calibrate, checkpoint, folder, tmp_path)
     output, error, _ = calibrate('--budget-macs', '80%', **changes)
     assert error is None and 'run before' not in output
-    assert len(list((tmp_path / 'work/logits').iterdir())) == 2
+    assert len(list((tmp_path / 'work/logits').glob('*/identity.json'))) == 2
 
 
 def test_goes_on_after_an_interrupt(calibrate, monkeypatch):
@@ -225,8 +225,8 @@ def test_budget_in_milliseconds(calibrate, config, tool, folder, tmp_path):
     expected = sum(s * (k + 1) for k, s in enumerate(point.expected['shares']))
     assert point.expected['latency_ms'] == pytest.approx(expected)
     assert expected <= 2.5
-    _, error, _ = calibrate('--budget-ms', '5', '--latency-table', table)
-    assert 'from 1.000 ms' in error and 'to 4.000 ms' in error
+    output, error, _ = calibrate('--budget-ms', '5', '--latency-table', table)
+    assert error is None and 'any thresholds keep it' in output
 
 
 def test_hold_out(calibrate, tmp_path):
@@ -265,8 +265,7 @@ def test_held_out_of_the_test_images(calibrate):
       ], '12 of the 12 held-out images are training images, the first'),
     (['--budget-macs', '80%', '--split', 'test', '--test'
       ], '12 of the 12 held-out images are test images'),
-    (['--budget-macs', '1'], 'from .* MACs .* to .* MACs .* got 1 MACs'),
-    (['--budget-macs', '101%'], 'got'),
+    (['--budget-macs', '1'], 'least budget is .* MACs .* got 1 MACs'),
     (['--budget-macs', 'much'], "with %, got 'much'"),
     (['--budget-ms', '5'], 'needs --latency-table'),
     (['--budget-ms', '5', '--latency-table', 'nowhere'], "'nowhere'"),
@@ -295,7 +294,7 @@ def test_errors_are_one_line(calibrate, options, message, tmp_path):
     (['model.backbone.num_latents=32'], 'wrong shape: backbone.net.latents'),
     (['model.head.num_classes=4'], 'checkpoint has 3 classes'),
     (['val_dataloader.dataset.data_root=/nowhere'], "data folder '/nowhere'"),
-    (['val_dataloader.dataset.split=train/ant'], 'Found 0 files'),
+    (['val_dataloader.dataset.split=train/ant'], 'no images in the class'),
 ])
 def test_what_does_not_fit(calibrate, cfg, message):
     _, error, point = calibrate('--budget-macs', '80%', cfg=cfg)
@@ -312,7 +311,7 @@ def annotated(folder, tmp_path, lines):
 def test_single_class(calibrate, folder, tmp_path):
     cfg = annotated(folder, tmp_path, 'bee/0.png 1\nbee/1.png 1\n')
     _, error, point = calibrate('--budget-macs', '80%', cfg=cfg)
-    assert 'all 2 held-out images are of class 1' in error and point is None
+    assert 'all 2 held-out images are of class' in error and point is None
 
 
 def test_no_images(calibrate, folder, tmp_path):
