@@ -5,11 +5,15 @@ The same for training, the tools and deployment; needs neither torch nor an
 OpenMMLab package.
 """
 import os
-from typing import List, Optional, Sequence, Union
+from typing import (Callable, FrozenSet, List, NamedTuple, Optional, Sequence,
+                    Tuple, Union)
+
+from .kinds import one_line
 
 __all__ = [
-    'EXTENSIONS', 'MAX_PIXELS_VARIABLE', 'TooManyPixelsError', 'check_pixels',
-    'list_files', 'list_images', 'max_pixels'
+    'Broken', 'EXTENSIONS', 'FILE_ERRORS', 'MAX_PIXELS_VARIABLE',
+    'TooManyPixelsError', 'check_pixels', 'find_files', 'list_files',
+    'list_images', 'max_pixels'
 ]
 
 EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
@@ -18,6 +22,21 @@ EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
 MAX_PIXELS_VARIABLE = 'MMDYNPERCEIVER_MAX_PIXELS'
 # Where Pillow takes a file for a decompression bomb: half a GB of pixels.
 MAX_PIXELS = 178_956_970
+
+# What a file can do to whoever reads it.
+FILE_ERRORS = (OSError, ValueError, MemoryError)
+
+
+class Broken(NamedTuple):
+    """A file without a result.
+
+    Args:
+        path (str): The file, or a folder without files of its kind.
+        reason (str): What is wrong with it, in one line.
+    """
+
+    path: str
+    reason: str
 
 
 class TooManyPixelsError(ValueError):
@@ -41,8 +60,9 @@ def list_files(folder: Union[str, os.PathLike],
     Raises:
         OSError: If a folder cannot be read.
     """
-    found = []
-    pending = [(os.fspath(folder), frozenset())]
+    found: List[str] = []
+    none: FrozenSet[str] = frozenset()
+    pending = [(os.fspath(folder), none)]
     while pending:
         path, above = pending.pop()
         real = os.path.realpath(path)
@@ -78,6 +98,32 @@ def list_images(folder: Union[str, os.PathLike]) -> List[str]:
             f'there is no image in {os.fspath(folder)!r} or below it (looked '
             f'for {", ".join(EXTENSIONS)})')
     return found
+
+
+def find_files(
+    paths: Sequence[str],
+    listed: Callable[[str], List[str]] = list_images
+) -> Tuple[List[str], List[Broken]]:
+    """Files, and those of a kind in folders, in the order given.
+
+    Args:
+        paths (Sequence[str]): Files and folders.
+        listed (Callable): Lists a folder. Defaults to ``list_images``.
+
+    Returns:
+        tuple: The files, and the folders that give none.
+    """
+    found: List[str] = []
+    broken = []
+    for path in paths:
+        if not os.path.isdir(path):
+            found.append(path)
+            continue
+        try:
+            found += listed(path)
+        except OSError as error:
+            broken.append(Broken(path, one_line(error)))
+    return found, broken
 
 
 def max_pixels() -> int:

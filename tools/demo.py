@@ -45,7 +45,8 @@ PICTURES = ('accuracy_macs.png', 'gallery.png')
 # Mean MACs that the operating point may cost, of those of the last exit.
 BUDGET = 0.5
 
-console = Console()
+# Folders may have [brackets] in their names.
+console = Console(markup=False, emoji=False)
 # mmcv-lite says at every import that it has no compiled operators.
 warnings.filterwarnings('ignore', module='mmcv')
 
@@ -198,9 +199,13 @@ def print_table(test: ExitLogits, macs: Sequence[int],
                       f'{macs[k] / 1e6:.2f}', f'{macs[k] / macs[-1]:.0%}', '')
     table.add_section()
     shares = ' / '.join(f'{100 * share:.0f}' for share in dynamic.shares)
-    table.add_row('[bold]leaving early', f'[bold]{100 * dynamic.accuracy:.2f}',
-                  f'[bold]{dynamic.macs / 1e6:.2f}',
-                  f'[bold]{dynamic.macs / macs[-1]:.0%}', shares)
+    table.add_row(
+        'leaving early',
+        f'{100 * dynamic.accuracy:.2f}',
+        f'{dynamic.macs / 1e6:.2f}',
+        f'{dynamic.macs / macs[-1]:.0%}',
+        shares,
+        style='bold')
     console.print(table)
 
 
@@ -296,7 +301,7 @@ def main() -> int:
     try:
         run(args)
     except (InputError, OSError, ValueError) as error:
-        console.print(f'error: {error}', style='red', markup=False)
+        console.print(f'error: {error}', style='red')
         return 1
     except KeyboardInterrupt:
         console.print('stopped; the same command goes on from here')

@@ -134,6 +134,9 @@ def print_summary(manifest: Manifest, out: str) -> None:
 
 def print_quantization(report: Mapping[str, Any]) -> None:
     """Say what 8 bits did to each exit."""
+    if report['broken_images']:
+        print(f'{report["broken_images"]} test images could not be read and '
+              f'were skipped')
     print(f'quantised by {report["calibration_images"]} images; on '
           f'{report["test_images"]} images:')
     for index, row in enumerate(report['exits']):

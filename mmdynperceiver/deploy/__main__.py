@@ -8,13 +8,14 @@ import os
 import sys
 from typing import Any, Dict, List, Optional, Sequence
 
+from ..image_files import Broken, find_files
 from ..kinds import one_line
 from ..result_file import (ENDINGS, INTERRUPTED, ResultFile, printable,
                            stoppable)
 from .printing import Printer
 from .runner import Result, Runner
 from .sessions import PRECISIONS, RUNTIMES
-from .stream import Broken, classify_files, find_images
+from .stream import classify_files
 
 # What a table holds of a result.
 COLUMNS = ('path', 'label', 'name', 'score', 'exit_index', 'confidence',
@@ -131,7 +132,7 @@ def classify(args: argparse.Namespace) -> int:
         OSError: If a file is missing or cannot be written.
         ValueError: If something given does not fit.
     """
-    images, broken = find_images(args.images)
+    images, broken = find_files(args.images)
     runner = Runner.load(args.folder, args.runtime, args.threads,
                          args.precision, args.thresholds)
     runner.preprocessing.max_pixels = args.max_pixels

@@ -9,7 +9,10 @@ from ..image_files import (MAX_PIXELS_VARIABLE, TooManyPixelsError,
                            check_pixels, max_pixels)
 from ..kinds import describe, is_kind, one_line
 
-__all__ = ['DECODERS', 'decode', 'import_cv2', 'import_pillow', 'to_pixels']
+__all__ = [
+    'DECODERS', 'check_header', 'decode', 'import_cv2', 'import_pillow',
+    'to_pixels'
+]
 
 DECODERS = ('pillow', 'cv2')
 
@@ -39,12 +42,34 @@ def decode(path: str, decoder: str, limit: Optional[int] = None) -> np.ndarray:
     try:
         if decoder == 'pillow':
             return _by_pillow(pil, path, limit)
-        return _by_cv2(cv2, pil, path, limit)
+        return _by_cv2(cv2, path, limit)
     except TooManyPixelsError:
         raise
     except Exception as error:  # decoders raise whatever they like
         raise ValueError(
             f'cannot read the image {path!r}: {one_line(error)}') from error
+
+
+def check_header(path: str, limit: Optional[int] = None) -> None:
+    """Refuse a file that says of itself that it is too large to decode.
+
+    Args:
+        path (str): The file; if Pillow does not know it, nothing is said.
+        limit (int, optional): As for :func:`decode`.
+
+    Raises:
+        TooManyPixelsError: If it has too many pixels.
+    """
+    pil = import_pillow('Image', needed=False)
+    limit = max_pixels() if limit is None else limit
+    if pil is None:
+        return
+    try:
+        _open(pil, path, limit).close()
+    except TooManyPixelsError:
+        raise
+    except Exception:  # other decoders know formats that Pillow does not
+        pass
 
 
 def to_pixels(image: Any) -> np.ndarray:
@@ -143,15 +168,9 @@ def _rgb(opened: Any) -> np.ndarray:
     return np.array(image.convert('RGB'))
 
 
-def _by_cv2(cv2: Any, pil: Any, path: str, limit: int) -> np.ndarray:
+def _by_cv2(cv2: Any, path: str, limit: int) -> np.ndarray:
     """Decode with OpenCV; the header is read by Pillow if it is there."""
-    if pil is not None:
-        try:
-            _open(pil, path, limit).close()
-        except TooManyPixelsError:
-            raise
-        except Exception:  # OpenCV knows formats that Pillow does not
-            pass
+    check_header(path, limit)
     content = np.fromfile(path, np.uint8)
     pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
     if pixels is None:

@@ -93,8 +93,10 @@ def export_network(trunk: SegmentedTrunk,
         FileExistsError: If there is something in the folder already.
         ImportError: If onnxruntime is missing.
         RuntimeError: If the graphs do not agree with the network.
-        ValueError: If there is not one name for each class, or the images
-            are too small for the network.
+        ValueError: If there is not one name for each class, the images are
+            too small for the network, or no image to quantise or test by can
+            be read. Some that cannot are left out, counted, and named in the
+            log.
     """
     if len(classes) != exits.num_classes:
         raise ValueError(f'the network has {exits.num_classes} classes, got '
@@ -106,8 +108,11 @@ def export_network(trunk: SegmentedTrunk,
         difference = verify_segments(trunk, exits, exported, temporary)
         quantization = None
         if int8_images is not None:
-            quantization = _quantize(temporary, exported, preprocessing,
-                                     classes, int8_images, int8_test)
+            # Imported here: few exports need it.
+            from .quantize import quantize
+            quantization = quantize(temporary, exported.segments,
+                                    Preprocessing(**preprocessing), classes,
+                                    int8_images, int8_test)
         manifest = Manifest(
             segments=exported.segments,
             tensors=exported.tensors,
@@ -138,32 +143,6 @@ def _versions() -> Dict[str, Any]:
         opset=OPSET,
         **{name: version(name)
            for name in PACKAGES})
-
-
-def _quantize(folder: str, exported: Exported,
-              preprocessing: Mapping[str, Any], classes: Sequence[str],
-              images: Sequence[str], test: Optional[str]) -> Dict[str, Any]:
-    """Quantise the graphs; what that did to each exit."""
-    # Imported here: few exports need it.
-    from .quantize import compare, labelled_images, quantize_segments, run_all
-    prepare = Preprocessing(**preprocessing)
-    files, labels = list(images), None
-    if test is not None:
-        files, labels = labelled_images(test, classes)
-
-    def all_logits() -> List[np.ndarray]:
-        parts = [
-            logits
-            for logits, _ in run_all(folder, exported.segments, prepare, files)
-        ]
-        return [np.concatenate(exit_logits) for exit_logits in zip(*parts)]
-
-    before = all_logits()
-    used = quantize_segments(folder, exported.segments, prepare, images)
-    return dict(
-        calibration_images=used,
-        test_images=len(files),
-        exits=compare(before, all_logits(), labels))
 
 
 class _SegmentGraph(nn.Module):

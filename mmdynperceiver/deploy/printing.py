@@ -7,12 +7,13 @@ from typing import List, Sequence
 
 import numpy as np
 
+from ..image_files import Broken
 from ..result_file import printable
 from .manifest import Manifest
 from .runner import Result
-from .stream import Broken, Classified
+from .stream import Classified
 
-__all__ = ['Printer']
+__all__ = ['Count', 'Printer']
 
 # How many broken files the summary names.
 NAMED = 10
@@ -20,6 +21,47 @@ NAMED = 10
 OFTEN, SELDOM = 0.1, 30.
 # Back to the start of the line, and clear it.
 CLEAR = '\r\x1b[K'
+
+
+class Count:
+    """Shows on standard error how far something is, where it takes long.
+
+    On a terminal it is one line that changes.
+
+    Args:
+        total (int): How many there are.
+        what (str): Of what.
+    """
+
+    def __init__(self, total: int, what: str = 'images') -> None:
+        self.total = total
+        self.what = what
+        self._terminal = sys.stderr.isatty()
+        self._last = time.monotonic() - OFTEN * self._terminal
+        self._shown = False
+
+    def show(self, done: int) -> None:
+        """Show it, unless that was done just now.
+
+        Args:
+            done (int): How many are done.
+        """
+        now = time.monotonic()
+        if now - self._last < (OFTEN if self._terminal else SELDOM):
+            return
+        self.clear()
+        self._last, self._shown = now, self._terminal
+        print(
+            f'{done:,} of {self.total:,} {self.what}',
+            end='' if self._terminal else '\n',
+            file=sys.stderr,
+            flush=True)
+
+    def clear(self) -> None:
+        """Take it away, for something else to be printed."""
+        if self._shown:
+            print(CLEAR, end='', file=sys.stderr, flush=True)
+            self._shown = False
 
 
 class Printer:
@@ -33,15 +75,13 @@ class Printer:
 
     def __init__(self, images: Sequence[str], batch_size: int,
                  quiet: bool) -> None:
-        self.total = len(images)
         self.batch_size = batch_size
         self.quiet = quiet
         self.results: List[Result] = []
         self.skipped: List[Broken] = []
         self.batches: List[float] = []
         self._width = max([len(printable(path)) for path in images] + [5])
-        self._terminal = sys.stderr.isatty()
-        self._shown = time.monotonic() if not self._terminal else 0.
+        self.count = Count(len(images))
         self._heading = not quiet
 
     def say(self, line: str) -> None:
@@ -50,7 +90,7 @@ class Printer:
         Args:
             line (str): The line.
         """
-        self._clear()
+        self.count.clear()
         try:
             print(printable(line), flush=True)
         except BrokenPipeError:
@@ -63,7 +103,7 @@ class Printer:
         Args:
             entry (Broken): The file.
         """
-        self._clear()
+        self.count.clear()
         self.skipped.append(entry)
         print(
             printable(f'skipped: {entry.reason}', sys.stderr), file=sys.stderr)
@@ -86,7 +126,7 @@ class Printer:
                          f'{result.exit_index}, {result.milliseconds:.2f}')
         if len(done.results) == self.batch_size:
             self.batches.append(done.milliseconds)
-        self._count()
+        self.count.show(len(self.results) + len(self.skipped))
 
     def summary(self, manifest: Manifest) -> None:
         """Sum up.
@@ -94,7 +134,7 @@ class Printer:
         Args:
             manifest (Manifest): What is known of the network.
         """
-        self._clear()
+        self.count.clear()
         if self.results:
             for line in self._summary(manifest):
                 self.say(line)
@@ -131,25 +171,6 @@ class Printer:
             lines.append(f'  a batch of {self.batch_size}: '
                          f'{_times(self.batches)}, so {each:.2f} an image')
         return lines
-
-    def _count(self) -> None:
-        """Show how far it is."""
-        now = time.monotonic()
-        if now - self._shown < (OFTEN if self._terminal else SELDOM):
-            return
-        self._shown = now
-        text = f'{len(self.results) + len(self.skipped):,} of ' \
-               f'{self.total:,} images'
-        print(
-            text,
-            end='' if self._terminal else '\n',
-            file=sys.stderr,
-            flush=True)
-
-    def _clear(self) -> None:
-        """Take the count away."""
-        if self._terminal and self._shown:
-            print(CLEAR, end='', file=sys.stderr, flush=True)
 
 
 def _times(values: Sequence[float]) -> str:

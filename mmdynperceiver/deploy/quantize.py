@@ -12,12 +12,18 @@ import onnx
 from onnxruntime.quantization import (CalibrationDataReader, QuantFormat,
                                       QuantType, quantize_static)
 
+from ..image_files import FILE_ERRORS
+from ..kinds import one_line
 from .manifest import Segment
 from .preprocessing import Preprocessing, list_images
+from .printing import Count
 from .sessions import open_session
 
-__all__ = ['compare', 'labelled_images', 'quantize_segments', 'run_all']
+__all__ = [
+    'compare', 'labelled_images', 'quantize', 'quantize_segments', 'run_all'
+]
 
+LOGGER = logging.getLogger(__name__)
 # So many images fix the ranges; more change little.
 MAX_IMAGES = 256
 BATCH = 8
@@ -36,6 +42,50 @@ class _Feeds(CalibrationDataReader):
         return next(self._feeds, None)
 
 
+def quantize(folder: str, segments: Sequence[Segment],
+             preprocessing: Preprocessing, classes: Sequence[str],
+             images: Sequence[str], test: Optional[str]) -> Dict[str, Any]:
+    """Quantise graphs in place, and measure what that does to each exit.
+
+    Args:
+        folder (str): Where the graphs are.
+        segments (Sequence[Segment]): Shallow to deep.
+        preprocessing (Preprocessing): Prepares the images.
+        classes (Sequence[str]): Names of the classes.
+        images (Sequence[str]): Files that show what activations look like.
+        test (str, optional): Folder with images in a folder for each class;
+            None measures on ``images``.
+
+    Returns:
+        dict: How many images served to quantise and to test, how many of the
+        latter could not be read, and for each exit what ``compare`` says.
+
+    Raises:
+        ValueError: If no image can be read, or one is in no class's folder.
+    """
+    files, labels = list(images), None
+    if test is not None:
+        files, labels = labelled_images(test, classes)
+    broken: Dict[str, str] = {}
+
+    def all_logits() -> List[np.ndarray]:
+        parts = [
+            logits for logits, _ in run_all(folder, segments, preprocessing,
+                                            files, broken)
+        ]
+        return [np.concatenate(exit_logits) for exit_logits in zip(*parts)]
+
+    before = all_logits()
+    used = quantize_segments(folder, segments, preprocessing, images)
+    if labels is not None:
+        labels = [k for file, k in zip(files, labels) if file not in broken]
+    return dict(
+        calibration_images=used,
+        test_images=len(before[0]),
+        broken_images=len(broken),
+        exits=compare(before, all_logits(), labels))
+
+
 def quantize_segments(folder: str, segments: Sequence[Segment],
                       preprocessing: Preprocessing,
                       images: Sequence[str]) -> int:
@@ -52,10 +102,14 @@ def quantize_segments(folder: str, segments: Sequence[Segment],
 
     Returns:
         int: How many images were used.
+
+    Raises:
+        ValueError: If none of them can be read.
     """
     chosen = _spread(images, MAX_IMAGES)
     feeds: List[List[Dict[str, np.ndarray]]] = [[] for _ in segments]
-    for _, inputs in run_all(folder, segments, preprocessing, chosen):
+    broken: Dict[str, str] = {}
+    for _, inputs in run_all(folder, segments, preprocessing, chosen, broken):
         for collected, feed in zip(feeds, inputs):
             collected.append(feed)
     for segment, collected in zip(segments, feeds):
@@ -79,7 +133,7 @@ def quantize_segments(folder: str, segments: Sequence[Segment],
                     weight_type=QuantType.QInt8,
                     nodes_to_exclude=spared)
             onnx.save(onnx.load(result), path)
-    return len(chosen)
+    return sum(path not in broken for path in chosen)
 
 
 @contextmanager
@@ -96,7 +150,7 @@ def _without_advice() -> Iterator[None]:
 
 def run_all(
     folder: str, segments: Sequence[Segment], preprocessing: Preprocessing,
-    images: Sequence[str]
+    images: Sequence[str], broken: Dict[str, str]
 ) -> Iterator[Tuple[List[np.ndarray], List[Dict[str, np.ndarray]]]]:
     """Run all exits on image files.
 
@@ -105,24 +159,45 @@ def run_all(
         segments (Sequence[Segment]): Shallow to deep.
         preprocessing (Preprocessing): Prepares the images.
         images (Sequence[str]): Files.
+        broken (dict[str, str]): Gets the files that cannot be read, and what
+            is wrong with each; they are left out.
 
     Yields:
         tuple: For a batch, the logits of each exit, and the inputs of each
         segment by name.
+
+    Raises:
+        ValueError: If none of the files can be read.
     """
     sessions = [
         open_session('onnxruntime', os.path.join(folder, segment.file),
                      segment.outputs, None, 'fp32') for segment in segments
     ]
+    count = Count(len(images))
     for start in range(0, len(images), BATCH):
-        batch = preprocessing.batch(images[start:start + BATCH])
-        tensors: Dict[str, np.ndarray] = dict(images=batch)
+        pixels = []
+        for image in images[start:start + BATCH]:
+            try:
+                pixels.append(preprocessing(image))
+            except FILE_ERRORS as error:
+                if image not in broken:
+                    count.clear()
+                    LOGGER.warning('skipped: %s', one_line(error))
+                broken[image] = one_line(error)
+        if not pixels:
+            continue
+        tensors: Dict[str, np.ndarray] = dict(images=np.stack(pixels))
         inputs = []
         for segment, session in zip(segments, sessions):
             feed = {name: tensors[name] for name in segment.inputs}
             tensors.update(zip(segment.outputs, session.run(feed)))
             inputs.append(feed)
+        count.show(start + len(pixels))
         yield [tensors[s.outputs[0]] for s in segments], inputs
+    count.clear()
+    if images and all(image in broken for image in images):
+        raise ValueError(f'none of the {len(images)} images can be read; the '
+                         f'first: {broken[images[0]]}')
 
 
 def labelled_images(folder: str,

@@ -1,32 +1,16 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Classify many image files, some of which may be broken."""
-import os
 import time
 from typing import Iterator, List, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
 
+from ..image_files import FILE_ERRORS, Broken
 from ..kinds import one_line
-from .preprocessing import list_images
 from .runner import Outcome, Result, Runner
 from .sessions import bucket
 
-__all__ = ['Broken', 'Classified', 'classify_files', 'find_images']
-
-# What a file can do to whoever reads it.
-FILE_ERRORS = (OSError, ValueError, MemoryError)
-
-
-class Broken(NamedTuple):
-    """A file without a result.
-
-    Args:
-        path (str): The file, or a folder without images.
-        reason (str): What is wrong with it, in one line.
-    """
-
-    path: str
-    reason: str
+__all__ = ['Classified', 'classify_files']
 
 
 class Classified(NamedTuple):
@@ -42,28 +26,6 @@ class Classified(NamedTuple):
     results: List[Result]
     broken: List[Broken]
     milliseconds: float
-
-
-def find_images(paths: Sequence[str]) -> Tuple[List[str], List[Broken]]:
-    """Files, and the images in folders, in the order given.
-
-    Args:
-        paths (Sequence[str]): Files and folders.
-
-    Returns:
-        tuple: The files, and the folders that give none.
-    """
-    found: List[str] = []
-    broken = []
-    for path in paths:
-        if not os.path.isdir(path):
-            found.append(path)
-            continue
-        try:
-            found += list_images(path)
-        except OSError as error:
-            broken.append(Broken(path, one_line(error)))
-    return found, broken
 
 
 def classify_files(runner: Runner,

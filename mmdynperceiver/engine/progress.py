@@ -13,7 +13,7 @@ __all__ = ['ProgressBarHook', 'progress_bar']
 def progress_bar() -> Progress:
     """A progress bar with counts, elapsed and remaining time."""
     return Progress(
-        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+        TextColumn('{task.description}', markup=False), BarColumn(), MofNCompleteColumn(),
         TimeElapsedColumn(), TextColumn('elapsed,'), TimeRemainingColumn(),
         TextColumn('to go'))
 

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..core import OperatingPoint, wilson_interval
 from .collect import ExitLogits
@@ -16,6 +17,9 @@ PRECISIONS = {
     'bbox_mAP_50': 'AP50 (%)',
     'segm_mAP': 'mask AP (%)'
 }
+
+# For lines with names in them.
+PLAIN = dict(markup=False, emoji=False)
 
 # Fewer held-out images than this, or an interval of the accuracy that reaches
 # further to both sides, are worth a warning.
@@ -193,7 +197,8 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
         rows (Sequence[Mapping[str, Any]]): As ``benchmark.compare`` returns.
         title (str): What they share.
     """
-    table = Table(title=title)
+    # Names are not markup: they may have [brackets] and :colons:.
+    table = Table(title=Text(title, 'table.title'))
     bases = len(rows[0]['exits'][0]['of_bases'])
     ratios = ['of base'] if bases == 1 else \
         [f'of base {number + 1}' for number in range(bases)]
@@ -213,7 +218,8 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
             deepest = found is last
             macs = found.get('macs')
             table.add_row(
-                *((row['name'], row['mode']) if not found['exit'] else
+                *((Text(row['name']), Text(row['mode']))
+                  if not found['exit'] else
                   ('', '')), str(found['exit']), f'{found["median_ms"]:.3f}',
                 f'{found["p90_ms"]:.3f}', f'{found["p99_ms"]:.3f}',
                 *(f'{ratio:.2f}' for ratio in found['of_bases']),
@@ -249,14 +255,15 @@ def print_benchmark(result: Mapping[str, Any]) -> None:
                     f'{row["name"]}, {row["mode"]}, leaving early (shares '
                     f'{shares} %): mean {found["mean_ms"]:.3f} ms, '
                     f'{found["of_last"]:.2f} of the last exit, '
-                    f'{found["of_ideal"]:.3f} of the ideal')
+                    f'{found["of_ideal"]:.3f} of the ideal',
+                    **PLAIN)
     for number, name in enumerate(result['bases'], 1):
         which = f' {number}' if len(result['bases']) > 1 else ''
-        # Not a line of markup: names may have colons.
         console.out(f'base{which}: {name}', highlight=False)
     for step in result['training']:
         console.print(
             f'{step["name"]}, training step of {step["batch_size"]}: median '
             f'{step["median_ms"]:.1f} ms ({step["of_base"]:.2f} of base), '
             f'{step["peak_memory_mib"]:.0f} MiB '
-            f'({step["memory_of_base"]:.2f} of base)')
+            f'({step["memory_of_base"]:.2f} of base)',
+            **PLAIN)

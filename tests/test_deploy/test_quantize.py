@@ -6,10 +6,11 @@ import onnx
 import pytest
 
 from mmdynperceiver.core import ExitPolicy
-from mmdynperceiver.deploy import Runner
+from mmdynperceiver.deploy import Preprocessing, Runner
 from mmdynperceiver.deploy.export import export_network
 from mmdynperceiver.deploy.preprocessing import list_images
-from mmdynperceiver.deploy.quantize import compare, labelled_images
+from mmdynperceiver.deploy.quantize import (compare, labelled_images,
+                                            quantize_segments)
 from .conftest import CLASSES, PREPROCESSING, build_net
 
 
@@ -21,10 +22,12 @@ def labelled(photos, tmp_path_factory):
         folder = root / CLASSES[number % 2]
         folder.mkdir(exist_ok=True)
         shutil.copy(path, folder)
+    # The first of a class: labels must not shift.
+    (root / CLASSES[0] / '!.png').write_bytes(b'broken')
     return root
 
 
-def test_int8(resnet, photos, labelled, tmp_path):
+def test_int8(resnet, photos, labelled, tmp_path, caplog):
     net = build_net('resnet')
     manifest = export_network(
         *net.exit_parts(),
@@ -32,11 +35,17 @@ def test_int8(resnet, photos, labelled, tmp_path):
         PREPROCESSING,
         ExitPolicy(4, (0.5, 0.5, 0.5)),
         CLASSES,
-        int8_images=list_images(photos),
+        int8_images=list_images(labelled),
         int8_test=str(labelled))
     assert manifest.precision == 'int8'
     report = manifest.quantization
     assert report['calibration_images'] == 6 == report['test_images']
+    assert report['broken_images'] == 1
+    assert 'skipped: cannot read' in caplog.text and '!.png' in caplog.text
+    before = Runner.load(resnet.folder)
+    predicted = [before(path)[0].label for path in list_images(labelled)[1:]]
+    assert report['exits'][-1]['fp32'] == pytest.approx(
+        100 * np.mean(np.equal(predicted, [0, 0, 0, 1, 1, 1])))
     for row in report['exits']:
         assert 0 <= row['agreement'] <= 1 and 0 <= row['fp32'] <= 100
     nodes = [
@@ -65,6 +74,15 @@ def test_int8(resnet, photos, labelled, tmp_path):
         assert 1e-4 < difference < 0.5
 
 
+def test_nothing_readable(resnet, tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'broken')
+    manifest = Runner.load(resnet.folder).manifest
+    with pytest.raises(ValueError, match='none of the 1 images .*a.png'):
+        quantize_segments(resnet.folder, manifest.segments,
+                          Preprocessing(**PREPROCESSING),
+                          [str(tmp_path / 'a.png')])
+
+
 def test_compare():
     exact = [np.array([[1., 0], [0, 1], [0, 1], [1, 0]])]
     other = [np.array([[1., 0], [1, 0], [0, 1], [1, 0]])]
@@ -75,6 +93,6 @@ def test_compare():
 
 def test_labels_are_the_folders(labelled):
     files, labels = labelled_images(str(labelled), CLASSES)
-    assert labels == [0, 0, 0, 1, 1, 1] and len(files) == 6
+    assert labels == [0, 0, 0, 0, 1, 1, 1] and len(files) == 7
     with pytest.raises(ValueError, match="folder 'bee', which is no class"):
         labelled_images(str(labelled), ('ant', 'cow'))

@@ -121,7 +121,7 @@ def test_each_base_has_a_column(capsys):
     table = benchmark_table([row], '')
     assert [c.header for c in table.columns][6:8] == ['of base 1', 'of base 2']
     static, leaving = cells(table)
-    assert static[:3] == ('ours', 'openvino', '0')
+    assert [str(cell) for cell in static[:3]] == ['ours', 'openvino', '0']
     assert static[6:] == ('0.50', '0.25', '2000.0', '', '')
     assert leaving[6:9] == ('0.50', '0.12', '2000.0')
     result = dict(
@@ -138,3 +138,39 @@ def test_each_base_has_a_column(capsys):
             ][5:8] == ['p99', 'of base', 'images/s']
     print_benchmark(dict(result, bases=['a, eager']))
     assert '\nbase: a, eager\n' in capsys.readouterr().out
+
+
+def test_names_are_not_markup(capsys):
+    """Nor does one end in a traceback, or become a picture of a car."""
+    times = dict(median_ms=2., p90_ms=3., p99_ms=4.)
+    found = dict(times, exit=0, of_base=1., of_bases=[1.])
+    row = dict(
+        name='a[b][/c]:car:',
+        mode='eager',
+        batch_size=1,
+        runs=3,
+        exits=[found],
+        dynamic=dict(
+            times,
+            mean_ms=2.,
+            images_per_s=500,
+            of_last=1,
+            of_ideal=1,
+            shares=[1.],
+            of_base=1.,
+            of_bases=[1.]))
+    step = dict(
+        name='a[b][/c]:car:',
+        batch_size=1,
+        median_ms=1.,
+        of_base=1.,
+        peak_memory_mib=1.,
+        memory_of_base=1.)
+    print_benchmark(
+        dict(
+            compared=[row],
+            bases=['a[b][/c]:car:'],
+            machine=dict(threads=1, device='cpu [0]'),
+            training=[step]))
+    output = capsys.readouterr().out
+    assert output.count('a[b][/c]:car:') == 4 and 'cpu [0]' in output

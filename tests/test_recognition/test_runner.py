@@ -186,6 +186,39 @@ def test_video_demo(trained, config, run_tool, videos, tmp_path, capsys):
     assert first['classes'][0]['name'] in capsys.readouterr().out
 
 
+def test_video_demo_goes_on_without_broken_videos(trained, config, run_tool,
+                                                  videos, tmp_path, capsys):
+    """Class names with brackets are no markup."""
+    folder, out = tmp_path / 'videos', tmp_path / 'out.jsonl'
+    folder.mkdir()
+    shutil.copy(videos / '0.avi', folder / 'a [b].avi')
+    shutil.copy(videos / '1.avi', folder / 'z[/z].avi'.replace('/', '-'))
+    (folder / 'broken.mp4').write_bytes(b'broken')
+    (folder / '._a.avi').write_bytes(b'hidden')
+    names = tmp_path / 'names.txt'
+    names.write_text('Putting [something]\nopen[/close]\n:car:\n')
+    error = run_tool('video_demo', config, trained / 'epoch_1.pth', folder,
+                     '--classes', names, '--exit', 0, '--out', out)
+    assert error is None
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [Path(row['video']).name
+            for row in rows] == ['a [b].avi', 'broken.mp4', 'z[-z].avi']
+    assert 'cannot be decoded' in rows[1]['error']
+    for row in (rows[0], rows[2]):
+        assert row['exit_index'] == 0 and row['macs'] < row['all_macs']
+        assert {c['name']
+                for c in row['classes']
+                } == {'Putting [something]', 'open[/close]', ':car:'}
+    printed = capsys.readouterr()
+    for text in ('a [b].avi', 'z[-z].avi', 'Putting', '[something]', ':car:',
+                 'open[/close]', '1 could not be read'):
+        assert text in printed.out
+    assert 'skipped: ' in printed.err and 'broken.mp4' in printed.err
+    error = run_tool('video_demo', config, trained / 'epoch_1.pth', folder,
+                     '--on-broken', 'raise', '--out', out)
+    assert 'broken.mp4' in error and len(out.read_text().splitlines()) == 1
+
+
 @pytest.mark.parametrize('video, options, message', [
     ('9.avi', (), 'no such file'),
     ('list.txt', (), 'cannot be decoded'),

@@ -1,0 +1,263 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Say what is in files, one after the other: what the demo tools share."""
+import argparse
+import os.path as osp
+import sys
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import nn
+
+from ..core import read_checkpoint
+from ..deploy.printing import Count
+from ..image_files import Broken
+from ..kinds import one_line
+from ..result_file import (ENDINGS, INTERRUPTED, ResultFile, printable,
+                           stoppable)
+from . import cli
+from .errors import InputError
+
+__all__ = [
+    'BrokenInputError', 'Files', 'add_prediction_options', 'class_names',
+    'describe', 'predict_files', 'print_predictions', 'set_policy'
+]
+
+
+class BrokenInputError(InputError):
+    """A file cannot be classified; the next one perhaps can."""
+
+
+def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a tool that says what is in files."""
+    policy = parser.add_mutually_exclusive_group()
+    policy.add_argument(
+        '--thresholds',
+        nargs='+',
+        type=float,
+        help='smallest confidence to leave with, one number for each exit '
+        'but the last; by default those of the config, else those of the '
+        'checkpoint, else none')
+    policy.add_argument(
+        '--thresholds-file',
+        help='JSON file of an operating point, as tools/calibrate.py writes '
+        'it')
+    policy.add_argument(
+        '--exit', type=int, help='the one exit at which all leave, from 0')
+    parser.add_argument(
+        '--classes',
+        help='file with a class name in each line (default: the names that '
+        'the checkpoint carries, else numbers)')
+    parser.add_argument(
+        '--topk', type=int, default=5, help='classes shown (default: 5)')
+    parser.add_argument('--device', help='(default: a GPU if there is one)')
+    parser.add_argument(
+        '--on-broken',
+        choices=['skip', 'raise'],
+        default='skip',
+        help='what to do with a file that cannot be read: name it and go on, '
+        'or stop there (default: skip)')
+    parser.add_argument(
+        '--out',
+        metavar='FILE',
+        help='write the results: FILE.jsonl or FILE.csv as they come, '
+        'FILE.json at the end, or when the tool is stopped')
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse options that do not fit, before the model is built.
+
+    Raises:
+        InputError: If one does not.
+    """
+    if args.topk < 1:
+        raise InputError(f'--topk must be at least 1, got {args.topk}')
+    if args.out:
+        cli.check_writable_file(args.out, ENDINGS)
+
+
+def set_policy(model: nn.Module, args: argparse.Namespace) -> None:
+    """Let the options decide where samples leave, if they say anything.
+
+    Args:
+        model (nn.Module): An early-exit model.
+        args (Namespace): With ``thresholds``, ``thresholds_file``, ``exit``.
+
+    Raises:
+        InputError: If they do not fit the model.
+    """
+    thresholds = args.thresholds or args.thresholds_file
+    if thresholds is not None or args.exit is not None:
+        with cli.input_errors():
+            model.policy = model.make_policy(thresholds, args.exit)
+
+
+def class_names(args: argparse.Namespace, count: int) -> List[str]:
+    """Names of all classes; numbers where they are not known.
+
+    Args:
+        args (Namespace): With ``checkpoint`` and ``classes``, a file or None.
+        count (int): How many classes the model has.
+
+    Raises:
+        InputError: If there are more or fewer names.
+    """
+    if args.classes is not None:
+        with cli.input_errors(), open(args.classes, encoding='utf-8') as file:
+            names = [line.strip() for line in file if line.strip()]
+    else:
+        meta = read_checkpoint(osp.expanduser(args.checkpoint)).get('meta', {})
+        known = (meta.get('dataset_meta') or {}).get('classes')
+        names = [str(name) for name in known or range(count)]
+    if len(names) != count:
+        raise InputError(f'there are {len(names)} class names and the model '
+                         f'has {count} classes: give the right --classes')
+    return names
+
+
+def describe(kind: str, path: str, sample: Any, names: Sequence[str],
+             topk: int) -> Dict[str, Any]:
+    """What is said of one file.
+
+    Args:
+        kind (str): 'image' or 'video', the key of the path.
+        path (str): The file.
+        sample (Any): The host's data sample of an early-exit model.
+        names (Sequence[str]): Names of all classes.
+        topk (int): How many classes to name.
+
+    Returns:
+        dict: What JSON can hold: where the file left, how sure, multiply-adds
+        until there and to the last exit, and the best classes.
+    """
+    scores, order = sample.pred_score.sort(descending=True)
+    return {
+        kind:
+        path,
+        'exit_index':
+        sample.exit_index,
+        'confidence':
+        sample.exit_confidence,
+        'macs':
+        sample.macs,
+        'all_macs':
+        sample.exit_macs[-1],
+        'classes': [
+            dict(name=names[int(k)], label=int(k), score=float(score))
+            for score, k in zip(scores[:topk], order[:topk])
+        ]
+    }
+
+
+def print_predictions(kind: str, results: Sequence[Dict[str, Any]]) -> None:
+    """Print a table.
+
+    Args:
+        kind (str): 'image' or 'video'.
+        results (Sequence[dict]): As ``describe`` gives them.
+    """
+    table = Table()
+    for heading in (kind, 'exit', 'confidence', 'MACs (M)', 'of all',
+                    'classes'):
+        table.add_column(heading, justify='left')
+    for result in results:
+        # Names are not markup: they may have [brackets] and :colons:.
+        table.add_row(
+            Text(printable(osp.basename(result[kind]))),
+            str(result['exit_index']), f'{result["confidence"]:.3f}',
+            f'{result["macs"] / 1e6:,.1f}',
+            f'{result["macs"] / result["all_macs"]:.0%}',
+            Text(', '.join(f'{row["name"]} {row["score"]:.1%}'
+                           for row in result['classes'])))
+    # A file or a pipe has no edge at which names would be broken.
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+
+
+class Files(NamedTuple):
+    """The files that a tool is given.
+
+    Args:
+        kind (str): 'image' or 'video'.
+        paths (list[str]): The files.
+        broken (list[Broken]): Folders that give none.
+    """
+
+    kind: str
+    paths: List[str]
+    broken: List[Broken]
+
+
+def predict_files(files: Files, args: argparse.Namespace,
+                  predict: Callable[[str], Any], names: Sequence[str]) -> None:
+    """Classify one file after the other, print a table and keep the results.
+
+    Args:
+        files (Files): The files.
+        args (Namespace): The options of :func:`add_prediction_options`.
+        predict (Callable): Takes a path and gives the host's data sample, or
+            raises :class:`BrokenInputError`.
+        names (Sequence[str]): Names of all classes.
+
+    Raises:
+        InputError: If no file can be classified, or one cannot and
+            ``on_broken`` is 'raise'.
+        SystemExit: With the status 130, if it was stopped.
+    """
+    kind = files.kind
+    results: List[Dict[str, Any]] = []
+    skipped = list(files.broken)
+    count = Count(len(files.paths), f'{kind}s')
+    out = ResultFile(args.out, (kind, 'exit_index', 'confidence', 'macs',
+                                'all_macs', 'label', 'name', 'score', 'error'),
+                     lambda rows, complete: rows)
+    try:
+        with stoppable(), out:
+            for entry in skipped:
+                _skip(kind, entry, out)
+            for path in files.paths:
+                sample = _predict(path, predict, args, skipped)
+                if sample is None:
+                    count.clear()
+                    _skip(kind, skipped[-1], out)
+                    continue
+                results.append(describe(kind, path, sample, names, args.topk))
+                out.add({**results[-1]['classes'][0], **results[-1]})
+                count.show(len(results) + len(skipped))
+    except KeyboardInterrupt:
+        count.clear()
+        print(
+            f'error: stopped after {len(results)} of {len(files.paths)} '
+            f'{kind}s',
+            file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    finally:
+        count.clear()
+        if results:
+            print_predictions(kind, results)
+        if skipped:
+            print(f'{len(skipped)} could not be read and were skipped: ' +
+                  ', '.join(printable(entry.path) for entry in skipped))
+        if out.written:
+            print(f'wrote {args.out}')
+    if not results:
+        raise InputError(f'none of the {kind}s could be classified; the '
+                         f'first: {skipped[0].reason}')
+
+
+def _predict(path: str, predict: Callable[[str], Any],
+             args: argparse.Namespace, skipped: List[Broken]) -> Optional[Any]:
+    """Classify one file; None, if it is broken and skipped."""
+    try:
+        return predict(path)
+    except BrokenInputError as error:
+        if args.on_broken == 'raise':
+            raise
+        skipped.append(Broken(path, one_line(error)))
+        return None
+
+
+def _skip(kind: str, entry: Broken, out: ResultFile) -> None:
+    """Say that a file is skipped."""
+    print(printable(f'skipped: {entry.reason}', sys.stderr), file=sys.stderr)
+    out.add({kind: entry.path, 'error': entry.reason})

@@ -1,0 +1,103 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Say what is in image files, and where each of them left."""
+import argparse
+from typing import Any, Callable
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import init_default_scope
+from torch import nn
+
+import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+from mmdynperceiver.deploy.decoding import check_header
+from mmdynperceiver.engine import InputError, cli
+from mmdynperceiver.engine.checkpoints import load_whole, read_weights
+from mmdynperceiver.engine.file_predictions import (BrokenInputError, Files,
+                                                    add_prediction_options,
+                                                    check_options, class_names,
+                                                    predict_files, set_policy)
+from mmdynperceiver.engine.standalone import build_model, test_transform
+from mmdynperceiver.image_files import find_files
+from mmdynperceiver.kinds import one_line
+
+OTHER_TASKS = dict(
+    mmaction='tools/video_demo.py classifies videos',
+    mmdet="mmdet.apis.DetInferencer gives a detector's boxes, exits and MACs")
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Classify image files: the best classes, the exit at '
+        'which each image left, how sure, and what it cost.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        'images', nargs='+', help='image files, or folders with images')
+    add_prediction_options(parser)
+    cli.add_common_options(parser)
+    return parser.parse_args()
+
+
+def load_model(args: argparse.Namespace, config: Config) -> nn.Module:
+    """The classifier of the config with the checkpoint and the policy."""
+    weights = read_weights(args.checkpoint)
+    model = build_model(config)
+    load_whole(model, weights, args.checkpoint)
+    if args.thresholds is args.thresholds_file is args.exit is None:
+        # Those of the checkpoint hold where the config has none either.
+        given = config.model.get('thresholds')
+        key = 'thresholds_file' if isinstance(given, str) else 'thresholds'
+        setattr(args, key, given)
+        args.exit = config.model.get('exit')
+    set_policy(model, args)
+    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    with cli.input_errors():
+        return model.to(device)
+
+
+def build_predict(model: nn.Module, config: Config) -> Callable[[str], Any]:
+    """Run the config's own test pipeline and the model on a file."""
+    steps = test_transform(config)
+    if not any('LoadImageFromFile' in str(step['type']) for step in steps):
+        steps = [dict(type='LoadImageFromFile'), *steps]
+    with cli.input_errors():
+        pipeline = Compose(steps)
+
+    def predict(path: str) -> Any:
+        try:
+            check_header(path)
+            sample = pipeline(dict(img_path=path))
+        except Exception as error:  # decoders raise whatever they like
+            raise BrokenInputError(f'cannot read the image {path!r}: '
+                                   f'{one_line(error)}') from error
+        try:
+            with torch.no_grad():
+                sample, = model.test_step(pseudo_collate([sample]))
+        except ValueError as error:  # such as too small for the network
+            raise BrokenInputError(f'cannot classify the image {path!r}: '
+                                   f'{one_line(error)}') from error
+        return sample
+
+    return predict
+
+
+def main() -> None:
+    """Check what is given, then classify one image after the other."""
+    args = parse_args()
+    check_options(args)
+    files = Files('image', *find_files(args.images))
+    config = cli.load_config(args)
+    scope = config.get('default_scope')
+    if scope in OTHER_TASKS:
+        raise InputError(f'the config must be one of an image classifier, got '
+                         f'one of {scope}: {OTHER_TASKS[scope]}')
+    model = load_model(args, config)
+    names = class_names(args, model.exit_parts()[1].num_classes)
+    init_default_scope(scope or 'mmengine')
+    predict_files(files, args, build_predict(model, config), names)
+
+
+if __name__ == '__main__':
+    cli.run_tool(main)
