@@ -20,12 +20,13 @@ localizers
 mmpretrain, mmaction,      whatever breaks one breaks those that use it if
 mmdet, their models,       they can; nothing says what mends it
 this package's adapters
+the hosts' inferencers     plain results lack where samples left
 ========================== ============================================
 
 Loading checkpoints stays safe: nothing here turns ``weights_only`` off.
 """
-from . import (broken_host, mmaction_wheel, mmcv_limit, package_lookup,
-               safe_loading)
+from . import (broken_host, inferencers, mmaction_wheel, mmcv_limit,
+               package_lookup, safe_loading)
 from .import_hooks import (HealingFinder, chain, install_finder,
                            installed_finder)
 
@@ -44,6 +45,7 @@ HEALERS = {
     'mmaction': _explain_and_lift,
     'mmdet': _explain_and_lift,
     'mmaction.utils.dependency': mmaction_wheel.provide_importlib_metadata,
+    **inferencers.EXTENSIONS,
 }
 for _host, _task in broken_host.TASK_OF_HOST.items():
     HEALERS[f'{_host}.models'] = HEALERS[f'{_PACKAGE}.{_task}'] = _explain

@@ -1,5 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The demo's config through MMDetection's runner, on a few scenes."""
+import json
+
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -53,6 +55,30 @@ def test_trains_and_tests_all_exits(tmp_path, scenes):
     assert metrics['dynamic/macs'] == metrics['exit2/macs'] > metrics[
         'exit0/macs']
     assert not runner.model.evaluate_all_exits
+
+
+@pytest.mark.parametrize('early', [True, False])
+def test_inferencer_says_where_images_stopped(tmp_path, scenes, early):
+    """In its plain results, and in the files that it writes."""
+    from mmdet.apis import DetInferencer
+    inferencer = DetInferencer(
+        config(tmp_path, scenes, early), device='cpu', show_progress=False)
+    if early:
+        inferencer.model.policy.set_thresholds((2, 0))
+    image = sorted((scenes / 'val').glob('*.*'))[0]
+    out = tmp_path / 'out'
+    found, = inferencer(
+        str(image), out_dir=str(out), no_save_vis=True,
+        no_save_pred=False)['predictions']
+    assert json.loads((out / f'preds/{image.stem}.json').read_text()) == found
+    assert len(found['bboxes']) == len(found['scores']) > 0
+    if not early:
+        assert 'exit_index' not in found
+        return
+    sample, = inferencer(str(image), return_datasamples=True)['predictions']
+    assert found['exit_index'] == 1 == sample.exit_index
+    assert found['macs'] == sample.macs > 1e6
+    assert 0 <= found['exit_confidence'] <= 1
 
 
 def test_static_detector(tmp_path, scenes):

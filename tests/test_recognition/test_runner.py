@@ -241,3 +241,22 @@ def test_inferencer_really_stops(trained, config, videos):
     assert sample.exit_index == 0 and 'exit_logits' not in sample
     plain, = inferencer(str(videos / '0.avi'))['predictions']
     assert len(plain['pred_scores']) == 3
+    assert plain['exit_index'] == 0
+    assert plain['exit_confidence'] == max(plain['pred_scores'])
+    assert plain['macs'] == sample.macs < sample.exit_macs[-1]
+
+
+def test_hosts_task_inferencer_says_where_videos_left(trained, config, videos,
+                                                      tmp_path, capsys):
+    from mmaction.apis import MMAction2Inferencer
+    inferencer = MMAction2Inferencer(
+        config, str(trained / 'epoch_1.pth'), device='cpu')
+    inferencer.actionrecog_inferencer.model.policy.set_thresholds((2, 0, 0))
+    out = tmp_path / 'out.json'
+    result = inferencer(
+        str(videos / '0.avi'), print_result=True, pred_out_file=str(out))
+    row, = result['predictions']
+    assert row['rec_exit_index'] == [1] and row['rec_macs'][0] > 1e6
+    assert row['rec_exit_confidence'] == [max(row['rec_scores'][0])]
+    assert json.loads(out.read_text()) == dict(predictions=[row])
+    assert "'rec_exit_index': [1]" in capsys.readouterr().out

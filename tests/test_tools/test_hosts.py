@@ -106,6 +106,10 @@ def test_inferencer_really_stops(trained, config, images, tmp_path):
     image = str(images / 'val/bee/0.png')
     result = inferencer(image)[0]
     assert result['pred_class'] in ('ant', 'bee', 'cow')
+    assert result['exit_index'] == 1
+    assert result['exit_confidence'] == pytest.approx(result['pred_score'])
+    macs = inferencer.model.macs_per_exit((3, 32, 32))
+    assert result['macs'] == macs[1]
     samples = inferencer(
         [image] * 3,
         return_datasamples=True,
