@@ -43,7 +43,10 @@ def describe(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         of = f', the first {describe(value[0])}' if value else ''
         return f'a {type(value).__name__} of {len(value)}{of}'
-    return 'None' if value is None else f'a {type(value).__name__}'
+    if value is None:
+        return 'None'
+    name = type(value).__name__
+    return f'{"an" if name[0] in "aeiouAEIOU" else "a"} {name}'
 
 
 def one_line(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from .exits import PAPER_KINDS, Exits
 from .feature_branch import (FeatureBranch, available_archs,
                              build_feature_branch, feature_branch_from_stages,
                              split_backbone)
+from .image_checks import check_images
 from .inference import prepare_for_inference
 from .intervals import mean_interval, wilson_interval
 from .losses import LossWeights, exit_losses, self_distillation
@@ -23,7 +24,7 @@ from .official import (infer_variant, load_official, published_weights,
 from .operating_point import OperatingPoint, describe_model
 from .policy import (ExitPolicy, Prediction, check_thresholds,
                      fixed_exit_thresholds, select_exits)
-from .segments import Half, SegmentedTrunk, TrunkState, check_images
+from .segments import Half, SegmentedTrunk, TrunkState
 from .share_solver import (paper_shares, share_solution_for_budget,
                            solve_by_shares)
 from .threshold_search import ThresholdSearch, search_thresholds

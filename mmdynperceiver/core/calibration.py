@@ -59,8 +59,9 @@ class HeldOut(NamedTuple):
         """Reduce logits, a few rows at a time.
 
         Args:
-            all_logits (Sequence[Tensor]): Logits (N, K) of each exit.
-            labels (Tensor): True classes (N,).
+            all_logits (Sequence[Tensor]): Logits (N, K) of each exit, also
+                as arrays.
+            labels (Tensor): True classes (N,), also as an array.
             criterion (str): One of ``CRITERIA``. Defaults to ``max_prob``.
             temperature (float | Sequence[float], optional): What the logits
                 are divided by, for each exit or for all. Defaults to None, 1.
@@ -70,6 +71,7 @@ class HeldOut(NamedTuple):
                 all of one class, or the logits hold NaN.
         """
         labels = torch.as_tensor(labels)
+        all_logits = [torch.as_tensor(logits) for logits in all_logits]
         _check_samples(all_logits, labels)
         right = torch.stack([x.argmax(-1) == labels for x in all_logits])
         return cls(confidences(all_logits, criterion, temperature), right)

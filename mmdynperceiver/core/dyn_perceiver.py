@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from .complexity import CountsMacs
 from .early_exit import run_all_exits, run_early_exit, running_stats_for_one
 from .exits import Exits
+from .image_checks import check_images
 from .policy import ExitPolicy, Prediction
 from .segments import SegmentedTrunk
 from .trunk import Trunk
@@ -89,7 +90,12 @@ class DynPerceiver(CountsMacs, nn.Module):
 
         Returns:
             tuple[Tensor]: Logits (B, K) of the four exits, shallow to deep.
+
+        Raises:
+            TypeError: If it is no floating-point tensor.
+            ValueError: If the shape does not fit.
         """
+        check_images(images, max(self.trunk.strides))
         with running_stats_for_one(self, len(images)):
             return run_all_exits(self.trunk, self.exits, images)
 
@@ -112,6 +118,7 @@ class DynPerceiver(CountsMacs, nn.Module):
 
         Raises:
             RuntimeError: If the network is in training mode.
+            TypeError: If the images are no floating-point tensor.
             ValueError: If the thresholds or the images do not fit.
         """
         if self.training:

@@ -64,7 +64,8 @@ def select_exits(all_logits: Sequence[Tensor],
     This is the simulation that really stopping must agree with.
 
     Args:
-        all_logits (Sequence[Tensor]): Logits (B, K) of each exit.
+        all_logits (Sequence[Tensor]): Logits (B, K) of each exit, also as
+            arrays.
         thresholds (Sequence[float]): One for each exit but the last.
         criterion (str): What the thresholds are compared with, one of
             ``ALL_CRITERIA``. Defaults to ``max_prob``.
@@ -78,6 +79,7 @@ def select_exits(all_logits: Sequence[Tensor],
         ValueError: If an argument does not fit.
     """
     thresholds = check_thresholds(thresholds, len(all_logits))
+    all_logits = [torch.as_tensor(logits) for logits in all_logits]
     logits = torch.stack(tuple(all_logits))
     conf = confidences(all_logits, criterion, temperature)
     exit_index = leave_at(conf, thresholds)

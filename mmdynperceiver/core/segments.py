@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from .feature_branch import FeatureBranch
+from .image_checks import check_images
 from .pieces import Pieces
 
-__all__ = ['Half', 'SegmentedTrunk', 'TrunkState', 'check_images']
+__all__ = ['Half', 'SegmentedTrunk', 'TrunkState']
 
 # Places of the largest map of a batch. Batch norms on CPUs add up channels
 # last maps in single precision, one place after the other (torch 2.11): with
@@ -230,28 +231,3 @@ def pool(state: TrunkState, kind: str) -> Tuple[Tensor, ...]:
         assert state.z is not None
         vectors += (state.z.mean(1), )
     return vectors
-
-
-def check_images(images: Tensor, min_size: int) -> None:
-    """Refuse what is not a batch of large enough, normalised images.
-
-    Args:
-        images (Tensor): Expected to be (B, 3, H, W), floating point.
-        min_size (int): Smallest height and width.
-
-    Raises:
-        TypeError: If it is not a floating-point tensor.
-        ValueError: If the shape does not fit.
-    """
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        got = getattr(images, 'dtype', type(images).__name__)
-        raise TypeError(f'images must be a floating-point tensor of normalised'
-                        f' pixels, got {got}')
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f'images must have the shape (B, 3, H, W), got '
-                         f'{tuple(images.shape)}')
-    if min(images.shape[2:]) < min_size:
-        raise ValueError(
-            f'images must be at least {min_size} pixels high and wide (the '
-            f'largest stride of the feature branch), got '
-            f'{images.shape[2]}x{images.shape[3]}: resize or pad them')

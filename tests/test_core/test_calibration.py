@@ -120,6 +120,14 @@ def test_held_out_is_what_replay_sees(criterion):
 LABELS = torch.arange(400) % 5
 
 
+def test_held_out_as_arrays():
+    logits = [torch.randn(6, 3) for _ in range(4)]
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    found = HeldOut.of([x.numpy() for x in logits], labels.numpy())
+    for one, other in zip(found, HeldOut.of(logits, labels)):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize('labels, message', [
     (torch.zeros(400, dtype=torch.long), 'all 400 held-out .* of class 0'),
     (LABELS + 1, '0 to 4.* got 1 to 5'),

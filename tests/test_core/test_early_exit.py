@@ -2,8 +2,10 @@
 """Stopping for real gives what replaying the thresholds gives, for less."""
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdynperceiver.core import (CRITERIA, DynPerceiver, ExitPolicy, as_images,
@@ -213,14 +215,29 @@ def test_predict_refuses_training_mode(images):
 
 @pytest.mark.parametrize('images, error, message', [
     (torch.rand(1, 3, 31, 64), ValueError, 'at least 32 pixels.*31x64'),
-    (torch.rand(3, 64, 64), ValueError, r'\(B, 3, H, W\)'),
-    (torch.rand(1, 1, 64, 64), ValueError, r'\(1, 1, 64, 64\)'),
-    (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), TypeError, 'uint8'),
-    ([1, 2], TypeError, 'list'),
+    (torch.rand(3, 64, 64), ValueError, r'\(B, 3, H, W\).*images\[None\]'),
+    (torch.rand(64, 64, 3), ValueError, r'permute\(2, 0, 1\)\[None\]'),
+    (torch.rand(2, 64, 64, 3), ValueError, r'permute\(0, 3, 1, 2\)'),
+    (torch.rand(1, 1, 64, 64), ValueError, r'\(1, 1, 64, 64\).*repeats grey'),
+    (torch.rand(1, 4, 64, 64), ValueError, 'transparency'),
+    (torch.rand(1, 8, 3, 64, 64), ValueError, r'flatten\(0, 1\)'),
+    (torch.tensor(1.), ValueError, r'got \(\)'),
+    (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), TypeError,
+     r'a tensor of uint8 \(1, 3, 64, 64\).*float\(\) - mean'),
+    (np.zeros((1, 3, 64, 64), np.float32), TypeError,
+     r'a NumPy array of float32 \(1, 3, 64, 64\): torch.from_numpy'),
+    (Image.new(
+        'L', (64, 48)), TypeError, r'a PIL image \(L, 64x48\).*pil_to_tensor'),
+    ([torch.zeros(3, 64, 64)], TypeError,
+     r'a list of 1, the first a tensor of float32 .*torch.stack'),
+    ([1, 2], TypeError, 'a list of 2, the first an int'),
+    ('cat.jpg', TypeError, 'a str'),
+    (None, TypeError, 'got None'),
 ])
 def test_refuses_other_images(net, images, error, message):
-    with pytest.raises(error, match=message):
-        net.predict(images, (0.5, 0.5, 0.5))
+    for call in (net, lambda x: net.predict(x, (0.5, 0.5, 0.5))):
+        with pytest.raises(error, match=message):
+            call(images)
 
 
 def test_a_training_batch_of_one(images):

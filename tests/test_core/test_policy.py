@@ -59,6 +59,14 @@ def test_wrong_thresholds(thresholds, error, message):
     assert policy.thresholds == (0.9, 0.9, 0.9)
 
 
+def test_logits_as_arrays():
+    logits = [torch.randn(5, 3) for _ in range(4)]
+    expected = select_exits(logits, (0.4, 0.5, 0.6))
+    found = select_exits([x.numpy() for x in logits], (0.4, 0.5, 0.6))
+    for one, other in zip(found, expected):
+        assert torch.equal(one, other)
+
+
 def test_tensor_thresholds():
     assert check_thresholds(torch.tensor([0.5, 0.25, 2.])) == (0.5, 0.25, 2)
 

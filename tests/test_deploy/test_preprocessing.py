@@ -114,7 +114,7 @@ def plain():
 
 @pytest.mark.parametrize('image, error, message', [
     ('nowhere.png', FileNotFoundError, "no image file 'nowhere.png'"),
-    (7, TypeError, 'a path, a PIL image or an array .*, got a int'),
+    (7, TypeError, 'a path, a PIL image or an array .*, got an int'),
     (torch.zeros(3, 48, 48), TypeError,
      r'got a tensor of float32 \(3, 48, 48\); Runner.predict takes'),
     (np.zeros((48, 48), np.uint8), ValueError,
