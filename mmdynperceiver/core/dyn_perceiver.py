@@ -2,6 +2,7 @@
 """Dynamic Perceiver as one module: trunk, exits and policy."""
 from typing import Any, Optional, Sequence, Tuple
 
+import torch
 from torch import Tensor, nn
 
 from .complexity import CountsMacs
@@ -85,6 +86,9 @@ class DynPerceiver(CountsMacs, nn.Module):
     def forward(self, images: Tensor) -> Tuple[Tensor, ...]:
         """Run all exits.
 
+        In training, thresholds that a checkpoint brought are dropped: they
+        belong to its weights.
+
         Args:
             images (Tensor): Normalised images (B, 3, H, W).
 
@@ -96,6 +100,8 @@ class DynPerceiver(CountsMacs, nn.Module):
             ValueError: If the shape does not fit.
         """
         check_images(images, max(self.trunk.strides))
+        if self.training and torch.is_grad_enabled():
+            self.policy.drop_loaded()
         with running_stats_for_one(self, len(images)):
             return run_all_exits(self.trunk, self.exits, images)
 

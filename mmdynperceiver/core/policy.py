@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The exit policy: who leaves where; it never sees a feature."""
-from typing import TYPE_CHECKING, NamedTuple, Optional, Sequence, Tuple
+from typing import (TYPE_CHECKING, Any, Mapping, NamedTuple, Optional,
+                    Sequence, Tuple)
 
 import torch
 from torch import Tensor, nn
@@ -99,9 +100,9 @@ class ExitPolicy(nn.Module):
     Args:
         num_exits (int): Number of exits. Defaults to 4.
         thresholds (Sequence[float], optional): One for each exit but the
-            last. None: taken from the checkpoint if that has any, with their
-            criterion and temperatures; otherwise all samples run to the last
-            exit. Defaults to None.
+            last. None: those of the checkpoint that was loaded last, if it
+            has any, with their criterion and temperatures; otherwise all
+            samples run to the last exit. Defaults to None.
         criterion (str): What the thresholds are compared with, one of
             ``ALL_CRITERIA``. Defaults to ``max_prob``.
         temperature (float | Sequence[float], optional): What the logits are
@@ -121,6 +122,8 @@ class ExitPolicy(nn.Module):
         self.thresholds: Optional[Tuple[float, ...]] = None
         self.criterion = check_criterion(criterion)
         self.temperature = check_temperature(temperature, num_exits)
+        # What holds where neither the user nor a checkpoint says more.
+        self._defaults = (self.criterion, self.temperature)
         # Thresholds that a user sets outrank those of a checkpoint.
         self._pinned = thresholds is not None
         if thresholds is not None:
@@ -152,6 +155,21 @@ class ExitPolicy(nn.Module):
             thresholds = check_thresholds(thresholds, self.num_exits)
         self.thresholds = thresholds
         self._pinned = True
+
+    def drop_loaded(self) -> bool:
+        """Drop thresholds that a checkpoint brought.
+
+        They belong to the weights that they were calibrated for. What the
+        user has set stays.
+
+        Returns:
+            bool: Whether there were any.
+        """
+        if self._pinned or self.thresholds is None:
+            return False
+        self.thresholds = None
+        self.criterion, self.temperature = self._defaults
+        return True
 
     def decide(
         self,
@@ -218,7 +236,10 @@ class ExitPolicy(nn.Module):
         return torch.tensor(values, dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take the settings of a checkpoint unless the user set thresholds."""
+        """Take the settings of a checkpoint unless the user set thresholds.
+
+        A checkpoint without thresholds takes those of an earlier one back.
+        """
         if self._pinned:
             return
         values, criterion = state.tolist(), 'max_prob'
@@ -234,10 +255,18 @@ class ExitPolicy(nn.Module):
             criterion = ALL_CRITERIA[number]
             values, temperature = values[2:split], values[split:]
         if all(value == UNSET for value in values):
+            self.drop_loaded()
             return
         thresholds = check_thresholds(values, self.num_exits)
         self.temperature = check_temperature(temperature, self.num_exits)
         self.thresholds, self.criterion = thresholds, criterion
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str,
+                              *args: Any, **kwargs: Any) -> None:
+        """Weights without a policy take earlier thresholds back as well."""
+        if f'{prefix}_extra_state' not in state_dict:
+            self.drop_loaded()
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def extra_repr(self) -> str:
         """Show the settings in the printed model."""

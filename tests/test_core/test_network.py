@@ -16,6 +16,22 @@ from mmdynperceiver.core.feature_branch import build_feature_branch
 SMALL = dict(arch='resnet18', width=0.25, num_latents=16)
 
 
+def test_training_drops_the_thresholds_of_a_checkpoint():
+    calibrated = DynPerceiver(**SMALL, num_classes=3)
+    calibrated.policy.set_thresholds((0.7, 0.8, 0.9))
+    net, images = DynPerceiver(
+        **SMALL, num_classes=3), torch.rand(2, 3, 32, 32)
+    net.load_state_dict(calibrated.state_dict())
+    net.macs_per_exit((3, 32, 32))  # in training mode, and trains nothing
+    with torch.no_grad():
+        net(images)
+    net.eval()(images)
+    assert net.policy.thresholds == (0.7, 0.8, 0.9)
+    net.train()(images)
+    assert net.policy.thresholds is None
+    assert (net.state_dict()['policy._extra_state'] == -1).all()
+
+
 def test_core_imports_no_host():
     code = ('import sys, mmdynperceiver.core; '
             'print([m for m in sys.modules if m.split(".")[0] in '

@@ -98,6 +98,33 @@ def test_checkpoint_carries_the_thresholds(tmp_path):
         assert policy.thresholds == own
 
 
+@pytest.mark.parametrize('without', [{}, ExitPolicy(4).state_dict()])
+def test_a_checkpoint_without_thresholds_takes_earlier_ones_back(without):
+    """Thresholds belong to the weights that they were calibrated for."""
+    source = ExitPolicy(4, (0.7, 0.6, 2), 'entropy', (1.5, 1., 1., 1.))
+    policy = ExitPolicy(4, None, 'margin')
+    policy.load_state_dict(source.state_dict())
+    assert policy.criterion == 'entropy'
+    policy.load_state_dict(without, strict=False)
+    assert policy.thresholds is None
+    assert (policy.criterion, policy.temperature) == ('margin', None)
+    # What the user has set stays.
+    own = ExitPolicy(4, (0.5, 0.5, 0.5))
+    own.load_state_dict(without, strict=False)
+    assert own.thresholds == (0.5, 0.5, 0.5)
+
+
+def test_dropping_what_a_checkpoint_brought():
+    policy = ExitPolicy(4)
+    assert not policy.drop_loaded()
+    policy.load_state_dict(ExitPolicy(4, (0.7, 0.6, 2)).state_dict())
+    assert policy.drop_loaded()
+    assert policy.thresholds is None
+    policy.set_thresholds((0.1, 0.1, 0.1))
+    assert not policy.drop_loaded()
+    assert policy.thresholds == (0.1, 0.1, 0.1)
+
+
 def test_checkpoint_of_another_network():
     with pytest.raises(ValueError, match='got 2'):
         ExitPolicy(4).load_state_dict(ExitPolicy(3, (0.5, 0.5)).state_dict())
