@@ -44,7 +44,7 @@ def test_builds(path):
     images, _, epochs = path.stem.split('_')[-2].partition('-')
     gpus, _, batch = images.partition('xb')
     assert config.train_cfg.max_epochs == int(epochs[:-1] or 300)
-    assert config.param_scheduler[-1].end == config.train_cfg.max_epochs
+    assert 'end' not in config.param_scheduler[-1]  # it follows the run
     assert config.train_dataloader.batch_size == int(batch)
     assert config.auto_scale_lr.base_batch_size == int(gpus) * int(batch)
     assert len(path.read_text().splitlines()) <= 40
@@ -86,6 +86,8 @@ def test_learning_rate_over_the_epochs():
     for scheduler in config.param_scheduler:
         options = dict(scheduler, optimizer=optimizer, epoch_length=5)
         options.pop('convert_to_iter_based')
+        # As mmengine fills it in.
+        options.setdefault('end', config.train_cfg.max_epochs)
         kind = registry.PARAM_SCHEDULERS.get(options.pop('type'))
         schedulers.append(kind.build_iter_from_epoch(**options))
     rates = []
@@ -105,7 +107,7 @@ def test_learning_rate_over_the_epochs():
 
 def test_recipe():
     config = read()
-    average = [h for h in config.custom_hooks if h.type == 'EMAHook'][0]
+    average = [h for h in config.custom_hooks if 'EMAHook' in h.type][0]
     assert 1 - average.momentum == pytest.approx(0.9999)
     assert average.update_buffers
     assert config.model.head.loss.label_smooth_val == 0.1

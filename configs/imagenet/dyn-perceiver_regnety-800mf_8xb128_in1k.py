@@ -9,9 +9,10 @@ _base_ = [
 custom_hooks = [
     dict(type='EvaluateAllExitsHook'),
     dict(type='CheckDataHook'),
-    # decay 0.9999; batch norms' statistics are averaged too
+    # decay 0.9999, less in the first 100,000 steps; batch norms' statistics
+    # are averaged too
     dict(
-        type='EMAHook',
+        type='WarmupEMAHook',
         momentum=1e-4,
         update_buffers=True,
         priority='ABOVE_NORMAL'),

@@ -98,6 +98,7 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
         Returns:
             dict[str, Tensor]: See :meth:`DynPerceiverHead.loss_by_feat`.
         """
+        self.drop_loaded_thresholds()
         with running_stats_for_one(self, len(inputs)):
             return super().loss(inputs, data_samples)
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..core import (PAPER_KINDS, Exits, LossWeights, Prediction, exit_losses,
                     fixed_exit_thresholds, select_exits)
-from ..engine import build_loss_weights, check_classes, fill_predictions
+from ..engine import (build_loss_weights, check_classes, check_one_label,
+                      fill_predictions)
 
 __all__ = ['DynPerceiverHead']
 
@@ -124,7 +125,12 @@ class DynPerceiverHead(BaseModule):
             dict[str, Tensor]: Weighted ``loss_exit0``, ``loss_exit1``, ...
             and, where they have a weight, ``loss_distill0``, ...; for hard
             targets also the accuracies ``acc_exit0``, ... in percent.
+
+        Raises:
+            InputError: If a sample has several labels.
         """
+        if 'gt_label' in data_samples[0]:
+            check_one_label([sample.gt_label for sample in data_samples])
         if 'gt_score' in data_samples[0]:
             target = torch.stack([sample.gt_score for sample in data_samples])
         else:

@@ -144,6 +144,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
             policy, ``loss_gain0`` and ``loss_gain1``; and ``gain0`` and
             ``gain1``, the mean loss that going deeper saved.
         """
+        self.drop_loaded_thresholds()
         pyramids, logits = [], []
         for maps, evidence in self._walk(batch_inputs):
             pyramids.append(maps)

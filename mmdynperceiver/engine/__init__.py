@@ -6,8 +6,8 @@ every host find it.
 """
 from .collect import ExitLogits, collect_exit_logits
 from .errors import InputError
-from .exit_head import (build_loss_weights, check_classes, exit_settings,
-                        fill_predictions)
+from .exit_head import (build_loss_weights, check_classes, check_one_label,
+                        exit_settings, fill_predictions)
 from .exit_model import EarlyExitModel
 from .feature_branch import build_arch
 from .hooks import (CheckDataHook, EvaluateAllExitsHook, InferenceModeHook,
@@ -17,12 +17,14 @@ from .metrics import (EarlyExitMetric, SampleResult, exit_statistics,
 from .optim_wrapper import BFloat16OptimWrapper
 from .progress import ProgressBarHook, progress_bar
 from .trunk_backbone import TrunkBackbone
+from .weight_average import WarmupEMAHook
 
 __all__ = [
     'BFloat16OptimWrapper', 'CheckDataHook', 'EarlyExitMetric',
     'EarlyExitModel', 'EvaluateAllExitsHook', 'ExitLogits',
     'InferenceModeHook', 'InputError', 'ProgressBarHook', 'SampleResult',
-    'TrunkBackbone', 'build_arch', 'build_loss_weights', 'check_classes',
-    'collect_exit_logits', 'exit_settings', 'exit_statistics',
-    'fill_predictions', 'label_ranks', 'progress_bar', 'unwrap_model'
+    'TrunkBackbone', 'WarmupEMAHook', 'build_arch', 'build_loss_weights',
+    'check_classes', 'check_one_label', 'collect_exit_logits', 'exit_settings',
+    'exit_statistics', 'fill_predictions', 'label_ranks', 'progress_bar',
+    'unwrap_model'
 ]

@@ -42,7 +42,7 @@ def class_names(dataset: Any) -> Optional[List[str]]:
     Args:
         dataset (Dataset): Of any host, or a wrapper.
     """
-    names = getattr(dataset, 'metainfo', {}).get('classes')
+    names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     return None if names is None else list(names)
 
 

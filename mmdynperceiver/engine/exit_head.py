@@ -1,14 +1,19 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What the heads of all hosts share: loss weights, predictions, checks."""
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import (Any, Dict, List, Mapping, MutableMapping, Optional,
+                    Sequence, Union)
 
 import torch
 from torch import Tensor
 
 from ..core import Exits, LossWeights, Prediction, SegmentedTrunk
+from .class_names import HEAD_NAMES
+from .errors import InputError
 
 __all__ = [
-    'build_loss_weights', 'check_classes', 'exit_settings', 'fill_predictions'
+    'build_loss_weights', 'check_classes', 'check_one_label',
+    'check_weights_classes', 'exit_settings', 'fill_predictions',
+    'leave_out_classifiers'
 ]
 
 
@@ -120,14 +125,101 @@ def check_classes(exits: Exits, weights: Mapping[str, Any], prefix: str,
     Raises:
         ValueError: If the number of classes differs.
     """
+    found = _num_classes(exits, weights, prefix)
+    if found is not None and found != exits.num_classes:
+        raise ValueError(_wrong_classes(found, exits.num_classes, option))
+
+
+def check_weights_classes(weights: Mapping[str, Any],
+                          expected: Optional[int]) -> None:
+    """Compare the classes of a checkpoint with those of the model.
+
+    Args:
+        weights (Mapping[str, Any]): The checkpoint's state dict.
+        expected (int, optional): Number of classes of the model, if known.
+
+    Raises:
+        InputError: If they differ.
+    """
+    for path in HEAD_NAMES:
+        names = [
+            name for name in weights
+            if name.startswith(f'{path}.exits.classifiers.0.')
+            and name.endswith('.weight')
+        ]
+        if names and expected not in (None, len(weights[names[-1]])):
+            raise InputError(
+                _wrong_classes(
+                    len(weights[names[-1]]), expected,
+                    f'model.{path}.num_classes'))
+
+
+def _wrong_classes(found: int, expected: Optional[int], option: str) -> str:
+    """What to say about a checkpoint of another number of classes.
+
+    Args:
+        found (int): The checkpoint's.
+        expected (int, optional): The model's.
+        option (str): The config's option that sets it.
+    """
+    return (f'the checkpoint has {found} classes and the model has '
+            f'{expected}: set {option}={found}, or train new classifiers '
+            f'with load_from, or load only the backbone with '
+            f"model.backbone.init_cfg=dict(type='Pretrained', "
+            f"checkpoint=..., prefix='backbone.')")
+
+
+def leave_out_classifiers(exits: Exits, weights: MutableMapping[str, Any],
+                          prefix: str) -> Optional[str]:
+    """Leave out what weights of another number of classes cannot fill.
+
+    Args:
+        exits (Exits): The classifiers.
+        weights (MutableMapping[str, Any]): The state dict to be loaded; what
+            does not fit is taken out of it.
+        prefix (str): What stands before the names of the exits in it.
+
+    Returns:
+        str: What was left out; None if the numbers of classes are the same.
+    """
+    found = _num_classes(exits, weights, prefix)
+    if found in (None, exits.num_classes):
+        return None
+    names = [
+        f'{prefix}{name}' for name, own in exits.state_dict().items()
+        if f'{prefix}{name}' in weights
+        and weights[f'{prefix}{name}'].shape != own.shape
+    ]
+    for name in names:
+        del weights[name]
+    return (f'the checkpoint has {found} classes and the model has '
+            f'{exits.num_classes}: {len(names)} entries of the exits are '
+            f'left out and trained anew, the first is {names[0]}')
+
+
+def _num_classes(exits: Exits, weights: Mapping[str, Any],
+                 prefix: str) -> Optional[int]:
+    """Number of classes of the exits in a state dict, if it has them."""
     last = [
         name for name in exits.state_dict()
         if name.startswith('classifiers.0.') and name.endswith('.weight')
     ][-1]
     found = weights.get(f'{prefix}{last}')
-    if found is not None and len(found) != exits.num_classes:
-        raise ValueError(
-            f'the checkpoint has {len(found)} classes and the model has '
-            f'{exits.num_classes}: set {option}={len(found)}, or load only '
-            f"the backbone with model.backbone.init_cfg=dict("
-            f"type='Pretrained', checkpoint=..., prefix='backbone.')")
+    return None if found is None else len(found)
+
+
+def check_one_label(labels: Sequence[Tensor]) -> None:
+    """Refuse data of several labels per sample.
+
+    Args:
+        labels (Sequence[Tensor]): The labels of each sample.
+
+    Raises:
+        InputError: If a sample has no label or several.
+    """
+    for number, label in enumerate(labels):
+        if label.numel() != 1:
+            raise InputError(
+                f'each image or video must have one label, got '
+                f'{label.tolist()} for sample {number} of a batch: '
+                f'multi-label data cannot train or test early exits')

@@ -20,13 +20,14 @@ class EarlyExitModel(CountsMacs):
 
     Attributes:
         policy (ExitPolicy): The thresholds and what they are compared with;
-            a checkpoint carries them.
+            a checkpoint carries them, until its weights are trained on.
         evaluate_all_exits (bool): Whether to run everything once and replay
             the thresholds, rather than stop (as
             :class:`EvaluateAllExitsHook` sets it). Defaults to False.
     """
 
     policy: ExitPolicy
+    training: bool
     evaluate_all_exits = False
     # What thresholds are compared with where they come without a file.
     criterion = 'max_prob'
@@ -65,6 +66,11 @@ class EarlyExitModel(CountsMacs):
                     f'{self.criterion!r}: calibrate this model')
             return ExitPolicy.from_operating_point(point)
         return ExitPolicy(num_exits, thresholds, self.criterion)
+
+    def drop_loaded_thresholds(self) -> None:
+        """In training, drop those of a checkpoint: its weights change."""
+        if self.training:
+            self.policy.drop_loaded()
 
     def run_exits(self,
                   inputs: Tensor) -> Tuple[Prediction, Optional[List[Tensor]]]:

@@ -1,22 +1,25 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Hooks for early-exit models, whatever their task."""
+import itertools
 from functools import partial
 from typing import Any, Optional, Sequence
 
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop
 from torch import nn
 
-from ..core import MODES, in_mode
+from ..core import MODES, ExitPolicy, Exits, in_mode
 from .class_names import (HEAD_NAMES, check_data_classes, checkpoint_classes,
                           class_names)
 from .errors import InputError
+from .exit_head import leave_out_classifiers
 from .views import find_tta, merge_views
 
 __all__ = [
     'CheckDataHook', 'EvaluateAllExitsHook', 'InferenceModeHook',
-    'unwrap_model'
+    'drop_loaded_thresholds', 'unwrap_model'
 ]
 
 
@@ -27,37 +30,60 @@ def unwrap_model(model: nn.Module) -> nn.Module:
     return model
 
 
+def drop_loaded_thresholds(model: nn.Module) -> bool:
+    """Drop the thresholds that a checkpoint brought into a model.
+
+    They belong to its weights, and these are about to change.
+
+    Args:
+        model (nn.Module): Any model, also in a wrapper.
+
+    Returns:
+        bool: Whether there were any.
+    """
+    policy = getattr(unwrap_model(model), 'policy', None)
+    return isinstance(policy, ExitPolicy) and policy.drop_loaded()
+
+
 @HOOKS.register_module()
 class EvaluateAllExitsHook(Hook):
     """Run all exits in one pass while metrics watch.
 
     Metrics then see every exit, and the thresholds are replayed on them;
     elsewhere the model keeps really stopping. Under test-time augmentation
-    the views are merged at each exit, and their MACs add up.
+    the views are merged at each exit, and their MACs add up. Thresholds that
+    a checkpoint brought are dropped before training.
 
     Args:
         val (bool): Whether in validation. Defaults to True.
         test (bool): Whether in test. Defaults to True.
 
     Raises:
-        InputError: At the start of a run, if the model has no exits.
+        InputError: Before training with validation, before validation and
+            test, if the model has no exits.
     """
 
     def __init__(self, val: bool = True, test: bool = True) -> None:
         self.val = val
         self.test = test
 
-    def before_run(self, runner: Any) -> None:
+    def before_train(self, runner: Any) -> None:
         """Refuse models without exits before any work is done."""
-        model = unwrap_model(runner.model)
-        if not hasattr(model, 'evaluate_all_exits'):
-            raise InputError(
-                f'EvaluateAllExitsHook is for early-exit models, got '
-                f'{type(model).__name__}: remove it from custom_hooks')
+        if runner.val_loop is not None:
+            _early_exit_model(runner)
+        # Averages of the weights load the checkpoint as well.
+        averages = [
+            hook.ema_model.module for hook in runner.hooks
+            if isinstance(hook, EMAHook)
+        ]
+        if any([drop_loaded_thresholds(m) for m in (runner.model, *averages)]):
+            runner.logger.warning(
+                'the thresholds of the checkpoint are left out: they belong '
+                'to its weights; calibrate again after training')
 
     def before_val(self, runner: Any) -> None:
         """Switch on."""
-        unwrap_model(runner.model).evaluate_all_exits = self.val
+        _early_exit_model(runner).evaluate_all_exits = self.val
 
     def after_val(self, runner: Any) -> None:
         """Switch off."""
@@ -65,7 +91,7 @@ class EvaluateAllExitsHook(Hook):
 
     def before_test(self, runner: Any) -> None:
         """Switch on."""
-        unwrap_model(runner.model).evaluate_all_exits = self.test
+        _early_exit_model(runner).evaluate_all_exits = self.test
         wrapper = find_tta(runner.model)
         if wrapper is not None:
             wrapper.merge_preds = partial(merge_views, wrapper.merge_preds)
@@ -76,6 +102,16 @@ class EvaluateAllExitsHook(Hook):
         wrapper = find_tta(runner.model)
         if wrapper is not None:
             del wrapper.merge_preds  # the host's own is back
+
+
+def _early_exit_model(runner: Any) -> nn.Module:
+    """The model, if it has exits."""
+    model = unwrap_model(runner.model)
+    if not hasattr(model, 'evaluate_all_exits'):
+        raise InputError(
+            f'EvaluateAllExitsHook is for early-exit models, got '
+            f'{type(model).__name__}: remove it from custom_hooks')
+    return model
 
 
 @HOOKS.register_module()
@@ -124,18 +160,41 @@ class CheckDataHook(Hook):
 
     Before the first iteration the number of classes of each data set must be
     that of the model's head, and validation and test must have the classes of
-    training in the same order: a missing folder would shift all labels.
+    training in the same order: a missing folder would shift all labels. Where
+    training starts from a checkpoint of another number of classes, its
+    classifiers are left out.
     """
+
+    # Before an average of the weights loads a checkpoint.
+    priority = 'HIGH'
 
     def __init__(self) -> None:
         self._trained_on: Optional[Sequence[str]] = None
         self._val_is_checked = False
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Remember the classes of the checkpoint."""
+        """Remember the classes of the checkpoint, or leave them out."""
         num_classes = self._num_classes(runner)
         if num_classes is not None:
             self._trained_on = checkpoint_classes(checkpoint, num_classes)
+        if not getattr(runner, '_resume', False) and isinstance(
+                getattr(runner, '_train_loop', None), BaseLoop):
+            self._leave_out_classifiers(runner, checkpoint)
+
+    @staticmethod
+    def _leave_out_classifiers(runner: Any, checkpoint: dict) -> None:
+        """Train classifiers of another number of classes anew."""
+        model = unwrap_model(runner.model)
+        weights = checkpoint.get('state_dict', checkpoint)
+        average = checkpoint.get('ema_state_dict', {})
+        for path, start in itertools.product(HEAD_NAMES, ('', 'module.')):
+            exits = _attribute(model, f'{path}.exits')
+            if isinstance(exits, Exits):
+                prefix = f'{start}{path}.exits.'
+                leave_out_classifiers(exits, average, prefix)
+                report = leave_out_classifiers(exits, weights, prefix)
+                if report:
+                    runner.logger.warning(report)
 
     def before_train(self, runner: Any) -> None:
         """Check the data of training and of the validation between."""
@@ -165,7 +224,8 @@ class CheckDataHook(Hook):
     def after_train_epoch(self, runner: Any) -> None:
         """Report how many files were skipped so far."""
         num_broken = getattr(runner.train_dataloader.dataset, 'num_broken', 0)
-        if num_broken:
+        # Tools of the hosts run without data.
+        if isinstance(num_broken, int) and num_broken:
             runner.logger.warning(
                 f'{num_broken} broken training images were skipped so far')
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..core import (PAPER_KINDS, Exits, LossWeights, Prediction,
                     average_groups, exit_losses, fixed_exit_thresholds,
                     select_exits)
-from ..engine import build_loss_weights, check_classes, fill_predictions
+from ..engine import (build_loss_weights, check_classes, check_one_label,
+                      fill_predictions)
 
 __all__ = ['DynPerceiverTSMHead']
 
@@ -115,13 +116,23 @@ class DynPerceiverTSMHead(BaseHead):
         Returns:
             dict[str, Tensor]: See
             :func:`~mmdynperceiver.core.exit_losses`.
+
+        Raises:
+            InputError: If a video has several labels.
         """
-        target = torch.stack([sample.gt_label for sample in data_samples])
-        target = target.to(all_logits[0].device)
-        if target.shape[1:] == (1, ):
-            target = target[:, 0]
+        target = self._targets(data_samples).to(all_logits[0].device)
         return exit_losses(all_logits, target, self._criterion,
                            self.loss_weights)
+
+    def _targets(self, data_samples: SampleList) -> Tensor:
+        """Classes (B,), or scores (B, K) of which each row sums up to 1."""
+        labels = [sample.gt_label for sample in data_samples]
+        check_one_label([
+            label for label in labels if not label.is_floating_point()
+            or len(label) != self.num_classes or label.sum() > 1.5
+        ])
+        target = torch.stack(labels)
+        return target[:, 0] if target.shape[1:] == (1, ) else target
 
     def _criterion(self, logits: Tensor, target: Tensor) -> Tensor:
         """The classification loss of one exit."""

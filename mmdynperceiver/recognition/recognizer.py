@@ -116,6 +116,7 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
         Returns:
             dict[str, Tensor]: See :meth:`DynPerceiverTSMHead.loss_by_feat`.
         """
+        self.drop_loaded_thresholds()
         with running_stats_for_one(self, inputs.shape[0] * inputs.shape[1]):
             return super().loss(inputs, data_samples, **kwargs)
 

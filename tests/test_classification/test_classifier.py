@@ -12,6 +12,7 @@ from tiny import build_model, model_config
 
 from mmdynperceiver.core import (OperatingPoint, confidences, describe_model,
                                  macs_per_exit, select_exits)
+from mmdynperceiver.engine import InputError
 
 IMAGES = torch.randn(
     6, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 3
@@ -250,6 +251,37 @@ def test_the_checkpoint_carries_thresholds(tmp_path):
     model = build_model()
     load_checkpoint(model, path, strict=True)
     assert model.policy.thresholds is None
+
+
+def test_thresholds_go_with_the_weights_that_they_belong_to():
+    calibrated = build_model(thresholds=[0.7, 0.8, 0.9]).state_dict()
+    data = dict(
+        inputs=torch.rand(4, 3, 32, 32),
+        data_samples=[DataSample().set_gt_label(k) for k in range(4)])
+    model = build_model()
+    model.load_state_dict(calibrated)
+    model.eval()(**data, mode='loss')
+    assert model.policy.thresholds == (0.7, 0.8, 0.9)
+    model.train()(**data, mode='loss')
+    assert model.policy.thresholds is None
+    model.load_state_dict(calibrated)
+    model.load_state_dict(build_model().state_dict())
+    assert model.policy.thresholds is None
+    # Those of the config stay.
+    model = build_model(thresholds=[0.1, 0.2, 0.3])
+    model.load_state_dict(calibrated)
+    model.train()(**data, mode='loss')
+    assert model.policy.thresholds == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize('soft', [False, True])
+def test_one_label_for_each_image(soft):
+    samples = [DataSample().set_gt_label([k, 0]) for k in range(4)]
+    if soft:  # as mixup makes them
+        for sample in samples:
+            sample.set_gt_score(torch.ones(5))
+    with pytest.raises(InputError, match=r'one label, got \[0, 0\]'):
+        build_model()(torch.rand(4, 3, 32, 32), samples, mode='loss')
 
 
 @pytest.mark.parametrize('thresholds', [None, [0.7, 0.8, 0.9]])

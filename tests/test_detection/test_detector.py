@@ -266,6 +266,19 @@ def test_checkpoint_carries_the_thresholds(model):
     assert other.policy.criterion == 'learned'
 
 
+def test_thresholds_go_with_the_weights_that_they_belong_to(model):
+    calibrated = build_detector(thresholds=(0.6, 0.5)).state_dict()
+    other = build_detector()
+    other.load_state_dict(calibrated)
+    other.load_state_dict(model.state_dict())
+    assert other.policy.thresholds is None
+    other.load_state_dict(calibrated)
+    other.train()
+    other(**make_batch(other, training=True), mode='loss')
+    assert other.policy.thresholds is None
+    assert other.policy.criterion == 'learned'
+
+
 def test_operating_point_of_a_file(tmp_path, model):
     made_for = describe_model(*model.exit_parts())
     point = OperatingPoint((0.6, 0.5), 'learned', model=made_for)

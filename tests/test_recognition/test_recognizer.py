@@ -11,7 +11,7 @@ from mmaction.structures import ActionDataSample
 import mmdynperceiver.recognition  # noqa: F401
 from mmdynperceiver.core import (average_groups, exit_losses, macs_per_exit,
                                  select_exits)
-from mmdynperceiver.engine import EarlyExitMetric
+from mmdynperceiver.engine import EarlyExitMetric, InputError
 
 FRAMES, CROPS, CLIPS = 4, 3, 2
 # Five videos of 2 clips x 3 crops x 4 frames.
@@ -240,6 +240,26 @@ def test_fixed_exit_and_thresholds_file(tmp_path):
     path = tmp_path / 't.json'
     path.write_text(json.dumps(dict(thresholds=[0.9, 0.8, 0.7])))
     assert build(thresholds=str(path)).policy.thresholds == (0.9, 0.8, 0.7)
+
+
+def test_thresholds_go_with_the_weights_that_they_belong_to():
+    calibrated = build(thresholds=[0.7, 0.8, 0.9]).state_dict()
+    model = build()
+    model.load_state_dict(calibrated)
+    model.load_state_dict(build().state_dict())
+    assert model.policy.thresholds is None
+    model.load_state_dict(calibrated)
+    model.train()(VIDEOS[:, :FRAMES], samples(), mode='loss')
+    assert model.policy.thresholds is None
+
+
+@pytest.mark.parametrize('label', [[0, 2], torch.eye(5)[:2].sum(0)])
+def test_one_label_for_each_video(label):
+    """Lists of classes, and vectors of ones as multi_class data give them."""
+    logits = [torch.randn(2, 5) for _ in range(4)]
+    targets = [ActionDataSample().set_gt_label(label) for _ in range(2)]
+    with pytest.raises(InputError, match='must have one label, got .*multi-'):
+        build().cls_head.loss_by_feat(logits, targets)
 
 
 def test_refuses_another_number_of_classes():

@@ -16,8 +16,8 @@ param_scheduler = [
         type='CosineAnnealingLR',
         eta_min=1e-6,
         by_epoch=True,
+        # To the last epoch, however many there are.
         begin=1,
-        end=max_epochs,
         convert_to_iter_based=True)
 ]
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=2)

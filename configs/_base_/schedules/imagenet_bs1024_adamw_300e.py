@@ -20,8 +20,8 @@ param_scheduler = [
         type='CosineAnnealingLR',
         eta_min=1e-6,
         by_epoch=True,
+        # To the last epoch, however many there are.
         begin=warmup_epochs,
-        end=max_epochs,
         convert_to_iter_based=True),
 ]
 
