@@ -9,7 +9,9 @@ from mmdynperceiver.core.files import write_json
 from mmdynperceiver.engine import (EvaluateAllExitsHook, InferenceModeHook,
                                    cli, unwrap_model)
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
+from mmdynperceiver.engine.class_names import config_num_classes
 from mmdynperceiver.engine.errors import InputError
+from mmdynperceiver.engine.exit_head import check_weights_classes
 from mmdynperceiver.engine.tables import print_exits
 
 
@@ -97,6 +99,7 @@ def main() -> None:
     weights = None
     if '://' not in args.checkpoint:
         weights = read_weights(args.checkpoint)
+        check_weights_classes(weights, config_num_classes(config))
     cli.check_writable_folder(config.work_dir)
     if args.out:
         cli.check_writable_file(args.out, ('.json', ))
@@ -104,7 +107,7 @@ def main() -> None:
         cli.check_writable_file(args.dump, ('.pkl', '.pickle'))
     cli.check_data_folders(config, ('test_dataloader', ))
     cli.start_processes(config)
-    runner = cli.build_runner(config)
+    runner = cli.build_runner(config, ('test', ), cli.is_verbose(args))
     model = unwrap_model(runner.model)
     if weights is not None:
         load_whole(model, weights, args.checkpoint)

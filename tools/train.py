@@ -66,7 +66,8 @@ def main() -> None:
     if config.get('load_from') and '://' not in config.load_from:
         read_weights(config.load_from)
     cli.start_processes(config)
-    cli.build_runner(config).train()
+    runner = cli.build_runner(config, ('train', 'val'), cli.is_verbose(args))
+    runner.train()
 
 
 if __name__ == '__main__':

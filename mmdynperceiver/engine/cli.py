@@ -11,21 +11,25 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..compat.broken_host import HostImportError
 from .cfg_options import CfgOptions
+from .console import ignore_routine_warnings
 from .errors import InputError
+from .tool_runner import tool_runner
+from .unread_options import unread_options
 
 __all__ = [
     'add_common_options', 'build_runner', 'check_data_folders',
     'check_writable_file', 'check_writable_folder', 'input_errors',
-    'load_config', 'run_tool', 'start_processes'
+    'is_verbose', 'load_config', 'run_tool', 'start_processes'
 ]
 
 # Set to show the whole traceback of an error.
 TRACEBACK_VARIABLE = 'MMDYNPERCEIVER_TRACEBACK'
+# Set to show the whole log on the console.
+VERBOSE_VARIABLE = 'MMDYNPERCEIVER_VERBOSE'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 
@@ -44,6 +48,11 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         'data_root=/data/imagenet model.head.num_classes=10. A list is '
         'written key="[a,b]" or key=a,b, a dict key="dict(type=\'A\', b=1)"; '
         'data_root is set in all data sets')
+    parser.add_argument(
+        '--verbose',
+        action='store_true',
+        help=f'show the whole log on the console, which otherwise is in the '
+        f'log file of the work folder (or set {VERBOSE_VARIABLE}=1)')
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -70,12 +79,16 @@ def load_config(args: argparse.Namespace) -> Config:
         InputError: If the config cannot be read or the options do not fit.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not is_verbose(args):
+        ignore_routine_warnings()
     with input_errors(where=f'cannot read the config {args.config!r}: '):
         config = Config.fromfile(args.config)
     with input_errors():
         old_root = config.get('data_root')
         options = dict(args.cfg_options or {})
         config.merge_from_dict(_replacing_what_is_no_dict(config, options))
+    for line in unread_options(config, options):
+        print(f'warning: {line}', flush=True)
     if 'data_root' in options:
         for name in LOADERS:
             _replace_root(config.get(name), old_root, options['data_root'])
@@ -114,6 +127,12 @@ def _replacing_what_is_no_dict(config: Config, options: dict) -> dict:
                 name in node and not isinstance(node[name], dict):
             result[key] = dict(value, _delete_=True)
     return result
+
+
+def is_verbose(args: argparse.Namespace) -> bool:
+    """Whether the console is to show the whole log."""
+    return getattr(args, 'verbose', False) or bool(
+        os.environ.get(VERBOSE_VARIABLE))
 
 
 def _replace_root(node: Any, old: Optional[str], new: str) -> None:
@@ -221,16 +240,23 @@ def start_processes(config: Config) -> None:
         torch.distributed.init_process_group(backend='gloo')
 
 
-def build_runner(config: Config) -> Runner:
+def build_runner(config: Config,
+                 splits: Sequence[str] = (),
+                 verbose: bool = False) -> Runner:
     """Build the runner that the config asks for; its scope decides the host.
 
+    Args:
+        config (Config): The config.
+        splits (Sequence[str]): Data to check first: 'train', 'val', 'test'.
+            Defaults to none.
+        verbose (bool): Whether the console shows the whole log. Defaults to
+            False.
+
     Raises:
-        InputError: If the config does not fit the code.
+        InputError: If the config does not fit the code or the data.
     """
     with input_errors():
-        if 'runner_type' in config:
-            return RUNNERS.build(config)
-        return Runner.from_cfg(config)
+        return tool_runner(config, splits, verbose)
 
 
 @contextmanager

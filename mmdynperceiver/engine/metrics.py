@@ -72,8 +72,9 @@ class EarlyExitMetric(BaseMetric):
     multiply-add; counted, not in millions).
 
     Args:
-        topk (Sequence[int]): Which top-k accuracies. Where there are fewer
-            classes than k, k is their number. Defaults to (1, 5).
+        topk (Sequence[int]): Which top-k accuracies. Those that are always
+            100 %, as there are no more than k classes, are left out if any
+            other remains. Defaults to (1, 5).
         collect_device (str): 'cpu' or 'gpu', for distributed evaluation.
             Defaults to 'cpu'.
         prefix (str, optional): Prefix of all names. Defaults to None.
@@ -168,7 +169,7 @@ class EarlyExitMetric(BaseMetric):
         return {
             f'{name}/top{k}':
             100 * _mean([rank < min(k, num_classes) for rank in ranks])
-            for k in self.topk
+            for k in [k for k in self.topk if k < num_classes] or self.topk
         }
 
 

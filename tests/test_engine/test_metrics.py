@@ -77,8 +77,13 @@ def test_after_really_stopping():
     assert result == pytest.approx(DYNAMIC)
 
 
-def test_k_is_at_most_the_number_of_classes():
-    result = evaluate(EarlyExitMetric(), [sample(i) for i in range(3)])
+def test_k_that_is_always_right_is_left_out():
+    samples = [sample(i) for i in range(3)]
+    result = evaluate(EarlyExitMetric(), samples)
+    assert {'exit1/top1', 'dynamic/top1'} <= set(result)
+    assert not [name for name in result if name.endswith('top5')]
+    # Unless there is no other.
+    result = evaluate(EarlyExitMetric(topk=5), samples)
     assert result['exit1/top5'] == result['dynamic/top5'] == 100
 
 

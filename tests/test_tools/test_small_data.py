@@ -98,7 +98,7 @@ model = dict(
           for split in ('train', 'val', 'test')),
         *(f'{split}_dataloader.num_workers=0'
           for split in ('train', 'val', 'test')))
-    assert {'exit0/top1', 'exit3/top5', 'dynamic/top1'} <= set(metrics)
+    assert {'exit0/top1', 'exit3/top1', 'dynamic/top1'} <= set(metrics)
 
 
 def test_no_thresholds_for_a_static_network(tool, tmp_path):

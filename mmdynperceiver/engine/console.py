@@ -1,0 +1,64 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What the tools show of a runner's log; the log file keeps everything."""
+import logging
+import re
+import warnings
+
+from mmengine.logging import MMLogger
+from mmengine.logging.logger import MMFormatter
+
+__all__ = ['ignore_routine_warnings', 'quiet_console']
+
+# Messages of a line that tell nothing about the run.
+ROUTINE = re.compile(r'paramwise_options -- |'
+                     r'"(FileClient|HardDiskBackend)" .*be deprecated|'
+                     r'Distributed training is not used|'
+                     r'Checkpoints will be saved to |'
+                     r'Exp name: |'
+                     # tools/test.py prints a table of these.
+                     r'Epoch\(test\) .* dynamic/macs: ')
+# Warnings of the stack that tell nothing to a user of the tools: parts of
+# mmcv that mmcv-lite lacks and nothing here needs, and how packages are found.
+WARNINGS = ('Fail to import ``MultiScaleDeformableAttention``',
+            'pkg_resources is deprecated as an API')
+MACS = re.compile(r'(macs: )(\d+\.\d+)')
+
+
+def quiet_console(logger: MMLogger) -> None:
+    """Let the console of a runner show short messages and warnings only.
+
+    Lists over many lines (environment, config, hooks, parameters) stay in
+    the log file, and MACs are shown in millions.
+
+    Args:
+        logger (MMLogger): The runner's.
+    """
+    for handler in logger.handlers:
+        # Its subclasses write files.
+        if type(handler) is logging.StreamHandler:
+            handler.addFilter(_is_for_the_console)
+            handler.setFormatter(_ConsoleFormatter(datefmt='%m/%d %H:%M:%S'))
+
+
+def ignore_routine_warnings() -> None:
+    """Keep warnings of the stack off the console that help nobody."""
+    for message in WARNINGS:
+        warnings.filterwarnings('ignore', message=message)
+
+
+def _is_for_the_console(record: logging.LogRecord) -> bool:
+    """Tell what a user should see of the log."""
+    text = record.getMessage().strip()
+    if ROUTINE.match(text):
+        return False
+    return record.levelno > logging.INFO or '\n' not in text
+
+
+class _ConsoleFormatter(MMFormatter):
+    """Write MACs in millions."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        return MACS.sub(
+            lambda found: f'{found[1]}{float(found[2]) / 1e6:.2f}M',
+            super().format(record))

@@ -1,0 +1,108 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The runner that the tools build: a quiet console, a fitting schedule."""
+from typing import Any, Sequence, Type
+
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from .class_names import check_data_classes, class_names, config_num_classes
+from .console import quiet_console
+from .hooks import CheckDataHook
+from .schedule import fit_schedule, short_schedule
+
+__all__ = ['tool_runner']
+
+
+def tool_runner(config: Config,
+                splits: Sequence[str] = (),
+                verbose: bool = False) -> Runner:
+    """Build the runner that a config asks for; its scope decides the host.
+
+    Args:
+        config (Config): The whole config, perhaps with ``runner_type``.
+        splits (Sequence[str]): Data to load and to check before the model is
+            built: 'train', 'val' or 'test'. Defaults to none.
+        verbose (bool): Whether the console shows what the log file keeps.
+            Defaults to False.
+
+    Raises:
+        InputError: If the data have other classes than the model.
+    """
+    kind = Runner
+    if 'runner_type' in config:
+        kind = RUNNERS.get(config.runner_type)
+    return _for_tools(kind, splits, verbose).from_cfg(config)
+
+
+def _for_tools(kind: Type[Runner], splits: Sequence[str],
+               verbose: bool) -> Type[Runner]:
+    """A subclass of a host's runner."""
+
+    class ToolRunner(kind):  # type: ignore[misc,valid-type]
+        """Runner that checks data first, with a quiet console."""
+
+        def build_model(self, model: Any) -> nn.Module:
+            """Load and check the data before the model is built."""
+            for split in splits:
+                loader = self.__dict__[f'_{split}_dataloader']
+                if isinstance(loader, dict):
+                    self.__dict__[f'_{split}_dataloader'] = \
+                        self.build_dataloader(
+                            loader,
+                            seed=self.seed,
+                            diff_rank_seed=self._randomness_cfg.get(
+                                'diff_rank_seed', False))
+            if any(map(_is_check, self.cfg.get('custom_hooks') or ())):
+                self._check_data()
+            return super().build_model(model)
+
+        def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+            """Keep walls of text off the console; the file has them."""
+            logger = super().build_logger(*args, **kwargs)
+            if not verbose:
+                quiet_console(logger)
+            return logger
+
+        def _check_data(self) -> None:
+            """Compare the classes of data with those of the config."""
+            num_classes = config_num_classes(self.cfg)
+            known = None
+            for split in splits if num_classes is not None else ():
+                loader = self.__dict__[f'_{split}_dataloader']
+                if isinstance(loader, DataLoader):
+                    check_data_classes(f'{split} data', loader.dataset,
+                                       num_classes, known, 'training data')
+                    known = class_names(loader.dataset)
+
+        def build_param_scheduler(self, scheduler: Any) -> Any:
+            """Fit the schedule to the length of the run, and say so."""
+            scheduler, text = fit_schedule(scheduler, self.max_iters,
+                                           len(self.train_dataloader))
+            if text:
+                self.logger.info(text)
+            return super().build_param_scheduler(scheduler)
+
+        def resume(self, *args: Any, **kwargs: Any) -> None:
+            """Say so where the resumed schedule ends before the run."""
+            super().resume(*args, **kwargs)
+            if isinstance(self.param_schedulers, list):
+                last = max([
+                    s.end * (len(self.train_dataloader) if s.by_epoch else 1)
+                    for s in self.param_schedulers
+                ],
+                           default=self.max_iters)
+                if last < self.max_iters:
+                    self.logger.warning(short_schedule(last, self.max_iters))
+
+    return ToolRunner
+
+
+def _is_check(hook: Any) -> bool:
+    """Tell the hook that checks data from others, or its config."""
+    return isinstance(
+        hook, CheckDataHook) or (isinstance(hook, dict)
+                                 and hook.get('type') == 'CheckDataHook')
