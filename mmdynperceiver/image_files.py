@@ -72,11 +72,19 @@ def list_files(folder: Union[str, os.PathLike],
             for entry in entries:
                 if entry.name.startswith('.'):
                     continue
-                if os.path.isdir(entry.path):
+                if _is_folder(entry):
                     pending.append((entry.path, above | {real}))
                 elif entry.name.lower().endswith(tuple(endings)):
                     found.append(entry.path)
     return sorted(found)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Whether it is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def list_images(folder: Union[str, os.PathLike]) -> List[str]:

@@ -15,7 +15,8 @@ from mmdynperceiver.engine import InputError, cli
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
 from mmdynperceiver.engine.file_predictions import (BrokenInputError, Files,
                                                     add_prediction_options,
-                                                    check_options, class_names,
+                                                    check_options,
+                                                    names_of_classes,
                                                     predict_files, set_policy)
 from mmdynperceiver.engine.standalone import build_model, test_transform
 from mmdynperceiver.image_files import find_files
@@ -94,7 +95,7 @@ def main() -> None:
         raise InputError(f'the config must be one of an image classifier, got '
                          f'one of {scope}: {OTHER_TASKS[scope]}')
     model = load_model(args, config)
-    names = class_names(args, model.exit_parts()[1].num_classes)
+    names = names_of_classes(args, model.exit_parts()[1].num_classes)
     init_default_scope(scope or 'mmengine')
     predict_files(files, args, build_predict(model, config), names)
 

@@ -9,7 +9,8 @@ from mmdynperceiver.engine import InputError, cli
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
 from mmdynperceiver.engine.file_predictions import (BrokenInputError, Files,
                                                     add_prediction_options,
-                                                    check_options, class_names,
+                                                    check_options,
+                                                    names_of_classes,
                                                     predict_files,
                                                     print_predictions,
                                                     set_policy)
@@ -90,7 +91,7 @@ def main() -> None:
     check_options(args)
     files = Files('video', *find_files(args.videos, list_videos))
     inferencer = build_inferencer(args)
-    names = class_names(args, inferencer.model.cls_head.num_classes)
+    names = names_of_classes(args, inferencer.model.cls_head.num_classes)
     predict_files(files, args, build_predict(inferencer), names)
 
 

@@ -14,7 +14,7 @@ from ..engine.errors import InputError
 from ..engine.hold_out import leave_out
 from ..engine.lists import (local_separators, read_lines, split_label,
                             wrong_line)
-from ..image_files import EXTENSIONS
+from ..image_files import EXTENSIONS, list_files
 
 __all__ = ['BrokenImageError', 'CheckedImageFolder']
 
@@ -154,11 +154,15 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
             self._metainfo['classes'] = tuple(folders)
             self.classes_from = 'folders'
         self.folder_to_idx = labels
-        samples = [
-            (path, label) for path, label in get_samples(
-                self.img_prefix, labels, self.is_valid_file)[0]
-            if not any(part.startswith('.') for part in path.split(os.sep))
-        ]
+        if '://' in self.img_prefix:
+            samples = get_samples(self.img_prefix, labels,
+                                  self.is_valid_file)[0]
+        else:
+            # As in deployment: without hidden files and circles of links.
+            samples = [(path, labels[name]) for name in sorted(labels)
+                       for path in list_files(
+                           os.path.join(self.img_prefix, name),
+                           sorted(self.extensions))]
         if not samples:
             raise InputError(
                 f'there are no images in the class folders of '

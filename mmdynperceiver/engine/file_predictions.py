@@ -17,11 +17,14 @@ from ..kinds import one_line
 from ..result_file import (ENDINGS, INTERRUPTED, ResultFile, printable,
                            stoppable)
 from . import cli
+from .class_names import check_class_names, checkpoint_classes
 from .errors import InputError
+from .lists import read_classes
 
 __all__ = [
-    'BrokenInputError', 'Files', 'add_prediction_options', 'class_names',
-    'describe', 'predict_files', 'print_predictions', 'set_policy'
+    'BrokenInputError', 'Files', 'add_prediction_options', 'check_options',
+    'describe', 'names_of_classes', 'predict_files', 'print_predictions',
+    'set_policy'
 ]
 
 
@@ -93,7 +96,7 @@ def set_policy(model: nn.Module, args: argparse.Namespace) -> None:
             model.policy = model.make_policy(thresholds, args.exit)
 
 
-def class_names(args: argparse.Namespace, count: int) -> List[str]:
+def names_of_classes(args: argparse.Namespace, count: int) -> List[str]:
     """Names of all classes; numbers where they are not known.
 
     Args:
@@ -101,18 +104,14 @@ def class_names(args: argparse.Namespace, count: int) -> List[str]:
         count (int): How many classes the model has.
 
     Raises:
-        InputError: If there are more or fewer names.
+        InputError: If there are more or fewer names, or another order.
     """
-    if args.classes is not None:
-        with cli.input_errors(), open(args.classes, encoding='utf-8') as file:
-            names = [line.strip() for line in file if line.strip()]
-    else:
-        meta = read_checkpoint(osp.expanduser(args.checkpoint)).get('meta', {})
-        known = (meta.get('dataset_meta') or {}).get('classes')
-        names = [str(name) for name in known or range(count)]
-    if len(names) != count:
-        raise InputError(f'there are {len(names)} class names and the model '
-                         f'has {count} classes: give the right --classes')
+    content = read_checkpoint(osp.expanduser(args.checkpoint))
+    known = checkpoint_classes(content, count)
+    if args.classes is None:
+        return known or [str(number) for number in range(count)]
+    names = read_classes(args.classes)
+    check_class_names(names, count, known, args.classes)
     return names
 
 

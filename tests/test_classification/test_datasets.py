@@ -309,6 +309,7 @@ def test_endings_are_those_of_deployment(root):
         for name in ('a.webp', 'b.TIFF', 'c.pgm'):
             image.convert('L').save(root / 'train/ant' / name)
     (root / 'train/ant/._a.webp').write_bytes(b'hidden')
+    os.symlink(root / 'train/ant', root / 'train/ant/loop')
     dataset = build(root)
     paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
     assert len(paths) == 12
