@@ -3,17 +3,23 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
+import reprlib
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Union
 
 from ..files import write_json
+from .graphs import Graph, read_graph, read_regular
+from .manifest_schema import check_manifest
 
 __all__ = ['FORMAT', 'MANIFEST', 'Manifest', 'Segment', 'file_sha256']
 
 MANIFEST = 'manifest.json'
 # Raised when folders can no longer be read by an older runner.
 FORMAT = 1
+# A thousand classes take 50 kB.
+MAX_BYTES = 1 << 26
 
 
 @dataclass
@@ -80,12 +86,16 @@ class Manifest:
 
         Raises:
             OSError: If it cannot be written.
+            ValueError: If there is something in it that no runner takes.
         """
         self.sha256 = {
             segment.file: file_sha256(os.path.join(folder, segment.file))
             for segment in self.segments
         }
         content = dict(format=FORMAT, **dataclasses.asdict(self))
+        # As it will be read: NumPy's numbers and tuples are none any more.
+        content = json.loads(json.dumps(content, default=_plain))
+        check_manifest(content)
         content['manifest_sha256'] = _digest(content)
         write_json(os.path.join(folder, MANIFEST), content)
 
@@ -99,48 +109,89 @@ class Manifest:
         Raises:
             FileNotFoundError: If the folder, its manifest or a graph is not
                 there.
-            ValueError: If a file was changed after the export, or the folder
-                is of a newer version.
+            ValueError: If a file was changed after the export, the folder
+                is of a newer version, or something in it does not fit.
+        """
+        manifest = cls.read(folder)
+        manifest.read_graphs(folder)
+        return manifest
+
+    @classmethod
+    def read(cls, folder: Union[str, os.PathLike]) -> 'Manifest':
+        """Read and check the manifest alone.
+
+        Args:
+            folder (str | PathLike): An exported folder.
+
+        Raises:
+            FileNotFoundError: If the folder or its manifest is not there.
+            ValueError: If it was changed after the export, is of a newer
+                version, or does not fit.
         """
         folder = os.fspath(folder)
         content = _read(folder)
-        digest = content.pop('manifest_sha256', None)
-        if content.get('format') != FORMAT:
+        if type(content.get('format')) is not int or \
+                content['format'] != FORMAT:
             raise ValueError(
-                f'{folder!r} has the format {content.get("format")!r}, and '
+                f'{folder!r} has the format '
+                f'{reprlib.repr(content.get("format"))}, and '
                 f'this version of mmdynperceiver reads {FORMAT}: export it '
                 f'again, or use the version that wrote it')
-        if digest != _digest(content):
+        if content.pop('manifest_sha256', None) != _digest(content):
             raise ValueError(
                 f'{MANIFEST} in {folder!r} was changed after the export: '
                 f'export again; other thresholds can be given to the runner')
+        try:
+            check_manifest(content)
+        except ValueError as error:
+            raise ValueError(f'{MANIFEST} in {folder!r}: {error}') from error
         content.pop('format')
         segments = [Segment(**entry) for entry in content.pop('segments')]
-        manifest = cls(segments=segments, **content)
-        manifest.verify(folder)
-        return manifest
+        return cls(segments=segments, **content)
 
-    def verify(self, folder: str) -> None:
-        """Compare the graphs with their checksums.
+    def read_graphs(self, folder: Union[str, os.PathLike]) -> List[Graph]:
+        """Read the graphs, and check them.
 
         Args:
-            folder (str): Where the graphs are.
+            folder (str | PathLike): Where they are.
+
+        Returns:
+            list[Graph]: One for each segment. What was checked is what they
+            hold, whatever happens to the files.
 
         Raises:
             FileNotFoundError: If one is not there.
-            ValueError: If one was changed.
+            ValueError: If one was changed, is no plain file, or is no graph
+                that fits.
         """
-        for segment in self.segments:
-            path = os.path.join(folder, segment.file)
-            if not os.path.isfile(path):
-                raise FileNotFoundError(
-                    f'{folder!r} is incomplete: {segment.file} is missing; '
-                    f'copy the whole folder, or export again')
-            if file_sha256(path) != self.sha256.get(segment.file):
+        return [self._read_graph(folder, segment) for segment in self.segments]
+
+    def _read_graph(self, folder: Union[str, os.PathLike],
+                    segment: Segment) -> Graph:
+        """Read and check the graph of one segment."""
+        folder, file = os.fspath(folder), segment.file
+        try:
+            content = read_regular(os.path.join(folder, file))
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f'{folder!r} is incomplete: {file} is missing; copy the '
+                f'whole folder, or export again') from None
+        if hashlib.sha256(content).hexdigest() != self.sha256[file]:
+            raise ValueError(
+                f'{file} in {folder!r} was changed after the export (its '
+                f'SHA-256 is another): copy the folder once more, or export '
+                f'again')
+        graph = read_graph(file, content)
+        for what, found, said in (('takes', set(graph.inputs),
+                                   set(segment.inputs)),
+                                  ('returns', graph.outputs,
+                                   tuple(segment.outputs))):
+            if found != said:
                 raise ValueError(
-                    f'{segment.file} in {folder!r} was changed after the '
-                    f'export (its SHA-256 is another): copy the folder once '
-                    f'more, or export again')
+                    f'{file} in {folder!r} {what} {", ".join(sorted(found))}, '
+                    f'and {MANIFEST} says {", ".join(sorted(said))}: export '
+                    f'again')
+        return graph
 
 
 def file_sha256(path: Union[str, os.PathLike]) -> str:
@@ -162,19 +213,59 @@ def _digest(content: Dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _plain(value: Any) -> Any:
+    """What JSON can hold of a NumPy array, or a number of NumPy or torch."""
+    if hasattr(value, 'tolist'):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f'a manifest cannot hold a {type(value).__name__}')
+
+
 def _read(folder: str) -> Dict[str, Any]:
     """The content of the manifest."""
     path = os.path.join(folder, MANIFEST)
-    if not os.path.isfile(path):
+    try:
+        text = read_regular(path, MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(
             f'{folder!r} is no exported folder: it has no {MANIFEST}; '
-            f'tools/export.py writes one')
+            f'tools/export.py writes one') from None
     try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
+        content = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError(f'{path!r} is not JSON of an export: it is nested '
+                         f'too deeply') from error
     except ValueError as error:  # JSON or text encoding
         raise ValueError(f'{path!r} is not JSON: {error}') from error
     if not isinstance(content, dict):
         raise ValueError(f'{path!r} must hold an object, got '
                          f'{type(content).__name__}')
     return content
+
+
+def _unique(pairs: List[Any]) -> Dict[str, Any]:
+    """An object; readers would differ in which of two values they take."""
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'{reprlib.repr(twice)} is there more than once')
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    """NaN and Infinity are not JSON."""
+    raise ValueError(f'{name} is no number')
+
+
+def _finite(digits: str) -> float:
+    """A number with a point or an exponent."""
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f'{reprlib.repr(digits)} is too large')
+    return value

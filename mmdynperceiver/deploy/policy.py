@@ -12,7 +12,10 @@ import numpy as np
 from ..exit_settings import (CRITERIA, Temperature, check_criterion,
                              check_temperature, check_thresholds)
 
-__all__ = ['Decision', 'Policy', 'confidence', 'patience_step', 'softmax']
+__all__ = [
+    'Decision', 'Policy', 'all_finite', 'confidence', 'patience_step',
+    'softmax'
+]
 
 
 class Decision(NamedTuple):
@@ -86,6 +89,17 @@ class Policy:
         else:
             leaves = conf >= np.float32(self.thresholds[index])
         return Decision(conf, leaves, memory)
+
+
+def all_finite(values: np.ndarray) -> bool:
+    """Whether there is no NaN and no infinity in an array.
+
+    Args:
+        values (ndarray): Numbers.
+    """
+    with np.errstate(all='ignore'):
+        # The sum is quick, but may be too large where its terms are not.
+        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

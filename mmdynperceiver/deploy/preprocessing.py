@@ -8,6 +8,7 @@ import numpy as np
 from ..image_files import EXTENSIONS, list_images
 from ..kinds import describe, is_kind, one_line
 from .decoding import DECODERS, decode, import_cv2, import_pillow, to_pixels
+from .policy import all_finite
 
 __all__ = [
     'DECODERS', 'EXTENSIONS', 'Image', 'Preprocessing', 'STEPS', 'check_batch',
@@ -33,7 +34,7 @@ def check_batch(batch: Any, shape: Sequence[int]) -> None:
 
     Raises:
         TypeError: If it is no array, or not float32.
-        ValueError: If it has another shape.
+        ValueError: If it has another shape, or numbers that are not finite.
     """
     if not isinstance(batch, np.ndarray) or batch.dtype != np.float32:
         advice = 'runner.preprocessing.batch(images) makes one of files, ' \
@@ -53,6 +54,11 @@ def check_batch(batch: Any, shape: Sequence[int]) -> None:
         raise ValueError(f'a batch must have the shape (B, '
                          f'{", ".join(map(str, shape))}) with B of at least '
                          f'1, got {batch.shape}{advice}')
+    # Some layers turn NaN into 0, and then into an answer.
+    if not all_finite(batch):
+        raise ValueError(
+            f'a batch must hold finite numbers, got NaN or infinity in the '
+            f'images {np.flatnonzero(~np.isfinite(batch).all((1, 2, 3)))}')
 
 
 class Preprocessing:

@@ -2,6 +2,7 @@
 """Run an exported folder: real early exit without torch."""
 import os
 import time
+from contextlib import ExitStack
 from typing import (Any, Dict, List, NamedTuple, Optional, Sequence, Tuple,
                     Union)
 
@@ -12,7 +13,7 @@ from .manifest import Manifest
 from .policy import Policy, softmax
 from .preprocessing import (Image, Preprocessing, check_batch, is_image,
                             list_images)
-from .sessions import open_session
+from .sessions import Sessions, check_outputs
 
 __all__ = ['Outcome', 'Result', 'Runner']
 
@@ -76,6 +77,10 @@ class Result(NamedTuple):
 class Runner:
     """An exported network with its images' preprocessing and its policy.
 
+    It may be called in several threads at once. Copies, pickled ones
+    included, and forked processes open the folder again; see
+    :class:`~mmdynperceiver.deploy.sessions.Sessions`.
+
     Args:
         manifest (Manifest): What the folder says of itself.
         sessions (Sequence): One for each segment, with the method ``run``.
@@ -90,7 +95,7 @@ class Runner:
     def __init__(self, manifest: Manifest, sessions: Sequence[Any],
                  policy: Policy) -> None:
         self.manifest = manifest
-        self.sessions = list(sessions)
+        self.sessions = sessions
         self.policy = policy
         self.preprocessing = Preprocessing(**manifest.preprocessing)
         # For each segment, the tensors that it or a later one takes.
@@ -98,7 +103,7 @@ class Runner:
             name
             for segment in manifest.segments[index:]
             for name in segment.inputs
-        } for index in range(manifest.num_exits)]
+        } for index in range(manifest.num_exits + 1)]
 
     @classmethod
     def load(cls,
@@ -110,12 +115,13 @@ class Runner:
         """Open a folder that ``tools/export.py`` wrote.
 
         Args:
-            folder (str | PathLike): The folder; it is checked for missing
-                and changed files.
+            folder (str | PathLike): The folder. Everything in it is
+                checked, and every segment is run once.
             runtime (str): 'onnxruntime' or 'openvino'. Defaults to
                 'onnxruntime'.
-            threads (int, optional): Number of threads. Defaults to None, one
-                for each core.
+            threads (int, optional): Number of threads, for all segments
+                together. Defaults to None, see
+                :func:`~mmdynperceiver.deploy.threads.available_threads`.
             precision (str): 'fp32', or 'bf16' in OpenVINO where the
                 processor has it. Defaults to 'fp32'.
             thresholds (Sequence[float], optional): Instead of the exported
@@ -127,19 +133,18 @@ class Runner:
         Raises:
             FileNotFoundError: If a file is missing.
             ImportError: If the runtime is not installed.
-            ValueError: If a file was changed, or an argument does not fit.
+            ValueError: If a file was changed or does not fit, the runtime
+                does not take a graph, or an argument does not fit.
         """
-        manifest = Manifest.load(folder)
-        settings = dict(manifest.policy)
-        if thresholds is not None:
-            settings['thresholds'] = thresholds
+        manifest = Manifest.read(folder)
+        given = {} if thresholds is None else dict(thresholds=thresholds)
+        settings = {**manifest.policy, **given}
         policy = Policy(manifest.num_exits, **settings)
-        sessions = [
-            open_session(runtime, os.path.join(folder, segment.file),
-                         segment.outputs, threads, precision)
-            for segment in manifest.segments
-        ]
-        return cls(manifest, sessions, policy)
+        sessions = Sessions(folder, manifest, runtime, threads, precision)
+        runner = cls(manifest, sessions, policy)
+        runner.all_exits(
+            np.zeros((1, *manifest.tensors['images'][1:]), np.float32))
+        return runner
 
     def __call__(self,
                  images: Union[Image, Sequence[Image]],
@@ -229,13 +234,20 @@ class Runner:
             ValueError: If it has another shape.
         """
         check_batch(batch, self.manifest.tensors['images'][1:])
-        policy = policy or self.policy
+        # Until this closes, nobody else gets the runtime's memory.
+        with ExitStack() as held:
+            left = self._run(batch, policy or self.policy, held)
+            return _gather(left, len(batch))
+
+    def _run(self, batch: np.ndarray, policy: Policy,
+             held: ExitStack) -> List[_Left]:
+        """Run segments until all images have left."""
         start = time.perf_counter()
         tensors, memory = dict(images=batch), None
         rows = np.arange(len(batch))
         left = []
         for index in range(self.manifest.num_exits):
-            logits = self._step(index, tensors)
+            logits = self._step(index, tensors, held)
             conf, leaves, memory = policy.decide(index, logits, memory)
             number = np.count_nonzero(leaves)
             spent = 1000 * (time.perf_counter() - start)
@@ -253,7 +265,7 @@ class Runner:
                     for name, value in tensors.items()
                 }
                 memory = None if memory is None else memory[stay]
-        return _gather(left, len(batch))
+        return left
 
     def all_exits(self, batch: np.ndarray) -> Tuple[np.ndarray, ...]:
         """Run everything.
@@ -270,9 +282,10 @@ class Runner:
         """
         check_batch(batch, self.manifest.tensors['images'][1:])
         tensors = dict(images=batch)
-        return tuple(
-            self._step(index, tensors).copy()
-            for index in range(self.manifest.num_exits))
+        with ExitStack() as held:
+            return tuple(
+                self._step(index, tensors, held).copy()
+                for index in range(self.manifest.num_exits))
 
     def time_to_exit(self, index: int, batch: np.ndarray) -> float:
         """Time a batch in which all images leave at one exit.
@@ -294,22 +307,24 @@ class Runner:
         self.predict(batch, policy)
         return 1000 * (time.perf_counter() - start)
 
-    def _step(self, index: int, tensors: Dict[str, np.ndarray]) -> np.ndarray:
+    def _step(self, index: int, tensors: Dict[str, np.ndarray],
+              held: ExitStack) -> np.ndarray:
         """Run one segment; its logits.
 
         Args:
             index (int): Number of the segment.
             tensors (dict[str, ndarray]): What earlier segments left; what
                 this one leaves is put in, what nobody needs is taken out.
+            held (ExitStack): While it is open, arrays of the runtime stay
+                as they are.
         """
         segment = self.manifest.segments[index]
-        outputs = self.sessions[index].run(
-            {name: tensors[name]
-             for name in segment.inputs})
+        feeds = {name: tensors[name] for name in segment.inputs}
+        outputs = self.sessions[index].run(feeds, held)
+        check_outputs(segment, len(feeds[segment.inputs[0]]), outputs,
+                      self.manifest.tensors)
         tensors.update(zip(segment.outputs, outputs))
-        needed = self._needed[index + 1] if \
-            index + 1 < self.manifest.num_exits else ()
-        for name in [name for name in tensors if name not in needed]:
+        for name in set(tensors) - self._needed[index + 1]:
             del tensors[name]
         return outputs[0]
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mmdynperceiver.core import CRITERIA, ExitPolicy, run_early_exit
 from mmdynperceiver.deploy import Policy, Runner
-from mmdynperceiver.deploy.sessions import MAX_COMPILED, bucket
+from mmdynperceiver.deploy.openvino_session import MAX_COMPILED, bucket
 
 RUNTIMES = ['onnxruntime', 'openvino']
 
@@ -67,9 +67,9 @@ def test_nobody_who_left_is_computed_on(resnet, batch, spread_thresholds):
     for session in runner.sessions:
         inner = session.run
 
-        def run(feeds, inner=inner):
+        def run(feeds, held, inner=inner):
             sizes.append({len(value) for value in feeds.values()})
-            return inner(feeds)
+            return inner(feeds, held)
 
         session.run = run
     exits = runner.predict(batch).exit_index
@@ -83,7 +83,7 @@ def test_time_to_exit_runs_no_further(resnet, batch):
     runs = []
     for index, session in enumerate(runner.sessions):
         inner = session.run
-        session.run = lambda feeds, i=index, f=inner: runs.append(i) or f(feeds
+        session.run = lambda *args, i=index, f=inner: runs.append(i) or f(*args
                                                                           )
     for index in range(4):
         runs.clear()
@@ -202,11 +202,12 @@ def test_bf16_is_close(resnet, batch):
 def test_any_batch_size_in_openvino(resnet, batch, monkeypatch):
     """Beyond a few sizes, one graph serves all the others."""
     pytest.importorskip('openvino')
-    monkeypatch.setattr('mmdynperceiver.deploy.sessions.MAX_COMPILED', 1)
+    monkeypatch.setattr('mmdynperceiver.deploy.openvino_session.MAX_COMPILED',
+                        1)
     runner = Runner.load(resnet.folder, 'openvino', threads=1)
     for size in (1, 2, 5):
         check_all_exits(runner, resnet.net, batch[:size])
-    assert set(runner.sessions[0]._requests) == {1, None}
+    assert set(runner.sessions[0]._compiled) == {1, None}
 
 
 def check_all_exits(runner, net, batch):
@@ -225,7 +226,7 @@ def test_openvino_pads_to_few_sizes(resnet, batch):
     for size in (9, 10, 17, 19):
         check_all_exits(runner, resnet.net, images[:size])
     for session in runner.sessions:
-        assert set(session._requests) == {10, 20}
+        assert set(session._compiled) == {1, 10, 20}
 
 
 SIGNALS = '''

@@ -1,0 +1,173 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Graphs in ONNX Runtime, on the CPU."""
+import contextlib
+import re
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from .graphs import Graph
+from .merging import Merged, merge_graphs
+from .runtimes import failure, import_runtime
+
+__all__ = ['FIRST_VERSIONS', 'OnnxRuntimeSession']
+
+NAME = 'ONNX Runtime'
+# The first version with each operator set of ONNX.
+FIRST_VERSIONS = {
+    18: '1.14',
+    19: '1.15',
+    20: '1.17',
+    21: '1.18',
+    22: '1.21',
+    23: '1.23'
+}
+
+
+class OnnxRuntimeSession:
+    """A segment in ONNX Runtime; it can be run in several threads at once.
+
+    Args:
+        session (InferenceSession): It computes the segment.
+        graph (Graph): The segment.
+        merged (Merged, optional): What the session computes, if not the
+            segment alone. Defaults to None.
+        index (int): Number of the segment in there. Defaults to 0.
+    """
+
+    def __init__(self,
+                 session: Any,
+                 graph: Graph,
+                 merged: Optional[Merged] = None,
+                 index: int = 0) -> None:
+        self._session = session
+        self._name = graph.name
+        self._outputs = list(graph.outputs)
+        self._merged = merged
+        self._index = index
+
+    @staticmethod
+    def check(precision: str) -> Any:
+        """Import the runtime, if it can compute so.
+
+        Args:
+            precision (str): Must be 'fp32': this runtime computes as the
+                graph is.
+
+        Raises:
+            ImportError: If ONNX Runtime is not installed.
+            ValueError: If the precision does not fit.
+        """
+        if precision != 'fp32':
+            raise ValueError(f'ONNX Runtime computes in the precision of the '
+                             f'graph, got {precision!r}: choose the runtime '
+                             f'openvino, or export to int8')
+        return import_runtime('onnxruntime')
+
+    @classmethod
+    def open(cls, graphs: Sequence[Graph], threads: int,
+             precision: str) -> 'List[OnnxRuntimeSession]':
+        """Open graphs that never run together.
+
+        Args:
+            graphs (Sequence[Graph]): The segments.
+            threads (int): Number of threads, for all of them.
+            precision (str): See :meth:`check`.
+
+        Raises:
+            ImportError: If ONNX Runtime is not installed.
+            ValueError: If it does not take a graph, or the precision.
+        """
+        runtime = cls.check(precision)
+        _check_opsets(runtime, graphs)
+        if threads > 1 and len(graphs) > 1:
+            # With one thread there are no pools, and no need for this.
+            with contextlib.suppress(Exception):
+                merged = merge_graphs(graphs)
+                session = _open(runtime, merged.content, threads)
+                return [
+                    cls(session, graph, merged, index)
+                    for index, graph in enumerate(graphs)
+                ]
+        sessions = []
+        for graph in graphs:
+            try:
+                session = _open(runtime, graph.content, threads)
+            except Exception as error:  # the runtime's classes have no base
+                raise _load_failure(graph, error) from error
+            sessions.append(cls(session, graph))
+        return sessions
+
+    def run(self,
+            feeds: Mapping[str, np.ndarray],
+            held: Optional[contextlib.ExitStack] = None) -> List[np.ndarray]:
+        """Compute the outputs.
+
+        Args:
+            feeds (Mapping[str, ndarray]): All inputs.
+            held (ExitStack, optional): Not used: arrays of this runtime are
+                nobody else's. Defaults to None.
+
+        Raises:
+            ValueError: If the runtime fails.
+        """
+        names, given = self._outputs, dict(feeds)
+        if self._merged is not None:
+            names = self._merged.outputs(len(names))
+            given = self._merged.feeds(self._index, feeds)
+        try:
+            return self._session.run(names, given)
+        except Exception as error:
+            raise failure(self._name, 'run', NAME, error) from error
+
+
+def _open(runtime: Any, content: bytes, threads: int) -> Any:
+    """A session for one graph."""
+    options = runtime.SessionOptions()
+    # Errors are raised, too.
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    # Else the threads would still be waiting for work, busily, when others
+    # need the cores.
+    options.add_session_config_entry('session.force_spinning_stop', '1')
+    settings: Dict[str, Any] = dict(
+        providers=['CPUExecutionProvider'], enable_fallback=0)
+    try:
+        return runtime.InferenceSession(content, options, **settings)
+    except RuntimeError as error:
+        if 'use_per_session_threads' not in str(error):
+            raise
+        # The process has given all its sessions one pool.
+        options.use_per_session_threads = False
+        return runtime.InferenceSession(content, options, **settings)
+
+
+def _check_opsets(runtime: Any, graphs: Sequence[Graph]) -> None:
+    """Refuse graphs that this version of the runtime does not know."""
+    opset = max(graph.opsets[''] for graph in graphs)
+    first = FIRST_VERSIONS.get(opset, '0')
+    installed = _number(runtime.__version__)
+    if installed < _number(first):
+        known = [k for k, v in FIRST_VERSIONS.items()
+                 if _number(v) <= installed]  # yapf: disable
+        other = f', or export again with --opset {max(known)}' if known else ''
+        raise ValueError(
+            f'the graphs are of operator set {opset}, which ONNX Runtime has '
+            f'from version {first} on, and {runtime.__version__} is '
+            f'installed: pip install -U "onnxruntime>={first}"{other}')
+
+
+def _load_failure(graph: Graph, error: Exception) -> ValueError:
+    """What to raise for a graph that the runtime does not take."""
+    found = failure(graph.name, 'loaded', NAME, error)
+    first = FIRST_VERSIONS.get(graph.opsets[''])
+    if 'opset' in str(error).lower() and first:
+        return ValueError(f'{found} (it is of operator set '
+                          f'{graph.opsets[""]}: that needs ONNX Runtime '
+                          f'{first} or newer, or an export with --opset)')
+    return found
+
+
+def _number(version: str) -> Tuple[int, ...]:
+    """'1.20.1' -> (1, 20)."""
+    return tuple(int(part) for part in re.findall(r'\d+', version)[:2])

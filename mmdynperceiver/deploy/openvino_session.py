@@ -1,0 +1,201 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Graphs in OpenVINO, on the CPU."""
+import contextlib
+import functools
+import threading
+from collections import deque
+from typing import (Any, Deque, Dict, List, Mapping, NamedTuple, Optional,
+                    Sequence)
+
+import numpy as np
+
+from .graphs import Graph
+from .runtimes import failure, import_runtime
+
+__all__ = ['MAX_COMPILED', 'OpenVinoSession', 'bucket']
+
+NAME = 'OpenVINO'
+# Fixed shapes are faster than a dynamic batch, by up to a third, but each is
+# a graph of its own. So many reach to batches of 256.
+MAX_COMPILED = 32
+
+
+def bucket(batch: int) -> int:
+    """The batch size to pad to: up to 8 itself, then four in each octave.
+
+    Samples leave in any number. Fewer sizes than these waste more on padding
+    than a dynamic batch costs, more would take longer to compile.
+
+    Args:
+        batch (int): Samples in the batch.
+    """
+    step = 1 << max(0, (batch - 1).bit_length() - 3)
+    return -(-batch // step) * step
+
+
+class _Compiled(NamedTuple):
+    """A graph for one size of batches, and its requests that are free.
+
+    A request has memory of its own, so one runs for one caller at a time.
+    There are as many as callers that came together.
+    """
+
+    model: Any
+    free: Deque[Any]
+
+
+class OpenVinoSession:
+    """A segment in OpenVINO; it can be run in several threads at once.
+
+    It is compiled for each size that batches are padded to; see
+    :func:`bucket`.
+
+    Args:
+        graph (Graph): The segment.
+        threads (int): Number of threads.
+        precision (str): See :meth:`check`.
+
+    Raises:
+        ValueError: If the runtime does not take the graph.
+    """
+
+    def __init__(self, graph: Graph, threads: int, precision: str) -> None:
+        self._core = self.check(precision)
+        self._settings: Dict[str, Any] = dict(
+            PERFORMANCE_HINT='LATENCY',
+            # OpenVINO 2026.4 crashes when it fuses attention over very few
+            # tokens, and these networks are no slower without.
+            SNIPPETS_MODE='DISABLE',
+            INFERENCE_PRECISION_HINT=dict(fp32='f32', bf16='bf16')[precision],
+            INFERENCE_NUM_THREADS=threads)
+        self._name = graph.name
+        self._outputs = list(graph.outputs)
+        self._compiled: Dict[Optional[int], _Compiled] = {}
+        self._lock = threading.Lock()
+        try:
+            self._model = self._core.read_model(graph.content)
+        except Exception as error:
+            raise failure(self._name, 'loaded', NAME, error) from error
+
+    @staticmethod
+    def check(precision: str) -> Any:
+        """Import the runtime, if it can compute so.
+
+        Args:
+            precision (str): 'fp32', or 'bf16' where the processor has it.
+
+        Raises:
+            ImportError: If OpenVINO is not installed.
+            ValueError: If the processor does not have the precision.
+        """
+        core = _openvino_core()
+        if precision == 'bf16':
+            offered = core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+            if 'BF16' not in offered:
+                raise ValueError(
+                    f'this processor does not compute in bf16 (OpenVINO '
+                    f'lists {", ".join(offered)}): use fp32')
+        return core
+
+    @classmethod
+    def open(cls, graphs: Sequence[Graph], threads: int,
+             precision: str) -> 'List[OpenVinoSession]':
+        """Open graphs that never run together.
+
+        OpenVINO has one pool for all graphs of the process.
+
+        Args:
+            graphs (Sequence[Graph]): The segments.
+            threads (int): Number of threads.
+            precision (str): See :meth:`check`.
+
+        Raises:
+            ImportError: If OpenVINO is not installed.
+            ValueError: If it does not take a graph, or the precision.
+        """
+        return [cls(graph, threads, precision) for graph in graphs]
+
+    def _compile(self, batch: int,
+                 feeds: Mapping[str, np.ndarray]) -> Optional[int]:
+        """The size to pad a batch to, compiled; None, any size."""
+        size: Optional[int] = bucket(batch)
+        if size in self._compiled:
+            return size
+        with self._lock:
+            if size not in self._compiled and \
+                    len(self._compiled) >= MAX_COMPILED:
+                size = None
+            if size not in self._compiled:
+                model = self._model.clone()
+                if size is not None:
+                    model.reshape({
+                        name: [size, *value.shape[1:]]
+                        for name, value in feeds.items()
+                    })
+                compiled = self._core.compile_model(model, 'CPU',
+                                                    self._settings)
+                self._compiled[size] = _Compiled(compiled, deque())
+        return size
+
+    def run(self,
+            feeds: Mapping[str, np.ndarray],
+            held: Optional[contextlib.ExitStack] = None) -> List[np.ndarray]:
+        """Compute the outputs.
+
+        Args:
+            feeds (Mapping[str, ndarray]): All inputs.
+            held (ExitStack, optional): Where the runtime's own memory is
+                handed out: nobody else gets it until this closes. Defaults
+                to None, which copies the outputs.
+
+        Returns:
+            list[ndarray]: With ``held`` views, to be used before it closes.
+
+        Raises:
+            ValueError: If the runtime fails.
+        """
+        batch = len(next(iter(feeds.values())))
+        try:
+            size = self._compile(batch, feeds)
+            compiled = self._compiled[size]
+            try:
+                request = compiled.free.pop()
+            except IndexError:
+                request = compiled.model.create_infer_request()
+            request.infer(
+                {
+                    name: _pad(value, size or batch)
+                    for name, value in feeds.items()
+                },
+                share_inputs=True)
+            outputs = [
+                request.get_tensor(name).data[:batch] for name in self._outputs
+            ]
+        except Exception as error:
+            raise failure(self._name, 'run', NAME, error) from error
+        if held is None:
+            outputs = [output.copy() for output in outputs]
+            compiled.free.append(request)
+        else:
+            held.callback(compiled.free.append, request)
+        return outputs
+
+
+@functools.lru_cache(maxsize=None)
+def _openvino_core() -> Any:
+    """OpenVINO, opened once for the process.
+
+    When it compiles, 2026.4 gives the thread a signal stack of its own, and
+    the one before back when it goes. Of several cores that go in another
+    order, the stack that stays is none any more, and the next signal with a
+    handler ends the process.
+    """
+    return import_runtime('openvino').Core()
+
+
+def _pad(array: np.ndarray, size: int) -> np.ndarray:
+    """Repeat the last sample up to a size, in one piece of memory."""
+    missing = size - len(array)
+    if not missing:
+        return np.ascontiguousarray(array)
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)])
