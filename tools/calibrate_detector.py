@@ -34,7 +34,7 @@ from mmdynperceiver.report import check_report_folder, replacing_report
 from mmdynperceiver.report.curve import Curve, plot_accuracy_macs
 from mmdynperceiver.report.pictures import plot_shares
 from mmdynperceiver.report.sweep import (SweepRow, rows_to_csv, select,
-                                         sweep_budgets)
+                                         sweep_budgets, whole_curve)
 
 CRITERION = 'learned'
 NUM_BUDGETS = 10
@@ -184,12 +184,12 @@ def draw(folder: Path, rows: List[SweepRow], chosen: SweepRow,
         search='stopping early', random='stopping at random, same shares')
     curves = []
     for name, label in series.items():
-        found = select(rows, name, 'test')
+        found = whole_curve(rows, name, 'test')
         curves.append(
             Curve(
                 label, [row.macs for row in found],
                 [100 * row.accuracy for row in found],
-                style=dict(search='o-', random=':')[name]))
+                style=dict(search='-', random=':')[name]))
     exits = select(rows, 'exit', 'test')
     curves.append(
         Curve('always the same exit', [row.macs for row in exits],
@@ -201,10 +201,9 @@ def draw(folder: Path, rows: List[SweepRow], chosen: SweepRow,
         title,
         chosen=(chosen.macs, 100 * chosen.accuracy, 'operating point'),
         measure='box AP (COCO)')
-    found = select(rows, 'search', 'test')
-    plot_shares([row.budget or 0. for row in found],
-                [row.shares for row in found], folder / 'shares.png',
-                'Where test images stop')
+    found = whole_curve(rows, 'search', 'test')
+    plot_shares([row.macs for row in found], [row.shares for row in found],
+                folder / 'shares.png', 'Where test images stop')
 
 
 def draw_gallery(folder: Path, test: Any, stops: torch.Tensor, dataset: Any,

@@ -7,9 +7,11 @@ import cv2
 import numpy as np
 import torch
 from mmengine.structures import InstanceData
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from ..report.figure import drawable, font_file, short
 from ..report.gallery import GalleryImage, plot_gallery
 
 __all__ = ['Match', 'draw_detections', 'match_boxes', 'plot_detections']
@@ -71,16 +73,38 @@ def draw_detections(pixels: np.ndarray, predicted: InstanceData,
     scale = max(1, -(-MIN_SIDE // max(pixels.shape[:2])))
     canvas = cv2.resize(
         pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    image = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(image)
+    width = max(2, round(max(image.size) / 120))
     boxes = [(box, MISSED, '') for box in truth.bboxes[~match.found]]
-    boxes += [(box, RIGHT if ok else WRONG, classes[label])
+    boxes += [(box, RIGHT if ok else WRONG,
+               drawable(str(classes[label]), f'class {label}'))
               for box, ok, label in zip(predicted.bboxes, match.right.tolist(),
                                         predicted.labels.tolist())]
-    for box, colour, name in boxes:
-        x1, y1, x2, y2 = (int(v) for v in (box * scale).round())
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2)
-        cv2.putText(canvas, name, (x1 + 3, y1 + 22), cv2.FONT_HERSHEY_SIMPLEX,
-                    0.8, colour, 2)
-    return canvas
+    corners = [(box * scale).round().tolist() for box, _, _ in boxes]
+    for corner, (_, colour, _) in zip(corners, boxes):
+        draw.rectangle(corner, outline=colour, width=width)
+    # Above all boxes: names that boxes cross cannot be read.
+    for corner, (_, colour, name) in zip(corners, boxes):
+        if name:
+            _draw_tag(draw, image.size, corner, colour, name)
+    return np.asarray(image)
+
+
+def _draw_tag(draw: ImageDraw.ImageDraw, size: Tuple[int, int],
+              corner: Sequence[float], colour: Tuple[int, int,
+                                                     int], name: str) -> None:
+    """Write the name of a class above its box, or else inside it."""
+    font = ImageFont.truetype(font_file(name), round(0.07 * max(size)))
+    left, top, right, bottom = font.getbbox(short(name, 18))
+    wide, high = right - left + 6, bottom - top + 6
+    x = max(0., min(corner[0], size[0] - wide))
+    y = corner[1] - high if corner[1] >= high else corner[1]
+    draw.rectangle((x, y, x + wide, y + high), fill=colour)
+    draw.text((x + 3 - left, y + 3 - top),
+              short(name, 18),
+              fill=(255, 255, 255),
+              font=font)
 
 
 def plot_detections(groups: Dict[str, List[Tuple[Any, InstanceData,

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence
 import torch
 from torch import Tensor
 
+from ..core import HeldOut, evaluate, share_solution_for_budget
 from .contenders import EVAL_BATCH, Contender
 from .latency import summary, time_in_turn
 from .peak_memory import peak_memory
@@ -14,6 +15,8 @@ __all__ = ['compare', 'compare_training', 'top1_per_exit']
 
 # Images of single ones, or small batches, that make a turn.
 TOGETHER = 8
+# Mean MACs at which the curve of leaving early has points.
+CURVE_POINTS = 17
 
 
 def compare(
@@ -202,18 +205,40 @@ def top1_per_exit(contender: Contender, images: Tensor,
         labels (Tensor): Their classes (N,).
 
     Returns:
-        dict: ``exits``, one number each, and ``dynamic`` where there are
-        thresholds.
+        dict: ``exits``, one number each; ``dynamic`` where there are
+        thresholds; and of several exits ``curve``, points of leaving early
+        with ``shares`` of the exits and ``top1``, whose thresholds are found
+        on these very images.
     """
     batches = list(zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH)))
-    right = [[(logits.argmax(1) == target).sum().item()
-              for logits in contender.all_exits(batch)]
-             for batch, target in batches]
-    found: Dict[str, Any] = dict(
-        exits=[100 * sum(column) / len(labels) for column in zip(*right)])
+    logits = [
+        torch.cat(parts).float().cpu()
+        for parts in zip(*(contender.all_exits(batch) for batch, _ in batches))
+    ]
+    labels = labels.cpu()
+    found: Dict[str, Any] = dict(exits=[
+        100 * (part.argmax(1) == labels).double().mean().item()
+        for part in logits
+    ])
     if contender.dynamic is not None:
         hits = sum(
             (contender.dynamic(batch).logits.argmax(1) == target).sum().item()
             for batch, target in batches)
         found['dynamic'] = 100 * hits / len(labels)
+    if len(logits) > 1 and contender.macs and len(labels.unique()) > 1:
+        found['curve'] = _early_exit_curve(logits, labels, contender.macs)
     return found
+
+
+def _early_exit_curve(logits: Sequence[Tensor], labels: Tensor,
+                      macs: Sequence[float]) -> List[Dict[str, Any]]:
+    """What leaving early brings from the first exit's MACs to the last's."""
+    samples = HeldOut.of(logits, labels)
+    points = []
+    for k in range(CURVE_POINTS):
+        part = k / (CURVE_POINTS - 1)
+        budget = (1 - part) * macs[0] + part * macs[-1]
+        thresholds = share_solution_for_budget(samples, macs, budget)
+        outcome = evaluate(samples, thresholds, macs)
+        points.append(dict(shares=outcome.shares, top1=100 * outcome.accuracy))
+    return points

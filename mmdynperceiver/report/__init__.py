@@ -3,15 +3,16 @@
 from .activation_maps import activation_maps
 from .criteria_table import CriterionRow, compare_criteria
 from .curve import Curve, plot_accuracy_macs
-from .gallery import GalleryImage, plot_gallery
+from .folder import check_report_folder, replacing_report
+from .gallery import (GalleryImage, MappedImage, plot_activation_maps,
+                      plot_gallery)
 from .latency import plot_accuracy_latency
-from .pictures import (MappedImage, plot_activation_maps, plot_reliability,
-                       plot_shares)
+from .pictures import plot_reliability, plot_shares
 from .published import published_curves, published_figures, read_curves
 from .samples import FileImages, PipelineImages, Sample
 from .sweep import SweepRow, static_rows, sweep_budgets, sweep_rows
 from .sweep_file import read_sweep, sweep_curve
-from .write import check_report_folder, replacing_report, write_report
+from .write import write_report
 
 __all__ = [
     'CriterionRow', 'Curve', 'FileImages', 'GalleryImage', 'MappedImage',

@@ -6,6 +6,7 @@ import sys
 from typing import List, Optional, Sequence
 
 from .curve import Curve, plot_accuracy_macs
+from .figure import COLOURS
 from .published import published_curves, published_figures, read_curves
 from .sweep_file import read_sweep
 
@@ -73,16 +74,19 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     try:
         curves: List[Curve] = []
-        for path in args.curves:
+        for number, path in enumerate(args.curves):
             found = read_sweep(path) if path.endswith('.json') else \
                 read_curves(path)
             if len(args.curves) > 1:
+                # One colour for each network.
+                colour = COLOURS[number % len(COLOURS)]
                 # Reports all name their series alike.
                 stem = os.path.basename(os.path.dirname(path)) \
                     if os.path.basename(path) == 'curve.csv' else \
                     os.path.splitext(os.path.basename(path))[0]
                 for curve in found:
                     curve.name = f'{stem}: {curve.name}'
+                    curve.colour = colour
             curves += keep(found, args.only, path)
         if args.published is not None:
             curves += published_curves(args.published, args.network)

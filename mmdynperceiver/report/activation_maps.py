@@ -1,12 +1,12 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Where each exit looks: class-activation maps through the trunk."""
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ['activation_maps']
+__all__ = ['activation_maps', 'exit_maps', 'resized']
 
 
 def activation_maps(model: Any,
@@ -41,6 +41,28 @@ def activation_maps(model: Any,
         RuntimeError: If the model is in training mode.
         ValueError: If the classes do not fit.
     """
+    size = images.shape[2:]
+    return torch.stack(
+        [resized(found, size) for found in exit_maps(model, images, classes)])
+
+
+def exit_maps(model: Any,
+              images: Tensor,
+              classes: Optional[Tensor] = None) -> List[Tensor]:
+    """Activation maps of the size of the features that each exit reads.
+
+    Args:
+        model (DynPerceiver | DynPerceiverClassifier): In eval mode.
+        images (Tensor): As for :func:`activation_maps`.
+        classes (Tensor, optional): The same.
+
+    Returns:
+        list[Tensor]: For each exit (B, h, w), at least 0.
+
+    Raises:
+        RuntimeError: If the model is in training mode.
+        ValueError: If the classes do not fit.
+    """
     if model.training:
         raise RuntimeError('activation maps need the model in eval mode: call '
                            'eval() first')
@@ -69,11 +91,11 @@ def activation_maps(model: Any,
                 # a mean over places.
                 on_features = 'x' in trunk.exit_kinds[index]
                 place = state.x if on_features else read[-1]
-                maps.append(_map(score, place, images.shape[2:]))
+                maps.append(_map(score, place))
         finally:
             for hook in hooks:
                 hook.remove()
-    return torch.stack(maps)
+    return maps
 
 
 def _check_classes(classes: Optional[Tensor], exits: Any,
@@ -92,11 +114,26 @@ def _check_classes(classes: Optional[Tensor], exits: Any,
     return classes.expand(shape)
 
 
-def _map(score: Tensor, place: Tensor, size: Tuple[int, ...]) -> Tensor:
-    """The map of one exit, (B, H, W)."""
+def _map(score: Tensor, place: Tensor) -> Tensor:
+    """The map of one exit, (B, h, w)."""
     gradient, = torch.autograd.grad(score, place, retain_graph=True)
-    cam = (gradient * place).sum(1, keepdim=True).relu().detach()
+    return (gradient * place).sum(1).relu().detach()
+
+
+def resized(found: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring maps to the size of their images and to the maximum 1.
+
+    Args:
+        found (Tensor): Maps (B, h, w), at least 0.
+        size (Sequence[int]): Height H and width W.
+
+    Returns:
+        Tensor: Maps (B, H, W) in [0, 1].
+    """
     cam = F.interpolate(
-        cam.float(), size=tuple(size), mode='bilinear', align_corners=False)
+        found[:, None].float(),
+        size=tuple(size),
+        mode='bilinear',
+        align_corners=False)
     peak = cam.amax((1, 2, 3), keepdim=True)
     return (cam / peak.clamp(min=torch.finfo(cam.dtype).tiny))[:, 0]

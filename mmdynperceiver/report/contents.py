@@ -7,12 +7,14 @@ from typing import (Any, Callable, Dict, List, NamedTuple, Optional, Protocol,
 import torch
 from torch import Tensor
 
-from ..core import (HeldOut, area_under_curve, evaluate,
-                    expected_calibration_error, failure_auroc, select_exits)
+from ..core import (HeldOut, OperatingPoint, area_under_curve, evaluate,
+                    expected_calibration_error, failure_auroc, select_exits,
+                    wilson_interval)
 from .criteria_table import CriterionRow, compare_criteria
 from .curve import Curve
+from .headline import KeyFigure, headline
 from .sweep import (SweepRow, mean_latency, select, static_rows, sweep_budgets,
-                    sweep_rows)
+                    sweep_rows, whole_curve)
 
 __all__ = ['Contents', 'Labelled', 'MarkedPoint', 'gather']
 
@@ -33,6 +35,7 @@ class MarkedPoint(NamedTuple):
         name (str): What it was solved for.
         data (str): 'held-out' or 'test'.
         accuracy (float): In [0, 1].
+        interval (tuple[float, float]): 95 % interval of the accuracy.
         macs (float): Mean MACs of one sample.
         latency_ms (float, optional): Mean latency by the table.
         shares (tuple[float]): Share of each exit.
@@ -43,6 +46,7 @@ class MarkedPoint(NamedTuple):
     name: str
     data: str
     accuracy: float
+    interval: Tuple[float, float]
     macs: float
     latency_ms: Optional[float]
     shares: Tuple[float, ...]
@@ -64,7 +68,9 @@ class Contents(NamedTuple):
         judged (HeldOut): Its samples under the criterion.
         rows (list[SweepRow]): The curves.
         criteria (list[CriterionRow]): The comparison of the criteria.
-        points (list[MarkedPoint]): The operating points on each data set.
+        points (list[MarkedPoint]): The operating points on each data set;
+            the first one says which sample left where.
+        headline (list[KeyFigure]): What that one brings on the shown data.
         ece (tuple[float]): Expected calibration error of each exit.
         auroc (tuple[float]): Failure-prediction AUROC of each exit.
         exit_index (Tensor): Where each pictured sample leaves (N,).
@@ -72,6 +78,7 @@ class Contents(NamedTuple):
         predicted (Tensor): Class at each exit (num_exits, N).
         labels (Tensor): True classes (N,).
         paths (tuple[str]): Files of the samples, '' where not known.
+        unit (str): What a sample is: 'image' or 'clip'. Defaults to 'image'.
         curves (tuple[Curve]): Of other networks. Defaults to none.
     """
 
@@ -86,6 +93,7 @@ class Contents(NamedTuple):
     rows: List[SweepRow]
     criteria: List[CriterionRow]
     points: List[MarkedPoint]
+    headline: List[KeyFigure]
     ece: Tuple[float, ...]
     auroc: Tuple[float, ...]
     exit_index: Tensor
@@ -93,15 +101,32 @@ class Contents(NamedTuple):
     predicted: Tensor
     labels: Tensor
     paths: Tuple[str, ...]
+    unit: str = 'image'
     curves: Tuple[Curve, ...] = ()
+
+    @property
+    def leading(self) -> MarkedPoint:
+        """The first operating point, on the data of the pictures."""
+        return next(p for p in self.points if p.data == self.shown)
+
+    def interval(self,
+                 accuracy: float,
+                 data: Optional[str] = None) -> Tuple[float, float]:
+        """95 % interval of an accuracy, in [0, 1].
+
+        Args:
+            accuracy (float): In [0, 1].
+            data (str, optional): On which data. Defaults to None, those of
+                the pictures.
+        """
+        return accuracy_interval(accuracy, self.sizes[data or self.shown])
 
     def areas(self) -> Dict[str, Dict[str, float]]:
         """Mean accuracy over the range of MACs: series -> data -> value."""
         found: Dict[str, Dict[str, float]] = {}
         for series in ('search', 'shares', 'random'):
             for data in self.sizes:
-                exits = select(self.rows, 'exit', data)
-                rows = [exits[0], *select(self.rows, series, data), exits[-1]]
+                rows = whole_curve(self.rows, series, data)
                 found.setdefault(series, {})[data] = area_under_curve(
                     [row.macs for row in rows], [row.accuracy for row in rows])
         return found
@@ -117,12 +142,19 @@ class Contents(NamedTuple):
                 latency_ms_per_exit=self.latency_ms,
                 num_samples=self.sizes,
                 judged_on=self.shown,
+                headline=[figure._asdict() for figure in self.headline],
                 area_under_curve=self.areas(),
                 ece=self.ece,
                 failure_auroc=self.auroc,
                 points=[point._asdict() for point in self.points],
                 criteria=[row._asdict() for row in self.criteria],
                 rows=[row._asdict() for row in self.rows]))
+
+
+def accuracy_interval(accuracy: float, size: int) -> Tuple[float, float]:
+    """95 % interval of an accuracy in [0, 1] on so many samples."""
+    # Rounding must not make more hits than samples.
+    return wilson_interval(min(float(size), accuracy * size), size)
 
 
 def _plain(value: Any) -> Any:
@@ -166,34 +198,49 @@ def gather(held_out: Labelled, test: Optional[Labelled], macs: Sequence[float],
     pairs = {name: (part.logits, part.labels) for name, part in sets.items()}
     criteria = compare_criteria(pairs[HELD_OUT], pairs[shown], costs,
                                 budgets[::2], tick)
-    leaving = _leaving(rows, points, criterion, temperature)
-    chosen = select_exits(sets[shown].logits, *leaving)
+    points = points or [_middle(rows, criterion, temperature)]
+    first = points[0]
+    chosen = select_exits(sets[shown].logits, first.thresholds,
+                          first.criterion, first.temperature)
     judged = data[shown]
     return Contents(
-        model_name, criterion,
-        None if temperature is None else tuple(temperature), costs, latency_ms,
-        {
+        model_name=model_name,
+        criterion=criterion,
+        temperature=None if temperature is None else tuple(temperature),
+        macs=costs,
+        latency_ms=latency_ms,
+        sizes={
             name: len(part.labels)
             for name, part in sets.items()
-        }, shown, judged, rows, criteria, [
+        },
+        shown=shown,
+        judged=judged,
+        rows=rows,
+        criteria=criteria,
+        points=[
             _mark(point, name, part, costs, latency_ms) for point in points
             for name, part in sets.items()
-        ], tuple(expected_calibration_error(*row) for row in zip(*judged)),
-        tuple(failure_auroc(*row)
-              for row in zip(*judged)), chosen.exit_index, chosen.confidence,
-        torch.stack([x.argmax(1) for x in sets[shown].logits]),
-        torch.as_tensor(sets[shown].labels),
-        tuple(getattr(sets[shown], 'paths', ())))
+        ],
+        headline=headline(chosen.exit_index, judged.right, costs, latency_ms),
+        ece=tuple(expected_calibration_error(*row) for row in zip(*judged)),
+        auroc=tuple(failure_auroc(*row) for row in zip(*judged)),
+        exit_index=chosen.exit_index,
+        conf=chosen.confidence,
+        predicted=torch.stack([x.argmax(1) for x in sets[shown].logits]),
+        labels=torch.as_tensor(sets[shown].labels),
+        paths=tuple(getattr(sets[shown], 'paths', ())))
 
 
-def _leaving(rows: Sequence[SweepRow], points: Sequence[Any], criterion: str,
-             temperature: Optional[Sequence[float]]) -> Tuple[Any, ...]:
-    """Thresholds, criterion and temperature of the gallery."""
-    if points:
-        point = points[0]
-        return point.thresholds, point.criterion, point.temperature
+def _middle(rows: Sequence[SweepRow], criterion: str,
+            temperature: Optional[Sequence[float]]) -> OperatingPoint:
+    """The searched point in the middle, where none is given."""
     found = select(rows, 'search', HELD_OUT)
-    return found[len(found) // 2].thresholds, criterion, temperature
+    row = found[len(found) // 2]
+    return OperatingPoint(
+        row.thresholds,
+        criterion,
+        None if temperature is None else tuple(temperature),
+        solved_for=dict(budget_macs=row.budget))
 
 
 def _mark(point: Any, name: str, part: Labelled, macs: Tuple[float, ...],
@@ -203,7 +250,8 @@ def _mark(point: Any, name: str, part: Labelled, macs: Tuple[float, ...],
                          point.temperature)
     outcome = evaluate(samples, point.thresholds, macs)
     return MarkedPoint(
-        _point_name(point), name, outcome.accuracy, outcome.macs,
+        _point_name(point), name, outcome.accuracy,
+        accuracy_interval(outcome.accuracy, len(part.labels)), outcome.macs,
         mean_latency(outcome.shares, latency_ms), outcome.shares,
         tuple(point.thresholds), point.criterion)
 

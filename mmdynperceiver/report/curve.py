@@ -2,18 +2,22 @@
 """Accuracy against mean cost: MACs or latency."""
 import os
 from dataclasses import dataclass
-from typing import Any, Optional, Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
+import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
-from .figure import COLOURS, save_figure
+from .figure import COLOURS, INK, PAPER, save_figure, styled
+from .labels import Label, place_labels
 
-__all__ = ['Curve', 'plot_accuracy_macs']
+__all__ = ['Curve', 'cost_axis', 'draw_accuracy_macs', 'plot_accuracy_macs']
 
 # Tell curves of one colour apart where there are more curves than colours.
 MARKERS = ('o', 's', '^', 'D', 'v', 'P')
 LINES = ('-', '--', ':', '-.')
+# Inches; a phone shows the narrow ones with print of 11 pixels and more. Names
+# of networks beside their points take more room than a legend below.
+WIDE, NARROW, NAMED = (7.2, 4.9), (3.6, 4.2), (9., 6.)
 
 # Cost, accuracy in percent, and name.
 Point = Tuple[float, float, str]
@@ -32,6 +36,10 @@ class Curve:
             series is drawn as points, the others as lines. Defaults to None.
         style (str, optional): Matplotlib's format of the line, such as
             ``'--'``. Defaults to None, by ``labels``.
+        intervals (Sequence[tuple[float, float]], optional): Ends of the
+            95 % interval of each accuracy: a band around a line, bars at
+            points. Defaults to None, not known.
+        colour (str, optional): Defaults to None, the next one.
     """
 
     name: str
@@ -39,28 +47,49 @@ class Curve:
     accuracy: Sequence[float]
     labels: Optional[Sequence[str]] = None
     style: Optional[str] = None
+    intervals: Optional[Sequence[Tuple[float, float]]] = None
+    colour: Optional[str] = None
 
     def __post_init__(self) -> None:
         """Check that every point is whole."""
         sizes = {len(self.macs), len(self.accuracy)}
-        if self.labels is not None:
-            sizes.add(len(self.labels))
+        for part in (self.labels, self.intervals):
+            if part is not None:
+                sizes.add(len(part))
         if len(sizes) != 1:
             raise ValueError(f'curve {self.name!r} needs as many MACs as '
                              f'accuracies and labels, got {sorted(sizes)}')
 
 
-def plot_accuracy_macs(curves: Sequence[Curve],
-                       path: Union[str, os.PathLike],
+def plot_accuracy_macs(curves: Sequence[Curve], path: Union[str, os.PathLike],
+                       *args: Any, **kwargs: Any) -> None:
+    """Write a picture of accuracy against the mean cost of one image.
+
+    Args:
+        curves (Sequence[Curve]): At least one.
+        path (str | PathLike): PNG or SVG file to write.
+        *args: Of :func:`draw_accuracy_macs`.
+        **kwargs: The same.
+
+    Raises:
+        ValueError: If there is no curve, or no such cost.
+    """
+    save_figure(draw_accuracy_macs(curves, *args, **kwargs), path)
+
+
+@styled()
+def draw_accuracy_macs(curves: Sequence[Curve],
                        title: str = '',
                        chosen: Union[Point, Sequence[Point], None] = None,
                        cost: str = 'macs',
-                       measure: str = 'top-1 accuracy') -> None:
+                       measure: str = 'top-1 accuracy',
+                       unit: str = 'image',
+                       narrow: bool = False,
+                       legend: bool = True) -> Figure:
     """Draw accuracy against the mean cost of one image.
 
     Args:
         curves (Sequence[Curve]): At least one.
-        path (str | PathLike): PNG file to write.
         title (str): Title of the picture. Defaults to ''.
         chosen (tuple[float, float, str] | Sequence[tuple], optional): Cost,
             accuracy and name of one point to mark, or several such.
@@ -69,6 +98,14 @@ def plot_accuracy_macs(curves: Sequence[Curve],
             milliseconds. Defaults to 'macs'.
         measure (str): What the curves' accuracies are, in percent. Defaults
             to 'top-1 accuracy'.
+        unit (str): What the network takes, 'image' or 'clip'. Defaults to
+            'image'.
+        narrow (bool): Whether it is for a phone. Defaults to False.
+        legend (bool): Whether a legend names the curves; else their names
+            stand beside their last points. Defaults to True.
+
+    Returns:
+        Figure: The picture.
 
     Raises:
         ValueError: If there is no curve, or no such cost.
@@ -77,35 +114,54 @@ def plot_accuracy_macs(curves: Sequence[Curve],
         raise ValueError('a picture needs at least one curve with points, got '
                          'none')
     largest = max(max(curve.macs, default=0.) for curve in curves)
-    scale, label = _cost_axis(cost, largest)
-    # Many curves need their legend beside the picture.
-    many = len(curves) + len(_points(chosen)) > 6
-    figure = Figure(figsize=(10, 6) if many else (6.2, 4.7))
+    scale, label = cost_axis(cost, largest, unit)
+    width, height = NARROW if narrow else WIDE if legend else NAMED
+    points = _points(chosen)
+    lines = len(curves) + len(points) if legend else 0
+    columns = 1 if narrow else 2
+    figure = Figure((width, height + 0.18 * -(-lines // columns)),
+                    layout='constrained')
     axes = figure.add_subplot()
+    labels: List[Label] = []
     for number, curve in enumerate(curves):
-        lap, colour = divmod(number, len(COLOURS))
-        _draw(axes, curve, scale, COLOURS[colour], MARKERS[lap % len(MARKERS)],
-              LINES[lap % len(LINES)])
-    for x, y, name in _points(chosen):
+        labels += _draw(axes, curve, scale, number, legend)
+    for x, y, name in points:
         axes.plot(
             x / scale,
             y,
             '*',
-            color='black',
+            color=INK,
             markersize=14,
-            markeredgecolor='white',
+            markeredgecolor=PAPER,
             zorder=3,
-            label=name or None)
+            label=name if name and legend else '_')
+        if name and not legend:
+            labels.append(Label([(x / scale, y)], name, INK))
     axes.set_xlabel(label)
     axes.set_ylabel(f'{measure} (%)')
-    axes.set_title(title)
-    axes.margins(x=0.15, y=0.15)
-    axes.grid(alpha=0.3)
-    if many:
-        axes.legend(loc='upper left', bbox_to_anchor=(1.01, 1), fontsize=9)
-    else:
-        axes.legend(loc='best', fontsize=9)
-    save_figure(figure, path)
+    axes.set_title(title, wrap=True)
+    axes.margins(x=0.07, y=0.12 if legend else 0.2)
+    axes.grid(True)
+    axes.set_axisbelow(True)
+    if legend:
+        figure.legend(loc='outside lower left', fontsize=9, ncols=columns)
+    place_labels(
+        axes, labels,
+        [course for curve in curves for course in _courses(curve, scale)])
+    return figure
+
+
+def _courses(curve: Curve, scale: float) -> List[Any]:
+    """Lines that no label should cover: the curve, or its points' bars."""
+    costs = np.divide(curve.macs, scale)
+    courses = [np.column_stack([costs, curve.accuracy])]
+    if curve.labels is not None:
+        courses = [] if curve.style is None else courses
+        courses += [
+            np.column_stack([[x, x], ends])
+            for x, ends in zip(costs, curve.intervals or ())
+        ]
+    return [course for course in courses if len(course)]
 
 
 def _points(chosen: Union[Point, Sequence[Point], None]) -> Sequence[Point]:
@@ -115,9 +171,12 @@ def _points(chosen: Union[Point, Sequence[Point], None]) -> Sequence[Point]:
     return chosen or ()  # type: ignore[return-value]
 
 
-def _draw(axes: Any, curve: Curve, scale: float, colour: str, marker: str,
-          line: str) -> None:
-    """Draw one curve."""
+def _draw(axes: Any, curve: Curve, scale: float, number: int,
+          legend: bool) -> List[Label]:
+    """Draw one curve; what is to be written beside its points."""
+    lap, index = divmod(number, len(COLOURS))
+    colour = curve.colour or COLOURS[index]
+    marker, line = MARKERS[lap % len(MARKERS)], LINES[lap % len(LINES)]
     costs = [value / scale for value in curve.macs]
     style = curve.style
     if style is None:
@@ -129,30 +188,66 @@ def _draw(axes: Any, curve: Curve, scale: float, colour: str, marker: str,
         curve.accuracy,
         style,
         color=colour,
-        label=curve.name,
-        markersize=8 if curve.labels is not None else 4,
-        linewidth=2)
-    # Exits that cost about the same must not write over each other: the
-    # later one writes above its point.
-    span = max(costs, default=0.) - min(costs, default=0.)
-    before = float('-inf')
-    for x, y, label in zip(costs, curve.accuracy, curve.labels or ()):
-        close = x - before < 0.12 * span
-        axes.annotate(
-            label, (x, y),
-            xytext=(6, 7) if close else (6, -14),
-            textcoords='offset points',
+        # Matplotlib leaves out names that begin with an underscore.
+        label=curve.name.lstrip('_') if legend else '_',
+        markersize=14
+        if style == '*' else 8 if curve.labels is not None else 4,
+        linewidth=2.2 if curve.labels is None else 0.8)
+    if curve.intervals is not None:
+        _draw_intervals(axes, curve, costs, colour)
+    beside = [
+        Label([(x, y)], text, INK if legend else colour)
+        for x, y, text in zip(costs, curve.accuracy, curve.labels or ())
+        if text
+    ]
+    if costs and curve.name and not legend:
+        points = list(zip(costs, curve.accuracy))[::-1]
+        beside.insert(0, Label(points, curve.name, colour, True))
+    return beside
+
+
+def _draw_intervals(axes: Any, curve: Curve, costs: Sequence[float],
+                    colour: str) -> None:
+    """Draw how far the accuracies may be off."""
+    assert curve.intervals is not None
+    low, high = np.transpose(curve.intervals)
+    if curve.labels is None:
+        axes.fill_between(
+            costs,
+            low,
+            high,
             color=colour,
-            zorder=4,
-            path_effects=[withStroke(linewidth=3, foreground='white')])
-        before = float('-inf') if close else x
+            alpha=0.18,
+            linewidth=0,
+            label='its 95 % interval')
+    else:
+        accuracy = np.asarray(curve.accuracy)
+        axes.errorbar(
+            costs,
+            accuracy,
+            np.maximum((accuracy - low, high - accuracy), 0),
+            fmt='none',
+            ecolor=colour,
+            elinewidth=1.2,
+            capsize=3)
 
 
-def _cost_axis(cost: str, largest: float) -> Tuple[float, str]:
-    """Scale and label of the axis of costs."""
+def cost_axis(cost: str,
+              largest: float,
+              unit: str = 'image') -> Tuple[float, str]:
+    """Scale and label of the axis of costs.
+
+    Args:
+        cost (str): 'macs' or 'latency_ms'.
+        largest (float): The largest cost.
+        unit (str): What the network takes. Defaults to 'image'.
+
+    Raises:
+        ValueError: If there is no such cost.
+    """
     if cost == 'latency_ms':
-        return 1., 'mean latency of one image (ms)'
+        return 1., f'mean latency of one {unit} (ms)'
     if cost != 'macs':
         raise ValueError(f"cost must be 'macs' or 'latency_ms', got {cost!r}")
-    scale, unit = (1e9, 'G') if largest >= 1e9 else (1e6, 'M')
-    return scale, f'mean MACs of one image ({unit})'
+    scale, prefix = (1e9, 'G') if largest >= 1e9 else (1e6, 'M')
+    return scale, f'mean MACs of one {unit} ({prefix})'

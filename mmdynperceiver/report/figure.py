@@ -1,18 +1,125 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""What all pictures share."""
+"""What all pictures share: colours, fonts and files."""
+import io
 import os
-from typing import Union
+import re
+from functools import lru_cache
+from typing import Any, Dict, FrozenSet, Tuple, Union
 
+from cycler import cycler
+from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 
-from ..core.files import replacing
+from ..core.files import replacing, write_text
 
-__all__ = ['COLOURS', 'save_figure', 'short']
+__all__ = [
+    'COLOURS', 'INK', 'PAPER', 'SOFT', 'VARIABLES', 'drawable', 'font_file',
+    'save_figure', 'settle', 'short', 'styled'
+]
 
-# Okabe-Ito: told apart by colour-blind readers too.
-COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
+# Okabe-Ito, which colour-blind readers tell apart, too, and others for more
+# curves than it has colours.
+COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9',
+           '#882255', '#999933', '#44337a', '#7a5c3e', '#4d4d4d')
+INK, SOFT, GRID, PAPER = '#1b1f24', '#57606a', '#d0d7de', '#ffffff'
+# In an SVG each colour is a variable of the page, which knows whether it is
+# dark; on its own the picture has the colour itself.
+VARIABLES: Dict[str, str] = {
+    INK: '--ink',
+    SOFT: '--soft',
+    GRID: '--line',
+    PAPER: '--card',
+    **{
+        colour: f'--c{k}'
+        for k, colour in enumerate(COLOURS)
+    }
+}
+# Fonts of other scripts, for what the first one lacks.
+_FAMILIES = ('Noto Sans CJK JP', 'Noto Sans CJK SC', 'WenQuanYi Zen Hei',
+             'Microsoft YaHei', 'Hiragino Sans', 'Noto Sans Devanagari',
+             'Noto Sans Thai', 'Arial Unicode MS')
 
 
+@lru_cache(maxsize=None)
+def _families() -> Tuple[str, ...]:
+    """The fonts that are here; each gives what those before lack."""
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    return ('DejaVu Sans', *(name for name in _FAMILIES if name in known))
+
+
+@lru_cache(maxsize=None)
+def _characters() -> Dict[str, FrozenSet[int]]:
+    """Files of these fonts, and the codes of the characters that they have."""
+    paths = [font_manager.findfont(name) for name in _families()]
+    return {path: frozenset(FT2Font(path).get_charmap()) for path in paths}
+
+
+def font_file(text: str) -> str:
+    """File of the font that lacks fewest of a text's characters.
+
+    Args:
+        text (str): In any script.
+    """
+    wanted = {ord(x) for x in text}
+    return min(
+        _characters().items(), key=lambda item: len(wanted - item[1]))[0]
+
+
+def drawable(name: str, otherwise: str) -> str:
+    """A name if the fonts here have its characters, else another one.
+
+    Args:
+        name (str): Such as the name of a class, in any script.
+        otherwise (str): Stands for it, such as the number of the class.
+    """
+    known = frozenset().union(*_characters().values())
+    return name if {ord(x) for x in name} <= known else otherwise
+
+
+def styled() -> Any:
+    """Matplotlib's settings of all pictures: a context, or a decorator."""
+    return rc_context({
+        'font.family': [*_families(), 'sans-serif'],
+        'font.size': 10,
+        # Names may hold dollar signs, which are no formulas.
+        'text.parse_math': False,
+        'text.color': INK,
+        'axes.labelcolor': INK,
+        'axes.prop_cycle': cycler(color=COLOURS),
+        'axes.edgecolor': SOFT,
+        'axes.facecolor': 'none',
+        'axes.titlesize': 11,
+        'axes.spines.top': False,
+        'axes.spines.right': False,
+        'grid.color': GRID,
+        'grid.linewidth': 0.6,
+        'legend.frameon': False,
+        'xtick.color': SOFT,
+        'ytick.color': SOFT,
+        'xtick.labelcolor': INK,
+        'ytick.labelcolor': INK,
+        # Text stays text: it can be read aloud and searched for.
+        'svg.fonttype': 'none',
+        'svg.hashsalt': 'mmdynperceiver',
+    })
+
+
+def settle(figure: Figure) -> Figure:
+    """Lay a complete picture out, once for all files of it.
+
+    Args:
+        figure (Figure): The picture; nothing moves from here on.
+
+    Returns:
+        Figure: The same.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine('none')
+    return figure
+
+
+@styled()
 def save_figure(figure: Figure,
                 path: Union[str, os.PathLike],
                 dpi: int = 150) -> None:
@@ -20,16 +127,28 @@ def save_figure(figure: Figure,
 
     Args:
         figure (Figure): The picture.
-        path (str | PathLike): PNG file; its folder must exist.
-        dpi (int): Dots per inch. Defaults to 150.
+        path (str | PathLike): File to write, ``.png`` or ``.svg``; its
+            folder must exist. An SVG takes its colours from the page that
+            it is in (see ``VARIABLES``) and has no background.
+        dpi (int): Dots per inch of a PNG. Defaults to 150.
     """
+    path = os.fspath(path)
+    if path.endswith('.svg'):
+        write_text(path, _svg(figure, os.path.basename(path)[:-4]))
+        return
     with replacing(path) as temporary:
-        figure.savefig(
-            temporary,
-            format='png',
-            dpi=dpi,
-            bbox_inches='tight',
-            facecolor='white')
+        figure.savefig(temporary, format='png', dpi=dpi, facecolor=PAPER)
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """The picture as SVG; ``name`` makes its identifiers its own."""
+    file = io.StringIO()
+    figure.savefig(
+        file, format='svg', facecolor='none', metadata=dict(Date=None))
+    text = re.sub(r'((?:id|href)="#?|url\(#)', rf'\1{name}-', file.getvalue())
+    for colour, variable in VARIABLES.items():
+        text = text.replace(f'{colour}', f'var({variable}, {colour})')
+    return text
 
 
 def short(name: str, length: int = 13) -> str:
@@ -39,5 +158,5 @@ def short(name: str, length: int = 13) -> str:
         name (str): Such as 'great white shark, white shark, man-eater'.
         length (int): Most characters. Defaults to 13.
     """
-    name = name.split(',')[0]
+    name = name.split(',')[0].strip() or name
     return name if len(name) <= length else name[:length - 1] + '…'

@@ -1,15 +1,27 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Easy and hard images: what left at which exit."""
+"""Galleries: what left at which exit, and where the exits look."""
+import math
 import os
-from typing import Any, Mapping, NamedTuple, Optional, Sequence, Union
+import textwrap
+from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Union
 
+import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
-from .figure import save_figure, short
+from .figure import COLOURS, PAPER, save_figure, settle, short, styled
 
-__all__ = ['GalleryImage', 'plot_gallery']
+__all__ = [
+    'GalleryImage', 'MappedImage', 'draw_activation_maps', 'draw_gallery',
+    'mapped_exits', 'overlay', 'plot_activation_maps', 'plot_gallery'
+]
 
 _RIGHT, _WRONG = '#00664a', '#c02000'
+# One screen, in inches: galleries of clips are no higher.
+SCREEN = 9.5
+_FONT = 9
+# How much of an image its activation map covers.
+_OPACITY = 0.6
 
 
 class GalleryImage(NamedTuple):
@@ -30,13 +42,24 @@ class GalleryImage(NamedTuple):
     confidence: float
     caption: Optional[str] = None
 
+    @property
+    def right(self) -> bool:
+        """Whether it got its own class."""
+        return self.truth == self.predicted
+
+    @property
+    def is_strip(self) -> bool:
+        """Whether it shows frames of a clip side by side."""
+        height, width = self.pixels.shape[:2]
+        return width > 2 * height
+
 
 def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
                  path: Union[str, os.PathLike],
                  title: str = '',
                  columns: int = 10,
                  side: float = 1.05) -> None:
-    """Draw groups of images below each other.
+    """Write a picture of groups of images below each other.
 
     Args:
         groups (Mapping[str, Sequence[GalleryImage]]): Heading -> images.
@@ -48,47 +71,207 @@ def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
     Raises:
         ValueError: If there is no group.
     """
+    # Enough for images of this size; a finer picture is only larger.
+    save_figure(draw_gallery(groups, title, columns, side), path, dpi=100)
+
+
+@styled()
+def draw_gallery(groups: Mapping[str, Sequence[GalleryImage]],
+                 title: str = '',
+                 columns: int = 10,
+                 side: float = 1.05) -> Figure:
+    """Draw groups of images below each other.
+
+    Args:
+        groups (Mapping[str, Sequence[GalleryImage]]): Heading -> images. Of
+            clips only as many are drawn as one screen takes.
+        title (str): Title of the picture. Defaults to ''.
+        columns (int): Images in a row. Defaults to 10.
+        side (float): Side of an image in inches. Defaults to 1.05.
+
+    Returns:
+        Figure: The picture.
+
+    Raises:
+        ValueError: If there is no group.
+    """
     if not groups:
         raise ValueError('a gallery needs at least one group, got none')
-    shapes = [image.pixels.shape for part in groups.values() for image in part]
+    images = [image for part in groups.values() for image in part]
+    shapes = [image.pixels.shape for image in images]
     # Film strips need a wider place than images.
     aspect = max((width / height for height, width, _ in shapes), default=1.)
     width = side * columns
-    columns = max(1, int(columns / max(aspect, 1.)))
-    cell = width / columns / max(aspect, 1.) + 0.25
+    columns = math.ceil(columns / max(aspect, 1.))
+    place = width / columns
+    letters = int(place * 72 / (0.62 * _FONT))
+    lines = max((_caption(image, letters).count('\n') + 1 for image in images),
+                default=1)
+    cell = place / max(aspect, 1.) + lines * 1.25 * _FONT / 72 + 0.05
+    shown = {heading: list(part) for heading, part in groups.items()}
+    if any(image.is_strip for image in images):
+        rows = int((SCREEN - 0.4) / len(groups) - 0.35) // cell
+        most = columns * max(1, int(rows))
+        shown = {heading: part[:most] for heading, part in shown.items()}
     heights = [
-        cell * -(-len(images) // columns) + 0.45 for images in groups.values()
+        cell * -(-len(part) // columns) + 0.35 for part in shown.values()
     ]
-    figure = Figure(figsize=(width, sum(heights) + 0.3), layout='constrained')
+    figure = Figure((width, sum(heights) + 0.4), layout='constrained')
     figure.suptitle(title, fontsize=12)
     parts = figure.subfigures(
         len(groups), 1, height_ratios=heights, squeeze=False)
-    for part, (heading, images) in zip(parts[:, 0], groups.items()):
+    for part, (heading, found) in zip(parts[:, 0], shown.items()):
         part.suptitle(heading, fontsize=11, x=0.01, ha='left')
-        if not images:
-            continue
-        rows = -(-len(images) // columns)
-        axes = part.subplots(rows, columns, squeeze=False).ravel()
-        for axis in axes:
-            axis.axis('off')
-        for axis, image in zip(axes, images):
-            axis.imshow(image.pixels)
-            right = image.truth == image.predicted
-            axis.set_title(
-                _caption(image), fontsize=8, color=_RIGHT if right else _WRONG)
-    # Enough for images of this size; a finer picture is only larger.
-    save_figure(figure, path, dpi=90)
+        if found:
+            _fill(part, found, columns, letters)
+    return settle(figure)
 
 
-def _caption(image: GalleryImage) -> str:
-    """Classes and confidence, in one line if they are short."""
+def _fill(part: Any, images: Sequence[GalleryImage], columns: int,
+          letters: int) -> None:
+    """Draw the images of one group."""
+    rows = -(-len(images) // columns)
+    axes = part.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.axis('off')
+    for axis, image in zip(axes, images):
+        axis.imshow(image.pixels)
+        axis.set_title(
+            _caption(image, letters),
+            fontsize=_FONT,
+            pad=4,
+            color=_RIGHT if image.right else _WRONG)
+
+
+def _caption(image: GalleryImage, letters: int) -> str:
+    """Classes and confidence, in lines that fit above the image."""
     if image.caption is not None:
-        return image.caption
-    lines = [short(image.truth)]
-    if image.predicted != image.truth:
-        lines.append(f'as {short(image.predicted, 11)}')
+        return '\n'.join(textwrap.wrap(image.caption, letters))
     confident = f'{100 * image.confidence:.0f} %'
-    text = ' '.join(lines)
-    if len(text) <= 9:
+    text = image.truth if image.right else \
+        f'{image.truth}, as {image.predicted}'
+    if len(f'{text}  {confident}') <= letters:
         return f'{text}  {confident}'
+    names = [image.truth]
+    if not image.right:
+        names.append(f'as {image.predicted}')
+    lines = [
+        line for name in names for line in textwrap.wrap(
+            short(name, 2 * letters - 2),
+            letters,
+            max_lines=2,
+            placeholder='…')
+    ]
     return '\n'.join([*lines, confident])
+
+
+class MappedImage(NamedTuple):
+    """One image with the activation map of each exit.
+
+    Args:
+        pixels (ndarray): RGB image (H, W, 3), uint8.
+        maps (Sequence[ndarray]): Map (H, W) in [0, 1] of each exit; None
+            where an exit has too few places for one.
+        truth (str): Name of its class.
+        predicted (Sequence[str]): Name of the class at each exit.
+        exit_index (int): Where it leaves.
+    """
+
+    pixels: Any
+    maps: Any
+    truth: str
+    predicted: Sequence[str]
+    exit_index: int
+
+
+def mapped_exits(images: Sequence[MappedImage]) -> List[int]:
+    """The exits of which any image has a map.
+
+    Args:
+        images (Sequence[MappedImage]): The images.
+    """
+    return sorted({
+        k
+        for image in images
+        for k, found in enumerate(image.maps) if found is not None
+    })
+
+
+def overlay(pixels: Any, found: Any) -> np.ndarray:
+    """Lay an activation map over its image.
+
+    Args:
+        pixels (ndarray): RGB image (H, W, 3), uint8.
+        found (ndarray): The map (H, W) in [0, 1].
+
+    Returns:
+        ndarray: RGB image (H, W, 3), uint8.
+    """
+    colours = 255 * matplotlib.colormaps['inferno'](np.asarray(found))[..., :3]
+    mixed = (1 - _OPACITY) * np.asarray(pixels) + _OPACITY * colours
+    return mixed.round().astype(np.uint8)
+
+
+def plot_activation_maps(images: Sequence[MappedImage],
+                         path: Union[str, os.PathLike],
+                         title: str = '') -> None:
+    """Write a picture of images, and of the map of each exit on them.
+
+    Args:
+        images (Sequence[MappedImage]): At least one, with at least one map.
+        path (str | PathLike): PNG file to write.
+        title (str): Title of the picture. Defaults to ''.
+
+    Raises:
+        ValueError: If there is no map.
+    """
+    save_figure(draw_activation_maps(images, title), path)
+
+
+@styled()
+def draw_activation_maps(images: Sequence[MappedImage],
+                         title: str = '') -> Figure:
+    """Draw one image in each row: itself, and the map of each exit on it.
+
+    Args:
+        images (Sequence[MappedImage]): At least one, with at least one map.
+        title (str): Title of the picture. Defaults to ''.
+
+    Returns:
+        Figure: The picture.
+
+    Raises:
+        ValueError: If there is no map.
+    """
+    exits = mapped_exits(images)
+    if not exits:
+        raise ValueError('a picture of activation maps needs at least one '
+                         'image with a map, got none')
+    columns = len(exits) + 1
+    figure = Figure((1.6 * columns, 1.9 * len(images) + 0.6),
+                    layout='constrained')
+    figure.suptitle(title, fontsize=11, wrap=True)
+    axes = figure.subplots(len(images), columns, squeeze=False)
+    for row, image in zip(axes, images):
+        for axis in row:
+            axis.set_xticks([])
+            axis.set_yticks([])
+        row[0].imshow(image.pixels)
+        row[0].set_title(
+            f'{short(image.truth, 18)}\nleaves at exit {image.exit_index}',
+            fontsize=_FONT)
+        for axis, k in zip(row[1:], exits):
+            if image.maps[k] is None:
+                axis.axis('off')
+                continue
+            axis.imshow(overlay(image.pixels, image.maps[k]))
+            leaves = k == image.exit_index
+            axis.set_title(
+                f'exit {k}\n{short(image.predicted[k], 18)}',
+                fontsize=_FONT,
+                fontweight='bold' if leaves else 'normal')
+            for spine in axis.spines.values():
+                spine.set_visible(True)
+                spine.set_edgecolor(COLOURS[2] if leaves else PAPER)
+                spine.set_linewidth(4 if leaves else 0.5)
+    return settle(figure)

@@ -1,58 +1,25 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """One HTML page with everything inside: no network, no script."""
 import base64
+import io
+import re
 from html import escape
 from pathlib import Path
-from typing import List, Sequence
+from typing import Any, List, Sequence, Tuple
 
-__all__ = ['build_page', 'figure_html', 'paragraph', 'section', 'table_html']
+from PIL import Image
 
-_STYLE = '''
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a;
-  --paper: #f6f8fa; --card: #ffffff; --line: #d0d7de; --mark: #0072b2; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6edf3; --soft: #9da7b3; --paper: #0d1117;
-    --card: #161b22; --line: #30363d; --mark: #56b4e9; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto,
-  "DejaVu Sans", sans-serif; }
-header, main, footer { max-width: 1080px; margin: 0 auto;
-  padding: 0 1rem; }
-header { padding-top: 1.5rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem;
-  overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 0 0 .5rem; }
-p { margin: .5rem 0; max-width: 75ch; }
-.lead, footer, figcaption { color: var(--soft); }
-nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; padding: 0;
-  list-style: none; }
-a { color: var(--mark); }
-section { background: var(--card); border: 1px solid var(--line);
-  border-radius: 8px; padding: 1rem; margin: 1rem 0; }
-figure { margin: 1rem 0; }
-figure .picture { background: #ffffff; border-radius: 6px;
-  padding: .5rem; text-align: center; overflow-x: auto; }
-figure img { display: block; max-width: 100%; height: auto;
-  margin: 0 auto; }
-figcaption { font-size: .9rem; margin-top: .4rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .92rem;
-  font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .75rem; border-bottom: 1px solid var(--line);
-  text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-tbody th { white-space: normal; min-width: 8rem; }
-thead th { border-bottom: 2px solid var(--line); }
-.best { font-weight: 700; color: var(--mark); }
-footer { padding: 1rem 1rem 2rem; font-size: .9rem; }
-@media (max-width: 600px) {
-  section { padding: .75rem; }
-  h1 { font-size: 1.35rem; }
-  figure .picture { padding: .25rem; }
-  /* Their print would be too small: let them scroll in their box. */
-  figure img.wide { min-width: 46rem; } }
-'''
+from .style import STYLE
+
+__all__ = [
+    'Cell', 'build_page', 'cells_html', 'figures_html', 'paragraph',
+    'plot_html', 'section', 'table_html'
+]
+
+# A picture, what it shows, its lines of text, and the class of its style.
+Cell = Tuple[Any, str, Sequence[str], str]
+# Smaller pictures are drawings or icons, which JPEG would blur.
+_PHOTO = 96
 
 
 def paragraph(text: str, kind: str = '') -> str:
@@ -66,32 +33,79 @@ def paragraph(text: str, kind: str = '') -> str:
     return f'<p{attribute}>{escape(text)}</p>'
 
 
-def figure_html(picture: Path,
-                alt: str,
-                caption: str,
-                wide: bool = False) -> str:
-    """A picture with its bytes inside the page.
+def figures_html(figures: Sequence[Sequence[str]]) -> str:
+    """The figures that a page begins with.
 
     Args:
-        picture (Path): PNG file.
+        figures (Sequence[Sequence[str]]): Of each its name, its value, and
+            lines below it.
+    """
+    parts = []
+    for name, value, *notes in figures:
+        below = ''.join(f'<dd>{escape(note)}</dd>' for note in notes)
+        parts.append(f'<div><dt>{escape(name)}</dt>'
+                     f'<dd class="value">{escape(value)}</dd>{below}</div>')
+    return f'<dl class="figures">{"".join(parts)}</dl>'
+
+
+def plot_html(folder: Path, name: str, alt: str, caption: str) -> str:
+    """A plot, once for wide screens and once for narrow ones.
+
+    Args:
+        folder (Path): Where its two SVG files are.
+        name (str): Their stem.
         alt (str): What it shows, for those who do not see it.
         caption (str): Stands below it.
-        wide (bool): Whether it has much beside each other. Defaults to
-            False.
     """
-    data = base64.b64encode(picture.read_bytes()).decode('ascii')
-    kind = ' class="wide"' if wide else ''
-    return (f'<figure><div class="picture" tabindex="0"><img{kind} '
-            f'alt="{escape(alt)}" src="data:image/png;base64,{data}"></div>'
+    parts = []
+    for kind, stem in (('wide', name), ('narrow', f'{name}_narrow')):
+        text = (folder / f'{stem}.svg').read_text('utf-8')
+        parts.append(f'<div class="{kind}" role="img" '
+                     f'aria-label="{escape(alt)}">{_inline(text)}</div>')
+    return (f'<figure class="plot">{"".join(parts)}'
             f'<figcaption>{escape(caption)}</figcaption></figure>')
+
+
+def _inline(text: str) -> str:
+    """An SVG file as a part of a page, without what only a file needs."""
+    text = text[text.index('<svg'):]
+    text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.DOTALL)
+    return re.sub(r' xmlns(:\w+)?="[^"]*"', '', text, count=2)
+
+
+def cells_html(cells: Sequence[Cell], kind: str) -> str:
+    """Pictures beside each other, with their text.
+
+    Args:
+        cells (Sequence[Cell]): Of each its RGB pixels (H, W, 3), what it
+            shows, its lines of text, and the class of its style.
+        kind (str): Class of the style: 'images', 'clips' or 'maps'.
+    """
+    parts = []
+    for pixels, alt, lines, style in cells:
+        text = ''.join(f'<span>{escape(line)}</span>' for line in lines)
+        parts.append(f'<li class="{style}"><img alt="{escape(alt)}" '
+                     f'src="{_data(pixels)}">{text}</li>')
+    return f'<ul class="cells {kind}" tabindex="0">{"".join(parts)}</ul>'
+
+
+def _data(pixels: Any) -> str:
+    """A picture as an address that holds all its bytes."""
+    image, file = Image.fromarray(pixels), io.BytesIO()
+    kind = 'JPEG' if min(image.size) >= _PHOTO else 'PNG'
+    image.save(file, kind, quality=90)
+    data = base64.b64encode(file.getvalue()).decode('ascii')
+    return f'data:image/{kind.lower()};base64,{data}'
 
 
 def table_html(
     caption: str,
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
-    best: Sequence[Sequence[int]] = ()) -> str:
-    """A table that scrolls inside its box.
+    best: Sequence[Sequence[int]] = (),
+    groups: Sequence[Tuple[str, int]] = ()
+) -> str:
+    """A table that scrolls inside its box where it is too wide.
 
     Args:
         caption (str): Names the box for those who hear the page.
@@ -99,9 +113,16 @@ def table_html(
         rows (Sequence[Sequence[str]]): Cells; the first names the row.
         best (Sequence[Sequence[int]]): Row and column of cells to mark.
             Defaults to none.
+        groups (Sequence[tuple[str, int]]): Headings above the columns, and
+            how many columns each has. Defaults to none.
     """
     marked = {tuple(cell) for cell in best}
     head = ''.join(f'<th scope="col">{escape(name)}</th>' for name in columns)
+    head = f'<tr>{head}</tr>'
+    if groups:
+        above = ''.join(f'<th scope="colgroup" colspan="{count}">'
+                        f'{escape(name)}</th>' for name, count in groups)
+        head = f'<tr class="groups">{above}</tr>{head}'
     lines: List[str] = []
     for i, row in enumerate(rows):
         cells = [f'<th scope="row">{escape(row[0])}</th>']
@@ -110,8 +131,8 @@ def table_html(
             cells.append(f'<td{kind}>{escape(cell)}</td>')
         lines.append(f'<tr>{"".join(cells)}</tr>')
     return (f'<div class="scroll" role="region" tabindex="0" '
-            f'aria-label="{escape(caption)}"><table><thead><tr>{head}</tr>'
-            f'</thead><tbody>{"".join(lines)}</tbody></table></div>')
+            f'aria-label="{escape(caption)}"><table><thead>{head}</thead>'
+            f'<tbody>{"".join(lines)}</tbody></table></div>')
 
 
 def section(name: str, title: str, parts: Sequence[str]) -> str:
@@ -134,7 +155,7 @@ def build_page(title: str, lead: str, links: Sequence[Sequence[str]],
 
     Args:
         title (str): Its heading.
-        lead (str): One sentence below it.
+        lead (str): HTML below it.
         links (Sequence[tuple[str, str]]): Anchor and title of each section.
         sections (Sequence[str]): What :func:`section` returns.
         footer (str): Stands at the end.
@@ -148,12 +169,12 @@ def build_page(title: str, lead: str, links: Sequence[Sequence[str]],
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(title)}</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <header>
 <h1>{escape(title)}</h1>
-{paragraph(lead, 'lead')}
+{lead}
 <nav aria-label="Sections"><ul>{items}</ul></nav>
 </header>
 <main>

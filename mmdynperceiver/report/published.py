@@ -85,7 +85,7 @@ def read_curves(path: Union[str, os.PathLike]) -> List[Curve]:
 
     Returns:
         list[Curve]: In the order of the file; the static exits of a report
-        are one curve.
+        are one curve, and its others go from the first to the last of them.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -112,11 +112,21 @@ def read_curves(path: Union[str, os.PathLike]) -> List[Curve]:
         points.setdefault(name, []).append((macs, accuracy))
     if not points:
         raise ValueError(f'{str(path)!r} holds no points')
+    if 'series' in columns:
+        _complete(points)
     curves = [_curve(name, found) for name, found in points.items()]
     for curve in curves:
         if curve.name.startswith(STATIC):
             curve.labels = [f'exit {k}' for k in range(len(curve.macs))]
     return curves
+
+
+def _complete(points: Dict[str, List[Tuple[float, float]]]) -> None:
+    """Let a report's curves begin and end where its static exits do."""
+    for name, found in points.items():
+        exits = sorted(points.get(f'{STATIC}, {name.split(", ")[-1]}', ()))
+        if exits and not name.startswith(STATIC):
+            found[:] = [exits[0], *found, exits[-1]]
 
 
 def _point(row: Mapping[str, str]) -> Tuple[str, float, float]:

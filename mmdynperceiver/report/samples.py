@@ -78,6 +78,11 @@ class PipelineImages:
         self.dataset = dataset
         self.preprocessor = model.data_preprocessor
 
+    @property
+    def unit(self) -> str:
+        """What the network takes: 'image', or 'clip' of a video."""
+        return 'clip' if self.dataset[0]['inputs'].ndim == 4 else 'image'
+
     def __call__(self, index: int) -> Sample:
         """Load one image and normalise it; of a video, some frames."""
         item = self.dataset[index]

@@ -12,7 +12,7 @@ from ..core import (HeldOut, Outcome, ThresholdSearch, evaluate,
 
 __all__ = [
     'SweepRow', 'mean_latency', 'rows_to_csv', 'select', 'static_rows',
-    'sweep_budgets', 'sweep_rows'
+    'sweep_budgets', 'sweep_rows', 'whole_curve'
 ]
 
 
@@ -147,6 +147,22 @@ def select(rows: Sequence[SweepRow], series: str, data: str) -> List[SweepRow]:
         (row for row in rows if row.data == data and (row.series == series or (
             series == 'exit' and row.series.startswith('exit ')))),
         key=lambda row: row.macs)
+
+
+def whole_curve(rows: Sequence[SweepRow], series: str,
+                data: str) -> List[SweepRow]:
+    """The rows of one series from the first exit to the last.
+
+    A searched series ends where more MACs help no longer; the last exit is
+    what takes all of them.
+
+    Args:
+        rows (Sequence[SweepRow]): All rows, those of the exits among them.
+        series (str): Its name.
+        data (str): Name of the data set.
+    """
+    exits = select(rows, 'exit', data)
+    return [exits[0], *select(rows, series, data), exits[-1]]
 
 
 def rows_to_csv(rows: Sequence[SweepRow]) -> str:

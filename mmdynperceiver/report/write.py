@@ -1,11 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The report: a folder of tables and pictures, and a page that shows them."""
 import os
-import shutil
-import tempfile
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional, Sequence, Union
+from typing import Any, Callable, Optional, Sequence, Union
 
 from rich.progress import Progress
 
@@ -14,13 +11,11 @@ from .contents import Labelled, gather
 from .criteria_table import num_comparisons
 from .curve import Curve
 from .draw import draw_all
+from .folder import check_report_folder, replacing_report
 from .html import write_page
 from .sweep import rows_to_csv
 
-__all__ = ['MARKER', 'check_report_folder', 'replacing_report', 'write_report']
-
-# Tells a report from any other folder, which must never be replaced.
-MARKER = '.mmdynperceiver-report'
+__all__ = ['write_report']
 
 
 def write_report(folder: Union[str, os.PathLike],
@@ -39,6 +34,7 @@ def write_report(folder: Union[str, os.PathLike],
                  class_names: Optional[Sequence[str]] = None,
                  map_samples: Optional[Sequence[int]] = None,
                  num_budgets: int = 33,
+                 unit: Optional[str] = None,
                  progress: bool = True) -> Path:
     """Write what to judge an early-exit model by.
 
@@ -49,8 +45,8 @@ def write_report(folder: Union[str, os.PathLike],
 
     Args:
         folder (str | PathLike): Where ``index.html``, ``curve.csv``,
-            ``curve.json`` and the pictures go. It appears when all is done;
-            an older report there is then replaced.
+            ``curve.json`` and the pictures (PNG, and plots as SVG) go. It
+            appears when all is done; an older report there is then replaced.
         held_out (ExitLogits): ``logits`` (N, K) of each exit and ``labels``
             (N,); ``paths`` of image files are used if ``images`` is None.
         test (ExitLogits, optional): The same of samples on which nothing is
@@ -78,6 +74,8 @@ def write_report(folder: Union[str, os.PathLike],
             are drawn. Defaults to None, two that leave at each exit.
         num_budgets (int): Budgets from the first exit's MACs to the last
             one's. Defaults to 33.
+        unit (str, optional): What a sample is, 'image' or 'clip'. Defaults
+            to None: what ``images`` says, or 'image'.
         progress (bool): Whether to show a progress bar. Defaults to True.
 
     Returns:
@@ -100,7 +98,9 @@ def write_report(folder: Union[str, os.PathLike],
 
         contents = gather(held_out, test, macs, model_name, points, latency_ms,
                           criterion, temperature, num_budgets, tick)
-        contents = contents._replace(curves=tuple(curves))
+        contents = contents._replace(
+            curves=tuple(curves),
+            unit=unit or getattr(images, 'unit', 'image'))
         with replacing_report(folder) as place:
             write_text(place / 'curve.csv', rows_to_csv(contents.rows))
             write_json(place / 'curve.json', contents.as_dict())
@@ -110,63 +110,3 @@ def write_report(folder: Union[str, os.PathLike],
             write_page(place / 'index.html', contents, pictures)
             tick()
     return folder / 'index.html'
-
-
-def check_report_folder(folder: Union[str, os.PathLike]) -> Path:
-    """Refuse a folder that a report must not replace.
-
-    Args:
-        folder (str | PathLike): The folder; it need not be there.
-
-    Returns:
-        Path: The same.
-
-    Raises:
-        FileExistsError: If there is something that is no report.
-    """
-    folder = Path(os.path.abspath(folder))
-    if not folder.exists() and not folder.is_symlink():
-        return folder
-    if not folder.is_dir() or folder.is_symlink():
-        raise FileExistsError(f'a report is a folder, but {str(folder)!r} is '
-                              f'a file or a link; give another name')
-    if any(folder.iterdir()) and not (folder / MARKER).is_file():
-        raise FileExistsError(
-            f'{str(folder)!r} holds other files and is not a report, so it '
-            f'is not replaced; give another folder, or empty it')
-    return folder
-
-
-@contextmanager
-def replacing_report(folder: Union[str, os.PathLike]) -> Iterator[Path]:
-    """Fill a folder that takes the place of an old one if nothing fails.
-
-    Args:
-        folder (str | PathLike): The report; it need not be there.
-
-    Yields:
-        Path: The folder to write into, beside it.
-
-    Raises:
-        FileExistsError: If there is something that is no report.
-    """
-    folder = check_report_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
-    try:
-        new, old = work / 'new', work / 'old'
-        # mkdtemp makes private folders; the report is an ordinary one.
-        new.mkdir()
-        (new / MARKER).write_text('', encoding='utf-8')
-        yield new
-        check_report_folder(folder)
-        if folder.exists():
-            folder.rename(old)
-        try:
-            new.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)

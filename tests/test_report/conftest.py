@@ -23,3 +23,22 @@ def png_size():
             return image.size
 
     return size
+
+
+@pytest.fixture
+def labels_of():
+    """Texts in a plot with their boxes; none may lie over another."""
+
+    def labels(axes):
+        found = [text for text in axes.texts if text.get_text()]
+        boxes = [text.get_window_extent() for text in found]
+        frame = axes.get_window_extent()
+        for i, box in enumerate(boxes):
+            assert frame.contains(*box.min) and frame.contains(*box.max), \
+                found[i].get_text()
+            for j in range(i):
+                assert not box.overlaps(boxes[j]), (found[i].get_text(),
+                                                    found[j].get_text())
+        return {text.get_text(): box for text, box in zip(found, boxes)}
+
+    return labels

@@ -1,23 +1,21 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import csv
 import json
-import re
-from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from mmdynperceiver.core import CRITERIA, HeldOut, OperatingPoint
-from mmdynperceiver.report import (Curve, Sample, compare_criteria,
-                                   read_curves, static_rows, sweep_budgets,
+from mmdynperceiver.core import (CRITERIA, HeldOut, OperatingPoint,
+                                 wilson_interval)
+from mmdynperceiver.report import (Sample, compare_criteria, read_curves,
+                                   replacing_report, static_rows, sweep_budgets,
                                    sweep_rows, write_report)
 from mmdynperceiver.report.sweep import select
 from .test_activation_maps import build
 
 MACS = (100, 200, 400, 1000)
-PICTURES = {'accuracy_macs.png', 'shares.png', 'reliability.png'}
 
 
 def samples(seed, count=80, num_classes=3):
@@ -46,29 +44,6 @@ def write(folder, **changes):
 def pictures(index):
     pixels = np.random.default_rng(index).integers(0, 255, (64, 64, 3))
     return Sample(pixels.astype(np.uint8), torch.rand(3, 64, 64))
-
-
-class Page(HTMLParser):
-    """What a page links to and whether its tags are closed."""
-
-    void = {'meta', 'img'}
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.images, self.links = [], [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        self.tags.append(tag)
-        if tag not in self.void:
-            self.open.append(tag)
-        if tag == 'img':
-            self.images.append(attrs)
-        self.links += [attrs[k] for k in ('href', 'src') if k in attrs]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 def test_rows_by_hand():
@@ -142,7 +117,13 @@ def test_tables(tmp_path):
     curves = {c.name: c for c in read_curves(folder / 'curve.csv')}
     assert list(curves['static exits, test'].macs) == list(MACS)
     assert curves['static exits, test'].labels[3] == 'exit 3'
-    assert len(curves['search, held-out'].macs) == 5
+    # Five budgets, from the first exit to the last.
+    search = curves['search, test']
+    assert len(search.macs) == 7
+    for end in (0, -1):
+        assert search.macs[end] == MACS[end]
+        assert search.accuracy[end] == curves['static exits, test'].accuracy[
+            end]
     content = json.loads((folder / 'curve.json').read_text())
     assert len(content['rows']) == len(rows)
     assert content['judged_on'] == 'test' and len(content['criteria']) == 7
@@ -152,79 +133,48 @@ def test_tables(tmp_path):
     assert content['points'][1]['data'] == 'test'
     assert content['points'][1]['shares'] == pytest.approx(
         [share, 0, 0, 1 - share])
+    _check_headline(content, test.logits, test.labels, conf >= 0.5)
 
 
-def test_pictures_and_page(tmp_path, png_size):
-    page = write(
-        tmp_path / 'report',
-        latency_ms=(1, 2, 3, 4),
-        images=pictures,
-        model=build(),
-        curves=[Curve('other', [300.], [70.])])
-    assert page == tmp_path / 'report/index.html'
-    names = {path.name for path in page.parent.glob('*.png')}
-    assert names == PICTURES | {
-        'accuracy_latency.png', 'gallery.png', 'activation_maps.png'
-    }
-    for name in names:
-        width, height = png_size(page.parent / name)
-        assert 500 < width < 3000 and 250 < height < 4000
-    text = page.read_text()
-    parsed = Page(text)
-    assert not parsed.open and len(parsed.images) == len(names)
-    assert all(image['alt'] for image in parsed.images)
-    assert 'script' not in parsed.tags and 'main' in parsed.tags
-    assert all(
-        link.startswith(('data:image/png;base64,', '#'))
-        for link in parsed.links)
-    assert not re.search(r'https?://|url\(|@import', text)
-    assert '<small>' not in text and 'a &lt;small&gt; net' in text
-    assert 'prefers-color-scheme: dark' in text
+def _check_headline(content, logits, labels, early):
+    """The four figures are those of the point on the test samples."""
+    accuracy, macs, latency, share = content['headline']
+    first, last = (x.argmax(1) == labels for x in (logits[0], logits[-1]))
+    hits = torch.where(early, first, last).sum().item()
+    assert accuracy['value'] == hits / 80
+    assert accuracy['interval'] == list(wilson_interval(hits, 80))
+    assert accuracy['last'] == last.double().mean().item()
+    low, high = accuracy['difference_interval']
+    assert low <= accuracy['difference'] <= high
+    assert content['points'][1]['interval'] == accuracy['interval']
+    assert macs['value'] == pytest.approx(content['points'][1]['macs'])
+    assert latency['value'] == pytest.approx(
+        content['points'][1]['latency_ms'])
+    assert (macs['last'], latency['last']) == (1000, 4)
+    assert share['value'] == early.double().mean().item()
 
 
-def test_without_images_and_test_data(tmp_path):
-    page = write(tmp_path / 'report', test=None)
-    names = {path.name for path in page.parent.glob('*.png')}
-    assert names == PICTURES
-    assert len(Page(page.read_text()).images) == 3
-    content = json.loads((page.parent / 'curve.json').read_text())
-    assert content['judged_on'] == 'held-out'
-
-
-def test_an_older_report_is_replaced(tmp_path):
-    page = write(tmp_path / 'report')
-    page.write_text('old')
-    (page.parent / 'stale.png').write_text('old')
-    write(tmp_path / 'report')
-    assert page.read_text() != 'old'
-    assert not (page.parent / 'stale.png').exists()
-    assert [path.name for path in tmp_path.iterdir()] == ['report']
-
-
-def test_an_old_report_outlives_a_failure(tmp_path):
-    page = write(tmp_path / 'report')
-    before = page.read_text()
+def test_an_older_report_is_replaced_unless_something_fails(tmp_path):
+    folder = tmp_path / 'report'
+    with replacing_report(folder) as place:
+        (place / 'index.html').write_text('old')
 
     def broken(index):
         raise OSError('no such image')
 
     with pytest.raises(OSError, match='no such image'):
-        write(tmp_path / 'report', images=broken)
-    assert page.read_text() == before
+        write(folder, num_budgets=2, images=broken)
+    assert (folder / 'index.html').read_text() == 'old'
+    assert write(folder, num_budgets=2) == folder / 'index.html'
+    assert (folder / 'index.html').read_text() != 'old'
     assert [path.name for path in tmp_path.iterdir()] == ['report']
 
 
-def test_other_folders_are_refused(tmp_path):
-    folder = tmp_path / 'mine'
-    folder.mkdir()
-    (folder / 'thesis.txt').write_text('years')
+def test_other_folders_are_refused_before_work(tmp_path):
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/thesis.txt').write_text('years')
     with pytest.raises(FileExistsError, match='holds other files'):
-        write(folder)
-    with pytest.raises(FileExistsError, match='a file or a link'):
-        write(folder / 'thesis.txt')
-    assert (folder / 'thesis.txt').read_text() == 'years'
-    (tmp_path / 'empty').mkdir()
-    assert write(tmp_path / 'empty').is_file()
+        write(tmp_path / 'mine', held_out=None)
 
 
 @pytest.mark.parametrize('changes, message', [

@@ -1,0 +1,87 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The four figures that a report begins with, each beside the last exit."""
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from ..core import mean_interval, wilson_interval
+
+__all__ = ['KeyFigure', 'headline']
+
+Interval = Tuple[float, float]
+
+
+class KeyFigure(NamedTuple):
+    """One figure of leaving early, with 95 % intervals.
+
+    Args:
+        name (str): 'accuracy', 'macs', 'latency_ms' or 'early_exits'.
+        value (float): What leaving early has: a share in [0, 1], or the mean
+            cost of one sample.
+        interval (tuple[float, float]): Of the value.
+        last (float): What the last exit has for all samples.
+        difference (float): The value less that of the last exit.
+        difference_interval (tuple[float, float]): Of the difference, paired:
+            both are judged on the same samples.
+    """
+
+    name: str
+    value: float
+    interval: Interval
+    last: float
+    difference: float
+    difference_interval: Interval
+
+
+def headline(exit_index: Tensor,
+             right: Tensor,
+             macs: Sequence[float],
+             latency_ms: Optional[Sequence[float]] = None) -> List[KeyFigure]:
+    """What leaving early brings, each figure beside the last exit's.
+
+    Args:
+        exit_index (Tensor): Where each sample leaves (N,).
+        right (Tensor): Whether each exit is right (num_exits, N).
+        macs (Sequence[float]): Cumulative MACs of each exit.
+        latency_ms (Sequence[float], optional): Cumulative latency of each
+            exit. Defaults to None, not known.
+
+    Returns:
+        list[KeyFigure]: Accuracy, MACs, latency if known, and the share of
+        samples that leave before the last exit.
+    """
+    total = exit_index.numel()
+    hits = right.gather(0, exit_index[None])[0].double()
+    last = right[-1].double()
+    figures = [
+        _share('accuracy', hits,
+               last.mean().item(), mean_interval(hits - last))
+    ]
+    for name, costs in (('macs', macs), ('latency_ms', latency_ms)):
+        if costs is not None:
+            figures.append(_cost(name, exit_index, costs))
+    early = (exit_index < len(right) - 1).double()
+    interval = wilson_interval(early.sum().item(), total)
+    figures.append(_share('early_exits', early, 0., interval))
+    return figures
+
+
+def _share(name: str, values: Tensor, last: float,
+           difference: Interval) -> KeyFigure:
+    """A figure that counts samples."""
+    share = values.mean().item()
+    interval = wilson_interval(values.sum().item(), len(values))
+    return KeyFigure(name, share, interval, last, share - last, difference)
+
+
+def _cost(name: str, exit_index: Tensor, costs: Sequence[float]) -> KeyFigure:
+    """A figure that is a mean cost."""
+    per_exit = torch.tensor(list(costs), dtype=torch.float64)
+    spent = per_exit[exit_index.cpu()]
+    low, high = mean_interval(spent)
+    mean, last = spent.mean().item(), float(per_exit[-1])
+    # No sample costs less than the first exit or more than the last one.
+    low, high = max(low, float(per_exit[0])), min(high, last)
+    return KeyFigure(name, mean, (low, high), last, mean - last,
+                     (low - last, high - last))
