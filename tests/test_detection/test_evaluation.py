@@ -138,3 +138,20 @@ def test_drawn_boxes_tell_right_from_wrong():
     assert (0, 150, 100) in colours['right']
     assert {(215, 50, 20), (255, 255, 255)} <= colours['wrong']
     assert colours['none'] == {(90, 90, 90), (255, 255, 255)}
+
+
+@pytest.mark.parametrize('name', ['cat', 'Ёжик', '日本の犬', 'x' * 60])
+def test_names_are_written_on_a_ground_of_their_own(name):
+    pixels = np.full((40, 40, 3), 90, np.uint8)
+    predicted = instances([[20., 20., 39., 39.]])
+    match = match_boxes(predicted, predicted)
+    drawn = draw_detections(pixels, predicted, predicted, match, (name, ))
+    # Above the box: letters of white on the colour of the box.
+    place = drawn[:160].reshape(-1, 3)
+    ground = (place == (0, 150, 100)).all(1).sum()
+    letters = (place == 255).all(1).sum()
+    assert ground > letters > 20
+    # Nothing is written outside, or cut off at its right end.
+    assert (drawn[130:158, :3] == 90).all() or len(name) > 20
+    tag = (drawn[:155] == (0, 150, 100)).all(2).any(0).nonzero()[0]
+    assert (drawn[:155, tag.max() - 1] != 255).any(1).all()

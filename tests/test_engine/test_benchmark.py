@@ -108,6 +108,15 @@ def test_top1(net, images):
     found = benchmark.top1_per_exit(contender, images, labels)
     assert len(found['exits']) == 4
     assert found['exits'][3] == found['dynamic'] == 75
+    curve = found['curve']
+    # From all images at the first exit to all at the last.
+    for point, k in ((curve[0], 0), (curve[-1], 3)):
+        assert point['shares'] == tuple(float(k == j) for j in range(4))
+        assert point['top1'] == found['exits'][k]
+    macs = [
+        sum(s * m for s, m in zip(p['shares'], contender.macs)) for p in curve
+    ]
+    assert macs == sorted(macs) and len(set(macs)) > 3
 
 
 def test_peak_memory():
