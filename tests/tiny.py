@@ -86,3 +86,12 @@ def png_header(width, height):
     head = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
     return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(
         b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')
+
+
+def split_lines(folder, test='test'):
+    """Lines of a config with these splits of an image folder."""
+    return ''.join(
+        f'{name}_dataloader = dict(loader, dataset=dict(pipeline=pipeline, '
+        f'data_root={str(folder)!r}, split={split!r}))\n'
+        for name, split in (('train', 'train'), ('val', 'val'), ('test',
+                                                                 test)))

@@ -23,7 +23,7 @@ from mmdynperceiver.engine.held_out_data import (check_test_data,
                                                  held_out_data,
                                                  separate_test_data)
 from mmdynperceiver.engine.latency import read_latencies
-from mmdynperceiver.engine.lists import printable, write_list
+from mmdynperceiver.engine.lists import as_utf8, write_list
 from mmdynperceiver.engine.standalone import (LabelledData, build_data,
                                               build_model)
 from mmdynperceiver.engine.tables import print_outcomes
@@ -241,7 +241,7 @@ def write_report_of(job: Job, args: argparse.Namespace,
         criterion=points[0].criterion,
         temperature=points[0].temperature,
         class_names=None
-        if job.classes is None else [printable(name) for name in job.classes])
+        if job.classes is None else [as_utf8(name) for name in job.classes])
     print(f'wrote {page}')
 
 

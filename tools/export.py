@@ -15,9 +15,7 @@ from mmdynperceiver.deploy.pipeline import read_preprocessing
 from mmdynperceiver.deploy.preprocessing import list_images
 from mmdynperceiver.engine import cli
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
-from mmdynperceiver.engine.class_names import (check_class_names,
-                                               checkpoint_classes, listed)
-from mmdynperceiver.engine.lists import read_classes
+from mmdynperceiver.engine.class_names import choose_class_names, listed
 from mmdynperceiver.engine.standalone import (build_model, model_of,
                                               test_transform)
 from mmdynperceiver.files import check_new_folder
@@ -86,26 +84,6 @@ def choose_policy(args: argparse.Namespace, config: Config,
     return ExitPolicy(num_exits, given) if given else model.policy
 
 
-def choose_classes(args: argparse.Namespace, content: Mapping[str, Any],
-                   num_classes: int) -> List[str]:
-    """Names of the classes.
-
-    Args:
-        args (Namespace): With ``classes``, a file, or None.
-        content (Mapping): What the checkpoint's file holds.
-        num_classes (int): How many the network has.
-
-    Raises:
-        InputError: If the file has another number of them, or another order.
-    """
-    known = checkpoint_classes(content, num_classes)
-    if args.classes is None:
-        return known or [str(number) for number in range(num_classes)]
-    names = read_classes(args.classes)
-    check_class_names(names, num_classes, known, args.classes)
-    return names
-
-
 def check_labelled(folder: str, classes: List[str]) -> None:
     """Refuse images in folders that are no class, and tell who has none."""
     from mmdynperceiver.deploy.quantize import labelled_images
@@ -161,8 +139,9 @@ def main() -> None:
     weights = read_weights(args.checkpoint)
     model = build_model(config)
     load_whole(model, weights, args.checkpoint)
-    classes = choose_classes(args, read_checkpoint(args.checkpoint),
-                             model.exit_parts()[1].num_classes)
+    classes = choose_class_names(args.classes,
+                                 read_checkpoint(args.checkpoint),
+                                 model.exit_parts()[1].num_classes)
     with cli.input_errors():
         policy = choose_policy(args, config, model)
     source: Dict[str, Any] = dict(

@@ -12,6 +12,7 @@ from mmdynperceiver.engine.checkpoints import load_whole, read_weights
 from mmdynperceiver.engine.class_names import config_num_classes
 from mmdynperceiver.engine.errors import InputError
 from mmdynperceiver.engine.exit_head import check_weights_classes
+from mmdynperceiver.engine.goals import choose_point
 from mmdynperceiver.engine.tables import print_exits
 
 
@@ -34,9 +35,14 @@ def parse_args() -> argparse.Namespace:
         '--thresholds-file',
         help='JSON file of an operating point, as tools/calibrate.py writes '
         'it: the thresholds, and the criterion and temperatures that they '
-        'are made for')
+        'are made for; of a sweep, FILE:12 is its point 12')
     policy.add_argument(
         '--exit', type=int, help='the one exit at which all leave, from 0')
+    parser.add_argument(
+        '--budget-macs',
+        help='of a sweep in --thresholds-file, take the most accurate point '
+        'within these mean MACs: 7.5M, 1.2G, or a share of the last exit '
+        'such as 50%%')
     parser.add_argument(
         '--really-stop',
         action='store_true',
@@ -60,6 +66,12 @@ def merge_args(config, args: argparse.Namespace) -> None:
     """Apply the options of evaluation to the config."""
     config.load_from = args.checkpoint
     config.resume = False
+    if args.budget_macs is not None:
+        if args.thresholds_file is None:
+            raise InputError('--budget-macs chooses from a sweep: name its '
+                             'file by --thresholds-file')
+        args.thresholds_file = choose_point(args.thresholds_file,
+                                            args.budget_macs)
     if args.thresholds_file is not None:
         # The model reads it again, and checks that it is made for the model.
         OperatingPoint.load(args.thresholds_file)

@@ -12,8 +12,8 @@ from .errors import InputError
 from .lists import read_classes
 
 __all__ = [
-    'HEAD_NAMES', 'check_class_names', 'check_data_classes',
-    'checkpoint_classes', 'class_names', 'config_num_classes', 'folder_labels',
+    'HEAD_NAMES', 'check_data_classes', 'checkpoint_classes',
+    'choose_class_names', 'class_names', 'config_num_classes', 'folder_labels',
     'listed', 'with_class_names'
 ]
 
@@ -241,30 +241,34 @@ def _differences(names: Sequence[str], known: Optional[Sequence[str]]) -> str:
     return ''.join(parts) or '; their order differs'
 
 
-def check_class_names(names: Sequence[str], num_classes: int,
-                      known: Optional[Sequence[str]], path: str) -> None:
-    """Refuse names from a file that are not those of the model.
+def choose_class_names(path: Optional[str], content: Mapping[str, Any],
+                       num_classes: int) -> List[str]:
+    """Names of a model's classes, from a file, its checkpoint or as numbers.
 
     Args:
-        names (Sequence[str]): The names, in the order of the labels.
-        num_classes (int): Number of classes that the model has.
-        known (Sequence[str], optional): The names in the checkpoint. Others
-            may be given, such as titles, but not the same in another order.
-        path (str): The file.
+        path (str, optional): File with a name in each line; None, those that
+            the checkpoint carries, else the numbers.
+        content (Mapping): What the checkpoint's file holds.
+        num_classes (int): How many classes the model has.
 
     Raises:
-        InputError: If there are more or fewer, or a name stands in the place
-            of another class.
+        InputError: If there are more or fewer names, or the file has those
+            of the checkpoint in another order.
     """
+    known = checkpoint_classes(content, num_classes)
+    if path is None:
+        return known or [str(number) for number in range(num_classes)]
+    names = read_classes(path)
     if len(names) != num_classes:
-        raise InputError(f'{path!r} has {len(names)} class names, and the '
-                         f'network has {num_classes} classes')
-    if known is None:
-        return
-    for label, name in enumerate(names):
-        if name != known[label] and known.count(name) == 1 == list(
-                names).count(name):
+        raise InputError(f'{path!r} has {len(names)} class names and the '
+                         f'model has {num_classes} classes: give one in each '
+                         f'line, in the order of the labels')
+    # Other names may be given, such as titles.
+    for label, name in enumerate(names if known else ()):
+        if name != known[label] and names.count(name) == known.count(
+                name) == 1:
             raise InputError(
                 f'{path!r} has {name!r} in place {label}, and in the '
                 f'checkpoint it is class {known.index(name)}: give the names '
                 f'in the order of the labels')
+    return names

@@ -17,9 +17,8 @@ from ..kinds import one_line
 from ..result_file import (ENDINGS, INTERRUPTED, ResultFile, printable,
                            stoppable)
 from . import cli
-from .class_names import check_class_names, checkpoint_classes
+from .class_names import choose_class_names
 from .errors import InputError
-from .lists import read_classes
 
 __all__ = [
     'BrokenInputError', 'Files', 'add_prediction_options', 'check_options',
@@ -107,12 +106,7 @@ def names_of_classes(args: argparse.Namespace, count: int) -> List[str]:
         InputError: If there are more or fewer names, or another order.
     """
     content = read_checkpoint(osp.expanduser(args.checkpoint))
-    known = checkpoint_classes(content, count)
-    if args.classes is None:
-        return known or [str(number) for number in range(count)]
-    names = read_classes(args.classes)
-    check_class_names(names, count, known, args.classes)
-    return names
+    return choose_class_names(args.classes, content, count)
 
 
 def describe(kind: str, path: str, sample: Any, names: Sequence[str],

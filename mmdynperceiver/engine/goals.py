@@ -5,9 +5,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Sequence
 
+from ..core import OperatingPoint
 from .errors import InputError
 
-__all__ = ['Goal', 'parse_accuracy', 'parse_amount']
+__all__ = ['Goal', 'choose_point', 'parse_accuracy', 'parse_amount']
 
 UNITS = {'': 1., 'k': 1e3, 'm': 1e6, 'g': 1e9, 't': 1e12}
 NUMBER = r'\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+'
@@ -118,3 +119,40 @@ def format_cost(cost: float, unit: str) -> str:
         if cost >= scale:
             return f'{cost / scale:.4g}{prefix} {unit}'
     return f'{cost:.4g} {unit}'
+
+
+def choose_point(path: str, budget: str) -> str:
+    """The most accurate operating point of a sweep within a budget.
+
+    Args:
+        path (str): JSON file of ``tools/calibrate.py --sweep``.
+        budget (str): Mean MACs, as for :func:`parse_amount`.
+
+    Returns:
+        str: The file with the number of the point, as
+        :meth:`OperatingPoint.load` takes it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        InputError: If the file does not say what its points bring, or all
+            cost more.
+        ValueError: If it does not hold operating points.
+    """
+    points = OperatingPoint.load_all(path)
+    try:
+        costs = [float(point.expected['macs']) for point in points]
+        accuracies = [float(point.expected['accuracy']) for point in points]
+        last = max(point.expected['macs_per_exit'][-1] for point in points)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(
+            f'{path!r} does not say what its operating points cost: make it '
+            f'anew with tools/calibrate.py --sweep') from error
+    limit = parse_amount(budget, last, '--budget-macs')
+    within = [k for k, cost in enumerate(costs) if cost <= limit]
+    if not within:
+        raise InputError(
+            f'the least budget of {path!r} is '
+            f'{format_cost(min(costs), "MACs")}, got '
+            f'{format_cost(limit, "MACs")}')
+    best = max(within, key=lambda k: (accuracies[k], -costs[k]))
+    return f'{path}:{best}'

@@ -11,7 +11,7 @@ from ..core.files import replacing
 from .errors import InputError
 
 __all__ = [
-    'ends_with_number', 'local_separators', 'printable', 'read_classes',
+    'ends_with_number', 'local_separators', 'as_utf8', 'read_classes',
     'read_lines', 'read_list', 'split_label', 'wrong_line', 'write_list'
 ]
 
@@ -166,7 +166,7 @@ def local_separators(name: str, folder: str) -> str:
     return name.replace('\\', '/')
 
 
-def printable(name: Any) -> str:
+def as_utf8(name: Any) -> str:
     """A name without the bytes that are not UTF-8, as ``\\xff`` instead.
 
     Args:

@@ -1,8 +1,10 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import pytest
 
+from mmdynperceiver.core.files import write_json
 from mmdynperceiver.engine import InputError
-from mmdynperceiver.engine.goals import Goal, parse_accuracy, parse_amount
+from mmdynperceiver.engine.goals import (Goal, choose_point, parse_accuracy,
+                                         parse_amount)
 
 
 @pytest.mark.parametrize('text, value', [
@@ -51,3 +53,34 @@ def test_what_was_asked_for():
     assert Goal((1, 2), budget=2).as_dict() == dict(budget_macs=2)
     assert Goal((1, 2), 'ms', budget=2).as_dict() == dict(budget_ms=2)
     assert Goal((1, 2), min_accuracy=.9).as_dict() == dict(min_accuracy=.9)
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Three points; the middle one is the most accurate."""
+    path = str(tmp_path / 'sweep.json')
+    found = [(1e6, 0.5), (2e6, 0.9), (3e6, 0.9), (3.5e6, 0.8)]
+    points = [
+        dict(
+            thresholds=[0.5],
+            expected=dict(accuracy=a, macs=m, macs_per_exit=[1e6, 4e6]))
+        for m, a in found
+    ]
+    write_json(path, dict(points=points))
+    return path
+
+
+@pytest.mark.parametrize('budget, number', [('1M', 0), ('1.9M', 0), ('50%', 1),
+                                            ('3.2M', 1), ('500%', 1)])
+def test_points_within_a_budget(sweep, budget, number):
+    assert choose_point(sweep, budget) == f'{sweep}:{number}'
+
+
+def test_points_that_cost_too_much(sweep, tmp_path):
+    with pytest.raises(InputError, match='least budget .* 1M MACs, got 999.9'):
+        choose_point(sweep, '999.9k')
+    with pytest.raises(InputError, match="got 'much'"):
+        choose_point(sweep, 'much')
+    write_json(tmp_path / 'bare.json', dict(thresholds=[0.5]))
+    with pytest.raises(InputError, match='bare.json.* does not say what'):
+        choose_point(str(tmp_path / 'bare.json'), '1M')

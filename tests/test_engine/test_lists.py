@@ -4,7 +4,7 @@ import os
 import pytest
 
 from mmdynperceiver.engine import InputError
-from mmdynperceiver.engine.lists import (local_separators, printable,
+from mmdynperceiver.engine.lists import (as_utf8, local_separators,
                                          read_classes, read_lines, read_list,
                                          split_label, write_list)
 
@@ -35,7 +35,7 @@ def test_bytes_that_are_not_utf8_stay(tmp_path):
     path = tmp_path / 'list.txt'
     path.write_bytes(LATIN + b'\n')
     name, = read_list(path)
-    assert os.fsencode(name) == LATIN and printable(name) == r'caf\xe9.png'
+    assert os.fsencode(name) == LATIN and as_utf8(name) == r'caf\xe9.png'
     write_list(path, [name, 'ü.png'])
     assert path.read_bytes() == LATIN + b'\n' + 'ü.png\n'.encode()
 

@@ -4,10 +4,11 @@ import contextlib
 import importlib.util
 import io
 import itertools
+import re
 import sys
 
 import pytest
-from tiny import CONFIG, ROOT, make_image_folder
+from tiny import CONFIG, ROOT, make_image_folder, split_lines
 
 collect_ignore_glob = [] if importlib.util.find_spec('mmpretrain') else [
     'test_*'
@@ -72,3 +73,46 @@ def trained(tmp_path_factory, config, tool):
     _, error = tool('train', config(), '--work-dir', work_dir, '--amp')
     assert error is None
     return work_dir
+
+
+@pytest.fixture(scope='session')
+def folder(tmp_path_factory):
+    """Images with a test split of its own; more to hold some out of."""
+    root = tmp_path_factory.mktemp('splits')
+    return make_image_folder(root, 4, ['train', 'val', 'test'])
+
+
+@pytest.fixture
+def checkpoint(trained, tmp_path):
+    """A copy of the trained model whose exits are not all of one mind."""
+    import torch
+
+    from mmdynperceiver.core import read_checkpoint
+    content = dict(read_checkpoint(trained / 'epoch_1.pth'))
+    weights = content['state_dict'] = dict(content['state_dict'])
+    generator = torch.Generator().manual_seed(0)
+    pattern = re.compile(r'head\.exits\.classifiers\..*weight')
+    for name in [n for n in weights if pattern.match(n)]:
+        weights[name] = torch.randn(
+            weights[name].shape, generator=generator) / 3
+    path = tmp_path / 'model.pth'
+    torch.save(content, path)
+    return path
+
+
+@pytest.fixture
+def calibrate(config, tool, checkpoint, folder, tmp_path):
+    """Run the tool; returns its output, error and the operating point."""
+
+    from mmdynperceiver.core import OperatingPoint
+
+    def run(*options, cfg=(), more='', path=checkpoint):
+        args = [] if path is None else [path]
+        output, error = tool('calibrate', config(split_lines(folder) + more),
+                             *args, '--work-dir', tmp_path / 'work', *options,
+                             *(['--cfg-options', *cfg] if cfg else []))
+        written = tmp_path / 'model.operating_point.json'
+        point = OperatingPoint.load(written) if written.exists() else None
+        return output, error, point
+
+    return run

@@ -5,67 +5,21 @@ import shutil
 
 import pytest
 import torch
-from tiny import make_image_folder
+from tiny import split_lines
 
-from mmdynperceiver.core import OperatingPoint, read_checkpoint
+from mmdynperceiver.core import read_checkpoint
 from mmdynperceiver.engine import calibrate as engine_calibrate
 from mmdynperceiver.engine.calibrate import iter_batches
 from mmdynperceiver.engine.hold_out import read_list
 
-CLASSIFIER = re.compile(r'head\.exits\.classifiers\..*weight')
 SHARES = [f'exit{k}/share' for k in range(4)]
-
-
-@pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    """Images with a test split of its own; more to hold some out of."""
-    root = tmp_path_factory.mktemp('splits')
-    return make_image_folder(root, 4, ['train', 'val', 'test'])
-
-
-def data(folder, test='test'):
-    """Lines of a config."""
-    return ''.join(
-        f'{name}_dataloader = dict(loader, dataset=dict(pipeline=pipeline, '
-        f'data_root={str(folder)!r}, split={split!r}))\n'
-        for name, split in (('train', 'train'), ('val', 'val'), ('test',
-                                                                 test)))
-
-
-@pytest.fixture
-def checkpoint(trained, tmp_path):
-    """A copy of the trained model whose exits are not all of one mind."""
-    content = dict(read_checkpoint(trained / 'epoch_1.pth'))
-    weights = content['state_dict'] = dict(content['state_dict'])
-    generator = torch.Generator().manual_seed(0)
-    for name in [n for n in weights if CLASSIFIER.match(n)]:
-        weights[name] = torch.randn(
-            weights[name].shape, generator=generator) / 3
-    path = tmp_path / 'model.pth'
-    torch.save(content, path)
-    return path
-
-
-@pytest.fixture
-def calibrate(config, tool, checkpoint, folder, tmp_path):
-    """Run the tool; returns its output, error and the operating point."""
-
-    def run(*options, cfg=(), more='', path=checkpoint):
-        args = [] if path is None else [path]
-        output, error = tool('calibrate', config(data(folder) + more), *args,
-                             '--work-dir', tmp_path / 'work', *options,
-                             *(['--cfg-options', *cfg] if cfg else []))
-        written = tmp_path / 'model.operating_point.json'
-        point = OperatingPoint.load(written) if written.exists() else None
-        return output, error, point
-
-    return run
 
 
 def evaluate(tool, config, folder, tmp_path, checkpoint, *options):
     """Shares and accuracy that ``tools/test.py`` measures."""
     out = tmp_path / 'measured.json'
-    _, error = tool('test', config(data(folder, test='val')), checkpoint,
+    _, error = tool('test', config(split_lines(folder,
+                                               test='val')), checkpoint,
                     '--work-dir', tmp_path / 'test', '--out', out, *options)
     assert error is None, error
     metrics = json.loads(out.read_text())['metrics']

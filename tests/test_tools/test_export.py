@@ -56,7 +56,7 @@ def test_operating_point_and_sources(manifest, tmp_path):
     file = tmp_path / 'point.json'
     OperatingPoint((0.1, 0.2, 0.3), 'entropy', (1, 2, 3, 4)).save(file)
     names = tmp_path / 'classes.txt'
-    names.write_text('one\ntwo\nthree\n')
+    names.write_text('\ufeffone\r\ntwo\r\nthree\r\n\r\n')
     output, content = manifest('--thresholds-file', file, '--classes', names)
     assert content['policy'] == dict(
         thresholds=[0.1, 0.2, 0.3],
@@ -95,7 +95,7 @@ def test_says_that_there_are_no_thresholds(manifest):
 @pytest.mark.parametrize('options, message', [
     ((), '--size HEIGHT WIDTH'),
     ((*SIZE, '--thresholds', '0.5'), 'need 3 thresholds'),
-    ((*SIZE, '--classes', 'nowhere.txt'), '--classes: .*nowhere.txt'),
+    ((*SIZE, '--classes', 'nowhere.txt'), "class names 'nowhere.txt': No"),
     (('--size', '16', '16'), 'at least 32 pixels'),
     ((*SIZE, '--cfg-options', 'model.head.num_classes=4'),
      'checkpoint has 3 classes'),
