@@ -221,8 +221,8 @@ def labelled_images(folder: str,
         name = os.path.relpath(file, folder).split(os.sep)[0]
         if counts[name] != 1:
             times = 'more than one' if counts[name] else 'no'
-            raise ValueError(f'{file!r} is in a folder {name!r}, which is the '
-                             f'name of {times} class of the network: '
+            raise ValueError(f'{file!r} is in a folder {name!r}, which is '
+                             f'{times} class of the network: '
                              f'{", ".join(map(repr, classes[:5]))}'
                              f'{", ..." if len(classes) > 5 else ""}')
         labels.append(numbers[name])

@@ -96,3 +96,5 @@ def test_labels_are_the_folders(labelled):
     assert labels == [0, 0, 0, 0, 1, 1, 1] and len(files) == 7
     with pytest.raises(ValueError, match="folder 'bee', which is no class"):
         labelled_images(str(labelled), ('ant', 'cow'))
+    with pytest.raises(ValueError, match='which is more than one class'):
+        labelled_images(str(labelled), ('ant', 'bee', 'bee'))
