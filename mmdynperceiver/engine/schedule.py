@@ -21,9 +21,10 @@ def fit_schedule(schedulers: Any, num_steps: int,
     """Fit a schedule to the length of a run.
 
     A schedule that was made for a longer run shrinks to this one as a whole,
-    and the warm-up takes a quarter of it at most; a warm-up of one step,
-    which mmengine would never leave, is left out. A schedule that fits stays
-    as it is; one without an ``end`` follows the run by itself.
+    and the warm-up takes a quarter of it at most. Where that is less than
+    two steps, there is no warm-up: of one step, mmengine would never leave
+    it. A schedule that fits stays as it is; one without an ``end`` follows
+    the run by itself.
 
     Args:
         schedulers (list[dict] | dict): Configs of mmengine's schedulers of
@@ -43,7 +44,8 @@ def fit_schedule(schedulers: Any, num_steps: int,
     fitted = _fit(copy.deepcopy(given), num_steps)
     if fitted != given:
         parts = ', '.join(f'{_kind(c)} from step {c.get("begin", 0):,} to '
-                          f'{c.get("end", num_steps):,}' for c in fitted)
+                          f'{c.get("end", num_steps):,}' for c in fitted
+                          if c.get('factor', c.get('start_factor')) != 1)
         return fitted, (f'the schedule of the learning rate is fitted to '
                         f'{num_steps:,} steps: {parts or "constant"}')
     last = max(config.get('end', num_steps) for config in given)
@@ -79,7 +81,12 @@ def _fit(configs: List[Dict[str, Any]],
             for other in configs:
                 if other.get('begin') == old:
                     other['begin'] = new
-            config['end'] = new
+            config['end'] = new or 2
+            if not new:
+                # It stays in its place: a resumed run counts schedulers.
+                name = 'factor' if 'Constant' in _kind(config) else \
+                    'start_factor'
+                config.update({name: 1.})
     # What begins where it ends has nothing to do.
     return [
         config for config in configs

@@ -5,10 +5,10 @@ import json
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
 from tiny_detector import DEMO_CONFIG, TRUNK, make_scenes
 
 from mmdynperceiver.engine import InputError
+from mmdynperceiver.engine.cli import build_runner
 
 
 @pytest.fixture(scope='module')
@@ -41,7 +41,8 @@ def config(tmp_path, scenes, early=True):
 
 def run(cfg):
     with DefaultScope.overwrite_default_scope('mmdet'):
-        runner = Runner.from_cfg(cfg)
+        # As the tools do.
+        runner = build_runner(cfg, ('train', 'val'))
         runner.train()
         return runner, runner.test()
 
@@ -55,6 +56,9 @@ def test_trains_and_tests_all_exits(tmp_path, scenes):
     assert metrics['dynamic/macs'] == metrics['exit2/macs'] > metrics[
         'exit0/macs']
     assert not runner.model.evaluate_all_exits
+    # The shipped warm-up takes 100 steps, this run two.
+    assert runner.param_schedulers[1].end == 2
+    assert runner.optim_wrapper.get_lr()['lr'][0] < 6e-4
 
 
 @pytest.mark.parametrize('early', [True, False])

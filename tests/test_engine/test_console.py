@@ -3,11 +3,13 @@
 import contextlib
 import io
 import logging
+import warnings
 
 import pytest
 from mmengine.logging import MMLogger
 
-from mmdynperceiver.engine.console import quiet_console
+from mmdynperceiver.engine.console import (ignore_routine_warnings,
+                                           quiet_console)
 
 SHOWN = ('Epoch(train) [1][3/3]  loss: 3.2149',
          'Saving checkpoint at 1 epochs')
@@ -54,3 +56,13 @@ def test_macs_are_in_millions(written):
     console, file = written((logging.INFO, line))
     assert 'dynamic/macs: 41.23M' in console
     assert 'dynamic/macs: 41234567.0000' in file
+
+
+def test_routine_warnings_of_the_stack():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        ignore_routine_warnings()
+        for text in ('Fail to import ``MultiScaleDeformableAttention`` from',
+                     'pkg_resources is deprecated as an API. See', 'Other'):
+            warnings.warn(text)
+    assert [str(found.message) for found in caught] == ['Other']

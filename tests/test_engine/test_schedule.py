@@ -90,6 +90,21 @@ def test_warms_up_for_a_quarter_at_most():
     assert schedulers[0].end == 20  # the config stays as it is
 
 
+@pytest.mark.parametrize('steps', [1, 3, 7])
+@pytest.mark.parametrize('warmup', [
+    dict(type='LinearLR', start_factor=.01, end=1),
+    dict(type='ConstantLR', factor=.01, end=1)
+])
+def test_no_warm_up_where_there_is_no_room(steps, warmup):
+    schedulers = [warmup, dict(type='CosineAnnealingLR', begin=1)]
+    fitted, text = fit_schedule(schedulers, steps, 1)
+    assert len(fitted) == 2  # a resumed run counts them
+    assert 'LR from step 0' not in text.replace('CosineAnnealingLR', '')
+    found = rates(fitted, steps, 1)
+    assert found[0] == pytest.approx(1)
+    assert found == sorted(found, reverse=True)
+
+
 def test_milestones_follow():
     schedulers = read('_base_/schedules/detection_1x_adamw.py').param_scheduler
     fitted, _ = fit_schedule(schedulers, 600, 100)

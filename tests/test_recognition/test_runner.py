@@ -55,7 +55,6 @@ train_dataloader['dataset']['pipeline'] = [
     dict(type='FormatShape', input_format='NCHW'),
     dict(type='PackActionInputs')]
 train_cfg = dict(max_epochs=1, val_interval=1)
-param_scheduler = []
 ''')
     return str(path)
 
@@ -88,6 +87,30 @@ def trained(config, run_tool, tmp_path_factory):
     work_dir = tmp_path_factory.mktemp('work')
     assert run_tool('train', config, '--work-dir', work_dir) is None
     return work_dir
+
+
+def test_the_schedule_follows_a_run_of_one_epoch(trained):
+    """Two steps: the shipped warm-up alone takes an epoch."""
+    log, = trained.glob('*/*.log')
+    assert 'schedule of the learning rate is fitted to 2 steps: CosineAn' in \
+        log.read_text()
+
+
+def test_a_short_run_learns(config, run_tool, tmp_path):
+    """The demo's recipe with an average: 48 steps on six videos."""
+    average = "[dict(type='EvaluateAllExitsHook'),dict(type='WarmupEMAHook'," \
+        'update_buffers=True)]'
+    out = tmp_path / 'out.json'
+    options = [
+        '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_epochs=24',
+        'train_cfg.val_interval=24', 'default_hooks.checkpoint.interval=24',
+        f'custom_hooks={average}'
+    ]
+    assert run_tool('train', config, *options) is None
+    assert run_tool('test', config, tmp_path / 'epoch_24.pth', '--out', out,
+                    *options) is None
+    # Chance has 33.
+    assert json.loads(out.read_text())['metrics']['exit3/top1'] > 80
 
 
 def test_trains_and_tests(trained, config, run_tool, tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import mmpretrain
 import pytest
-from tiny import ROOT
+from tiny import IMAGENET_CONFIG, ROOT
 
 HOST_TOOLS = Path(mmpretrain.__file__).parent / '.mim/tools'
 
@@ -54,6 +54,22 @@ def test_hosts_train_resumes(trained, config, tmp_path):
         'train_cfg.max_epochs=2',
         cwd=tmp_path)
     assert (tmp_path / 'epoch_2.pth').is_file()
+
+
+def test_hosts_tool_draws_the_schedule(tmp_path):
+    """It runs the hooks with a model without exits, and without data."""
+    run(sys.executable,
+        HOST_TOOLS / 'visualization/vis_scheduler.py',
+        IMAGENET_CONFIG,
+        '--dataset-size',
+        512,
+        '--save-path',
+        tmp_path / 'rates.png',
+        '--not-show',
+        '--cfg-options',
+        'train_cfg.max_epochs=30',
+        cwd=tmp_path)
+    assert (tmp_path / 'rates.png').stat().st_size > 5000
 
 
 def test_hosts_test(trained, config, tmp_path):
