@@ -3,6 +3,9 @@
 from .calibration import (HeldOut, Outcome, area_under_curve, evaluate,
                           expected_calibration_error, failure_auroc,
                           fit_temperature, random_exit_outcome)
+from .checkpoint_file import (atomic_save, check_weights, conversions,
+                              dtype_fault, read_checkpoint)
+from .checkpoint_scan import check_file
 from .compiled import BUCKETS, MODES, compile_segments, in_mode
 from .complexity import CountsMacs, count_macs, expected_macs, macs_per_exit
 from .conv_trunk import ConvTrunk
@@ -19,8 +22,7 @@ from .image_checks import check_images
 from .inference import prepare_for_inference
 from .intervals import mean_interval, wilson_interval
 from .losses import LossWeights, exit_losses, self_distillation
-from .official import (infer_variant, load_official, published_weights,
-                       read_checkpoint)
+from .official import infer_variant, load_official, published_weights
 from .operating_point import OperatingPoint, describe_model
 from .policy import (ExitPolicy, Prediction, check_thresholds,
                      fixed_exit_thresholds, select_exits)
@@ -37,10 +39,11 @@ __all__ = [
     'Half', 'HeldOut', 'LossWeights', 'MODES', 'OperatingPoint', 'Outcome',
     'PAPER_KINDS', 'Prediction', 'SegmentedTrunk', 'Stage', 'ThresholdSearch',
     'TokenMixer', 'Trunk', 'TrunkState', 'area_under_curve', 'as_images',
-    'available_archs', 'average_groups', 'build_exits', 'build_feature_branch',
-    'check_images', 'check_temperature', 'check_thresholds',
-    'compile_segments', 'confidence', 'confidences', 'count_macs',
-    'describe_model', 'evaluate', 'exit_losses', 'expected_calibration_error',
+    'atomic_save', 'available_archs', 'average_groups', 'build_exits',
+    'build_feature_branch', 'check_file', 'check_images', 'check_temperature',
+    'check_thresholds', 'check_weights', 'compile_segments', 'confidence',
+    'confidences', 'conversions', 'count_macs', 'describe_model',
+    'dtype_fault', 'evaluate', 'exit_losses', 'expected_calibration_error',
     'expected_macs', 'failure_auroc', 'feature_branch_from_stages',
     'fit_temperature', 'fixed_exit_thresholds', 'in_mode', 'infer_variant',
     'leave_early', 'load_official', 'load_thresholds', 'macs_per_exit',

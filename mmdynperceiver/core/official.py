@@ -5,26 +5,24 @@ The published files name their parameters by the authors' own scheme. This
 module knows that scheme as data: one table of names, one table of the
 switches that leave traces in the names, and what follows from shapes.
 """
-import argparse
 import os
-import pickle
 import re
-import zipfile
-from contextlib import nullcontext
+import warnings
 from typing import Any, Dict, List, Mapping, Tuple, Union
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torchvision.models.mobilenetv3 import InvertedResidualConfig
 
+from .checkpoint_file import (StateDict, check_weights, conversions,
+                              dtype_fault, first_few, read_checkpoint)
 from .dyn_perceiver import DynPerceiver
 from .trunk import BASE_DEPTHS
 
 __all__ = [
     'infer_variant', 'load_official', 'published_weights', 'read_checkpoint'
 ]
-
-StateDict = Dict[str, Tensor]
 
 # Our prefix -> published prefix, first match first. `{}` is the stage number,
 # which counts from 0 here and from the given number there.
@@ -69,6 +67,27 @@ _MOBILENET_EXPANSIONS = ((72, 72), (120, 120, 240), (200, 184, 184, 480, 672,
                                                      672), (960, 960))
 
 
+class _WithoutValues(TorchFunctionMode):
+    """Make layers whose weights have shapes and take no memory.
+
+    ``torch.device('meta')`` would take the numbers from which torchvision
+    works out its widths, too.
+    """
+
+    _makers = (torch.empty, torch.ones, torch.zeros)
+
+    def __torch_function__(self,
+                           func: Any,
+                           types: Any,
+                           args: Any = (),
+                           kwargs: Any = None) -> Any:
+        """Change the device of new weights."""
+        kwargs = dict(kwargs or {})
+        if func in self._makers:
+            kwargs['device'] = 'meta'
+        return func(*args, **kwargs)
+
+
 def load_official(source: Union[str, os.PathLike, Mapping[str, Any]],
                   weights: str = 'model') -> DynPerceiver:
     """Load published weights into the variant that they belong to.
@@ -93,57 +112,19 @@ def load_official(source: Union[str, os.PathLike, Mapping[str, Any]],
         source = read_checkpoint(source)
     published = published_weights(source, weights)
     variant = infer_variant(published)
-    net = DynPerceiver(**variant)
     family = re.match(r'regnety|resnet|mobilenetv3', variant['arch'])
     assert family is not None
-    net.load_state_dict(_convert(net, published, family.group()))
+    # Names and shapes may suggest a network far larger than the file.
+    with _WithoutValues():
+        plan = DynPerceiver(**variant)
+    state_dict = _convert(plan, published, family.group())
+    net = DynPerceiver(**variant)
+    own = net.state_dict()
+    converted = conversions(state_dict, own)
+    if converted:
+        warnings.warn(f'the weights are converted {converted}')
+    net.load_state_dict({**own, **state_dict})
     return net.eval()
-
-
-def read_checkpoint(path: Union[str, os.PathLike]) -> Mapping[str, Any]:
-    """Read a checkpoint file with safe loading.
-
-    Args:
-        path (str | PathLike): The file.
-
-    Returns:
-        Mapping: Its content, on the CPU.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a readable checkpoint, or holds more than
-            data.
-    """
-    path = os.fspath(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f'no checkpoint file at {path!r}')
-    # Published files carry their command line, which is plain data.
-    safe_globals = getattr(torch.serialization, 'safe_globals', None)
-    context = safe_globals([argparse.Namespace]) if safe_globals else \
-        nullcontext()
-    try:
-        with context:
-            content = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError,
-            ValueError, KeyError, AttributeError, TypeError, IndexError,
-            zipfile.BadZipFile) as error:
-        # Leave out PyTorch's advice to load the file unsafely.
-        text = str(error).rpartition('WeightsUnpickler error:')[2]
-        reasons = [
-            line.strip() for line in text.split('\n')
-            if line.strip() and not line.startswith('Weights only')
-        ] or [type(error).__name__]
-        reason = reasons[0].split('. Please ')[0]
-        if safe_globals is None and 'argparse' in reason:
-            reason += (f' (torch {torch.__version__} cannot allow this plain '
-                       f'data, torch 2.5 and later can)')
-        raise ValueError(
-            f'{path!r} is not a checkpoint that can be read safely (truncated '
-            f'or damaged, or it holds code): {reason}') from error
-    if not isinstance(content, Mapping):
-        raise ValueError(f'{path!r} must hold a state dict, got '
-                         f'{type(content).__name__}')
-    return content
 
 
 def published_weights(content: Mapping[str, Any],
@@ -168,18 +149,8 @@ def published_weights(content: Mapping[str, Any],
         content = content[weights]
     elif weights == 'model_ema' or 'model_ema' in content:
         raise ValueError(f'there are no weights under {weights!r}; found '
-                         f'{_first(list(map(str, content)))}')
-    state_dict = {}
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(
-                f'a state dict maps names to tensors, got {name!r}: '
-                f'{type(value).__name__}')
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ValueError(f'damaged weights: {name!r} holds NaN or '
-                             f'infinite values')
-        state_dict[name.removeprefix('module.')] = value
-    return state_dict
+                         f'{first_few(list(map(str, content)))}')
+    return check_weights(content)
 
 
 def infer_variant(published: Mapping[str, Tensor]) -> Dict[str, Any]:
@@ -192,8 +163,18 @@ def infer_variant(published: Mapping[str, Tensor]) -> Dict[str, Any]:
         dict: Arguments of ``DynPerceiver``.
 
     Raises:
-        ValueError: If an entry that every variant has is missing.
+        ValueError: If an entry that every variant has is missing, or has a
+            shape that it has in none.
     """
+    try:
+        return _infer_variant(published)
+    except (IndexError, ZeroDivisionError, OverflowError) as error:
+        raise ValueError('not a published Dyn-Perceiver state dict: shapes '
+                         'that no variant has') from error
+
+
+def _infer_variant(published: Mapping[str, Tensor]) -> Dict[str, Any]:
+    """Infer a variant from names and shapes that are as expected."""
     needed = ('latent', 'early_classifier3.weight', 'cnn_stem.0.weight',
               'self_att1.0.mlp.fc1.weight')
     missing = [
@@ -203,7 +184,8 @@ def infer_variant(published: Mapping[str, Tensor]) -> Dict[str, Any]:
     if missing:
         raise ValueError(
             'not a published Dyn-Perceiver state dict: '
-            f'missing {_first(missing)}; found {_first(list(published))}')
+            f'missing {first_few(missing)}; found {first_few(list(published))}'
+        )
     arch, width = _infer_feature_branch(published)
     depths = [
         len(_numbers(published, rf'self_att{i}\.(\d+)\.'))
@@ -246,7 +228,7 @@ def _infer_feature_branch(
         return 'mobilenetv3-large', _infer_mobilenet_width(published)
     raise ValueError(
         'no known feature branch (RegNet-Y, ResNet, MobileNet-v3): found '
-        f'{_first([n for n in published if n.startswith("cnn_")])}')
+        f'{first_few([n for n in published if n.startswith("cnn_")])}')
 
 
 def _infer_mobilenet_width(published: Mapping[str, Tensor]) -> float:
@@ -265,7 +247,7 @@ def _infer_mobilenet_width(published: Mapping[str, Tensor]) -> float:
     raise ValueError(
         'no MobileNet-v3-large has these channels at any width factor; '
         'expected at width 1, and found: '
-        f'{_first([f"{base}, {channels}" for base, channels in found])}')
+        f'{first_few([f"{base}, {channels}" for base, channels in found])}')
 
 
 def _infer_regnety(published: Mapping[str, Tensor]) -> str:
@@ -324,10 +306,9 @@ def _convert(net: DynPerceiver, published: StateDict,
              family: str) -> StateDict:
     """Rename and fuse published weights for a network, or refuse them."""
     state_dict: StateDict = {}
-    missing, misfits, used = [], [], set()
+    missing, misfits, other, used = [], [], [], set()
     for name, own in net.state_dict().items():
         if name.endswith('._extra_state'):
-            state_dict[name] = own
             continue
         sources = _published_names(name, family)
         used.update(sources)
@@ -344,13 +325,17 @@ def _convert(net: DynPerceiver, published: StateDict,
             if tuple(part.shape) != tuple(expected)
         ]
         misfits += wrong
+        faults = [(source, dtype_fault(part, own))
+                  for source, part in zip(sources, parts)]
+        other += [f'{source} {fault}' for source, fault in faults if fault]
         if not wrong:
             state_dict[name] = torch.cat(parts) if len(parts) > 1 else parts[0]
     unexpected = [name for name in published if name not in used]
     problems = [
-        f'{title}: {_first(items)}'
+        f'{title}: {first_few(items)}'
         for title, items in (('missing', missing), ('unexpected', unexpected),
-                             ('wrong shape', misfits)) if items
+                             ('wrong shape', misfits), ('wrong type', other))
+        if items
     ]
     if problems:
         raise ValueError('the weights do not fit the variant that their names '
@@ -362,10 +347,3 @@ def _numbers(names: Mapping[str, Any], pattern: str) -> List[str]:
     """Distinct numbers that a pattern finds at the start of names."""
     found = (re.match(pattern, name) for name in names)
     return sorted({match.group(1) for match in found if match})
-
-
-def _first(items: List[str], count: int = 5) -> str:
-    """List the first items and say how many there are."""
-    text = ', '.join(repr(item) for item in items[:count]) or 'nothing'
-    return text + (f' and {len(items) - count} more'
-                   if len(items) > count else '')

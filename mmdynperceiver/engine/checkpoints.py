@@ -1,18 +1,22 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Checkpoints that do not fit are refused, not loaded in part."""
+import logging
 import os
 import os.path as osp
-from typing import Any, List, Mapping, Union
+from typing import Any, Dict, List, Mapping, Optional, Union
 
 import mmengine.runner.checkpoint  # noqa: F401  (its files load safely)
-import torch
-from torch import nn
+from mmengine.logging import print_log
+from torch import Tensor, nn
 
-from ..core import read_checkpoint
-from ..core.files import replacing
+from ..core import (atomic_save, check_weights, conversions, dtype_fault,
+                    read_checkpoint)
 from .errors import InputError
 
-__all__ = ['load_part', 'load_whole', 'read_weights', 'save_whole']
+__all__ = [
+    'dataset_classes', 'load_part', 'load_whole', 'misfits', 'read_weights',
+    'save_whole'
+]
 
 
 def read_weights(path: str) -> Mapping[str, Any]:
@@ -22,11 +26,12 @@ def read_weights(path: str) -> Mapping[str, Any]:
         path (str): A local file.
 
     Returns:
-        Mapping: Names to tensors, without the prefix that distributed
-        training leaves.
+        Mapping: Names to dense tensors of finite numbers, without the prefix
+        that distributed training leaves.
 
     Raises:
-        InputError: If there is no such file, or it cannot be read.
+        InputError: If there is no such file, it cannot be read, or an entry
+            is damaged.
     """
     try:
         content = read_checkpoint(osp.expanduser(path))
@@ -35,7 +40,70 @@ def read_weights(path: str) -> Mapping[str, Any]:
     weights = content.get('state_dict', content)
     if not isinstance(weights, Mapping):
         raise InputError(f'{path!r} holds no state dict')
-    return {name.removeprefix('module.'): weights[name] for name in weights}
+    if weights is content and isinstance(content.get('model'), Mapping):
+        raise InputError(
+            f'{path!r} is a file of the authors: '
+            f'tools/model_converters/convert_official.py makes a checkpoint '
+            f'of it')
+    try:
+        return check_weights(weights)
+    except ValueError as error:
+        raise InputError(f'{path!r}: {error}') from error
+
+
+def dataset_classes(path: str) -> Optional[List[str]]:
+    """Class names that a checkpoint carries.
+
+    Args:
+        path (str): A local file.
+
+    Returns:
+        list[str], optional: None if it carries none.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        node: Any = read_checkpoint(osp.expanduser(path))
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
+    for name in ('meta', 'dataset_meta', 'classes'):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    if not isinstance(node, (list, tuple)) or not node:
+        return None
+    return [str(name) for name in node]
+
+
+def misfits(own: Mapping[str, Any],
+            weights: Mapping[str, Any]) -> Dict[str, List[str]]:
+    """Compare weights with the entries of the model that they are for.
+
+    Args:
+        own (Mapping[str, Any]): The model's state dict.
+        weights (Mapping[str, Any]): What :func:`read_weights` gives.
+
+    Returns:
+        dict[str, list[str]]: What is missing, unexpected, and of the wrong
+        shape or type; empty if all fits.
+    """
+    both = [
+        name for name in own if name in weights
+        and isinstance(own[name], Tensor) and not _may_lack(name)
+    ]
+    faults = {name: dtype_fault(weights[name], own[name]) for name in both}
+    found = {
+        'missing':
+        [name for name in own if name not in weights and not _may_lack(name)],
+        'unexpected': [name for name in weights if name not in own],
+        'wrong shape': [
+            f'{name} is {tuple(weights[name].shape)} instead of '
+            f'{tuple(own[name].shape)}' for name in both
+            if weights[name].shape != own[name].shape
+        ],
+        'wrong type':
+        [f'{name} {fault}' for name, fault in faults.items() if fault],
+    }
+    return {title: names for title, names in found.items() if names}
 
 
 def load_whole(model: nn.Module, weights: Mapping[str, Any],
@@ -43,6 +111,7 @@ def load_whole(model: nn.Module, weights: Mapping[str, Any],
     """Load weights that must fit in full.
 
     mmengine warns about what does not fit and goes on with random values.
+    Another precision is converted, and the log says so.
 
     Args:
         model (nn.Module): The model.
@@ -52,35 +121,34 @@ def load_whole(model: nn.Module, weights: Mapping[str, Any],
     Raises:
         InputError: With the first names that do not fit.
     """
-    problems: List[str] = []
     own = model.state_dict()
-    shapes = [
-        f'{name} is {tuple(weights[name].shape)} instead of '
-        f'{tuple(value.shape)}' for name, value in own.items()
-        if name in weights and weights[name].shape != value.shape
-        and not _may_lack(name)
-    ]
-    try:
-        if not shapes:
-            missing, unexpected = model.load_state_dict(weights, strict=False)
-        else:
-            missing = [name for name in own if name not in weights]
-            unexpected = [name for name in weights if name not in own]
-            # The model may know better what the shapes mean.
+    problems = misfits(own, weights)
+    # The model may know better what other shapes mean.
+    if set(problems) <= {'missing', 'unexpected', 'wrong shape'}:
+        try:
             model.load_state_dict(weights, strict=False)
-    except ValueError as error:
-        raise InputError(f'{source!r} does not fit: {error}') from error
-    except RuntimeError:
-        pass  # wrong shapes, which are named below
-    missing = [name for name in missing if not _may_lack(name)]
-    for title, names in (('missing', missing), ('unexpected', unexpected),
-                         ('wrong shape', shapes)):
-        if names:
-            more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-            problems.append(f'{title}: {", ".join(names[:3])}{more}')
+        except ValueError as error:
+            raise InputError(f'{source!r} does not fit: {error}') from error
+        except RuntimeError as error:
+            problems = problems or {'not loaded': [str(error)]}
     if problems:
         raise InputError(f'{source!r} does not fit the model of the config; '
-                         f'{"; ".join(problems)}')
+                         f'{in_words(problems)}')
+    converted = conversions(weights, own)
+    if converted:
+        print_log(
+            f'the weights of {source!r} are converted {converted}',
+            logger='current',
+            level=logging.WARNING)
+
+
+def in_words(problems: Mapping[str, List[str]]) -> str:
+    """What :func:`misfits` finds, in one line."""
+    found = []
+    for title, names in problems.items():
+        more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+        found.append(f'{title}: {", ".join(names[:3])}{more}')
+    return '; '.join(found)
 
 
 def load_part(module: nn.Module, path: str, prefix: str = '') -> str:
@@ -108,6 +176,7 @@ def load_part(module: nn.Module, path: str, prefix: str = '') -> str:
         name: value
         for name, value in given.items()
         if name in own and value.shape == own[name].shape
+        and dtype_fault(value, own[name]) is None
     }
     if not fits:
         known = sorted({name.partition('.')[0] for name in content})
@@ -116,20 +185,22 @@ def load_part(module: nn.Module, path: str, prefix: str = '') -> str:
             f'{prefix!r}): its names begin with {", ".join(known[:5])}, and '
             f'arch, width and num_latents must be those of the checkpoint')
     module.load_state_dict(fits, strict=False)
+    converted = conversions(fits, own)
     lines = [
         f'{type(module).__name__}: {len(fits)} of {len(own)} entries are '
-        f'loaded from {path!r}'
+        f'loaded from {path!r}' +
+        (f', converted {converted}' if converted else '')
     ]
     other = [name for name in given if name in own and name not in fits]
     left = [name for name in own if name not in given and not _may_lack(name)]
     unused = [name for name in given if name not in own]
     rest = [name for name in content if not name.startswith(prefix)]
-    for title, names in (('other shape, so they keep their initial values',
-                          other), ('not in the file, so they keep their '
-                                   'initial values', left),
-                         ('in the file and not in the model', unused),
-                         (f'in the file without the prefix {prefix!r}, such '
-                          f'as classifiers of other classes', rest)):
+    for title, names in (
+        ('other shape or type, so they keep their initial values', other),
+        ('not in the file, so they keep their '
+         'initial values', left), ('in the file and not in the model', unused),
+        (f'in the file without the prefix {prefix!r}, such '
+         f'as classifiers of other classes', rest)):
         if names:
             more = f' and {len(names) - 3} more' if len(names) > 3 else ''
             lines.append(f'  {title}: {", ".join(names[:3])}{more}')
@@ -146,8 +217,7 @@ def save_whole(content: Any, path: Union[str, os.PathLike]) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    atomic_save(content, path)
 
 
 def _may_lack(name: str) -> bool:

@@ -14,7 +14,7 @@ from ..core import (DynPerceiver, Trunk, infer_variant, load_official,
                     published_weights, read_checkpoint)
 from ..core.files import replacing
 from ..version import __version__
-from .checkpoints import load_whole, read_weights
+from .checkpoints import load_whole, read_weights, save_whole
 from .cli import input_errors
 from .errors import InputError
 from .standalone import build_model
@@ -230,7 +230,7 @@ def write_verified(source: Source, match: Match, path: str) -> float:
     """
     model = build_model(match.config)
     with input_errors(OSError), replacing(path) as temporary:
-        torch.save(checkpoint_of(source), temporary)
+        save_whole(checkpoint_of(source), temporary)
         load_whole(model, read_weights(temporary), path)
         difference = largest_difference(model, source.net)
         if not difference <= _TOLERANCE:

@@ -1,11 +1,11 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What the early-exit models of all hosts share: policy and decision."""
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from torch import Tensor
 
 from ..core import (CountsMacs, ExitPolicy, OperatingPoint, Prediction,
-                    as_images, average_groups, describe_model,
+                    as_images, average_groups, check_weights, describe_model,
                     fixed_exit_thresholds, run_all_exits, run_early_exit)
 
 __all__ = ['EarlyExitModel']
@@ -96,3 +96,13 @@ class EarlyExitModel(CountsMacs):
             ]
             return policy.replay(all_logits), all_logits
         return run_early_exit(trunk, exits, policy, images, group), None
+
+    def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str,
+                              *args: Any) -> None:
+        """Refuse damaged weights, whoever loads them."""
+        check_weights({
+            name: value
+            for name, value in state_dict.items() if name.startswith(prefix)
+        })
+        super()._load_from_state_dict(  # type: ignore[misc]
+            state_dict, prefix, *args)

@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.registry import MODELS, Registry
 from torch import nn
 
-from ..core import split_backbone
+from ..core import check_weights, split_backbone
 
 __all__ = ['build_arch', 'init_host_weights']
 
@@ -53,6 +53,9 @@ def init_host_weights(backbone: nn.Module) -> None:
     Args:
         backbone (nn.Module): The backbone; one that has no
             ``init_weights``, as those of timm, is initialised already.
+
+    Raises:
+        ValueError: If a weight is not finite afterwards.
     """
     if not hasattr(backbone, 'init_weights'):
         return
@@ -71,3 +74,5 @@ def init_host_weights(backbone: nn.Module) -> None:
         if found:
             for module in strangers:
                 delattr(module, notes)
+    # They may come from a file that init_cfg names.
+    check_weights(backbone.state_dict())

@@ -7,8 +7,9 @@ from mmengine.logging import HistoryBuffer
 from torch import nn
 
 from mmdynperceiver.core import ExitPolicy
-from mmdynperceiver.engine import InputError
-from mmdynperceiver.engine.checkpoints import (load_whole, read_weights,
+from mmdynperceiver.engine import InputError, checkpoints
+from mmdynperceiver.engine.checkpoints import (dataset_classes, load_part,
+                                               load_whole, read_weights,
                                                save_whole)
 
 
@@ -41,6 +42,11 @@ def test_reads_bare_state_dicts(tmp_path):
     (dict(state_dict={}, hook=Hostile()), 'read safely.*getcwd'),
     (dict(state_dict=[1]), 'no state dict'),
     ([1], 'must hold a state dict'),
+    (dict(model=dict(latent=torch.ones(1))), 'convert_official.py'),
+    (dict(state_dict={1: torch.ones(1)}), "c.pth': .*got 1: Tensor"),
+    (dict(state_dict=dict(w=3)), "c.pth': .*got 'w': int"),
+    (dict(state_dict=dict(w=torch.ones(1) / 0)), "c.pth': .*'w' holds NaN"),
+    (dict(meta=dict(), weight=torch.ones(1)), "got 'meta': dict"),
 ])
 def test_refuses_files(tmp_path, content, message):
     with pytest.raises(InputError, match=message):
@@ -89,3 +95,57 @@ def test_names_what_does_not_fit(change, message):
     change(weights)
     with pytest.raises(InputError, match=message):
         load_whole(nn.Linear(2, 2), weights, 'file')
+
+
+@pytest.mark.parametrize('dtype', [torch.bool, torch.int64])
+def test_names_what_is_of_another_kind(dtype):
+    weights = nn.Linear(2, 2).state_dict()
+    weights['bias'] = weights['bias'].to(dtype)
+    model = nn.Linear(2, 2)
+    before = model.weight.clone()
+    with pytest.raises(InputError, match='wrong type: bias is .* of float32'):
+        load_whole(model, weights, 'file')
+    assert torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_other_precisions_are_converted_and_logged(tmp_path, monkeypatch,
+                                                   dtype):
+    logged = []
+    monkeypatch.setattr(checkpoints, 'print_log',
+                        lambda text, **_: logged.append(text))
+    given = nn.Linear(2, 2).to(dtype)
+    path = save(tmp_path, given.state_dict())
+    model = nn.Linear(2, 2)
+    load_whole(model, read_weights(path), path)
+    assert torch.equal(model.weight, given.weight.float())
+    name = str(dtype).removeprefix('torch.')
+    assert logged == [
+        f'the weights of {path!r} are converted from {name} to float32'
+    ]
+    part = nn.Linear(2, 2)
+    assert f'converted from {name}' in load_part(part, path)
+    assert torch.equal(part.bias, given.bias.float())
+
+
+def test_a_part_takes_no_other_kind_of_numbers(tmp_path):
+    weights = nn.Linear(2, 2).state_dict()
+    weights['bias'] = weights['bias'].long()
+    model = nn.Linear(2, 2)
+    before = model.bias.clone()
+    report = load_part(model, save(tmp_path, weights))
+    assert 'other shape or type, so they keep their initial values: bias' in \
+        report
+    assert torch.equal(model.bias, before)
+    assert torch.equal(model.weight, weights['weight'])
+
+
+@pytest.mark.parametrize('meta, classes', [
+    (dict(dataset_meta=dict(classes=('a', 'b'))), ['a', 'b']),
+    (dict(dataset_meta=dict(classes=3)), None),
+    (dict(dataset_meta='text'), None),
+    (3, None),
+])
+def test_class_names_are_names_or_none(tmp_path, meta, classes):
+    path = save(tmp_path, dict(meta=meta, state_dict={}))
+    assert dataset_classes(path) == classes
