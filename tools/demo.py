@@ -15,12 +15,12 @@ import time
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 import mmengine
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 from rich.console import Console
 from rich.table import Table
 
@@ -100,13 +100,13 @@ def make_data(root: Path) -> None:
                   f'{"" if made else " are there already"}')
 
 
-def checkpoints(work_dir: Path) -> List[Path]:
-    """Checkpoints of an earlier run, oldest first."""
-    return sorted(
-        work_dir.glob('epoch_*.pth'), key=lambda path: path.stat().st_mtime)
+def latest_checkpoint(work_dir: Path) -> Optional[Path]:
+    """The newest whole checkpoint of an earlier run, if there is one."""
+    found = find_latest_checkpoint(str(work_dir))
+    return Path(found) if found else None
 
 
-def build_runner(args: argparse.Namespace) -> Runner:
+def build_runner(args: argparse.Namespace, found: Optional[Path]) -> Runner:
     """Build the runner; its log goes to a file, a bar to the console."""
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = str(args.work_dir)
@@ -115,7 +115,8 @@ def build_runner(args: argparse.Namespace) -> Runner:
     if args.epochs is not None:
         cfg.train_cfg.max_epochs = args.epochs
     cfg.custom_hooks.append(dict(type='ProgressBarHook'))
-    cfg.resume = bool(checkpoints(args.work_dir))
+    if found is not None:
+        cfg.resume, cfg.load_from = True, str(found)
     # The runner's console handler keeps the stream that it finds here.
     with redirect_stdout(io.StringIO()):
         runner = Runner.from_cfg(cfg)
@@ -131,17 +132,18 @@ def train(args: argparse.Namespace) -> Runner:
     args.work_dir.mkdir(parents=True, exist_ok=True)
     if args.fresh:
         # The rest of the folder may be the user's own.
-        for path in checkpoints(args.work_dir):
+        for path in args.work_dir.glob('epoch_*.pth'):
             path.unlink()
-    runner = build_runner(args)
-    found = checkpoints(args.work_dir)
-    if found and found[-1].name == f'epoch_{runner.max_epochs}.pth':
-        console.print(f'{found[-1]} is trained already; --fresh trains anew')
+        (args.work_dir / 'last_checkpoint').unlink(missing_ok=True)
+    found = latest_checkpoint(args.work_dir)
+    runner = build_runner(args, found)
+    if found and found.name == f'epoch_{runner.max_epochs}.pth':
+        console.print(f'{found} is trained already; --fresh trains anew')
         with redirect_stdout(io.StringIO()):
-            runner.load_checkpoint(str(found[-1]))
+            runner.load_checkpoint(str(found))
     else:
         if found:
-            console.print(f'going on from {found[-1]}')
+            console.print(f'going on from {found}')
         start = time.perf_counter()
         runner.train()
         console.print(f'trained in {time.perf_counter() - start:.0f} s')

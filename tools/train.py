@@ -3,7 +3,7 @@
 import argparse
 
 import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
-from mmdynperceiver.engine import cli
+from mmdynperceiver.engine import CheckCheckpointHook, cli
 from mmdynperceiver.engine.checkpoints import read_weights
 from mmdynperceiver.engine.errors import InputError
 
@@ -46,6 +46,8 @@ def merge_args(config, args: argparse.Namespace) -> None:
             config.optim_wrapper.setdefault('loss_scale', 'dynamic')
         else:
             config.optim_wrapper.type = 'BFloat16OptimWrapper'
+    if args.resume == '':
+        raise InputError('--resume needs the path of a checkpoint, or none')
     if args.resume is not None:
         config.resume = True
         config.load_from = None if args.resume == 'auto' else args.resume
@@ -67,6 +69,8 @@ def main() -> None:
         read_weights(config.load_from)
     cli.start_processes(config)
     runner = cli.build_runner(config, ('train', 'val'), cli.is_verbose(args))
+    if not any(isinstance(hook, CheckCheckpointHook) for hook in runner.hooks):
+        runner.register_hook(CheckCheckpointHook())
     runner.train()
 
 

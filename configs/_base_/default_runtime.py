@@ -13,6 +13,8 @@ default_hooks = dict(
         max_keep_ckpts=3,
         # Without thresholds every sample takes the last exit.
         save_best='dynamic/top1'),
+    # What is loaded or resumed from must fit.
+    check_checkpoint=dict(type='CheckCheckpointHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='VisualizationHook', enable=False))
 

@@ -8,7 +8,10 @@ module that has it, and only when that module is imported:
 ========================== ============================================
 imported module            what is healed
 ========================== ============================================
-mmengine.runner.checkpoint torch >= 2.6 refuses mmengine checkpoints
+mmengine.runner.checkpoint torch >= 2.6 refuses mmengine checkpoints; files
+                           are written in place and read unchecked
+mmengine.hooks.            the old checkpoint is deleted before the new one
+checkpoint_hook            is there
 mmengine.utils.            ``pkg_resources`` is gone from setuptools 82;
 package_utils              editable installs are not located
 mmengine.config.utils      ``_base_ = 'mmdynperceiver::...'`` is unknown
@@ -25,8 +28,8 @@ the hosts' inferencers     plain results lack where samples left
 
 Loading checkpoints stays safe: nothing here turns ``weights_only`` off.
 """
-from . import (broken_host, inferencers, mmaction_wheel, mmcv_limit,
-               package_lookup, safe_loading)
+from . import (broken_host, checkpoint_files, inferencers, mmaction_wheel,
+               mmcv_limit, package_lookup, safe_loading)
 from .import_hooks import (HealingFinder, chain, install_finder,
                            installed_finder)
 
@@ -36,8 +39,12 @@ _PACKAGE = __name__.partition('.')[0]
 _explain = broken_host.explain_broken_host
 _explain_and_lift = chain(_explain, mmcv_limit.lift_mmcv_limit)
 
+_checkpoints = chain(safe_loading.allow_mmengine_checkpoints,
+                     checkpoint_files.check_checkpoint_files)
+
 HEALERS = {
-    'mmengine.runner.checkpoint': safe_loading.allow_mmengine_checkpoints,
+    'mmengine.runner.checkpoint': _checkpoints,
+    'mmengine.hooks.checkpoint_hook': checkpoint_files.keep_until_written,
     'mmengine.utils.package_utils': package_lookup.heal_package_utils,
     'mmengine.config.utils': package_lookup.register_package,
     'mim.utils.utils': package_lookup.heal_mim,

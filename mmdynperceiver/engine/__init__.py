@@ -16,15 +16,16 @@ from .metrics import (EarlyExitMetric, SampleResult, exit_statistics,
                       label_ranks)
 from .optim_wrapper import BFloat16OptimWrapper
 from .progress import ProgressBarHook, progress_bar
+from .resume import CheckCheckpointHook, check_resumable
 from .trunk_backbone import TrunkBackbone
 from .weight_average import WarmupEMAHook
 
 __all__ = [
-    'BFloat16OptimWrapper', 'CheckDataHook', 'EarlyExitMetric',
-    'EarlyExitModel', 'EvaluateAllExitsHook', 'ExitLogits',
+    'BFloat16OptimWrapper', 'CheckCheckpointHook', 'CheckDataHook',
+    'EarlyExitMetric', 'EarlyExitModel', 'EvaluateAllExitsHook', 'ExitLogits',
     'InferenceModeHook', 'InputError', 'ProgressBarHook', 'SampleResult',
     'TrunkBackbone', 'WarmupEMAHook', 'build_arch', 'build_loss_weights',
-    'check_classes', 'check_one_label', 'collect_exit_logits', 'exit_settings',
-    'exit_statistics', 'fill_predictions', 'label_ranks', 'progress_bar',
-    'unwrap_model'
+    'check_classes', 'check_one_label', 'check_resumable',
+    'collect_exit_logits', 'exit_settings', 'exit_statistics',
+    'fill_predictions', 'label_ranks', 'progress_bar', 'unwrap_model'
 ]

@@ -65,6 +65,58 @@ def test_resumes_from_a_path_without_evaluation(trained, config, tool,
     assert os.path.isfile(tmp_path / 'epoch_2.pth')
 
 
+@pytest.mark.parametrize('change, message', [
+    (lambda c: c.pop('message_hub'), 'has no message_hub'),
+    (lambda c: c['state_dict'].pop('backbone.net.latents'),
+     'missing: backbone.net.latents'),
+    (lambda c: c['optimizer']['state'][0].update(exp_avg=torch.zeros(1)),
+     r'exp_avg has the shape \(1,\) instead of'),
+    (lambda c: c['ema_state_dict'].pop('steps'), 'missing: steps'),
+])
+def test_what_does_not_fit_is_not_resumed(trained, config, tool, tmp_path,
+                                          change, message):
+    content = dict(read_checkpoint(trained / 'epoch_1.pth'))
+    change(content)
+    torch.save(content, tmp_path / 'x.pth')
+    _, error = tool('train', config(), '--work-dir', tmp_path / 'work',
+                    '--resume', tmp_path / 'x.pth')
+    assert error.startswith('error: cannot resume: ') and '\n' not in error
+    assert re.search(message, error)
+    assert not list((tmp_path / 'work').glob('*.pth'))
+
+
+@pytest.mark.parametrize('name, message', [
+    ('nothing.pth', 'no checkpoint file at'),
+    ('.', 'no checkpoint file at'),
+    ('half.pth', 'truncated or damaged'),
+])
+def test_resuming_from_no_checkpoint(trained, config, tool, tmp_path, name,
+                                     message):
+    whole = (trained / 'epoch_1.pth').read_bytes()
+    (tmp_path / 'half.pth').write_bytes(whole[:len(whole) // 2])
+    _, error = tool('train', config(), '--work-dir', tmp_path, '--resume',
+                    tmp_path / name)
+    assert error.startswith('error: ') and '\n' not in error
+    assert message in error
+
+
+def test_half_a_checkpoint_is_skipped(trained, config, tool, tmp_path):
+    """As mmengine left it when it was killed while it wrote."""
+    whole = (trained / 'epoch_1.pth').read_bytes()
+    (tmp_path / 'epoch_1.pth').write_bytes(whole)
+    half = tmp_path / 'epoch_2.pth'
+    half.write_bytes(whole[:len(whole) // 2])
+    (tmp_path / 'last_checkpoint').write_text(str(half))
+    output, error = tool('train', config(), '--work-dir', tmp_path, '--resume',
+                         '--no-validate', '--cfg-options',
+                         'train_cfg.max_epochs=2')
+    assert error is None
+    assert read_checkpoint(half)['meta']['epoch'] == 2
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert 'skipped' in log and 'epoch_2.pth' in log
+    assert f'Auto resumed from the latest checkpoint {tmp_path}/epoch_1' in log
+
+
 def test_thresholds_of_the_config_come_with_the_checkpoint(
         config, tool, tmp_path):
     _, error = tool('train', config(), '--work-dir', tmp_path, '--cfg-options',

@@ -1,0 +1,258 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Let mmengine's checkpoints survive a kill and a full disk.
+
+mmengine deletes the oldest checkpoint, then writes the new one in place: a
+run that is killed meanwhile with ``max_keep_ckpts=1`` has lost both. Resuming
+takes what ``last_checkpoint`` names, whole or not. Here files are written
+aside, synced and renamed, older ones are deleted last, and resuming takes the
+newest whole one. What is read is checked for damage first.
+"""
+from __future__ import annotations
+import contextlib
+import functools
+import logging
+import os
+import os.path as osp
+import sys
+from collections import deque
+from types import ModuleType
+from typing import Any, Callable, Iterator
+
+# What resuming needs; a file of the weights alone lacks some.
+RESUMED = ('meta', 'state_dict', 'message_hub', 'optimizer')
+
+
+@contextlib.contextmanager
+def check_checkpoint_files(module: ModuleType) -> Iterator[None]:
+    """Patch how ``mmengine.runner.checkpoint`` reads and writes files."""
+    yield
+    schemes = module.CheckpointLoader._schemes
+    schemes[''] = _checked(schemes[''])
+    _replace(module, 'load_from_local', schemes[''])
+    _replace(module, 'save_checkpoint', _atomic(module.save_checkpoint))
+    _replace(module, 'find_latest_checkpoint', find_latest_checkpoint)
+
+
+@contextlib.contextmanager
+def keep_until_written(module: ModuleType) -> Iterator[None]:
+    """Patch the order in ``mmengine.hooks.checkpoint_hook``."""
+    yield
+    hook = module.CheckpointHook
+    if not hasattr(hook, '_save_checkpoint_with_step'):
+        return  # before mmengine 0.9
+    hook._save_checkpoint_with_step = _prune_last(
+        hook._save_checkpoint_with_step)
+    hook._save_best_checkpoint = _remove_last(hook._save_best_checkpoint)
+    # The hook opens one file only: last_checkpoint, to write it.
+    module.open = _open_atomic  # type: ignore[attr-defined]
+
+
+def _replace(module: ModuleType, name: str, new: Callable) -> None:
+    """Replace a function in its module and where it was imported already."""
+    old = getattr(module, name)
+    for other in list(sys.modules.values()):
+        if str(getattr(other, '__name__', '')).startswith('mmengine') and \
+                vars(other).get(name) is old:
+            setattr(other, name, new)
+
+
+def _checked(load: Callable) -> Callable:
+    """Check a local file before it is loaded."""
+
+    @functools.wraps(load)
+    def load_from_local(filename: str, map_location: Any) -> Any:
+        from ..core import check_file
+        path = osp.expanduser(filename)
+        if osp.isfile(path):
+            try:
+                check_file(path)
+            except ValueError as error:
+                raise ValueError(f'{filename!r} is no whole checkpoint: '
+                                 f'{error}') from error
+        return load(filename, map_location)
+
+    return load_from_local
+
+
+def _atomic(save: Callable) -> Callable:
+    """Write local files whole or not at all, and leave others alone."""
+
+    @functools.wraps(save)
+    def save_checkpoint(checkpoint: dict,
+                        filename: str,
+                        file_client_args: dict | None = None,
+                        backend_args: dict | None = None) -> None:
+        from mmengine.fileio import LocalBackend, get_file_backend
+        if file_client_args is None and '://' not in filename and isinstance(
+                get_file_backend(filename, backend_args=backend_args),
+                LocalBackend):
+            from ..core import atomic_save
+            os.makedirs(osp.dirname(filename) or '.', exist_ok=True)
+            atomic_save(checkpoint, filename)
+        else:
+            save(checkpoint, filename, file_client_args, backend_args)
+
+    return save_checkpoint
+
+
+@contextlib.contextmanager
+def _open_atomic(path: str, mode: str = 'r') -> Iterator[Any]:
+    """Stand in for ``open`` where a small text is written."""
+    from ..files import replacing
+    with replacing(path) as temporary, open(temporary, mode) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _prune_last(save: Callable) -> Callable:
+    """Delete the checkpoints that are too many when the new one is there."""
+
+    @functools.wraps(save)
+    def save_with_step(self: Any, runner: Any, step: int, meta: dict) -> None:
+        limit = self.max_keep_ckpts
+        if limit <= 0:
+            save(self, runner, step, meta)
+            return
+        kept = self.keep_ckpt_ids
+        # One more while both are there. The file says so, too: should the
+        # run be killed before it deletes the older one, the next run does.
+        self.max_keep_ckpts = limit + 1
+        self.keep_ckpt_ids = deque(kept)
+        try:
+            save(self, runner, step, meta)
+            kept = self.keep_ckpt_ids
+        finally:
+            self.max_keep_ckpts = limit
+            self.keep_ckpt_ids = kept
+        while len(kept) > limit:
+            path = self.file_backend.join_path(
+                self.out_dir, self.filename_tmpl.format(kept.popleft()))
+            _remove(self.file_backend, path, self.last_ckpt)
+        runner.message_hub.update_info('keep_ckpt_ids', list(kept))
+
+    return save_with_step
+
+
+def _remove(backend: Any, path: str, but: str | None) -> None:
+    """Delete a checkpoint, which is a folder where deepspeed wrote it."""
+    from mmengine.dist import is_main_process
+    if path == but or not is_main_process():
+        return
+    if backend.isfile(path):
+        backend.remove(path)
+    elif backend.isdir(path):
+        backend.rmtree(path)
+
+
+class _RemovesLater:
+    """A file backend that notes what is to be deleted."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        self.noted: list[str] = []
+        self.remove = self.rmtree = self.noted.append
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backend, name)
+
+
+def _remove_last(save: Callable) -> Callable:
+    """Delete the older best checkpoint when the new one is there."""
+
+    @functools.wraps(save)
+    def save_best(self: Any, runner: Any, metrics: dict) -> None:
+        backend = self.file_backend
+        later = self.file_backend = _RemovesLater(backend)
+        try:
+            save(self, runner, metrics)
+        finally:
+            self.file_backend = backend
+        best = getattr(self, 'best_ckpt_path_dict', None) or {}
+        new = {getattr(self, 'best_ckpt_path', None), *best.values()}
+        for path in later.noted:
+            # A run that was resumed from another folder leaves that alone.
+            if path not in new and osp.dirname(path) == self.out_dir:
+                _remove(backend, path, None)
+
+    return save_best
+
+
+def find_latest_checkpoint(path: str) -> str | None:
+    """Find the newest whole checkpoint of a work folder.
+
+    That is the one that ``last_checkpoint`` names, unless it is damaged or a
+    later one was complete when the run was killed.
+
+    Args:
+        path (str): The work folder.
+
+    Returns:
+        str, optional: Its path, None if there is none. What is skipped is
+        logged with the reason.
+    """
+    named, since = _last_saved(path)
+    if named is not None and (osp.isdir(named) or '://' in named):
+        return named  # of deepspeed, or not on this machine
+    found = None
+    if named is not None:
+        progress = _progress(named)
+        found = None if progress is None else named
+    for other in _others({path, osp.dirname(named or '') or path}, named):
+        if found is not None and osp.getmtime(other) <= since:
+            break
+        reached = _progress(other, RESUMED)
+        if reached is not None and (found is None or reached > progress):
+            return other
+    if found is None and named is not None:
+        _warn('no whole checkpoint is left: training starts anew')
+    return found
+
+
+def _last_saved(path: str) -> tuple[str | None, float]:
+    """What ``last_checkpoint`` names, and when it was written."""
+    file = osp.join(path, 'last_checkpoint')
+    if not osp.isfile(file):
+        return None, 0.
+    with open(file, 'rb') as content:
+        named = content.read(4096).decode(errors='replace').strip()
+    if not named or '\0' in named:
+        return None, 0.
+    moved = osp.join(path, osp.basename(named))
+    if not osp.exists(named) and osp.isfile(moved):
+        named = moved  # with its folder, or seen from another one
+    return named, osp.getmtime(file)
+
+
+def _others(folders: set[str], named: str | None) -> list[str]:
+    """Further checkpoints of the folders, the newest first."""
+    found = [
+        osp.join(folder, name) for folder in folders if osp.isdir(folder)
+        for name in os.listdir(folder)
+        if name.endswith('.pth') and not name.startswith('best_')
+    ]
+    return sorted(
+        set(filter(osp.isfile, found)) - {named},
+        key=osp.getmtime,
+        reverse=True)
+
+
+def _progress(path: str, needed: tuple[str, ...] = ()) -> int | None:
+    """Iterations of a checkpoint; None if it is not whole or lacks a part."""
+    from ..core import read_checkpoint
+    try:
+        content = read_checkpoint(path)
+    except (OSError, ValueError) as error:
+        _warn(f'skipped while looking for the latest checkpoint: {error}')
+        return None
+    if any(name not in content for name in needed):
+        return None
+    meta = content.get('meta')
+    steps = meta.get('iter') if isinstance(meta, dict) else None
+    return steps if isinstance(steps, int) else 0
+
+
+def _warn(message: str) -> None:
+    """Log a warning."""
+    from mmengine.logging import print_log
+    print_log(message, logger='current', level=logging.WARNING)
