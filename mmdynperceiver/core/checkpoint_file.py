@@ -28,7 +28,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     the sizes of its tensors with those of its data.
 
     Args:
-        path (str | PathLike): The file.
+        path (str | PathLike): The file; ``~`` is the home folder.
 
     Returns:
         Mapping: Its content, on the CPU.
@@ -38,7 +38,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         ValueError: If it is not a readable checkpoint, or holds more than
             data.
     """
-    path = os.fspath(path)
+    path = os.path.expanduser(os.fspath(path))
     if not os.path.isfile(path):
         raise FileNotFoundError(f'no checkpoint file at {path!r}')
     # Published files carry their command line, which is plain data.

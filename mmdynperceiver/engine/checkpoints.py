@@ -3,7 +3,7 @@
 import logging
 import os
 import os.path as osp
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Dict, List, Mapping, Union
 
 import mmengine.runner.checkpoint  # noqa: F401  (its files load safely)
 from mmengine.logging import print_log
@@ -14,7 +14,7 @@ from ..core import (atomic_save, check_weights, conversions, dtype_fault,
 from .errors import InputError
 
 __all__ = [
-    'dataset_classes', 'load_part', 'load_whole', 'misfits', 'read_weights',
+    'in_words', 'load_part', 'load_whole', 'misfits', 'read_weights',
     'save_whole'
 ]
 
@@ -49,29 +49,6 @@ def read_weights(path: str) -> Mapping[str, Any]:
         return check_weights(weights)
     except ValueError as error:
         raise InputError(f'{path!r}: {error}') from error
-
-
-def dataset_classes(path: str) -> Optional[List[str]]:
-    """Class names that a checkpoint carries.
-
-    Args:
-        path (str): A local file.
-
-    Returns:
-        list[str], optional: None if it carries none.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
-    try:
-        node: Any = read_checkpoint(osp.expanduser(path))
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
-    for name in ('meta', 'dataset_meta', 'classes'):
-        node = node.get(name) if isinstance(node, Mapping) else None
-    if not isinstance(node, (list, tuple)) or not node:
-        return None
-    return [str(name) for name in node]
 
 
 def misfits(own: Mapping[str, Any],

@@ -8,9 +8,8 @@ from torch import nn
 
 from mmdynperceiver.core import ExitPolicy
 from mmdynperceiver.engine import InputError, checkpoints
-from mmdynperceiver.engine.checkpoints import (dataset_classes, load_part,
-                                               load_whole, read_weights,
-                                               save_whole)
+from mmdynperceiver.engine.checkpoints import (load_part, load_whole,
+                                               read_weights, save_whole)
 
 
 def save(tmp_path, content):
@@ -138,14 +137,3 @@ def test_a_part_takes_no_other_kind_of_numbers(tmp_path):
         report
     assert torch.equal(model.bias, before)
     assert torch.equal(model.weight, weights['weight'])
-
-
-@pytest.mark.parametrize('meta, classes', [
-    (dict(dataset_meta=dict(classes=('a', 'b'))), ['a', 'b']),
-    (dict(dataset_meta=dict(classes=3)), None),
-    (dict(dataset_meta='text'), None),
-    (3, None),
-])
-def test_class_names_are_names_or_none(tmp_path, meta, classes):
-    path = save(tmp_path, dict(meta=meta, state_dict={}))
-    assert dataset_classes(path) == classes
