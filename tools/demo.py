@@ -103,7 +103,7 @@ def make_data(root: Path) -> None:
 def latest_checkpoint(work_dir: Path) -> Optional[Path]:
     """The newest whole checkpoint of an earlier run, if there is one."""
     found = find_latest_checkpoint(str(work_dir))
-    return Path(found) if found else None
+    return work_dir / Path(found).name if found else None
 
 
 def build_runner(args: argparse.Namespace, found: Optional[Path]) -> Runner:

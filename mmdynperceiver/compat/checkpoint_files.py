@@ -218,9 +218,9 @@ def _last_saved(path: str) -> tuple[str | None, float]:
         named = content.read(4096).decode(errors='replace').strip()
     if not named or '\0' in named:
         return None, 0.
-    moved = osp.join(path, osp.basename(named))
-    if not osp.exists(named) and osp.isfile(moved):
-        named = moved  # with its folder, or seen from another one
+    here = osp.join(path, osp.basename(named))
+    if osp.exists(here):
+        named = here  # though the folder was moved or copied
     return named, osp.getmtime(file)
 
 

@@ -3,8 +3,8 @@
 from typing import Any, Iterator, List, Mapping, Optional, Tuple
 
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop
 
 from ..core import check_weights
 from .checkpoints import in_words, misfits
@@ -35,7 +35,8 @@ class CheckCheckpointHook(Hook):
         Raises:
             InputError: Naming what does not fit.
         """
-        training = isinstance(runner._train_loop, BaseLoop)
+        # Built only where a training begins.
+        training = isinstance(runner.optim_wrapper, BaseOptimWrapper)
         if runner._resume and training:
             check_resumable(runner, checkpoint)
             return
