@@ -159,8 +159,8 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
                                   self.is_valid_file)[0]
         else:
             # As in deployment: without hidden files and circles of links.
-            samples = [(path, labels[name]) for name in sorted(labels)
-                       for path in list_files(
+            samples = [(os.path.relpath(path, self.img_prefix), labels[name])
+                       for name in sorted(labels) for path in list_files(
                            os.path.join(self.img_prefix, name),
                            sorted(self.extensions))]
         if not samples:

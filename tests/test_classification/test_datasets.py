@@ -42,6 +42,14 @@ def test_classes_follow_from_the_folders(root):
     assert dataset[4]['data_samples'].gt_label.item() == 1
 
 
+def test_relative_folders(root, monkeypatch):
+    monkeypatch.chdir(root.parent)
+    for options in (dict(data_root='images'), dict(data_root='./images/'),
+                    dict(data_root='', data_prefix='images/train')):
+        dataset = build(root, **options)
+        assert dataset[8]['inputs'].shape == (3, 32, 32)
+
+
 def test_annotation_file_of_the_split(root):
     (root / 'meta').mkdir()
     (root / 'meta/train.txt').write_text('bee/1.png 1\nant/0.png 0\n')
