@@ -169,6 +169,9 @@ def test_calibrates(trained, config, run_tool, tmp_path):
     # Eight frames of 32x32 to exit 0, and the budget.
     assert 12.2e6 < content['expected']['macs'] < 0.7 * 35e6
     assert (report / 'gallery.png').stat().st_size > 10000
+    page = (report / 'index.html').read_text()
+    assert 'Easy and hard clips' in page and 'cells clips' in page
+    assert 'mean MACs of one clip' in page and ' images' not in page
     assert run_tool('test', config, trained / 'epoch_1.pth', '--work-dir',
                     tmp_path, '--thresholds-file', point) is None
 

@@ -10,8 +10,8 @@ import torch
 from mmdynperceiver.core import (CRITERIA, HeldOut, OperatingPoint,
                                  wilson_interval)
 from mmdynperceiver.report import (Sample, compare_criteria, read_curves,
-                                   replacing_report, static_rows, sweep_budgets,
-                                   sweep_rows, write_report)
+                                   replacing_report, static_rows,
+                                   sweep_budgets, sweep_rows, write_report)
 from mmdynperceiver.report.sweep import select
 from .test_activation_maps import build
 
