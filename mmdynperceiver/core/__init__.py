@@ -20,7 +20,7 @@ from .feature_branch import (FeatureBranch, available_archs,
                              split_backbone)
 from .image_checks import check_images
 from .inference import prepare_for_inference
-from .intervals import mean_interval, wilson_interval
+from .intervals import mean_interval, paired_interval, wilson_interval
 from .losses import LossWeights, exit_losses, self_distillation
 from .official import infer_variant, load_official, published_weights
 from .operating_point import OperatingPoint, describe_model
@@ -47,10 +47,11 @@ __all__ = [
     'expected_macs', 'failure_auroc', 'feature_branch_from_stages',
     'fit_temperature', 'fixed_exit_thresholds', 'in_mode', 'infer_variant',
     'leave_early', 'load_official', 'load_thresholds', 'macs_per_exit',
-    'mean_interval', 'paper_shares', 'prepare_for_inference',
-    'published_weights', 'put_rows', 'random_exit_outcome', 'read_checkpoint',
-    'run_all_exits', 'run_early_exit', 'run_step', 'running_stats_for_one',
-    'save_thresholds', 'search_thresholds', 'select_exits',
-    'self_distillation', 'share_solution_for_budget', 'solve_by_shares',
-    'split_backbone', 'wilson_interval'
+    'mean_interval', 'paired_interval', 'paper_shares',
+    'prepare_for_inference', 'published_weights', 'put_rows',
+    'random_exit_outcome', 'read_checkpoint', 'run_all_exits',
+    'run_early_exit', 'run_step', 'running_stats_for_one', 'save_thresholds',
+    'search_thresholds', 'select_exits', 'self_distillation',
+    'share_solution_for_budget', 'solve_by_shares', 'split_backbone',
+    'wilson_interval'
 ]

@@ -5,7 +5,7 @@ from typing import Any, Tuple
 
 import torch
 
-__all__ = ['mean_interval', 'wilson_interval']
+__all__ = ['mean_interval', 'paired_interval', 'wilson_interval']
 
 # Two-sided 95 % of the normal distribution.
 Z95 = 1.959964
@@ -45,11 +45,43 @@ def wilson_interval(successes: float,
     return max(0., min(low, share)), min(1., max(high, share))
 
 
+def paired_interval(gained: int,
+                    lost: int,
+                    total: int,
+                    z: float = Z95) -> Tuple[float, float]:
+    """Interval of the difference of two accuracies on the same samples.
+
+    Paired: what makes a sample hard for both cancels out. Agresti and Min
+    (Statistics in Medicine 24, 2005): half a sample is added to each of the
+    four outcomes, so that few samples, or none that differ, still leave
+    doubt.
+
+    Args:
+        gained (int): Samples that only the first gets right.
+        lost (int): Samples that only the second gets right.
+        total (int): Number of samples.
+        z (float): Half its width in standard errors. Defaults to that of a
+            95 % interval.
+
+    Returns:
+        tuple[float, float]: Its ends, in [-1, 1].
+
+    Raises:
+        ValueError: If there are no samples, or fewer than differ.
+    """
+    if total < 1 or min(gained, lost) < 0 or gained + lost > total:
+        raise ValueError(f'an interval needs samples of which some may '
+                         f'differ, got {gained} gained and {lost} lost of '
+                         f'{total}')
+    size = total + 2
+    difference = (gained - lost) / size
+    variance = (gained + lost + 1) / size - difference**2
+    half = z * math.sqrt(variance / size)
+    return max(-1., difference - half), min(1., difference + half)
+
+
 def mean_interval(values: Any, z: float = Z95) -> Tuple[float, float]:
     """Interval of a mean over samples, such as their MACs.
-
-    With a difference for each sample, the paired comparison of two policies
-    on the same samples: what makes a sample hard for both cancels out.
 
     Args:
         values (Tensor): One number for each sample (N,).

@@ -5,7 +5,7 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from ..core import mean_interval, wilson_interval
+from ..core import mean_interval, paired_interval, wilson_interval
 
 __all__ = ['KeyFigure', 'headline']
 
@@ -52,11 +52,12 @@ def headline(exit_index: Tensor,
         samples that leave before the last exit.
     """
     total = exit_index.numel()
-    hits = right.gather(0, exit_index[None])[0].double()
-    last = right[-1].double()
+    hits, last = right.gather(0, exit_index[None])[0], right[-1]
+    difference = paired_interval(
+        int((hits & ~last).sum()), int((last & ~hits).sum()), total)
     figures = [
-        _share('accuracy', hits,
-               last.mean().item(), mean_interval(hits - last))
+        _share('accuracy', hits.double(),
+               last.double().mean().item(), difference)
     ]
     for name, costs in (('macs', macs), ('latency_ms', latency_ms)):
         if costs is not None:

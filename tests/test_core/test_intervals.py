@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from mmdynperceiver.core import mean_interval, wilson_interval
+from mmdynperceiver.core import mean_interval, paired_interval, wilson_interval
 
 
 @pytest.mark.parametrize('successes, total, wanted', [
@@ -42,3 +42,29 @@ def test_mean_interval():
     assert mean_interval([2.]) == (-math.inf, math.inf)
     with pytest.raises(ValueError, match=r'got the shape \(0,\)'):
         mean_interval([])
+
+
+def test_paired_by_hand():
+    # (30 - 10) / 102, and the root of (41 / 102 - 0.1961^2) / 102.
+    low, high = paired_interval(30, 10, 100)
+    assert (low, high) == pytest.approx((0.0792, 0.3130), abs=5e-4)
+    assert paired_interval(10, 30, 100) == pytest.approx((-high, -low))
+    # Nothing differs: few samples still leave doubt.
+    few, many = (paired_interval(0, 0, size)[1] for size in (6, 2000))
+    assert 0.2 < few < 0.3 and 0 < many < 0.002
+    assert paired_interval(1, 0, 1) == (pytest.approx(-0.5101, abs=1e-3), 1.)
+
+
+def test_paired_covers_as_often_as_it_says():
+    rng = torch.Generator().manual_seed(0)
+    draws = torch.rand(4000, 80, generator=rng)
+    gained, lost = (draws < 0.10).sum(1), (draws > 0.96).sum(1)
+    ends = [paired_interval(int(a), int(b), 80) for a, b in zip(gained, lost)]
+    covered = sum(low <= 0.06 <= high for low, high in ends) / len(ends)
+    assert covered == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize('counts', [(0, 0, 0), (2, 2, 3), (-1, 0, 3)])
+def test_paired_needs_counts(counts):
+    with pytest.raises(ValueError, match=f'{counts[0]} gained'):
+        paired_interval(*counts)
