@@ -66,7 +66,8 @@ def as_images(inputs: Tensor) -> Tuple[Tensor, int]:
         tuple[Tensor, int]: Images (B, 3, H, W) or (B * M, 3, H, W), and how
         many of them are one sample: 1 or M.
     """
-    if inputs.ndim == 5:
+    # Anything else is refused when it runs.
+    if isinstance(inputs, Tensor) and inputs.ndim == 5:
         # [B, M, 3, H, W] -> [B * M, 3, H, W]
         return inputs.flatten(0, 1), inputs.shape[1]
     return inputs, 1

@@ -5,7 +5,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from ..image_files import EXTENSIONS, list_images
+from ..image_files import EXTENSIONS, check_pixels, list_images
 from ..kinds import describe, is_kind, one_line
 from .decoding import DECODERS, decode, import_cv2, import_pillow, to_pixels
 from .policy import all_finite
@@ -160,6 +160,8 @@ class Preprocessing:
 def _resize(pixels: np.ndarray, step: Dict[str, Any]) -> np.ndarray:
     """Resize to a height and width."""
     height, width = step['size']
+    # A short edge of one pixel makes the other one very long.
+    check_pixels('it when resized', (width, height))
     if step['library'] == 'cv2':
         cv2 = import_cv2()
         codes = dict(

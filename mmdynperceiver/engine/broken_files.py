@@ -158,8 +158,7 @@ class ChecksFiles:
         except Exception as error:
             info = self.get_data_info(idx)
             path, fault = self.path_of(info), self.fault_of(info)
-            if fault is None and (type(error).__module__ == 'cv2'
-                                  or isinstance(error, MemoryError)):
+            if fault is None and _of_image_library(error):
                 # Such as one too thin or too large to be resized.
                 fault = f'the pipeline cannot take it: {one_line(error)}'
             if fault is None:
@@ -179,6 +178,16 @@ class ChecksFiles:
     def _warn(message: str) -> None:
         """Log a warning from whatever process this is."""
         print_log(message, logger='current', level=30)
+
+
+def _of_image_library(error: BaseException) -> bool:
+    """Whether OpenCV or Pillow raised an error, or the memory was full."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = trace.tb_frame.f_globals.get('__name__', '') if trace else ''
+    return isinstance(error, MemoryError) or 'cv2' == type(
+        error).__module__ or where.partition('.')[0] == 'PIL'
 
 
 def frames_missing(folder: str, names: Sequence[str]) -> List[str]:

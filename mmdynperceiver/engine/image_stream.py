@@ -69,7 +69,7 @@ def data_stream(config: Config, model: nn.Module, wanted: int,
         fewest (int): How many there must be.
 
     Raises:
-        InputError: If there are no data or too few.
+        InputError: If there are no data or too few, or their sizes differ.
     """
     check_data_folders(config, ('test_dataloader', ))
     data = build_data(config, split_config(config, 'test'))
@@ -81,8 +81,19 @@ def data_stream(config: Config, model: nn.Module, wanted: int,
     # The data set is often sorted by class.
     few = data.select([i * total // count for i in range(count)])
     with torch.no_grad():
-        images = torch.cat([
+        images = [
             model.data_preprocessor(batch)['inputs']
             for batch in iter_batches(few, dict(batch_size=1), 0)
-        ])
-    return Stream(images, torch.tensor(few.labels, device=images.device))
+        ]
+    shapes = {
+        tuple(image.shape[1:]): path
+        for image, path in zip(images, few.paths)
+    }
+    if len(shapes) > 1:
+        (one, first), (other, second) = list(shapes.items())[:2]
+        raise InputError(
+            f'test images that run in one batch must have one size, and '
+            f'{first!r} has {one} and {second!r} has {other}: resize and crop '
+            f'them in the test pipeline')
+    labels = torch.tensor(few.labels, device=images[0].device)
+    return Stream(torch.cat(images), labels)

@@ -282,20 +282,23 @@ RESIZE = [
 ]
 
 
+@pytest.mark.parametrize('backend', ['cv2', 'pillow'])
 @pytest.mark.parametrize('write', [float_tiff, bomb, thin])
-def test_what_the_pipeline_cannot_take_is_broken(root, write):
+def test_what_the_pipeline_cannot_take_is_broken(root, write, backend):
     """Whatever decoder or step it is that fails."""
+    load, resize, pack = RESIZE
+    pipeline = [load, dict(resize, backend=backend), pack]
     path = root / 'train/ant/1.png'
     path.unlink()
     path = path.with_suffix('.tif' if write is float_tiff else '.png')
     write(path)
     named = dict(match=f'train/ant/{path.name}')
     with pytest.raises(BrokenImageError, **named):
-        build(root, pipeline=RESIZE)[1]
-    training = build(root, pipeline=RESIZE, on_broken='skip')
+        build(root, pipeline=pipeline)[1]
+    training = build(root, pipeline=pipeline, on_broken='skip')
     assert not training[1]['data_samples'].img_path.endswith(path.name)
     assert training.num_broken == 1
-    test = build(root, pipeline=RESIZE, on_broken='skip', test_mode=True)
+    test = build(root, pipeline=pipeline, on_broken='skip', test_mode=True)
     if write is thin:  # decoded beforehand, but not resized
         with pytest.raises(BrokenImageError, **named):
             test[1]

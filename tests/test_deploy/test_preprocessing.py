@@ -196,7 +196,12 @@ def test_names_an_image_that_cannot_be_resized(tmp_path, library):
         library=library)
     path = tmp_path / 'thin.png'
     Image.new('RGB', (1000, 1)).save(path)
-    with pytest.raises(ValueError, match="cannot resize or crop '.*thin.png"):
+    named = "cannot resize or crop '.*thin.png"
+    with pytest.raises(ValueError, match=named):
+        Preprocessing((8, 8), (0, 0, 0), (1, 1, 1), steps=[step])(path)
+    # Or so that too much would be made of it.
+    step.update(size=1000, edge='short')
+    with pytest.raises(ValueError, match=f'{named}.*1000000x1000 pixels'):
         Preprocessing((8, 8), (0, 0, 0), (1, 1, 1), steps=[step])(path)
 
 

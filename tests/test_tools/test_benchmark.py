@@ -1,9 +1,11 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 
 @pytest.mark.parametrize('options', [
@@ -239,6 +241,15 @@ def test_a_missing_runtime_is_told_before_anything_is_built(
 def test_errors_are_one_line(config, tool, options, message):
     _, error = tool('benchmark', config(), '--runs', 1, *options)
     assert message in error and '\n' not in error
+
+
+def test_refuses_test_images_of_several_sizes(config, tool, images, tmp_path):
+    shutil.copytree(images, tmp_path / 'data')
+    Image.new('RGB', (40, 32)).save(tmp_path / 'data/val/cow/1.png')
+    _, error = tool('benchmark', config(), '--runs', 1, '--images', 'test',
+                    '--cfg-options',
+                    f'test_dataloader.dataset.data_root={tmp_path / "data"}')
+    assert 'must have one size' in error and 'cow/1.png' in error
 
 
 def test_refuses_no_runs(config, tool):

@@ -233,7 +233,7 @@ def check_labels(lists: Dict[str, List[Video]], args: argparse.Namespace,
 
 def report(findings: Findings) -> None:
     """Print what was found."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     for note in findings.notes:
         console.print(f'note: {note}', markup=False)
     for kind, examples in findings.errors.items():
