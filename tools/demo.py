@@ -29,8 +29,9 @@ from mmdynperceiver.core import (HeldOut, OperatingPoint, Outcome,
                                  describe_model, evaluate, search_thresholds)
 from mmdynperceiver.core.files import replacing, write_json
 from mmdynperceiver.datagen import write_image_folder
-from mmdynperceiver.engine import (ExitLogits, InputError, collect_exit_logits,
-                                   progress_bar, unwrap_model)
+from mmdynperceiver.engine import (ExitLogits, InputError, cli,
+                                   collect_exit_logits, progress_bar,
+                                   unwrap_model)
 from mmdynperceiver.engine.latency import measure_exits
 from mmdynperceiver.report import (PipelineImages, check_report_folder,
                                    write_report)
@@ -71,9 +72,8 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='train anew, even if there is a trained model')
     args = parser.parse_args()
-    if args.epochs is not None and args.epochs < 2:
-        parser.error(f'--epochs must be at least 2 (the first one warms up), '
-                     f'got {args.epochs}')
+    if args.epochs is not None and args.epochs < 1:
+        parser.error(f'--epochs must be at least 1, got {args.epochs}')
     return args
 
 
@@ -119,7 +119,7 @@ def build_runner(args: argparse.Namespace, found: Optional[Path]) -> Runner:
         cfg.resume, cfg.load_from = True, str(found)
     # The runner's console handler keeps the stream that it finds here.
     with redirect_stdout(io.StringIO()):
-        runner = Runner.from_cfg(cfg)
+        runner = cli.build_runner(cfg)
     for handler in runner.logger.handlers:
         if type(handler) is logging.StreamHandler:
             handler.setStream(sys.stderr)
