@@ -29,7 +29,8 @@ from mmdynperceiver.engine.latency import describe_machine
 from mmdynperceiver.engine.peak_memory import peak_memory
 from mmdynperceiver.engine.standalone import build_model
 from mmdynperceiver.engine.tables import print_benchmark
-from mmdynperceiver.engine.zoo import metafile_top1, torchvision_top1
+from mmdynperceiver.engine.zoo import (early_exit_curves, metafile_top1,
+                                       torchvision_top1)
 
 
 class Entry(NamedTuple):
@@ -274,6 +275,11 @@ def run(args: argparse.Namespace, config: Config,
     entries = [load_entry(config, args.config, args.checkpoint, args.device)]
     entries += [load_other(given, args) for given in args.against]
     stream = make_stream(config, args, entries[0].model)
+    curves = early_exit_curves(
+        args.curve, {
+            entry.name: entry.model.exit_parts()[1].num_exits
+            for entry in entries if entry.config is not None
+        })
     entered = enter_all(entries, args, stream.images, folder)
     bases = find_bases(entered, args.base)
     step_base = training_base(entered, bases[0]) if args.train_batch_size \
@@ -283,6 +289,8 @@ def run(args: argparse.Namespace, config: Config,
     for row in rows:
         if row['name'] in published:
             row['top1'] = dict(exits=list(published[row['name']]))
+        if row['name'] in curves and 'top1' in row:
+            row['top1']['curve'] = curves[row['name']]
     training: List[Dict[str, Any]] = []
     if step_base is not None:
         training = benchmark.compare_training(

@@ -79,6 +79,16 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='do not measure accuracies: take those in the metafiles beside '
         "the configs, and those of torchvision's first weights")
+    parser.add_argument(
+        '--curve',
+        nargs=2,
+        action='append',
+        default=[],
+        metavar=('NAME', 'CURVE.csv'),
+        help='draw leaving early with the network of this name, in the '
+        'table, by the curve.csv of its report (tools/calibrate.py '
+        '--report), or by a file of the columns name, macs and top1, whose '
+        'latencies are estimated from its MACs')
     cli.add_common_options(parser)
     args = parser.parse_args()
     _check_numbers(parser, args)
@@ -177,6 +187,8 @@ def _check_numbers(parser: argparse.ArgumentParser,
     if args.plot and args.images != 'test' and not args.published_top1:
         parser.error('--plot needs images with classes, --images test, or '
                      '--published-top1')
+    if args.curve and not args.plot:
+        parser.error('--curve is for a picture: add --plot')
     runtimes = deployed_modes(args)
     for name in ('exported', 'unsplit'):
         if getattr(args, name) and not runtimes:

@@ -1,14 +1,14 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Accuracies that others measured."""
+"""Accuracies that others measured, or an earlier report."""
 import os
-from typing import Any, Dict, Tuple, Union
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 
 import torchvision
 from mmengine.fileio import load
 
 from .errors import InputError
 
-__all__ = ['metafile_top1', 'torchvision_top1']
+__all__ = ['early_exit_curves', 'metafile_top1', 'torchvision_top1']
 
 
 def metafile_top1(config: Union[str, os.PathLike]) -> Tuple[float, ...]:
@@ -59,3 +59,38 @@ def torchvision_top1(name: str) -> Tuple[float]:
         raise InputError(f'torchvision tells no accuracy of {name!r} with '
                          f'the weights IMAGENET1K_V1') from error
     return (metrics['ImageNet-1K']['acc@1'], )
+
+
+def early_exit_curves(
+        given: Sequence[Sequence[str]],
+        num_exits: Mapping[str, int]) -> Dict[str, List[Dict[str, Any]]]:
+    """Points of leaving early with networks.
+
+    Args:
+        given (Sequence[Sequence[str]]): Names of networks, each with a file
+            of :func:`~mmdynperceiver.report.read_early_exits`.
+        num_exits (Mapping[str, int]): Number of exits of each network.
+
+    Returns:
+        dict[str, list[dict]]: The points of each that is given.
+
+    Raises:
+        InputError: If a name or a file does not fit.
+    """
+    if not given:
+        return {}
+    from ..report import read_early_exits
+    found = {}
+    for name, path in given:
+        if name not in num_exits:
+            raise InputError(f'a curve must be of one of '
+                             f'{", ".join(num_exits)}, got {name!r}')
+        try:
+            found[name] = read_early_exits(path)
+        except (OSError, ValueError) as error:
+            raise InputError(str(error)) from error
+        shares = found[name][0].get('shares')
+        if shares is not None and len(shares) != num_exits[name]:
+            raise InputError(f'{name} has {num_exits[name]} exits, but '
+                             f'{path!r} has shares of {len(shares)}')
+    return found

@@ -8,7 +8,8 @@ from .gallery import (GalleryImage, MappedImage, plot_activation_maps,
                       plot_gallery)
 from .latency import plot_accuracy_latency
 from .pictures import plot_reliability, plot_shares
-from .published import published_curves, published_figures, read_curves
+from .published import (published_curves, published_figures, read_curves,
+                        read_early_exits)
 from .samples import FileImages, PipelineImages, Sample
 from .sweep import SweepRow, static_rows, sweep_budgets, sweep_rows
 from .sweep_file import read_sweep, sweep_curve
@@ -20,6 +21,6 @@ __all__ = [
     'check_report_folder', 'compare_criteria', 'plot_accuracy_latency',
     'plot_accuracy_macs', 'plot_activation_maps', 'plot_gallery',
     'plot_reliability', 'plot_shares', 'published_curves', 'published_figures',
-    'read_curves', 'read_sweep', 'replacing_report', 'static_rows',
-    'sweep_budgets', 'sweep_curve', 'sweep_rows', 'write_report'
+    'read_curves', 'read_early_exits', 'read_sweep', 'replacing_report',
+    'static_rows', 'sweep_budgets', 'sweep_curve', 'sweep_rows', 'write_report'
 ]

@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Accuracy against measured latency."""
 import os
-from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -74,7 +74,10 @@ def draw_accuracy_latency(rows: Sequence[Row]) -> Figure:
             curves.append(Curve('', *early, style=line, colour=colour))
     title.append('dots: always the same exit; thick lines: leaving early')
     if any(_published(row, rows) for row in rows):
-        title[-1] += ' as published, latency estimated from MACs'
+        title[-1] += ' as published'
+    if any('macs' in point for row in rows
+           for point in row['top1'].get('curve') or _published(row, rows)):
+        title[-1] += ', latency estimated from MACs'
     return draw_accuracy_macs(
         curves,
         ', '.join(title[:-1]) + '\n' + title[-1],
@@ -128,20 +131,19 @@ def _exits(row: Row, name: str, line: str, colour: str) -> List[Curve]:
 def _early_exit(row: Row, rows: Sequence[Row]) -> Optional[Tuple[Any, Any]]:
     """Mean latencies and accuracies along the curve of leaving early."""
     ms = [found['median_ms'] / row['batch_size'] for found in row['exits']]
-    points = row['top1'].get('curve')
-    if points:
-        return ([float(np.dot(point['shares'], ms))
-                 for point in points], [point['top1'] for point in points])
-    published = _published(row, rows)
-    if not published:
+    points = row['top1'].get('curve') or _published(row, rows)
+    if not points:
         return None
-    macs = [found['macs'] for found in row['exits']]
-    return ([float(np.interp(cost, macs, ms)) for cost, _ in published],
-            [accuracy for _, accuracy in published])
+    macs = [found.get('macs', 0.) for found in row['exits']]
+    return ([
+        float(
+            np.dot(point['shares'], ms) if 'shares' in
+            point else np.interp(point['macs'], macs, ms)) for point in points
+    ], [point['top1'] for point in points])
 
 
-def _published(row: Row, rows: Sequence[Row]) -> List[Tuple[float, float]]:
-    """Published MACs and accuracies of leaving early with a network.
+def _published(row: Row, rows: Sequence[Row]) -> List[Dict[str, float]]:
+    """Published points of leaving early with a network.
 
     The authors' curve is of all sizes of a family. A point belongs to the
     smallest network here that has such MACs, and to none if it is better
@@ -155,12 +157,14 @@ def _published(row: Row, rows: Sequence[Row]) -> List[Tuple[float, float]]:
         other for other in rows
         if _family(other) == curve and other['mode'] == row['mode']
     ]
-    return [(macs, accuracy)
-            for macs, accuracy in zip(curve.macs, curve.accuracy)
-            if _range(row)[0] <= macs <= _range(row)[1] and accuracy <= best
-            and not any(
-                _range(other)[1] < _range(row)[1] and macs <= _range(other)[1]
-                for other in likes)]
+    return [
+        dict(macs=macs, top1=accuracy)
+        for macs, accuracy in zip(curve.macs, curve.accuracy)
+        if _range(row)[0] <= macs <= _range(row)[1] and accuracy <= best
+        and not any(
+            _range(other)[1] < _range(row)[1] and macs <= _range(other)[1]
+            for other in likes)
+    ]
 
 
 def _family(row: Row) -> Optional[Curve]:

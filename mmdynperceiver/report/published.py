@@ -4,11 +4,13 @@ import csv
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from .curve import Curve
 
-__all__ = ['published_curves', 'published_figures', 'read_curves']
+__all__ = [
+    'published_curves', 'published_figures', 'read_curves', 'read_early_exits'
+]
 
 # Name of the curve of a report's static exits, shallow to deep.
 STATIC = 'static exits'
@@ -92,26 +94,20 @@ def read_curves(path: Union[str, os.PathLike]) -> List[Curve]:
         ValueError: If the columns are others, a number is none, or there is
             no point.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no file of curves at {str(path)!r}')
-    with path.open(encoding='utf-8-sig', newline='') as file:
-        reader = csv.DictReader(file)
-        columns = tuple(reader.fieldnames or ())
-        rows = list(reader)
+    columns, rows = _read_csv(path)
     points: Dict[str, List[Tuple[float, float]]] = {}
     for number, row in enumerate(rows, 2):
         try:
             name, macs, accuracy = _point(row)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f'{str(path)!r}, line {number}: curves need the columns name, '
-                f'macs, top1 (or those of curve.csv or of the published '
+                f'{os.fspath(path)!r}, line {number}: curves need the columns '
+                f'name, macs, top1 (or those of curve.csv or of the published '
                 f'points) with numbers, got {columns} and '
                 f'{list(row.values())}') from error
         points.setdefault(name, []).append((macs, accuracy))
     if not points:
-        raise ValueError(f'{str(path)!r} holds no points')
+        raise ValueError(f'{os.fspath(path)!r} holds no points')
     if 'series' in columns:
         _complete(points)
     curves = [_curve(name, found) for name, found in points.items()]
@@ -119,6 +115,56 @@ def read_curves(path: Union[str, os.PathLike]) -> List[Curve]:
         if curve.name.startswith(STATIC):
             curve.labels = [f'exit {k}' for k in range(len(curve.macs))]
     return curves
+
+
+def _read_csv(
+    path: Union[str,
+                os.PathLike]) -> Tuple[Tuple[str, ...], List[Dict[str, str]]]:
+    """Names of the columns, and the lines."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no file of curves at {str(path)!r}')
+    with path.open(encoding='utf-8-sig', newline='') as file:
+        reader = csv.DictReader(file)
+        return tuple(reader.fieldnames or ()), list(reader)
+
+
+def read_early_exits(path: Union[str, os.PathLike]) -> List[Dict[str, Any]]:
+    """Read points of leaving early with one network.
+
+    Args:
+        path (str | PathLike): A report's ``curve.csv``: its searched
+            thresholds, on the test data if it has any. Or another file of
+            :func:`read_curves`: its first curve.
+
+    Returns:
+        list[dict]: ``top1`` in percent, and ``shares`` of the exits or, if
+        the file does not tell them, ``macs``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: As for :func:`read_curves`.
+    """
+    curves = {curve.name: curve for curve in read_curves(path)}
+    columns, rows = _read_csv(path)
+    if 'share_0' not in columns:
+        first = next(iter(curves.values()))
+        return [
+            dict(macs=macs, top1=top1)
+            for macs, top1 in zip(first.macs, first.accuracy)
+        ]
+    data = 'test' if any(row['data'] == 'test' for row in rows) else 'held-out'
+    shares = [name for name in columns if name.startswith('share_')]
+    wanted = ('search', 'exit 0', f'exit {len(shares) - 1}')
+    found = [
+        row for row in rows if row['data'] == data and row['series'] in wanted
+    ]
+    return [
+        dict(
+            shares=[float(row[name]) for name in shares],
+            top1=100 * float(row['accuracy']))
+        for row in sorted(found, key=lambda row: float(row['macs']))
+    ]
 
 
 def _complete(points: Dict[str, List[Tuple[float, float]]]) -> None:

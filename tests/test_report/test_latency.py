@@ -113,6 +113,15 @@ def test_published_curve_of_leaving_early():
     assert 'as published' in axes.get_title()
 
 
+def test_a_curve_of_macs_is_estimated():
+    row = network('ours', (70, 80))
+    row['top1']['curve'] = [dict(macs=1e8, top1=70), dict(macs=1.5e8, top1=78)]
+    axes, = draw_accuracy_latency([row]).axes
+    early, = [line for line in lines_of(axes) if line[2]]
+    assert early[0] == [[2, 70], [3, 78]]
+    assert axes.get_title().endswith('latency estimated from MACs')
+
+
 def test_no_published_curve_of_other_networks():
     rows = [
         network('static_regnety-400mf_8xb128_in1k', (75, )),

@@ -2,7 +2,7 @@
 import pytest
 
 from mmdynperceiver.report import (published_curves, published_figures,
-                                   read_curves)
+                                   read_curves, read_early_exits)
 from mmdynperceiver.report.__main__ import main
 
 
@@ -55,6 +55,66 @@ def test_bad_file(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_curves(path)
+
+
+REPORT = '''series,data,macs,accuracy,share_0,share_1
+exit 0,test,10,0.5,1,0
+exit 1,test,20,0.8,0,1
+search,test,15,0.75,0.5,0.5
+random,test,15,0.6,0.5,0.5
+search,held-out,14,0.9,0.6,0.4
+exit 0,held-out,10,0.6,1,0
+exit 1,held-out,20,0.9,0,1
+'''
+
+
+def test_curves_of_a_report_go_from_exit_to_exit(tmp_path):
+    path = tmp_path / 'curve.csv'
+    path.write_text(REPORT)
+    curves = {curve.name: curve for curve in read_curves(path)}
+    search = curves['search, test']
+    assert (search.macs, search.accuracy) == ([10, 15, 20], [50, 75, 80])
+    assert curves['search, held-out'].accuracy == [60, 90, 90]
+    exits = curves['static exits, test']
+    assert exits.macs == [10, 20] and exits.labels == ['exit 0', 'exit 1']
+
+
+def test_points_of_leaving_early(tmp_path):
+    path = tmp_path / 'curve.csv'
+    path.write_text(REPORT)
+    assert read_early_exits(path) == [
+        dict(shares=[1, 0], top1=50),
+        dict(shares=[0.5, 0.5], top1=75),
+        dict(shares=[0, 1], top1=80)
+    ]
+    path.write_text(REPORT.replace(',test,', ',other,'))
+    assert [p['top1'] for p in read_early_exits(path)] == [60, 90, 90]
+    path.write_text('name,macs,top1\nb,2,71\na,5,60\nb,1,70\n')
+    assert read_early_exits(path) == [
+        dict(macs=1, top1=70), dict(macs=2, top1=71)
+    ]
+    with pytest.raises(FileNotFoundError, match='no file of curves'):
+        read_early_exits(tmp_path / 'none.csv')
+
+
+def test_reports_side_by_side_have_a_colour_each(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr('mmdynperceiver.report.__main__.plot_accuracy_macs',
+                        lambda curves, *_: drawn.extend(curves))
+    for name in 'ab':
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'curve.csv').write_text(REPORT)
+    assert main([
+        str(tmp_path / 'a/curve.csv'),
+        str(tmp_path / 'b/curve.csv'), '--only', 'search, test', 'exits, test',
+        '--out', 'x.png'
+    ]) == 0
+    assert [curve.name for curve in drawn] == [
+        'a: static exits, test', 'a: search, test', 'b: static exits, test',
+        'b: search, test'
+    ]
+    colours = [curve.colour for curve in drawn]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
 
 
 def test_command(tmp_path, png_size, capsys):

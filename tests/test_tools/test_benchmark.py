@@ -76,6 +76,22 @@ def test_published_accuracies(config, tool, tmp_path):
     assert rows[1]['top1'] == dict(exits=[67.668])
     _, error = tool('benchmark', config(), *options)
     assert 'no metafile.yml' in error and '\n' not in error
+    curve = tmp_path / 'curve.csv'
+    curve.write_text('name,macs,top1\na,5e6,70\na,1e7,75\n')
+    output, error = tool('benchmark', configs / f'{name}.py', '--curve', name,
+                         curve, '--out', out, *options)
+    assert error is None, error
+    row, = json.loads(out.read_text())['compared']
+    assert row['top1']['curve'][1] == dict(macs=1e7, top1=75)
+    for given, message in (((name, 'none.csv'), 'no file of curves'),
+                           (('other', curve), f'one of {name}')):
+        _, error = tool('benchmark', configs / f'{name}.py', '--curve', *given,
+                        *options)
+        assert message in error and '\n' not in error
+    curve.write_text('series,data,macs,accuracy,share_0\nexit 0,test,1,1,1\n')
+    _, error = tool('benchmark', configs / f'{name}.py', '--curve', name,
+                    curve, *options)
+    assert 'has 4 exits, but' in error and 'shares of 1' in error
 
 
 DEPLOYED = ('onnxruntime', 'openvino')
