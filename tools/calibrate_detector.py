@@ -23,10 +23,13 @@ from torch import nn
 
 import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
 from mmdynperceiver.core import (OperatingPoint, ThresholdSearch,
-                                 describe_model, evaluate)
+                                 describe_model, evaluate, read_checkpoint)
 from mmdynperceiver.core.files import write_text
 from mmdynperceiver.engine import InputError, calibrate, cli
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
+from mmdynperceiver.engine.class_names import (check_data_classes,
+                                               checkpoint_classes,
+                                               config_num_classes)
 from mmdynperceiver.engine.fingerprints import weights_fingerprint
 from mmdynperceiver.engine.goals import Goal, parse_amount
 from mmdynperceiver.engine.standalone import build_model
@@ -112,7 +115,8 @@ def _ann_file(config: Config, split: str) -> str:
     """The annotation file of a part of the data, or nothing."""
     dataset = (config.get(f'{split}_dataloader') or {}).get('dataset') or {}
     name = dataset.get('ann_file') or ''
-    return name and os.path.join(dataset.get('data_root') or '', name)
+    path = os.path.join(dataset.get('data_root') or '', name)
+    return name and os.path.realpath(os.path.expanduser(path))
 
 
 def load_model(config: Config, args: argparse.Namespace,
@@ -127,11 +131,16 @@ def load_model(config: Config, args: argparse.Namespace,
         return model.to(args.device)
 
 
-def collect(config: Config, model: nn.Module, split: str) -> Tuple[Any, Any]:
+def collect(config: Config, model: nn.Module, split: str,
+            content: Mapping[str, Any]) -> Tuple[Any, Any]:
     """What all exits find in a part of the data, and that data set."""
     from mmdynperceiver.detection.evaluation import collect_detections
     with cli.input_errors():
         loader = Runner.build_dataloader(config[f'{split}_dataloader'])
+    num_classes = config_num_classes(config)
+    if num_classes is not None:
+        known = checkpoint_classes(content, num_classes)
+        check_data_classes(f'{split} data', loader.dataset, num_classes, known)
     return collect_detections(model, loader, f'{split} images'), loader.dataset
 
 
@@ -140,6 +149,8 @@ def solve(args: argparse.Namespace, model: nn.Module, held_out: Any,
     """Find the thresholds of the least loss within the budget."""
     macs = held_out.macs
     goal = Goal(macs, budget=parse_amount(args.budget_macs, macs[-1]))
+    if goal.note:
+        print(goal.note)
     samples = held_out.held_out
     thresholds = ThresholdSearch(samples, macs).for_budget(goal.budget)
     outcome = evaluate(samples, thresholds, macs)
@@ -263,9 +274,9 @@ class Tested(NamedTuple):
 
 
 def run_test(config: Config, model: nn.Module, held_out: Any,
-             point: OperatingPoint) -> Tested:
+             point: OperatingPoint, content: Mapping[str, Any]) -> Tested:
     """Evaluate on the test images."""
-    test, dataset = collect(config, model, 'test')
+    test, dataset = collect(config, model, 'test', content)
     solved_on = {sample['img_path'] for sample in held_out.samples}
     known = sum(sample['img_path'] in solved_on for sample in test.samples)
     if known:
@@ -316,13 +327,14 @@ def main() -> None:
     cli.check_data_folders(config, [f'{name}_dataloader' for name in splits])
     check_splits(config)
     model = load_model(config, args, weights)
-    held_out, _ = collect(config, model, 'val')
+    content = read_checkpoint(args.checkpoint)
+    held_out, _ = collect(config, model, 'val', content)
     point = solve(args, model, held_out, weights)
     thresholds = ', '.join(f'{t:.4g}' for t in point.thresholds)
     print(f'thresholds ({CRITERION}): {thresholds}')
     tested = None
     if args.report is not None:
-        tested = run_test(config, model, held_out, point)
+        tested = run_test(config, model, held_out, point, content)
     write(args, point)
     if tested is not None:
         write_report_of(args, tested)

@@ -32,7 +32,7 @@ from mmdynperceiver.datagen import write_image_folder
 from mmdynperceiver.engine import (ExitLogits, InputError, cli,
                                    collect_exit_logits, progress_bar,
                                    unwrap_model)
-from mmdynperceiver.engine.latency import measure_exits
+from mmdynperceiver.engine.latency import describe_machine, measure_exits
 from mmdynperceiver.report import (PipelineImages, check_report_folder,
                                    write_report)
 
@@ -221,6 +221,14 @@ def report(args: argparse.Namespace, runner: Runner, held_out: ExitLogits,
     # One image at a time: what someone who waits for an answer feels.
     measured = measure_exits(
         model, [images(i).inputs[None] for i in range(20)], runs=40)
+    # What --latency-table of tools/calibrate.py takes.
+    write_json(
+        args.work_dir / 'latency.json',
+        dict(
+            exits=measured,
+            model=describe_model(*model.exit_parts()),
+            batch_size=1,
+            machine=describe_machine(next(model.parameters()).device)))
     page = write_report(
         args.work_dir / 'report',
         held_out=held_out,

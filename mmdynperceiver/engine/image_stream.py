@@ -6,6 +6,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from .class_names import check_data_classes
 from .cli import check_data_folders
 from .errors import InputError
 from .standalone import build_data, iter_batches, split_config
@@ -73,6 +74,11 @@ def data_stream(config: Config, model: nn.Module, wanted: int,
     """
     check_data_folders(config, ('test_dataloader', ))
     data = build_data(config, split_config(config, 'test'))
+    check_data_classes(
+        'test images',
+        data.dataset,
+        model.exit_parts()[1].num_classes,
+        num_labels=max(data.labels, default=-1) + 1)
     total = len(data.labels)
     if total < fewest:
         raise InputError(f'there are only {total} test images, and '

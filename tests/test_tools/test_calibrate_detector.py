@@ -164,6 +164,19 @@ def test_refuses_before_the_network_runs(config, checkpoint, tool, tmp_path,
     assert message in error and '\n' not in error
 
 
+def test_classes_are_those_of_the_checkpoint(config, checkpoint, tool,
+                                             tmp_path, scenes):
+    content = json.loads((scenes / 'annotations/val.json').read_text())
+    names = [entry['name'] for entry in content['categories']]
+    weights = torch.load(checkpoint)
+    weights['meta'] = dict(dataset_meta=dict(classes=names[::-1]))
+    torch.save(weights, tmp_path / 'other.pth')
+    _, error = tool('calibrate_detector', config, tmp_path / 'other.pth',
+                    '--budget-macs', '80%', '--work-dir', tmp_path)
+    assert 'the val data have other classes than the checkpoint' in error
+    assert 'their order differs' in error
+
+
 def test_damaged_annotations_are_one_line(config, checkpoint, tool, tmp_path,
                                           scenes):
     content = json.loads((scenes / 'annotations/val.json').read_text())

@@ -46,6 +46,8 @@ def test_from_nothing_to_pictures(run, tmp_path):
     assert sum(results['dynamic']['shares']) == pytest.approx(1)
     thresholds = load_thresholds(str(tmp_path / 'out/thresholds.json'))
     assert results['thresholds'] == list(thresholds)
+    table = json.loads((tmp_path / 'out/latency.json').read_text())
+    assert table['model']['num_exits'] == len(table['exits']) == 4
     for name in ('accuracy_macs.png', 'gallery.png'):
         height, width = cv2.imread(str(tmp_path / 'out' / name)).shape[:2]
         assert height > 300 and width > 500
