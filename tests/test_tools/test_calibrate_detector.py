@@ -208,7 +208,7 @@ def test_one_exit(config, checkpoint, tool, tmp_path, exit):
 
 
 @pytest.mark.parametrize('tool_name, options, message', [
-    ('calibrate_detector', ['--budget-macs', '1%'], 'the budget must be from'),
+    ('calibrate_detector', ['--budget-macs', '1%'], 'the least budget is'),
     ('calibrate_detector', ['--budget-macs', 'much'], "got 'much'"),
     ('calibrate_detector', ['--budget-macs', '80%', '--out', 'x.txt'
                             ], 'must end with .json'),
