@@ -11,6 +11,7 @@ import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
 from mmdynperceiver.core import (ExitPolicy, OperatingPoint, describe_model,
                                  fixed_exit_thresholds, read_checkpoint)
 from mmdynperceiver.deploy.manifest import Manifest, file_sha256
+from mmdynperceiver.deploy.onnxruntime_session import FIRST_VERSIONS, OPSET
 from mmdynperceiver.deploy.pipeline import read_preprocessing
 from mmdynperceiver.deploy.preprocessing import list_images
 from mmdynperceiver.engine import cli
@@ -62,6 +63,13 @@ def parse_args() -> argparse.Namespace:
         metavar='DIR',
         help='folder with images in a folder for each class: tell what the '
         'quantisation costs in accuracy there')
+    parser.add_argument(
+        '--opset',
+        type=int,
+        choices=FIRST_VERSIONS,
+        default=OPSET,
+        help='operator set of ONNX, 18 to 23; 20 for ONNX Runtime 1.17 to '
+        '1.22, where attention takes longer (default: 23)')
     cli.add_common_options(parser)
     args = parser.parse_args()
     if args.int8_test and not args.int8_calibration:
@@ -155,7 +163,7 @@ def main() -> None:
             check_labelled(args.int8_test, classes)
         manifest = export_network(*model.exit_parts(), args.out, preprocessing,
                                   policy, classes, source, images,
-                                  args.int8_test)
+                                  args.int8_test, args.opset)
     print_summary(manifest, args.out)
 
 

@@ -3,39 +3,34 @@
 
 This half of the package needs torch and onnx; the runner needs neither.
 """
-import contextlib
-import io
-import logging
 import os
-import warnings
 from importlib.metadata import version
-from typing import (Any, Dict, Iterator, List, Mapping, NamedTuple, Optional,
-                    Sequence, Union)
+from typing import (Any, Dict, List, Mapping, NamedTuple, Optional, Sequence,
+                    Union)
 
 import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..core import (Carried, ExitPolicy, Exits, SegmentedTrunk, Trunk,
-                    TrunkState, macs_per_exit, run_step)
+from ..core import (Carried, ExitPolicy, Exits, SegmentedTrunk, TrunkState,
+                    macs_per_exit, run_step)
+from ..exit_settings import NEVER
 from ..files import new_folder
 from ..version import __version__
 from .lean_graphs import lean_copies
 from .manifest import Manifest, Segment
+from .onnxruntime_session import FIRST_VERSIONS, OPSET, check_opset
 from .preprocessing import Preprocessing
 from .sessions import open_session
 from .tidy import drop_unused_inputs, tidy
+from .tracing import SegmentGraph, handed_on, to_onnx
 
 __all__ = [
     'MAX_DIFFERENCE', 'Exported', 'export_network', 'export_segments',
     'verify_segments'
 ]
 
-# What PyTorch writes, and the first set with the operator Attention; between
-# the two, the operators in use have only been extended.
-TRACED_OPSET = 20
-OPSET = 23
 # How far logits may lie from PyTorch's, of the largest where it exceeds 1.
 MAX_DIFFERENCE = 1e-3
 # A batch of one would be taken for a constant.
@@ -64,7 +59,8 @@ def export_network(trunk: SegmentedTrunk,
                    classes: Sequence[str],
                    source: Optional[Mapping[str, Any]] = None,
                    int8_images: Optional[Sequence[str]] = None,
-                   int8_test: Optional[str] = None) -> Manifest:
+                   int8_test: Optional[str] = None,
+                   opset: int = OPSET) -> Manifest:
     """Write a folder that :class:`mmdynperceiver.deploy.Runner` loads.
 
     It is written whole or not at all, and only if its graphs agree with the
@@ -85,6 +81,9 @@ def export_network(trunk: SegmentedTrunk,
         int8_test (str, optional): Folder with images in a folder for each
             class, to tell what the quantisation costs. Defaults to None: how
             far predictions agree on ``int8_images``.
+        opset (int): ONNX's operator set, 18 to 23. Below 23, attention is
+            written as products and a softmax, which takes longer, and which
+            ONNX Runtime before 1.23 knows. Defaults to 23.
 
     Returns:
         Manifest: What the folder says of itself.
@@ -94,7 +93,8 @@ def export_network(trunk: SegmentedTrunk,
         ImportError: If onnxruntime is missing.
         RuntimeError: If the graphs do not agree with the network.
         ValueError: If there is not one name for each class, the images are
-            too small for the network, or no image to quantise or test by can
+            too small for the network, there is no such operator set, or no
+            image to quantise or test by can
             be read. Some that cannot are left out, counted, and named in the
             log.
     """
@@ -104,7 +104,7 @@ def export_network(trunk: SegmentedTrunk,
     size = [int(length) for length in preprocessing['size']]
     trunk, exits = trunk.eval(), exits.eval()
     with new_folder(folder) as temporary:
-        exported = export_segments(trunk, exits, size, temporary)
+        exported = export_segments(trunk, exits, size, temporary, opset)
         difference = verify_segments(trunk, exits, exported, temporary)
         quantization = None
         if int8_images is not None:
@@ -123,67 +123,31 @@ def export_network(trunk: SegmentedTrunk,
             precision='fp32' if quantization is None else 'int8',
             quantization=quantization,
             source=dict(source or {}, largest_logit_difference=difference),
-            versions=_versions())
+            versions=_versions(opset))
         manifest.save(temporary)
     return manifest
 
 
 def _settings(policy: ExitPolicy) -> Dict[str, Any]:
     """What the runner's policy is made of."""
+    thresholds = policy.thresholds
+    if thresholds is not None:
+        # JSON has no infinity, and no confidence exceeds 1.
+        thresholds = tuple(min(value, NEVER) for value in thresholds)
     return dict(
-        thresholds=policy.thresholds,
+        thresholds=thresholds,
         criterion=policy.criterion,
         temperature=policy.temperature)
 
 
-def _versions() -> Dict[str, Any]:
-    """What the graphs were made with."""
+def _versions(opset: int) -> Dict[str, Any]:
+    """What the graphs were made with, and what they need."""
     return dict(
         mmdynperceiver=__version__,
-        opset=OPSET,
+        opset=opset,
+        needed=dict(onnxruntime=FIRST_VERSIONS[opset]),
         **{name: version(name)
            for name in PACKAGES})
-
-
-class _SegmentGraph(nn.Module):
-    """One segment and its exit as a function of tensors alone.
-
-    Args:
-        trunk (SegmentedTrunk): The network without its exits.
-        exits (Exits): The classifiers.
-        index (int): Number of the segment.
-        results (Sequence[str]): What to return behind the logits: 'x', 'z'.
-    """
-
-    def __init__(self, trunk: SegmentedTrunk, exits: Exits, index: int,
-                 results: Sequence[str]) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.exits = exits
-        self.index = index
-        self.results = tuple(results)
-
-    def forward(self,
-                x: Tensor,
-                z: Optional[Tensor] = None,
-                knowledge: Optional[Tensor] = None) -> List[Tensor]:
-        """Run the segment."""
-        if self.index and isinstance(self.trunk, Trunk):
-            x = x.permute(0, 3, 1, 2)
-        carried = Carried(TrunkState(x, z), knowledge)
-        carried, logits = run_step(self.trunk, self.exits, self.index, carried)
-        x, z = carried.state
-        made = dict(x=_handed_on(self.trunk, x), z=z)
-        return [logits, *(made[r] for r in self.results)]
-
-
-def _handed_on(trunk: SegmentedTrunk, x: Tensor) -> Tensor:
-    """A map (B, C, H, W) as it goes from graph to graph.
-
-    Where it was tokens last, it goes as (B, H, W, C), which spares a
-    transposition.
-    """
-    return x.permute(0, 2, 3, 1) if isinstance(trunk, Trunk) else x
 
 
 class _Plan(NamedTuple):
@@ -202,8 +166,11 @@ class _Plan(NamedTuple):
     logits: str
 
 
-def export_segments(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int],
-                    folder: str) -> Exported:
+def export_segments(trunk: SegmentedTrunk,
+                    exits: Exits,
+                    size: Sequence[int],
+                    folder: str,
+                    opset: int = OPSET) -> Exported:
     """Write one ONNX graph per segment, with any batch size.
 
     A tensor that a segment hands on as it got it is no output: the runner
@@ -214,24 +181,27 @@ def export_segments(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int],
         exits (Exits): The classifiers.
         size (Sequence[int]): Height and width of the images.
         folder (str): Where the graphs go; it must exist.
+        opset (int): ONNX's operator set. Defaults to 23.
 
     Returns:
         Exported: The segments and the shapes of their tensors.
 
     Raises:
         ImportError: If onnxruntime is missing.
-        ValueError: If the images are too small for the network.
+        ValueError: If the images are too small for the network, or there is
+            no such operator set.
     """
-    lean, exits = lean_copies(trunk, exits, size)
+    lean, exits = lean_copies(trunk, exits, size, check_opset(opset))
     plans, tensors = _plan(lean, exits, size)
     needed: set = set()
     segments = []
     for index in reversed(range(len(plans))):
         plan = plans[index]
         made = {k: name for k, name in plan.made.items() if name in needed}
-        graph = _SegmentGraph(lean, exits, index, list(made)).eval()
+        graph = SegmentGraph(lean, exits, index, list(made)).eval()
         outputs = [plan.logits, *made.values()]
-        model = _to_onnx(graph, plan, outputs)
+        model = to_onnx(graph, plan.arguments, plan.sources.values(), outputs,
+                        opset)
         inputs = drop_unused_inputs(model)
         tidy(model, f'segment{index}')
         file = f'segment{index}.onnx'
@@ -261,7 +231,7 @@ def _plan(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int]) -> Any:
             Carried(
                 TrunkState(arguments['x'], values['z']), values['knowledge']))
         if index:
-            arguments['x'] = _handed_on(trunk, arguments['x'])
+            arguments['x'] = handed_on(trunk, arguments['x'])
         after = dict(
             x=carried.state.x, z=carried.state.z, knowledge=carried.knowledge)
         made = {}
@@ -272,50 +242,11 @@ def _plan(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int]) -> Any:
             elif value is not None and value is not values[key]:
                 names[key] = made[key] = f'{key}{index}'
                 if key == 'x':
-                    value = _handed_on(trunk, value)
+                    value = handed_on(trunk, value)
                 tensors[made[key]] = ['batch', *value.shape[1:]]
         values = after
         plans.append(_Plan(arguments, sources, made, f'logits{index}'))
     return plans, tensors
-
-
-def _to_onnx(graph: nn.Module, plan: _Plan,
-             outputs: Sequence[str]) -> onnx.ModelProto:
-    """Export one graph."""
-    inputs = list(plan.sources.values())
-    content = io.BytesIO()
-    # The exporter by tracing: it needs no further package, and seconds where
-    # the one by torch.export needs minutes. What tracing cannot follow shows
-    # in verify_segments.
-    with _quiet(), torch.no_grad():
-        torch.onnx.export(
-            graph, (plan.arguments, ),
-            content,
-            dynamo=False,
-            opset_version=TRACED_OPSET,
-            input_names=inputs,
-            output_names=list(outputs),
-            dynamic_axes={name: {
-                0: 'batch'
-            }
-                          for name in (*inputs, *outputs)})
-    model = onnx.load_model_from_string(content.getvalue())
-    model.opset_import[0].version = OPSET
-    return model
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter from talking of itself."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(
-                io.StringIO()):
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logging.disable(level)
 
 
 @torch.no_grad()

@@ -17,12 +17,15 @@ from ..core.exits import Exits
 from ..core.folding import fold_attention, fold_exits, fold_pooling
 from ..core.segments import SegmentedTrunk
 from ..core.trunk import Trunk
+from .onnxruntime_session import OPSET
 
 __all__ = ['lean_copies']
 
 
-def lean_copies(trunk: SegmentedTrunk, exits: Exits,
-                size: Sequence[int]) -> Tuple[SegmentedTrunk, Exits]:
+def lean_copies(trunk: SegmentedTrunk,
+                exits: Exits,
+                size: Sequence[int],
+                opset: int = OPSET) -> Tuple[SegmentedTrunk, Exits]:
     """Copy a network for export.
 
     Args:
@@ -30,6 +33,7 @@ def lean_copies(trunk: SegmentedTrunk, exits: Exits,
             it is.
         exits (Exits): Its classifiers, likewise.
         size (Sequence[int]): Height and width of the images.
+        opset (int): ONNX's operator set. Defaults to 23.
 
     Returns:
         tuple: Both in eval mode, with the same interfaces and results, but
@@ -44,7 +48,8 @@ def lean_copies(trunk: SegmentedTrunk, exits: Exits,
         fold_pooling(trunk, size)
     for module in trunk.modules():
         if hasattr(module, 'attend'):
-            module.attend = _attend
+            module.attend = _attend if opset >= OPSET else \
+                _attend_plainly
         if isinstance(module, X2Z):
             module.pool = _pool
     _replace_pools(trunk)
@@ -97,6 +102,23 @@ def _attend(q: Tensor,
     """Stands in for :func:`mmdynperceiver.core.attention.attend`."""
     scale = scale or (_sizes(q)[-1] // num_heads)**-0.5
     return _Attention.apply(q, k, v, num_heads, scale)
+
+
+def _attend_plainly(q: Tensor,
+                    k: Tensor,
+                    v: Tensor,
+                    num_heads: int = 1,
+                    scale: Optional[float] = None) -> Tensor:
+    """The same as two products and a softmax, for older operator sets."""
+    length, width = _sizes(q)
+    scale = scale or (width // num_heads)**-0.5
+    # [B, L, C] -> [B, heads, L, C / heads]
+    q, k, v = (
+        t.reshape(-1,
+                  _sizes(t)[0], num_heads, width // num_heads).transpose(1, 2)
+        for t in (q * scale, k, v))
+    out = (q @ k.transpose(-2, -1)).softmax(-1) @ v
+    return out.transpose(1, 2).reshape(-1, length, width)
 
 
 def _sizes(tensor: Tensor) -> List[int]:

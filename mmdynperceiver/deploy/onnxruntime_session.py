@@ -10,10 +10,10 @@ from .graphs import Graph
 from .merging import Merged, merge_graphs
 from .runtimes import failure, import_runtime
 
-__all__ = ['FIRST_VERSIONS', 'OnnxRuntimeSession']
+__all__ = ['FIRST_VERSIONS', 'OPSET', 'OnnxRuntimeSession', 'check_opset']
 
 NAME = 'ONNX Runtime'
-# The first version with each operator set of ONNX.
+# Operator sets of ONNX that are exported, and the first version with each.
 FIRST_VERSIONS = {
     18: '1.14',
     19: '1.15',
@@ -22,6 +22,26 @@ FIRST_VERSIONS = {
     22: '1.21',
     23: '1.23'
 }
+# The first one with the operator Attention.
+OPSET = 23
+
+
+def check_opset(opset: int) -> int:
+    """Refuse an operator set that is not exported.
+
+    Args:
+        opset (int): Its number.
+
+    Returns:
+        int: The same number.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if isinstance(opset, bool) or opset not in FIRST_VERSIONS:
+        raise ValueError(f'opset must be a whole number of '
+                         f'{min(FIRST_VERSIONS)} to {OPSET}, got {opset!r}')
+    return int(opset)
 
 
 class OnnxRuntimeSession:

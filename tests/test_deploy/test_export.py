@@ -1,15 +1,21 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
+import importlib.util
 import json
+import math
 import os
 
+import numpy as np
 import onnx
 import pytest
 import torch
 
 from mmdynperceiver.core import DynPerceiver, ExitPolicy
-from mmdynperceiver.deploy import Manifest
+from mmdynperceiver.deploy import Manifest, Runner
 from mmdynperceiver.deploy import export as module
+from mmdynperceiver.deploy.export import export_network
 from mmdynperceiver.deploy.lean_graphs import lean_copies
+from mmdynperceiver.deploy.onnxruntime_session import FIRST_VERSIONS
+from mmdynperceiver.exit_settings import NEVER
 from .conftest import CLASSES, PREPROCESSING, SIZE, build_net, export
 
 
@@ -54,6 +60,60 @@ def test_graphs_are_lean_and_tell_nothing_of_this_machine(resnet):
     assert kinds.count('Attention') == attentions
     assert 'BatchNormalization' not in kinds
     assert 'Loop' not in kinds and 'If' not in kinds
+
+
+@pytest.mark.parametrize('opset', [18, 20])
+def test_older_operator_sets_give_the_same_logits(tmp_path, batch, opset):
+    net = build_net('mobilenet')
+    export_network(
+        *net.exit_parts(),
+        tmp_path / 'out',
+        PREPROCESSING,
+        net.policy,
+        CLASSES,
+        opset=opset)
+    manifest = Manifest.load(tmp_path / 'out')
+    assert manifest.versions['opset'] == opset
+    assert manifest.versions['needed'] == dict(
+        onnxruntime=FIRST_VERSIONS[opset])
+    kinds = set()
+    for graph in manifest.read_graphs(tmp_path / 'out'):
+        model = onnx.load_from_string(graph.content)
+        assert graph.opsets == {'': opset}
+        assert model.ir_version <= 9
+        kinds.update(node.op_type for node in model.graph.node)
+    assert 'Attention' not in kinds and 'Softmax' in kinds
+    with torch.no_grad():
+        expected = net(torch.from_numpy(batch))
+    for runtime in ('onnxruntime', 'openvino'):
+        if importlib.util.find_spec(runtime) is None:
+            continue
+        runner = Runner.load(tmp_path / 'out', runtime)
+        for got, logits in zip(runner.all_exits(batch), expected):
+            np.testing.assert_allclose(got, logits, atol=1e-3)
+
+
+@pytest.mark.parametrize('opset', [17, 24, True, '20', 20.5])
+def test_other_operator_sets_are_refused(tmp_path, opset):
+    net = build_net()
+    with pytest.raises(ValueError, match='opset must be .* 18 to 23, got'):
+        export_network(
+            *net.exit_parts(),
+            tmp_path / 'out',
+            PREPROCESSING,
+            net.policy,
+            CLASSES,
+            opset=opset)
+    assert not list(tmp_path.iterdir())
+
+
+def test_infinite_thresholds_let_nobody_leave(tmp_path, batch):
+    net = build_net()
+    export_network(*net.exit_parts(), tmp_path / 'out', PREPROCESSING,
+                   ExitPolicy(4, (math.inf, 0.5, math.inf)), CLASSES)
+    runner = Runner.load(tmp_path / 'out')
+    assert runner.policy.thresholds == (NEVER, 0.5, NEVER)
+    assert 0 not in runner.predict(batch).exit_index
 
 
 @pytest.mark.parametrize('settings, carried', [
@@ -113,8 +173,8 @@ def test_whole_or_not_at_all(tmp_path, monkeypatch):
     # Weights that change behind the exporter's back: the graphs are wrong.
     plan = module.export_segments
 
-    def spoilt(trunk, exits, size, folder):
-        exported = plan(trunk, exits, size, folder)
+    def spoilt(trunk, exits, *args):
+        exported = plan(trunk, exits, *args)
         with torch.no_grad():
             exits.classifiers[2][-1].bias += 1
         return exported

@@ -3,6 +3,7 @@
 import copy
 import multiprocessing
 import pickle
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -242,3 +243,33 @@ onnxruntime.InferenceSession({folder!r} + '/segment0.onnx')
 def test_other_sessions_of_the_process_are_left_alone(resnet, run_python):
     result = run_python(OTHERS.format(folder=resnet.folder))
     assert (result.returncode, result.stderr) == (0, '')
+
+
+@pytest.mark.parametrize('version, message', [
+    ('1.20.1', 'from version 1.23 on, and 1.20.1 is installed: pip install -U '
+     '"onnxruntime>=1.23", or export again with --opset 21'),
+    ('1.22.0', 'or export again with --opset 22'),
+    ('1.9.0', 'pip install -U "onnxruntime>=1.23"$'),
+])
+def test_an_old_runtime_is_told_which_version_is_needed(
+        resnet, monkeypatch, version, message):
+    import onnxruntime
+    monkeypatch.setattr(onnxruntime, '__version__', version)
+    with pytest.raises(ValueError, match='operator set 23') as caught:
+        Runner.load(resnet.folder)
+    assert re.search(re.escape(message).replace('\\$', '$'), str(caught.value))
+
+
+def test_what_the_runtime_says_of_operator_sets(resnet, monkeypatch):
+    """Its own version may be too new for us to know."""
+    import onnxruntime
+
+    def refuse(*args, **kwargs):
+        raise onnxruntime.capi.onnxruntime_pybind11_state.Fail(
+            'Opset 23 is under development\nand support is limited')
+
+    monkeypatch.setattr(onnxruntime, 'InferenceSession', refuse)
+    with pytest.raises(ValueError, match='1.23 or newer') as caught:
+        Runner.load(resnet.folder, threads=2)
+    assert '\n' not in str(caught.value)
+    assert '--opset' in str(caught.value)

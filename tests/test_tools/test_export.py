@@ -86,6 +86,10 @@ def test_thresholds_of_config_and_checkpoint(config, tool, trained, tmp_path):
         assert manifest['policy']['thresholds'] == expected
 
 
+def test_an_older_operator_set(manifest):
+    assert manifest('--opset', '20')[1]['versions']['opset'] == 20
+
+
 def test_says_that_there_are_no_thresholds(manifest):
     output, content = manifest()
     assert content['policy']['thresholds'] is None

@@ -1,0 +1,111 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Trace a segment of a network to an ONNX graph."""
+import contextlib
+import io
+import logging
+import warnings
+from typing import Iterator, List, Mapping, Optional, Sequence
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from ..core import Carried, Exits, SegmentedTrunk, Trunk, TrunkState, run_step
+
+__all__ = ['SegmentGraph', 'handed_on', 'to_onnx']
+
+# The last operator set that PyTorch writes; in those behind it, the operators
+# in use have only been extended.
+TRACED_OPSET = 20
+
+
+class SegmentGraph(nn.Module):
+    """One segment and its exit as a function of tensors alone.
+
+    Args:
+        trunk (SegmentedTrunk): The network without its exits.
+        exits (Exits): The classifiers.
+        index (int): Number of the segment.
+        results (Sequence[str]): What to return behind the logits: 'x', 'z'.
+    """
+
+    def __init__(self, trunk: SegmentedTrunk, exits: Exits, index: int,
+                 results: Sequence[str]) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.exits = exits
+        self.index = index
+        self.results = tuple(results)
+
+    def forward(self,
+                x: Tensor,
+                z: Optional[Tensor] = None,
+                knowledge: Optional[Tensor] = None) -> List[Tensor]:
+        """Run the segment."""
+        if self.index and isinstance(self.trunk, Trunk):
+            x = x.permute(0, 3, 1, 2)
+        carried = Carried(TrunkState(x, z), knowledge)
+        carried, logits = run_step(self.trunk, self.exits, self.index, carried)
+        x, z = carried.state
+        made = dict(x=handed_on(self.trunk, x), z=z)
+        return [logits, *(made[r] for r in self.results)]
+
+
+def handed_on(trunk: SegmentedTrunk, x: Tensor) -> Tensor:
+    """A map (B, C, H, W) as it goes from graph to graph.
+
+    Where it was tokens last, it goes as (B, H, W, C), which spares a
+    transposition.
+    """
+    return x.permute(0, 2, 3, 1) if isinstance(trunk, Trunk) else x
+
+
+def to_onnx(graph: nn.Module, arguments: Mapping[str, Tensor],
+            inputs: Sequence[str], outputs: Sequence[str],
+            opset: int) -> onnx.ModelProto:
+    """Trace one graph.
+
+    Args:
+        graph (nn.Module): What to trace.
+        arguments (Mapping[str, Tensor]): Examples of its arguments, with a
+            batch of more than one.
+        inputs (Sequence[str]): Names of these tensors.
+        outputs (Sequence[str]): Names of what it returns.
+        opset (int): ONNX's operator set.
+    """
+    content = io.BytesIO()
+    # The exporter by tracing: it needs no further package, and seconds where
+    # the one by torch.export needs minutes. What tracing cannot follow shows
+    # in verify_segments.
+    with _quiet(), torch.no_grad():
+        torch.onnx.export(
+            graph, (dict(arguments), ),
+            content,
+            dynamo=False,
+            opset_version=min(opset, TRACED_OPSET),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={name: {
+                0: 'batch'
+            }
+                          for name in (*inputs, *outputs)})
+    model = onnx.load_model_from_string(content.getvalue())
+    model.opset_import[0].version = opset
+    # An older runtime reads older files only.
+    oldest = onnx.helper.find_min_ir_version_for(model.opset_import)
+    model.ir_version = min(model.ir_version, oldest)
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter from talking of itself."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(
+                io.StringIO()):
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(level)
