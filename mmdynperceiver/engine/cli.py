@@ -3,20 +3,17 @@
 import argparse
 import os
 import os.path as osp
-import re
 import sys
 import tempfile
-from contextlib import contextmanager
-from typing import Any, Callable, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
-from ..compat.broken_host import HostImportError
 from .cfg_options import CfgOptions
 from .console import ignore_routine_warnings
-from .errors import InputError
+from .errors import InputError, input_errors, one_line
 from .tool_runner import tool_runner
 from .unread_options import unread_options
 
@@ -259,25 +256,6 @@ def build_runner(config: Config,
         return tool_runner(config, splits, verbose)
 
 
-@contextmanager
-def input_errors(*kinds: type, where: str = '') -> Iterator[None]:
-    """Take errors in here as errors of use.
-
-    Args:
-        *kinds (type): Kinds of errors. Defaults to those that a config, an
-            option or a missing file can bring about.
-        where (str): Stands before the message. Defaults to ''.
-    """
-    kinds = kinds or (OSError, ValueError, TypeError, KeyError, RuntimeError,
-                      AssertionError, AttributeError, ImportError, SyntaxError)
-    try:
-        yield
-    except InputError:
-        raise
-    except kinds as error:
-        raise InputError(where + _one_line(error)) from error
-
-
 def run_tool(main: Callable[[], None]) -> None:
     """Run a tool; errors of use are one line and the exit status 1."""
     try:
@@ -285,7 +263,7 @@ def run_tool(main: Callable[[], None]) -> None:
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE) or not _is_of_use(error):
             raise
-        sys.exit(f'error: {_one_line(error)}')
+        sys.exit(f'error: {one_line(error)}')
     # Not after an error: the other processes may be waiting in a collective.
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -306,21 +284,3 @@ def _is_of_use(error: Exception) -> bool:
         trace = trace.tb_next
     name = trace.tb_frame.f_globals.get('__name__', '') if trace else ''
     return name.partition('.')[0] == __name__.partition('.')[0]
-
-
-def _one_line(error: BaseException) -> str:
-    """The message of an error in one line."""
-    # mmengine hides why a custom import failed.
-    cause: Optional[BaseException] = error
-    while cause is not None and not isinstance(cause, HostImportError):
-        cause = cause.__cause__ or cause.__context__
-    error = cause or error
-    # str() of a KeyError is its message in quotes.
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args \
-        else str(error)
-    lines: List[str] = [line.strip() for line in text.split('\n')]
-    lines = [line for line in lines if line] or [type(error).__name__]
-    if len(lines) > 1 and 'Original Traceback' in text:
-        # From a worker of a data loader: the last line is the error itself.
-        return re.sub(r'^[\w.]+: ', '', lines[-1])
-    return ' '.join(lines)

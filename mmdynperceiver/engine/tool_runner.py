@@ -5,12 +5,13 @@ from typing import Any, Sequence, Type
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
 from .class_names import check_data_classes, class_names, config_num_classes
 from .console import quiet_console
+from .errors import InputError, input_errors
 from .hooks import CheckDataHook
 from .schedule import fit_schedule, short_schedule
 
@@ -78,13 +79,41 @@ def _for_tools(kind: Type[Runner], splits: Sequence[str],
                                        num_classes, known, 'training data')
                     known = class_names(loader.dataset)
 
+        def build_train_loop(self, loop: Any) -> BaseLoop:
+            """Refuse a run without a step."""
+            with input_errors():
+                loop = super().build_train_loop(loop)
+            if loop.max_iters < 1:
+                raise InputError(
+                    f'there is nothing to train: the run has '
+                    f'{loop.max_iters} steps; set train_cfg.max_epochs (or '
+                    f'max_iters) to 1 or more, and train_dataloader.batch_size'
+                    f' to no more than there are images')
+            return loop
+
+        def build_val_loop(self, loop: Any) -> BaseLoop:
+            """Build it; what does not fit is an error of use."""
+            with input_errors():
+                return super().build_val_loop(loop)
+
+        def build_test_loop(self, loop: Any) -> BaseLoop:
+            """Build it; what does not fit is an error of use."""
+            with input_errors():
+                return super().build_test_loop(loop)
+
+        def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+            """Build it; what does not fit is an error of use."""
+            with input_errors():
+                return super().build_optim_wrapper(optim_wrapper)
+
         def build_param_scheduler(self, scheduler: Any) -> Any:
             """Fit the schedule to the length of the run, and say so."""
-            scheduler, text = fit_schedule(scheduler, self.max_iters,
-                                           len(self.train_dataloader))
-            if text:
-                self.logger.info(text)
-            return super().build_param_scheduler(scheduler)
+            with input_errors():
+                scheduler, text = fit_schedule(scheduler, self.max_iters,
+                                               len(self.train_dataloader))
+                if text:
+                    self.logger.info(text)
+                return super().build_param_scheduler(scheduler)
 
         def resume(self, *args: Any, **kwargs: Any) -> None:
             """Say so where the resumed schedule ends before the run."""

@@ -131,3 +131,39 @@ def test_options_that_nothing_reads_are_named(config, tool, tmp_path):
     assert 'max_epochs changes nothing' in warnings[0]
     assert 'set train_cfg.max_epochs' in warnings[0]
     assert 'set train_cfg' in warnings[1]
+
+
+@pytest.mark.parametrize('options, message', [
+    (['train_cfg.max_epochs=0'], 'nothing to train: the run has 0 steps'),
+    (['train_dataloader.batch_size=16', 'train_dataloader.drop_last=True'
+      ], 'nothing to train: the run has 0 steps'),
+    (['train_cfg.max_epoch=3'], "keyword argument 'max_epoch'"),
+    (['optim_wrapper.optimzer.lr=1'], 'optimzer'),
+    (['optim_wrapper.optimizer.learning_rate=1'], 'learning_rate'),
+    (['param_scheduler.0.ends=3'], "'ends'"),
+    (['val_evaluator.top=3'], "'top'"),
+])
+def test_options_that_do_not_fit_are_one_line(config, tool, tmp_path, options,
+                                              message):
+    _, error = tool('train', config(), '--work-dir', tmp_path, '--cfg-options',
+                    *options)
+    assert isinstance(error, str) and error.startswith('error: ')
+    assert message in error and '\n' not in error
+
+
+def test_a_run_by_iterations(config, tool, tmp_path):
+    loop = """
+train_cfg = dict(
+    _delete_=True, type='IterBasedTrainLoop', max_iters=12, val_interval=12)
+default_hooks = dict(
+    logger=dict(interval=1), checkpoint=dict(by_epoch=False, interval=12))
+log_processor = dict(by_epoch=False)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=False, end=500),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=500, end=10000)]
+"""
+    output, error = tool('train', config(loop), '--work-dir', tmp_path)
+    assert error is None
+    assert 'covers about the last 2 of 12 steps; validation' in output
+    assert 'CosineAnnealingLR from step 2 to 12' in output
+    assert (tmp_path / 'iter_12.pth').is_file()

@@ -50,6 +50,8 @@ def test_resumes(trained, config, tool, tmp_path):
     output, error = tool('train', config(), '--work-dir', work_dir, '--amp',
                          '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
     assert error is None
+    # The schedule of the checkpoint is over after its three steps.
+    assert 'ends at step 3 of 6: from there on it stays' in output
     checkpoint = read_checkpoint(work_dir / 'epoch_2.pth')
     assert checkpoint['meta']['iter'] == 6
     assert checkpoint['ema_state_dict']['steps'] == 6
