@@ -99,7 +99,8 @@ def as_json(result: Result) -> Dict[str, Any]:
     return content
 
 
-def result_file(args: argparse.Namespace, runner: Runner) -> ResultFile:
+def result_file(args: argparse.Namespace, runner: Runner,
+                printer: Printer) -> ResultFile:
     """Where the results go."""
 
     def content(rows: List[Dict[str, Any]], complete: bool) -> Dict[str, Any]:
@@ -112,6 +113,7 @@ def result_file(args: argparse.Namespace, runner: Runner) -> ResultFile:
             precision=args.precision,
             batch_size=args.batch_size,
             complete=complete,
+            milliseconds=printer.times(),
             results=[row for row in rows if 'error' not in row],
             broken=[row for row in rows if 'error' in row])
 
@@ -137,7 +139,7 @@ def classify(args: argparse.Namespace) -> int:
                          args.precision, args.thresholds)
     runner.preprocessing.max_pixels = args.max_pixels
     printer = Printer(images, args.batch_size, args.quiet)
-    out = result_file(args, runner)
+    out = result_file(args, runner, printer)
     try:
         with out:
 

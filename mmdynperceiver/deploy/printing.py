@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from typing import List, Sequence
+from typing import Dict, List, Sequence
 
 import numpy as np
 
@@ -157,23 +157,36 @@ class Printer:
             f'{" / ".join(f"{share:.0%}" for share in left)}; mean '
             f'{macs / 1e6:.1f} M MACs, '
             f'{macs / manifest.macs_per_exit[-1]:.0%} of the last exit',
-            'milliseconds, median and 90th percentile, without warm-up:',
-            f'  preparing an image: '
-            f'{_times([r.preparing_milliseconds for r in results])}'
+            'milliseconds, median / p90 (90th percentile), without warm-up:'
         ]
-        times = _times([r.milliseconds for r in results])
-        if self.batch_size == 1:
-            return [*lines, f'  classifying an image: {times}']
-        lines.append(f'  an image, from the start of its batch until it left: '
-                     f'{times}')
-        if self.batches:
-            each = np.median(self.batches) / self.batch_size
-            lines.append(f'  a batch of {self.batch_size}: '
-                         f'{_times(self.batches)}, so {each:.2f} an image')
+        titles = dict(
+            preparing='preparing an image',
+            image='classifying an image' if self.batch_size == 1 else
+            'an image, from the start of its batch until it left',
+            batch=f'a batch of {self.batch_size}')
+        for key, found in self.times().items():
+            line = f'  {titles[key]}: {found["median"]:.2f} / ' \
+                   f'{found["p90"]:.2f}'
+            if key == 'batch':
+                each = found['median'] / self.batch_size
+                line += f', so {each:.2f} an image'
+            lines.append(line)
         return lines
 
+    def times(self) -> Dict[str, Dict[str, float]]:
+        """Milliseconds without warm-up.
 
-def _times(values: Sequence[float]) -> str:
-    """Median and 90th percentile."""
-    median, p90 = np.percentile(values, [50, 90])
-    return f'{median:.2f} / {p90:.2f}'
+        Returns:
+            dict: ``median`` and ``p90`` of ``preparing`` an image, of an
+            ``image`` from the start of its batch until it left, and, where
+            several run together, of a whole ``batch``.
+        """
+        kinds = dict(
+            preparing=[r.preparing_milliseconds for r in self.results],
+            image=[r.milliseconds for r in self.results],
+            batch=self.batches if self.batch_size > 1 else [])
+        return {
+            kind:
+            dict(zip(('median', 'p90'), np.percentile(values, [50, 90])))
+            for kind, values in kinds.items() if values
+        }

@@ -1,16 +1,19 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Many files, some of them broken, and how their results are kept."""
 import csv
+import io
 import json
 import os
 import shutil
 import signal
+import sys
 
 import pytest
 from PIL import Image
 
 from mmdynperceiver.deploy import Runner, stream
 from mmdynperceiver.deploy.__main__ import main
+from mmdynperceiver.deploy.printing import Count
 from mmdynperceiver.deploy.stream import classify_files
 
 QUIET = ('--quiet', '--threads', '1')
@@ -60,7 +63,10 @@ def test_broken_files_are_named_and_the_others_classified(
         assert name in printed.err and name in printed.out
     assert '7 images; left at exits 0 to 3' in printed.out
     assert '4 could not be read and were skipped' in printed.out
-    assert 'a batch of 4: ' in printed.out
+    times = content['milliseconds']
+    assert set(times) == {'preparing', 'image', 'batch'}
+    assert all(0 < found['median'] <= found['p90'] for found in times.values())
+    assert f'a batch of 4: {times["batch"]["median"]:.2f} / ' in printed.out
 
 
 def test_stops_at_a_broken_file_where_told(resnet, photos, tmp_path, capsys):
@@ -180,6 +186,26 @@ def test_limit_of_pixels(resnet, photos, capsys):
     printed = capsys.readouterr()
     assert '2 images; left' in printed.out
     assert printed.err.count('more than the limit of 4,000') == 4
+
+
+def test_counts_on_a_terminal(monkeypatch):
+
+    class Terminal(io.StringIO):
+
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, 'stderr', Terminal())
+    count = Count(1500)
+    count.show(1000)
+    count.show(1001)  # too soon
+    assert sys.stderr.getvalue() == '1,000 of 1,500 images'
+    count.clear()
+    count.clear()
+    assert sys.stderr.getvalue() == '1,000 of 1,500 images\r\x1b[K'
+    monkeypatch.setattr(sys, 'stderr', io.StringIO())
+    Count(1500).show(1000)
+    assert sys.stderr.getvalue() == ''
 
 
 def test_times_are_those_of_sizes_met_before(resnet, photos):

@@ -59,7 +59,6 @@ def test_policies(demo, images, tmp_path):
     image = images / 'val/bee/0.png'
     for more, options, expected in [
         ('', ('--thresholds-file', point), 1),
-        ("model['exit'] = 2\n", (), 2),
         ("model['thresholds'] = [2, 0, 0]\n", ('--exit', '0'), 0),
         (f"model['thresholds'] = {str(point)!r}\n", (), 1),
     ]:
