@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Say what is in image files, and where each of them left."""
 import argparse
-from typing import Any, Callable
+from typing import Any, Callable, Dict, List
 
 import torch
 from mmengine.config import Config
@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
-from mmdynperceiver.deploy.decoding import check_header
+from mmdynperceiver.deploy.decoding import check_header, decode
 from mmdynperceiver.engine import InputError, cli
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
 from mmdynperceiver.engine.file_predictions import (BrokenInputError, Files,
@@ -18,7 +18,8 @@ from mmdynperceiver.engine.file_predictions import (BrokenInputError, Files,
                                                     check_options,
                                                     names_of_classes,
                                                     predict_files, set_policy)
-from mmdynperceiver.engine.standalone import build_model, test_transform
+from mmdynperceiver.engine.standalone import (build_model, model_of,
+                                              test_transform)
 from mmdynperceiver.image_files import find_files
 from mmdynperceiver.kinds import one_line
 
@@ -58,11 +59,32 @@ def load_model(args: argparse.Namespace, config: Config) -> nn.Module:
         return model.to(device)
 
 
+class LoadPixels:
+    """Load a file for a pipeline whose data set gives pixels.
+
+    Args:
+        reverse (bool): Whether the data preprocessor reverses the channels,
+            so that it gets BGR to make RGB of.
+    """
+
+    def __init__(self, reverse: bool) -> None:
+        self.reverse = reverse
+
+    def __call__(self, results: Dict[str, Any]) -> Dict[str, Any]:
+        """Add the pixels to what is known of the image."""
+        pixels = decode(results['img_path'], 'pillow')
+        image = pixels[..., ::-1].copy() if self.reverse else pixels
+        size = pixels.shape[:2]
+        return dict(results, img=image, img_shape=size, ori_shape=size)
+
+
 def build_predict(model: nn.Module, config: Config) -> Callable[[str], Any]:
     """Run the config's own test pipeline and the model on a file."""
-    steps = test_transform(config)
+    steps: List[Any] = test_transform(config)
     if not any('LoadImageFromFile' in str(step['type']) for step in steps):
-        steps = [dict(type='LoadImageFromFile'), *steps]
+        # The data are no files, such as CIFAR's.
+        settings = model_of(config).get('data_preprocessor') or {}
+        steps.insert(0, LoadPixels(settings.get('to_rgb', False)))
     with cli.input_errors():
         pipeline = Compose(steps)
 

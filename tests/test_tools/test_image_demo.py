@@ -53,6 +53,21 @@ def test_agrees_with_the_test_tool(config, demo, tool, trained, images,
     assert 'MACs (M)' in output and row['classes'][0]['name'] in output
 
 
+@pytest.mark.parametrize('to_rgb', [True, False])
+def test_pipelines_without_files_get_rgb(demo, images, tmp_path, to_rgb):
+    """As the data set of CIFAR-10 gives its pixels."""
+    out, image = tmp_path / 'out.json', images / 'val/bee/0.png'
+    more = "test_dataloader['dataset']['pipeline'] = " \
+        "[dict(type='PackInputs')]\n" \
+        f"data_preprocessor = dict(to_rgb={to_rgb})\n"
+    rows = []
+    for pipeline in ('', more):
+        _, error = demo(image, '--out', out, more=pipeline)
+        assert error is None
+        rows += json.loads(out.read_text())
+    assert rows[0]['classes'] == rows[1]['classes']
+
+
 def test_policies(demo, images, tmp_path):
     point, out = tmp_path / 'point.json', tmp_path / 'out.json'
     OperatingPoint((2, 0, 0)).save(point)
