@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Image folders whose broken files are named, or skipped and counted."""
+import math
 import os
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -109,13 +110,11 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
         if not data_list:
             raise InputError(f'there are no images in '
                              f'{self.ann_file or self.img_prefix!r}')
-        if self.ann_file and self.with_label:
-            if self.CLASSES is None:
-                classes = _classes_from_paths(data_list, self.img_prefix)
-                if classes is not None:
-                    self._metainfo['classes'] = classes
-                    self.classes_from = 'paths'
-            _check_labels(data_list, self.CLASSES, self.ann_file)
+        if self.ann_file and self.with_label and self.CLASSES is None:
+            classes = _classes_from_paths(data_list, self.img_prefix)
+            if classes is not None:
+                self._metainfo['classes'] = classes
+                self.classes_from = 'paths'
         if self.with_label:
             self.num_labels = 1 + max(
                 (info['gt_label'] for info in data_list), default=-1)
@@ -136,10 +135,20 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
                         self.ann_file, number, line,
                         'a path, a space or a tab, and a whole number')
                 line, info['gt_label'] = fields
+                self._check_label(number, *fields)
             line = local_separators(line, self.img_prefix)
             info['img_path'] = fileio.join_path(self.img_prefix, line)
             data_list.append(info)
         return data_list
+
+    def _check_label(self, number: int, path: str, label: int) -> None:
+        """Refuse a label that is no class."""
+        most = math.inf if self.CLASSES is None else len(self.CLASSES)
+        if not 0 <= label < most:
+            known = ' positive' if self.CLASSES is None else f' below {most}'
+            raise InputError(
+                f'line {number} of {self.ann_file!r} gives {path!r} the label '
+                f'{label}; labels start at 0 and stay{known}')
 
     def _find_samples(self) -> List[Tuple[str, int]]:
         """Find images in class folders; given names decide the labels."""
@@ -202,15 +211,3 @@ def _classes_from_paths(data_list: List[dict],
             set(names) != set(range(len(names))):
         return None
     return tuple(names[label] for label in range(len(names)))
-
-
-def _check_labels(data_list: List[dict], classes: Optional[Tuple[str, ...]],
-                  ann_file: str) -> None:
-    """Refuse labels that are no class."""
-    for info in data_list:
-        label = info['gt_label']
-        if label < 0 or (classes is not None and label >= len(classes)):
-            known = '' if classes is None else f' below {len(classes)}'
-            raise InputError(
-                f'{ann_file!r} gives {info["img_path"]!r} the label {label}; '
-                f'labels start at 0 and stay{known or " positive"}')

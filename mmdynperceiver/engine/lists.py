@@ -64,7 +64,7 @@ def read_list(path: Union[str, os.PathLike]) -> List[str]:
     Raises:
         InputError: If there is no such file, or it is empty.
     """
-    names = [line.rstrip('\t') for _, line in read_lines(path, LIST)]
+    names = [unquoted(line.rstrip('\t')) for _, line in read_lines(path, LIST)]
     if not names:
         raise InputError(f'the {LIST} {os.fspath(path)!r} is empty')
     return names
@@ -80,7 +80,8 @@ def read_classes(path: Union[str, os.PathLike]) -> List[str]:
         InputError: If there is no such file, or it is empty.
     """
     names = [
-        line.strip() for _, line in read_lines(path, 'file of class names')
+        unquoted(line.strip())
+        for _, line in read_lines(path, 'file of class names')
     ]
     if not names:
         raise InputError(f'the file of class names {os.fspath(path)!r} is '
@@ -123,7 +124,20 @@ def split_label(line: str) -> Optional[Tuple[str, int]]:
     if match is None or len(match.group(2)) > 18 or \
             ends_with_number(match.group(1)):
         return None
-    return match.group(1), int(match.group(2))
+    return unquoted(match.group(1)), int(match.group(2))
+
+
+def unquoted(field: str) -> str:
+    """A field without the quotes that spreadsheets put around it.
+
+    They do so where a comma, a tab or a quote is in it.
+
+    Args:
+        field (str): The field.
+    """
+    if len(field) > 2 and field[0] == field[-1] == '"':
+        return field[1:-1].replace('""', '"')
+    return field
 
 
 def ends_with_number(text: str) -> bool:

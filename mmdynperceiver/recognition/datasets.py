@@ -16,7 +16,7 @@ from ..engine.class_names import with_class_names
 from ..engine.errors import InputError
 from ..engine.hold_out import leave_out
 from ..engine.lists import (ends_with_number, local_separators, read_lines,
-                            split_label, wrong_line)
+                            split_label, unquoted, wrong_line)
 
 __all__ = [
     'BrokenVideoError', 'CheckedRawframeDataset', 'CheckedVideoDataset',
@@ -141,7 +141,7 @@ class ChecksVideos(ChecksFiles):
     def _join(self, kind: str, name: str) -> str:
         """Path of a file or folder of the list."""
         folder = self.data_prefix.get(kind)
-        name = local_separators(name, folder or '')
+        name = local_separators(unquoted(name), folder or '')
         return name if folder is None else osp.join(folder, name)
 
 

@@ -70,7 +70,7 @@ def test_flat_annotation_file_leaves_the_classes_open(root):
 @pytest.mark.parametrize('line, message', [
     ('ant/0.png', 'must be a path'),
     ('ant/0.png one', 'must be a path'),
-    ('ant/0.png -1', 'label -1'),
+    ('ant/0.png -1', 'line 1 of .*ann.txt.* label -1'),
     ('ant/0.png 3', 'label 3; .* below 3'),
 ])
 def test_refuses_annotations(root, line, message):

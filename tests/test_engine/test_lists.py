@@ -18,6 +18,7 @@ LATIN = b'caf\xe9.png'
     b'\xef\xbb\xbfa.png\nb c.png',
     b'\n a.png'.replace(b' ', b'') + b'\n\t\n  \nb c.png\n\n\n',
     b'a.png\t\nb c.png\t\t\n',
+    b'a.png\r\n"b c.png"\r\n',
     b'\xef\xbb\xbfa.png\n\xef\xbb\xbfb c.png\n',
 ])
 def test_as_editors_and_spreadsheets_write(tmp_path, content):
@@ -68,6 +69,7 @@ def test_files_that_are_no_lists(tmp_path, read):
     ('a b.png\t3 ', ('a b.png', 3)),
     ('a.png \t 12', ('a.png', 12)),
     ('a.png -1', ('a.png', -1)),
+    ('"a, ""b"".png"\t3', ('a, "b".png', 3)),
     ('a.png', None),
     ('a.png,3', None),
     ('a.png 3.0', None),
