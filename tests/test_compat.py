@@ -409,3 +409,54 @@ def test_object_arrays_are_not_allowed():
     assert not {getattr, eval, exec, sys.exit
                 } & {item
                      for item in allowed if callable(item)}
+
+
+# ---------------------------------------------------------- the hosts' scripts
+def test_grad_cam_looks_at_the_last_exit():
+    """And at other models as ever."""
+    from types import SimpleNamespace
+
+    from mmdynperceiver.compat.grad_cam import explain_last_exit
+
+    class ActivationsAndGradients:
+
+        def __init__(self, model):
+            self.model = model
+
+        def __call__(self, x):
+            return self.model(x)
+
+    class Model:
+
+        def __call__(self, x):
+            return x, x + 1
+
+    class EarlyExit(Model):
+        evaluate_all_exits = False
+
+    module = SimpleNamespace(ActivationsAndGradients=ActivationsAndGradients)
+    for _ in range(2):  # healing twice changes nothing
+        with explain_last_exit(module):
+            pass
+    assert ActivationsAndGradients(EarlyExit())(1) == 2
+    assert ActivationsAndGradients(Model())(1) == (1, 2)
+
+
+def test_a_script_that_imports_a_host_first(run_python, make_files, tmp_path):
+    """mmaction2's confusion_matrix.py imports the models at once."""
+    root = make_files({
+        **FAKE_MMACTION, 'scripts/beside.py':
+        'value = 5',
+        'scripts/script.py':
+        'import sys\nfrom mmaction.models import DRN\nimport beside\n'
+        'print(beside.value, sys.argv[1:], __name__)'
+    })
+    script = root / 'scripts/script.py'
+    run = 'import runpy, sys\nsys.argv = {}\n{}'
+    direct = run.format([str(script), 'a'], f'runpy.run_path({str(script)!r})')
+    assert 'drn' in run_python(direct, [root]).stderr
+    module = "runpy.run_module('mmdynperceiver.compat', run_name='__main__')"
+    result = run_python(run.format(['x', str(script), 'a'], module), [root])
+    assert result.stdout.split() == ['5', "['a']", '__main__'], result.stderr
+    result = run_python(run.format(['x', 'none.py'], module), [root])
+    assert 'usage' in result.stderr and result.returncode == 1

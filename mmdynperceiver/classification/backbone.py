@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The trunks as backbones of MMPretrain."""
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
 from mmpretrain.registry import MODELS
 
@@ -10,8 +10,20 @@ from ..engine import TrunkBackbone, build_arch
 __all__ = ['ConvBackbone', 'DynPerceiverBackbone']
 
 
+class _ToolsBackbone(TrunkBackbone):
+    """What MMPretrain's tools ask of a backbone."""
+
+    # vis_cam.py: what precedes the tokens that stand for places.
+    num_extra_tokens = 0
+
+    @property
+    def out_indices(self) -> Tuple[int, ...]:
+        """Numbers of the exits, by which vis_tsne.py names its files."""
+        return tuple(range(self.net.num_segments))
+
+
 @MODELS.register_module()
-class DynPerceiverBackbone(TrunkBackbone):
+class DynPerceiverBackbone(_ToolsBackbone):
     """Two-branch trunk of Dynamic Perceiver (arXiv 2306.11248).
 
     Args:
@@ -56,7 +68,7 @@ class DynPerceiverBackbone(TrunkBackbone):
 
 
 @MODELS.register_module()
-class ConvBackbone(TrunkBackbone):
+class ConvBackbone(_ToolsBackbone):
     """The feature branch alone: a baseline of the same recipe.
 
     Args:

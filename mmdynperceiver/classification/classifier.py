@@ -2,6 +2,7 @@
 """The classifier: the loop that joins trunk, exits and policy."""
 from typing import Any, List, Optional, Sequence, Tuple, Union
 
+import torch
 from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
@@ -87,6 +88,26 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg)
         self.policy = self.make_policy(thresholds, exit)
+
+    def extract_feat(self,
+                     inputs: Tensor,
+                     stage: str = 'neck') -> Tuple[Tensor, ...]:
+        """What the exits classify.
+
+        Args:
+            inputs (Tensor): Normalised images (B, 3, H, W).
+            stage (str): 'backbone', 'neck' or 'pre_logits', which are all
+                the same here. Defaults to 'neck'.
+
+        Returns:
+            tuple[Tensor]: A vector (B, C) for each exit; where an exit reads
+            features and latents, these follow each other in it.
+        """
+        if stage not in ('backbone', 'neck', 'pre_logits'):
+            raise ValueError(f"stage must be one of 'backbone', 'neck', "
+                             f"'pre_logits', got {stage!r}")
+        return tuple(
+            torch.cat(tuple(vectors), 1) for vectors in self.backbone(inputs))
 
     def loss(self, inputs: Tensor, data_samples: List[DataSample]) -> dict:
         """Losses of a batch.

@@ -79,29 +79,36 @@ class DynPerceiverHead(BaseModule):
             loss = MODELS.build(loss)
         self.loss_module = loss
 
-    def pre_logits(
-            self, feats: Sequence[Sequence[Tensor]]
-    ) -> Tuple[Tuple[Tensor, ...], ...]:
-        """What each exit classifies: the pooled vectors as they are."""
-        return tuple(tuple(vectors) for vectors in feats)
+    def pre_logits(self,
+                   feats: Sequence[Any]) -> Tuple[Tuple[Tensor, ...], ...]:
+        """What each exit classifies: the pooled vectors as they are.
 
-    def forward(self, feats: Sequence[Sequence[Tensor]]) -> Tuple[Tensor, ...]:
+        Args:
+            feats (Sequence): For each exit, its vectors (B, C), or one
+                vector that holds them all.
+        """
+        return tuple(
+            vectors.split(tuple(channels), 1
+                          ) if isinstance(vectors, Tensor) else tuple(vectors)
+            for vectors, channels in zip(feats, self.in_channels))
+
+    def forward(self, feats: Sequence[Any]) -> Tuple[Tensor, ...]:
         """Classify at every exit.
 
         Args:
-            feats (Sequence[Sequence[Tensor]]): For each exit, vectors (B, C).
+            feats (Sequence): See :meth:`pre_logits`.
 
         Returns:
             tuple[Tensor]: Logits (B, K), shallow to deep.
         """
         return self.exits(self.pre_logits(feats))
 
-    def loss(self, feats: Sequence[Sequence[Tensor]],
-             data_samples: List[DataSample], **kwargs: Any) -> dict:
+    def loss(self, feats: Sequence[Any], data_samples: List[DataSample],
+             **kwargs: Any) -> dict:
         """Losses of a batch.
 
         Args:
-            feats (Sequence[Sequence[Tensor]]): For each exit, vectors (B, C).
+            feats (Sequence): See :meth:`pre_logits`.
             data_samples (list[DataSample]): With ``gt_label``, or with
                 ``gt_score`` (soft targets, as mixup and cutmix make them).
             **kwargs: Passed to the classification loss.
@@ -144,7 +151,7 @@ class DynPerceiverHead(BaseModule):
 
     def predict(
         self,
-        feats: Sequence[Sequence[Tensor]],
+        feats: Sequence[Any],
         data_samples: Optional[List[Optional[DataSample]]] = None
     ) -> List[DataSample]:
         """Predict at the last exit.
@@ -152,7 +159,7 @@ class DynPerceiverHead(BaseModule):
         The head knows no thresholds; :class:`DynPerceiverClassifier` does.
 
         Args:
-            feats (Sequence[Sequence[Tensor]]): For each exit, vectors (B, C).
+            feats (Sequence): See :meth:`pre_logits`.
             data_samples (list[DataSample], optional): To be filled in.
                 Defaults to None, new ones.
 

@@ -18,6 +18,11 @@ mmengine.config.utils      ``_base_ = 'mmdynperceiver::...'`` is unknown
 mim.utils.utils            editable installs are not located
 mmaction, mmdet            refuse mmcv 2.2 and later by version alone
 mmaction.utils.dependency  needs ``importlib_metadata``, undeclared
+pytorch_grad_cam.          takes one tensor of logits, not one of each exit
+activations_and_gradients
+sklearn.manifold._t_sne    1.7 renamed ``n_iter``, which vis_tsne.py passes
+mmpretrain.apis.model,     know no configs by name but the hosts' own
+mmengine.infer.infer
 mmaction.models.           ``drn`` is missing from the 1.2.0 wheel
 localizers
 mmpretrain, mmaction,      whatever breaks one breaks those that use it if
@@ -27,9 +32,13 @@ the hosts' inferencers     plain results lack where samples left
 ========================== ============================================
 
 Loading checkpoints stays safe: nothing here turns ``weights_only`` off.
+
+``python -m mmdynperceiver.compat SCRIPT ...`` runs a host's script with all
+of this in place from the start.
 """
-from . import (broken_host, checkpoint_files, inferencers, mmaction_wheel,
-               mmcv_limit, package_lookup, safe_loading)
+from . import (broken_host, checkpoint_files, grad_cam, inferencers,
+               mmaction_wheel, mmcv_limit, model_hub, package_lookup,
+               safe_loading, tsne)
 from .import_hooks import (HealingFinder, chain, install_finder,
                            installed_finder)
 
@@ -53,6 +62,10 @@ HEALERS = {
     'mmdet': _explain_and_lift,
     'mmaction.utils.dependency': mmaction_wheel.provide_importlib_metadata,
     **inferencers.EXTENSIONS,
+    'pytorch_grad_cam.activations_and_gradients': grad_cam.explain_last_exit,
+    'sklearn.manifold._t_sne': tsne.accept_n_iter,
+    'mmengine.infer.infer': model_hub.extend_inferencers,
+    'mmpretrain.apis.model': model_hub.extend_model_hub,
 }
 for _host, _task in broken_host.TASK_OF_HOST.items():
     HEALERS[f'{_host}.models'] = HEALERS[f'{_PACKAGE}.{_task}'] = _explain

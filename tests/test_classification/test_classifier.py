@@ -301,6 +301,21 @@ def test_trunk_alone_extracts_features():
     assert len(model.extract_feat(IMAGES)) == 4
 
 
+def test_features_are_one_vector_for_each_exit():
+    """What MMPretrain's tools take, and what the head classifies."""
+    model = build_model().eval()
+    nested = model.backbone(IMAGES)
+    for stage in ('backbone', 'neck', 'pre_logits'):
+        feats = model.extract_feat(IMAGES, stage)
+        assert len(feats) == len(model.backbone.out_indices) == 4
+        for vector, parts in zip(feats, nested):
+            assert torch.equal(vector, torch.cat(tuple(parts), 1))
+    for logits, other in zip(model.head(feats), model.head(nested)):
+        assert torch.equal(logits, other)
+    with pytest.raises(ValueError, match="got 'neckk'"):
+        model.extract_feat(IMAGES, 'neckk')
+
+
 @pytest.mark.parametrize('stages', [(3, ), (1, 2, 3)])
 def test_baselines_share_head_losses_and_policy(stages):
     model = build_model(

@@ -1,7 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Configs of detection."""
+import numpy as np
 import pytest
 import torch
+from mmdet.apis import DetInferencer
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -79,3 +81,14 @@ def test_evaluation_files_follow_the_data():
             dataset = config[f'{name}_dataloader'].dataset
             assert config[f'{name}_evaluator'].ann_file == (
                 config.data_root + dataset.ann_file)
+
+
+def test_inferencer_by_name():
+    name = 'retinanet_dyn-perceiver-resnet22-w025_1xb8-20e_bccd'
+    found = DetInferencer.list_models('mmdet', '.*dyn-perceiver.*')
+    assert name in found and all('coco' in n or 'bccd' in n for n in found)
+    inferencer = DetInferencer(name, device='cpu')
+    assert type(inferencer.model.backbone).__name__ == \
+        'DynPerceiverDetBackbone'
+    result = inferencer(np.zeros((32, 48, 3), np.uint8))
+    assert list(result['predictions'][0]) == ['labels', 'scores', 'bboxes']

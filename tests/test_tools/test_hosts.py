@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import mmpretrain
+import numpy as np
 import pytest
 from tiny import IMAGENET_CONFIG, ROOT
 
@@ -73,23 +74,69 @@ def test_hosts_tool_draws_the_schedule(tmp_path):
 
 
 def test_hosts_test(trained, config, tmp_path):
-    out = tmp_path / 'metrics.json'
+    """Also with test-time augmentation, where two views cost twice."""
+    found = []
+    for model, options in (('model', ()), ('model.module', ('--tta', ))):
+        out = tmp_path / 'metrics.json'
+        run(sys.executable,
+            HOST_TOOLS / 'test.py',
+            config(),
+            trained / 'epoch_1.pth',
+            '--work-dir',
+            tmp_path,
+            '--out',
+            out,
+            '--out-item',
+            'metrics',
+            '--cfg-options',
+            f'{model}.thresholds=[2,0,0]',
+            *options,
+            cwd=tmp_path)
+        metrics = json.loads(out.read_text())
+        assert metrics['exit1/share'] == 1
+        assert {'exit0/top1', 'exit3/top1', 'dynamic/top1'} <= set(metrics)
+        found.append(metrics)
+    for name in ('exit0/macs', 'exit3/macs', 'dynamic/macs'):
+        assert found[1][name] == 2 * found[0][name]
+
+
+def test_hosts_vis_tsne(trained, config, tmp_path):
+    pytest.importorskip('sklearn')
     run(sys.executable,
-        HOST_TOOLS / 'test.py',
+        HOST_TOOLS / 'visualization/vis_tsne.py',
         config(),
+        '--checkpoint',
         trained / 'epoch_1.pth',
+        '--perplexity',
+        3,
+        '--n-iter',
+        250,
+        '--device',
+        'cpu',
         '--work-dir',
         tmp_path,
-        '--out',
-        out,
-        '--out-item',
-        'metrics',
-        '--cfg-options',
-        'model.thresholds=[2,0,0]',
         cwd=tmp_path)
-    metrics = json.loads(out.read_text())
-    assert metrics['exit1/share'] == 1
-    assert {'exit0/top1', 'exit3/top1', 'dynamic/top1'} <= set(metrics)
+    names = {path.name for path in tmp_path.glob('tsne_*/*')}
+    assert {f'feat_{k}.{end}'
+            for k in range(4)
+            for end in ('npy', 'png')} <= names
+    features = [
+        np.load(next(tmp_path.glob(f'tsne_*/feat_{k}.npy'))) for k in range(4)
+    ]
+    assert [values.shape for values in features] == [(6, 32), (6, 64),
+                                                     (6, 128), (6, 192)]
+
+
+def test_models_by_name():
+    import mmdynperceiver.classification  # noqa: F401
+    names = mmpretrain.list_models('dyn-perceiver*')
+    assert 'dyn-perceiver_regnety-800mf_8xb128_in1k' in names
+    assert 'resnet18_8xb32_in1k' in mmpretrain.list_models('resnet18')
+    name = 'dyn-perceiver_resnet22-w025_1xb128-10e_cifar10-folder'
+    with pytest.warns(UserWarning, match='Unable to find pre-defined check'):
+        model = mmpretrain.get_model(name, pretrained=True)
+    assert type(model).__name__ == 'DynPerceiverClassifier'
+    assert model._metainfo.name == name and model.head.num_classes == 10
 
 
 def test_prefixed_names_need_no_custom_imports(trained, config, tmp_path):
