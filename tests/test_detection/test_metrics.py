@@ -1,13 +1,17 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmdet.models.test_time_augs import DetTTAModel
 from mmdet.registry import METRICS
+from mmdet.structures import DetDataSample
+from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from tiny_detector import write_annotations
 
-from mmdynperceiver.engine import InputError
+from mmdynperceiver.engine import EvaluateAllExitsHook, InputError
 from mmdynperceiver.engine.tables import exits_table
 
 BOX = [4., 6., 20., 16.]  # x, y, width, height
@@ -135,3 +139,32 @@ def test_files_of_other_images(tmp_path):
         checked(tmp_path / 'none.json')
     with pytest.raises(InputError, match='lists no annotation'):
         checked(write_annotations(tmp_path, []))
+
+
+def test_views_of_an_image_are_merged_at_each_exit(tmp_path):
+    """Exit 1 finds the box in the flipped view alone."""
+    flipped = [[40 - x2, y1, 40 - x1, y2] for x1, y1, x2, y2 in FOUND]
+    views = []
+    for boxes, flip in ((MISSED, False), (flipped, True)):
+        data = sample(2, MISSED, boxes, MISSED)
+        view = DetDataSample(
+            metainfo=dict(
+                img_id=data.pop('img_id'),
+                ori_shape=data.pop('ori_shape'),
+                flip=flip,
+                flip_direction='horizontal'))
+        view.set_data(dict(data, exit_confidence=1.))
+        views.append(view)
+    model = torch.nn.Module()
+    model.test_step = lambda data: [views.pop(0)]
+    tta = DetTTAModel(
+        tta_cfg=ConfigDict(
+            nms=dict(type='nms', iou_threshold=0.5), max_per_img=100),
+        module=model)
+    EvaluateAllExitsHook().before_test(SimpleNamespace(model=tta))
+    merged, = tta.test_step(dict(inputs=[[0], [0]], data_samples=[[0], [0]]))
+    found = evaluate(tmp_path, [{**merged.metainfo, **dict(merged.items())}])
+    assert found['exit0/bbox_mAP'] == found['exit2/bbox_mAP'] == 0
+    assert found['exit1/bbox_mAP'] >= 0.5  # the other view's box is wrong
+    assert [found[f'exit{k}/macs'] for k in range(3)] == [20, 40, 60]
+    assert found['dynamic/macs'] == 60 and found['dynamic/bbox_mAP'] == 0
