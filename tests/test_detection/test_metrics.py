@@ -156,6 +156,7 @@ def test_views_of_an_image_are_merged_at_each_exit(tmp_path):
         view.set_data(dict(data, exit_confidence=1.))
         views.append(view)
     model = torch.nn.Module()
+    model.evaluate_all_exits = False
     model.test_step = lambda data: [views.pop(0)]
     tta = DetTTAModel(
         tta_cfg=ConfigDict(
