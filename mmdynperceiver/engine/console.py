@@ -15,6 +15,7 @@ ROUTINE = re.compile(r'paramwise_options -- |'
                      r'Distributed training is not used|'
                      r'Checkpoints will be saved to |'
                      r'Exp name: |'
+                     r'Because batch augmentations are enabled, the data |'
                      # tools/test.py prints a table of these.
                      r'Epoch\(test\) .* dynamic/macs: ')
 # Warnings of the stack that tell nothing to a user of the tools: parts of

@@ -20,9 +20,9 @@ class Model(nn.Module):
         self.policy = ExitPolicy(4)
 
 
-def start(steps, epochs=None, model=None, **options):
+def start(steps, epochs=None, model=None, kind='WarmupEMAHook', **options):
     """A hook and a runner at the beginning of a run."""
-    hook = HOOKS.build(dict(type='WarmupEMAHook', **options))
+    hook = HOOKS.build(dict(type=kind, **options))
     loop = EpochBasedTrainLoop if epochs else IterBasedTrainLoop
     run = SimpleNamespace(
         model=model or Model(),
@@ -114,15 +114,24 @@ def test_says_what_it_covers(caplog, steps, epochs, text):
     assert text in caplog.text
 
 
-def test_thresholds_of_a_checkpoint_do_not_come_along():
+@pytest.mark.parametrize('kind', ['WarmupEMAHook', 'EMAHook'])
+def test_thresholds_of_a_checkpoint_do_not_come_along(kind, caplog):
+    """Neither in the model nor in its average, be it the host's own."""
     net = DynPerceiver('resnet18', width=0.125, num_latents=8, num_classes=2)
     net.policy = ExitPolicy(4)
     state = net.state_dict()
     state['policy._extra_state'] = torch.tensor([.5, .6, .7]).double()
-    hook, run = start(6, model=net, update_buffers=True)
+    hook, run = start(6, model=net, kind=kind, update_buffers=True)
+    switch = HOOKS.build(dict(type='EvaluateAllExitsHook'))
+    run.hooks, run.val_loop = [hook, switch], None
+    net.load_state_dict(state)
     hook.after_load_checkpoint(run, dict(state_dict=state))
     assert hook.ema_model.module.policy.thresholds is not None
     hook.before_train(run)
+    switch.before_train(run)
     saved = dict(state_dict=net.state_dict())
     hook.before_save_checkpoint(run, saved)
-    assert (saved['state_dict']['policy._extra_state'] == -1).all()
+    for weights, prefix in ((saved['state_dict'], ''),
+                            (saved['ema_state_dict'], 'module.')):
+        assert (weights[f'{prefix}policy._extra_state'] == -1).all()
+    assert 'thresholds of the checkpoint are left out' in caplog.text
