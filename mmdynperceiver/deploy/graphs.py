@@ -110,7 +110,7 @@ def read_regular(path: Union[str, os.PathLike],
         if found.st_size > most:
             raise ValueError(f'{path!r} has {found.st_size} bytes; {most} '
                              f'are the most that it may have')
-        return file.read(most + 1)
+        return file.read(found.st_size)
 
 
 def read_graph(name: str, content: bytes) -> Graph:

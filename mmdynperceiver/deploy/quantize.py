@@ -20,7 +20,8 @@ from .printing import Count
 from .sessions import open_session
 
 __all__ = [
-    'compare', 'labelled_images', 'quantize', 'quantize_segments', 'run_all'
+    'compare', 'labelled_images', 'quantize', 'quantize_segments', 'run_all',
+    'unquantized'
 ]
 
 LOGGER = logging.getLogger(__name__)
@@ -114,11 +115,7 @@ def quantize_segments(folder: str, segments: Sequence[Segment],
             collected.append(feed)
     for segment, collected in zip(segments, feeds):
         path = os.path.join(folder, segment.file)
-        graph = onnx.load(path).graph
-        spared = [
-            node.name for node in graph.node
-            if 'classifiers' in node.name or 'fkt' in node.name
-        ]
+        spared = unquantized(onnx.load(path).graph)
         with tempfile.TemporaryDirectory() as other:
             result = os.path.join(other, segment.file)
             with _without_advice():
@@ -134,6 +131,27 @@ def quantize_segments(folder: str, segments: Sequence[Segment],
                     nodes_to_exclude=spared)
             onnx.save(onnx.load(result), path)
     return sum(path not in broken for path in chosen)
+
+
+def unquantized(graph: onnx.GraphProto) -> List[str]:
+    """Nodes that stay in fp32: classifiers, and attention without a node.
+
+    In older operator sets, attention is products of two activations.
+
+    Args:
+        graph (GraphProto): A segment.
+
+    Returns:
+        list[str]: Their names.
+    """
+    constants = {entry.name for entry in graph.initializer}
+    constants.update(node.output[0] for node in graph.node
+                     if node.op_type == 'Constant')
+    return [
+        node.name for node in graph.node
+        if 'classifiers' in node.name or 'fkt' in node.name or
+        (node.op_type == 'MatMul' and not constants.intersection(node.input))
+    ]
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from mmdynperceiver.deploy import export as module
 from mmdynperceiver.deploy.export import export_network
 from mmdynperceiver.deploy.lean_graphs import lean_copies
 from mmdynperceiver.deploy.onnxruntime_session import FIRST_VERSIONS
+from mmdynperceiver.deploy.quantize import unquantized
 from mmdynperceiver.exit_settings import NEVER
 from .conftest import CLASSES, PREPROCESSING, SIZE, build_net, export
 
@@ -82,6 +83,17 @@ def test_older_operator_sets_give_the_same_logits(tmp_path, batch, opset):
         assert graph.opsets == {'': opset}
         assert model.ir_version <= 9
         kinds.update(node.op_type for node in model.graph.node)
+        # Attention is left out where the others are quantised.
+        weighted = {
+            node.output[0]
+            for node in model.graph.node if node.op_type == 'Softmax'
+        }
+        products = [
+            node.name for node in model.graph.node
+            if node.op_type == 'MatMul' and weighted & {*node.input}
+        ]
+        assert len(products) == len(weighted)
+        assert set(products) <= set(unquantized(model.graph))
     assert 'Attention' not in kinds and 'Softmax' in kinds
     with torch.no_grad():
         expected = net(torch.from_numpy(batch))
