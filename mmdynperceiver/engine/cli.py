@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from .cfg_options import CfgOptions
 from .console import ignore_routine_warnings
-from .errors import InputError, input_errors, one_line
+from .errors import InputError, disk_error, input_errors, one_line
 from .tool_runner import tool_runner
 from .unread_options import unread_options
 
@@ -275,7 +275,7 @@ def _is_of_use(error: Exception) -> bool:
     What this package raises itself, where it has looked at something given,
     is meant for the user.
     """
-    if isinstance(error, InputError):
+    if isinstance(error, InputError) or disk_error(error) is not None:
         return True
     if not isinstance(error, (ValueError, TypeError, OSError)):
         return False

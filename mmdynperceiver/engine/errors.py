@@ -1,12 +1,16 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Errors that the user, not the program, has to fix."""
+import errno
 import re
 from contextlib import contextmanager
 from typing import Iterator, List, Optional
 
 from ..compat.broken_host import HostImportError
 
-__all__ = ['InputError', 'input_errors', 'one_line']
+__all__ = ['InputError', 'disk_error', 'input_errors', 'one_line']
+
+# No space, no quota, file too large.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(ValueError):
@@ -42,6 +46,8 @@ def one_line(error: BaseException) -> str:
     Args:
         error (BaseException): The error; what caused it may say more.
     """
+    if not isinstance(error, InputError):
+        error = disk_error(error) or error
     # mmengine hides why a custom import failed.
     cause: Optional[BaseException] = error
     while cause is not None and not isinstance(cause, HostImportError):
@@ -56,3 +62,20 @@ def one_line(error: BaseException) -> str:
         # From a worker of a data loader: the last line is the error itself.
         return re.sub(r'^[\w.]+: ', '', lines[-1])
     return ' '.join(lines)
+
+
+def disk_error(error: BaseException) -> Optional[OSError]:
+    """The full disk that an error comes from, whoever wrote to it.
+
+    Args:
+        error (BaseException): The error.
+
+    Returns:
+        OSError, optional: None if it comes from something else.
+    """
+    cause: Optional[BaseException] = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in DISK_ERRORS:
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -15,7 +15,10 @@ from torch import Tensor
 from ..core import check_weights
 from .errors import InputError
 
-__all__ = ['check_optimizers', 'is_finite', 'need']
+__all__ = ['check_optimizers', 'is_finite', 'is_like', 'need']
+
+# How a step is computed, not what: may differ from the config.
+_FLEXIBLE = ('capturable', 'differentiable', 'foreach', 'fused')
 
 
 def need(condition: bool, message: str) -> None:
@@ -61,19 +64,10 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, given: Any,
         f'groups of weights instead of {len(own)}')
     parameters: Dict[Any, Tensor] = {}
     for index, (group, mine) in enumerate(zip(groups, own)):
-        keys = group.get('params') if isinstance(group, Mapping) else None
-        need(
-            isinstance(keys, list) and len(keys) == len(mine['params']),
-            f'group {index} of the optimizer state is not of '
-            f'{len(mine["params"])} weights')
-        assert keys is not None
-        for name in ('lr', 'initial_lr', 'weight_decay'):
-            if name in mine:
-                need(
-                    is_finite(group.get(name)),
-                    f'{name} of group {index} of the optimizer state must be '
-                    f'a number, got {group.get(name)!r}')
-        parameters.update(zip(keys, mine['params']))
+        parameters.update(_check_group(index, group, mine))
+    need(
+        len(parameters) == sum(len(group['params']) for group in own),
+        'the optimizer state has a weight twice')
     need(
         set(state) <= set(parameters),
         'the optimizer state is of other weights')
@@ -85,6 +79,37 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, given: Any,
         _check_moments(f'optimizer.state[{key}]', moments,
                        layouts.get(parameters[key].ndim, {}),
                        parameters[key].shape)
+
+
+def _check_group(index: int, group: Any,
+                 own: Mapping[str, Any]) -> Dict[int, Tensor]:
+    """Check the settings of a group; returns its numbers and weights."""
+    keys = group.get('params') if isinstance(group, Mapping) else None
+    need(
+        isinstance(keys, list) and len(keys) == len(own['params'])
+        and all(type(key) is int for key in keys),
+        f'group {index} of the optimizer state is not of '
+        f'{len(own["params"])} weights')
+    for name, value in own.items():
+        # Switches are added by later versions, and have a default.
+        if name == 'params' or value is None or isinstance(
+                value, bool) and name not in group:
+            continue
+        need(
+            is_like(value, group.get(name)),
+            f'{name} of group {index} of the optimizer state must be like '
+            f'{value!r}, got {group.get(name)!r}')
+        need(
+            name in _FLEXIBLE or not isinstance(value, bool)
+            or group[name] == value,
+            f'{name} of group {index} of the optimizer state is '
+            f'{group.get(name)!r}, and {value!r} in the config')
+    for name in set(_FLEXIBLE) & set(group):
+        need(
+            group[name] is None or isinstance(group[name], bool),
+            f'{name} of group {index} of the optimizer state must be True or '
+            f'False, got {group[name]!r}')
+    return dict(zip(keys or (), own['params']))
 
 
 def _layouts(
@@ -139,6 +164,8 @@ def _check_moments(where: str, moments: Any,
                 tensors[name].shape == wanted,
                 f'{where}.{name} has the shape {tuple(tensors[name].shape)} '
                 f'instead of {tuple(wanted)}')
+        need(name != 'step' or float(moments[name]) >= 0,
+             f'{where}.step is {moments[name]!r}')
     try:
         check_weights({f'{where}.{k}': v for k, v in tensors.items()})
     except ValueError as error:
@@ -153,4 +180,26 @@ def is_finite(value: Any) -> bool:
     """
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    if isinstance(value, int):
+        return abs(value) < 1 << 63
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def is_like(own: Any, given: Any) -> bool:
+    """Whether a saved setting can take the place of one.
+
+    Args:
+        own (Any): The setting.
+        given (Any): The saved one: of the same kind and length, a finite
+            number, not negative where the setting is not, the same text.
+    """
+    if isinstance(own, bool):
+        return isinstance(given, bool)
+    if isinstance(own, (int, float, Tensor)):
+        return not isinstance(given, bool) and is_finite(given) and (
+            bool(given >= 0) or bool(own < 0))
+    if isinstance(own, (list, tuple)):
+        return isinstance(given,
+                          (list, tuple)) and len(own) == len(given) and all(
+                              map(is_like, own, given))
+    return given == own if isinstance(own, str) else True

@@ -10,7 +10,7 @@ from ..core import check_weights
 from .checkpoints import in_words, misfits
 from .errors import InputError
 from .hooks import unwrap_model
-from .optimizer_state import check_optimizers, is_finite, need
+from .optimizer_state import check_optimizers, is_finite, is_like, need
 
 __all__ = ['CheckCheckpointHook', 'check_resumable']
 
@@ -98,9 +98,9 @@ def _check_state_dict(given: Any, own: Optional[Mapping[str, Any]],
         f'{in_words(problems)}')
 
 
-def _is_count(value: Any) -> bool:
-    """Whether something is a whole number from 0."""
-    return type(value) is int and value >= 0
+def _is_count(value: Any, bits: int = 63) -> bool:
+    """Whether something is a whole number from 0 of so many bits."""
+    return type(value) is int and 0 <= value < 1 << bits
 
 
 def _check_meta(meta: Any) -> None:
@@ -114,7 +114,7 @@ def _check_meta(meta: Any) -> None:
     need('config' not in meta, 'meta.config holds code')
     seed = meta.get('seed')
     need(
-        seed is None or _is_count(seed),
+        seed is None or _is_count(seed, 32),
         f'meta.seed must be a whole number, got {seed!r}')
 
 
@@ -125,6 +125,9 @@ def _check_message_hub(hub: Any) -> None:
         need(
             isinstance(hub.get(name), Mapping),
             f'its message_hub has no {name}')
+    need(
+        all(isinstance(value, bool) for value in hub['resumed_keys'].values()),
+        'its message_hub.resumed_keys are not all True or False')
     info = hub['runtime_info']
     kept = info.get('keep_ckpt_ids', [])
     need(
@@ -132,6 +135,10 @@ def _check_message_hub(hub: Any) -> None:
         f'message_hub.runtime_info.keep_ckpt_ids must be a list of whole '
         f'numbers, got {kept!r}')
     for name, value in info.items():
+        if str(name).startswith('best_score'):
+            need(
+                is_finite(value), f'message_hub.runtime_info.{name} must be a '
+                f'number, got {value!r}')
         if str(name).startswith('best_ckpt'):
             need(
                 value is None or isinstance(value, str),
@@ -189,8 +196,5 @@ def _scheduler_faults(scheduler: Any,
     for name, value in own.items():
         if name not in state:
             yield name, 'is missing'
-        elif isinstance(value, (int, float)) and not is_finite(state[name]):
-            yield name, f'must be a number, got {state[name]!r}'
-        elif isinstance(value, list) and (not isinstance(state[name], list)
-                                          or len(state[name]) != len(value)):
-            yield name, f'must be a list of {len(value)}'
+        elif not is_like(value, state[name]):
+            yield name, f'must be like {value!r}, got {state[name]!r}'

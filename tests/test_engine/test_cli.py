@@ -174,3 +174,17 @@ def test_a_failed_custom_import_says_why(parse, tmp_path, monkeypatch):
     with pytest.raises(InputError, match='some.py.*: pip install it$'):
         parse("custom_imports = dict(imports=['broken_adapter'], "
               'allow_failed_imports=False)\n')
+
+
+def test_a_full_disk_is_one_line_whoever_writes():
+
+    def write():
+        try:
+            exec("raise OSError(28, 'No space left on device', 'log.json')")
+        except OSError as error:
+            raise RuntimeError('of a host\nin two lines') from error
+
+    with pytest.raises(SystemExit) as stop:
+        cli.run_tool(write)
+    assert stop.value.code == ("error: [Errno 28] No space left on device: "
+                               "'log.json'")

@@ -374,14 +374,28 @@ REFUSED = {
               'not of 4 weights'),
     'rate':
     (lambda c: c['optimizer']['param_groups'][0].update(lr=float('nan')),
-     'lr of group 0 .* got nan'),
+     'lr of group 0 .* like .* got nan'),
+    'setting': (lambda c: c['optimizer']['param_groups'][0].pop('betas'),
+                r'betas of group 0 .* like \(0.9, 0.999\), got None'),
+    'switch':
+    (lambda c: c['optimizer']['param_groups'][0].update(amsgrad=True),
+     'amsgrad of group 0 .* is True, and False in the'),
+    'weight twice':
+    (lambda c: c['optimizer']['param_groups'][0].update(params=[0, 1, 2, 2]),
+     'twice'),
+    'steps': (lambda c: first_state(c)['step'].fill_(-1), 'step is tensor'),
+    'seed': (lambda c: c['meta'].update(seed=10**30), 'meta.seed must be'),
+    'best': (lambda c: c['message_hub']['runtime_info'].update(best_score='x'),
+             "best_score must be a number, got 'x'"),
+    'keys': (lambda c: c['message_hub']['resumed_keys'].update(iter=3),
+             'resumed_keys are not all True or False'),
     'schedules': (lambda c: c['param_schedulers'].pop(),
                   'must be 1 param_schedulers'),
     'schedule': (lambda c: c['param_schedulers'][0].pop('last_step'),
                  r'param_schedulers\[0\].last_step is missing'),
     'schedule values':
     (lambda c: c['param_schedulers'][0].update(base_values=[]),
-     'base_values must be a list of 1'),
+     r'base_values must be like \[0.1\], got \[\]'),
     'schedule method': (lambda c: c['param_schedulers'][0].update(step=3),
                         'step is of another kind'),
 }
@@ -435,7 +449,7 @@ def test_every_optimizer_goes_on(tmp_path, optimizer):
 
 def test_state_of_another_optimizer(tmp_path):
     train(tmp_path, 1, optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
-    with pytest.raises(InputError, match='has no step, exp_avg'):
+    with pytest.raises(InputError, match='betas of group 0 .* got None'):
         train(tmp_path, 2, resume=True)
 
 
