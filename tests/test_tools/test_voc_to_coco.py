@@ -66,6 +66,14 @@ def test_does_not_replace_files_unasked(root, tool):
     ('ImageSets/Main/train.txt', 'c\n', 'c.xml'),
     ('Annotations/a.xml', '<annotation>', 'does not hold annotations'),
     ('Annotations/a.xml', '<annotation/>', 'does not hold annotations'),
+    ('Annotations/a.xml', annotations(size=(0, 30)), 'the size 0x30'),
+    ('Annotations/a.xml', annotations(('cat', (1, 2, 'nan', 9), '')), 'nan'),
+    ('Annotations/a.xml', annotations(('cat', (9, 2, 1, 9), '')), "'9', '2'"),
+    ('Annotations/a.xml', annotations(('', (1, 2, 3, 9), '')), 'has no name'),
+    ('Annotations/a.xml', annotations(
+        ('cat',
+         (1, 2, 3, 9), '')).replace('ymax', 'bottom'), 'lacks a corner'),
+    ('ImageSets/Main/train.txt', 'a\nb\na\n', "'a' is there twice"),
 ])
 def test_bad_files_are_named(root, tool, name, text, message):
     (root / name).write_text(text)
@@ -82,3 +90,26 @@ def test_missing_images_and_other_classes(root, tool):
     assert 'there is no image' in error
     _, error = tool(TOOL, root)
     assert 'val.txt' in error
+
+
+def test_names_are_not_patterns_and_not_beginnings(root, tool):
+    """Of 'a', neither a.b.jpg nor what stars and brackets may stand for."""
+    (root / 'JPEGImages/a.b.jpg').touch()
+    for name in ('a[1]', 'b'):
+        (root / f'Annotations/{name}.xml').write_text(annotations())
+        (root / f'JPEGImages/{name}.png').touch()
+    (root / 'ImageSets/Main/train.txt').write_text('a\na[1]\nb\n')
+    _, error = tool(TOOL, root, '--sets', 'train')
+    assert error is None, error
+    content = json.loads((root / 'annotations/train.json').read_text())
+    assert [image['file_name']
+            for image in content['images']] == ['a.jpg', 'a[1].png', 'b.png']
+
+
+def test_boxes_that_training_cannot_use_are_counted(root, tool):
+    (root / 'Annotations/a.xml').write_text(
+        annotations(('cat', (1, 2, 1, 22), ''), ('cat', (50, 2, 60, 22), ''),
+                    ('cat', (1, 2, 11, 22), '')))
+    output, error = tool(TOOL, root, '--sets', 'train')
+    assert error is None, error
+    assert '2 of them are empty or outside' in output

@@ -7,9 +7,12 @@ names, ``ImageSets/Main/<set>.txt``; the images stay where they are.
     python tools/dataset_converters/voc_to_coco.py data/BCCD
 """
 import argparse
+import glob
+import math
 import os
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PurePath
 from typing import Any, Dict, List, Sequence, Tuple
 
 import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
@@ -50,9 +53,15 @@ def read_names(path: Path) -> List[str]:
         path (Path): A name in each line; what follows it is left out.
 
     Raises:
-        InputError: If there is no such list, or it is empty.
+        InputError: If there is no such list, it is empty, or a name is in
+            it twice.
     """
-    return [line.split()[0] for line in read_list(path)]
+    names = [line.split()[0] for line in read_list(path)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f'{twice[0]!r} is there twice in the list of images '
+                         f'{str(path)!r}')
+    return names
 
 
 def read_image(root: Path, name: str) -> Tuple[Dict[str, Any], List[tuple]]:
@@ -73,6 +82,8 @@ def read_image(root: Path, name: str) -> Tuple[Dict[str, Any], List[tuple]]:
     try:
         tree = ElementTree.parse(path).getroot()
         size = [int(tree.findtext(f'size/{k}')) for k in ('width', 'height')]
+        if min(size) <= 0:
+            raise ValueError(f'the image has the size {size[0]}x{size[1]}')
         objects = [read_object(entry) for entry in tree.iter('object')]
     except OSError as error:
         raise InputError(f'cannot read the annotations {str(path)!r}: '
@@ -81,19 +92,49 @@ def read_image(root: Path, name: str) -> Tuple[Dict[str, Any], List[tuple]]:
         raise InputError(f'{str(path)!r} does not hold annotations in the '
                          f'format of VOC: {error}') from error
     # The list names the image; some files carry another name inside.
-    found = sorted((root / 'JPEGImages').glob(f'{name}.*'))
+    folder = root / 'JPEGImages'
+    found = sorted(
+        image for image in folder.glob(f'{glob.escape(name)}.*')
+        if image.name == f'{PurePath(name).name}{image.suffix}')
     if not found:
-        raise InputError(f'there is no image '
-                         f'{str(root / "JPEGImages" / name)!r}.*')
-    entry = dict(file_name=found[0].name, width=size[0], height=size[1])
+        raise InputError(f'there is no image {str(folder / name)!r}.*')
+    entry = dict(
+        file_name=found[0].relative_to(folder).as_posix(),
+        width=size[0],
+        height=size[1])
     return entry, objects
 
 
 def read_object(entry: ElementTree.Element) -> tuple:
     """Class, box and difficulty of one object."""
-    x1, y1, x2, y2 = (float(entry.findtext(f'bndbox/{k}')) for k in CORNERS)
+    name = (entry.findtext('name') or '').strip()
+    if not name:
+        raise ValueError('an object has no name')
+    corners = [entry.findtext(f'bndbox/{k}') for k in CORNERS]
+    if None in corners:
+        raise ValueError(f'the box of an object {name!r} lacks a corner')
+    x1, y1, x2, y2 = map(float, corners)
+    if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 < x1 or y2 < y1:
+        raise ValueError(f'an object {name!r} has the box {corners} '
+                         f'({", ".join(CORNERS)})')
     difficult = entry.findtext('difficult', '0').strip() == '1'
-    return entry.findtext('name'), [x1, y1, x2 - x1, y2 - y1], difficult
+    return name, [x1, y1, x2 - x1, y2 - y1], difficult
+
+
+def count_unusable(content: dict) -> int:
+    """Number of boxes that are empty, or outside of their images."""
+    sizes = {
+        image['id']: (image['width'], image['height'])
+        for image in content['images']
+    }
+    number = 0
+    for annotation in content['annotations']:
+        x, y, width, height = annotation['bbox']
+        right, bottom = sizes[annotation['image_id']]
+        number += (
+            min(x + width, right) <= max(x, 0)
+            or min(y + height, bottom) <= max(y, 0))
+    return number
 
 
 def convert(images: Sequence[tuple], classes: Sequence[str]) -> dict:
@@ -161,6 +202,10 @@ def main() -> None:
         write_json(paths[name], content)
         print(f'wrote {paths[name]}: {len(content["images"])} images, '
               f'{len(content["annotations"])} boxes of {", ".join(classes)}')
+        unusable = count_unusable(content)
+        if unusable:
+            print(f'{unusable} of them are empty or outside of their images: '
+                  f"CheckedCocoDataset's on_bad_box='skip' leaves them out")
 
 
 if __name__ == '__main__':
