@@ -1,12 +1,17 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Multiply-adds (MACs) up to each exit."""
-import copy
-from typing import Any, Callable, Iterable, Iterator, Sequence, Tuple, TypeVar
+import threading
+import weakref
+from functools import lru_cache
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, Optional,
+                    Sequence, Tuple, TypeVar)
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
+from .copies import NeedsDataError, called_without_hooks, on_meta
 from .early_exit import Carried, run_step
 from .exits import Exits
 from .segments import SegmentedTrunk
@@ -14,6 +19,67 @@ from .segments import SegmentedTrunk
 __all__ = ['CountsMacs', 'count_macs', 'expected_macs', 'macs_per_exit']
 
 _Module = TypeVar('_Module', bound=nn.Module)
+
+# Sizes of images of which a model keeps the counts.
+_KEPT_SIZES = 64
+
+aten = torch.ops.aten
+# Results that are shaped as the first argument, one or three of them.
+_ONE_LIKE_FIRST = {
+    aten._safe_softmax, aten._softmax, aten.gelu, aten.hardsigmoid,
+    aten.hardswish, aten.relu, aten.sigmoid, aten.silu
+}
+_THREE_LIKE_FIRST = {
+    aten.native_batch_norm, aten.native_layer_norm,
+    aten._native_batch_norm_legit_no_training
+}
+# The same where the second argument, a tensor or a number, is no larger.
+_ONE_LIKE_BOTH = {aten.add, aten.mul}
+
+
+def _shaped(operator: Any, args: Any) -> Any:
+    """The results of frequent operators, without what PyTorch checks first.
+
+    On the meta device these take nine tenths of a pass.
+
+    Args:
+        operator (OpOverloadPacket): The operator.
+        args (tuple): Its arguments.
+
+    Returns:
+        Tensor | tuple[Tensor] | None: None for others.
+    """
+    if operator in _ONE_LIKE_FIRST or operator in _ONE_LIKE_BOTH and \
+            getattr(args[1], 'shape', args[0].shape) == args[0].shape:
+        return torch.empty_like(args[0])
+    if operator in _THREE_LIKE_FIRST:
+        return torch.empty_like(args[0]), *args[0].new_empty(2, 0)
+    if operator is aten.addmm:
+        return args[1].new_empty(len(args[1]), args[2].shape[1])
+    return None
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the MACs of operators on the meta device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    def __torch_dispatch__(self,
+                           func: Any,
+                           types: Any,
+                           args: Any = (),
+                           kwargs: Optional[Dict[str, Any]] = None) -> Any:
+        """Count an operator, and make its results."""
+        operator, kwargs = func._overloadpacket, kwargs or {}
+        out = _shaped(operator, args)
+        if out is None:
+            out = func(*args, **kwargs)
+        if operator in flop_registry:
+            self.macs += flop_registry[operator](
+                *args, **kwargs, out_val=out) // 2
+        return out
 
 
 def macs_per_exit(trunk: SegmentedTrunk, exits: Exits,
@@ -37,13 +103,14 @@ def macs_per_exit(trunk: SegmentedTrunk, exits: Exits,
         ValueError: If the shape is not that of an image or of several, or
             is too small.
     """
-    both = nn.ModuleList([trunk, exits])
+    both = nn.ModuleDict(dict(trunk=trunk, exits=exits))
+    both.training = trunk.training
     return count_macs(both, _exits, input_shape)
 
 
 def _exits(both: Any, images: Tensor) -> Iterator[Tensor]:
     """Run to one exit after the other."""
-    trunk, exits = both
+    trunk, exits = both['trunk'], both['exits']
     carried = Carried(trunk.begin(images))
     for index in range(trunk.num_segments):
         carried, logits = run_step(trunk, exits, index, carried)
@@ -65,24 +132,47 @@ def count_macs(module: _Module, steps: Callable[[_Module, Tensor],
         tuple[int]: Cumulative MACs, one count for each step.
 
     Raises:
-        ValueError: If the shape is not that of an image or is too small.
+        ValueError: If the shape is not that of an image or is too small, or
+            a module cannot run without data.
     """
     if len(input_shape) not in (3, 4):
         raise ValueError(f'input_shape must be (3, H, W) of an image or (M, '
                          f'3, H, W) of a video, got {tuple(input_shape)}')
-    module = _on_meta(module)
     shape = (1, *input_shape) if len(input_shape) == 3 else input_shape
-    images = torch.empty(*shape, device='meta')
     totals = []
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        for _ in steps(module, images):
-            totals.append(counter.get_total_flops() // 2)
+    # In inference mode some operators would hide what they consist of.
+    with torch.inference_mode(False), torch.no_grad():
+        structure = module if _is_structure(module) else _structure(module)
+        images = torch.empty(*shape, device='meta')
+        try:
+            with _COUNTING, called_without_hooks(structure), \
+                    _Counter() as counter:
+                for _ in steps(structure, images):
+                    totals.append(counter.macs)
+        except NeedsDataError as error:
+            raise ValueError(f'the MACs cannot be counted: {error}') from error
     return tuple(totals)
 
 
-def _on_meta(module: _Module) -> _Module:
-    """A copy without data, for counting."""
-    return copy.deepcopy(module).to('meta').eval().requires_grad_(False)
+# Others wait: modules are called in another way meanwhile.
+_COUNTING = threading.Lock()
+
+
+def _structure(module: _Module) -> _Module:
+    """A copy without data, for images in single precision."""
+    structure = on_meta(module)
+    for part in structure.modules():
+        if isinstance(part, SegmentedTrunk):
+            part.dtype = None
+    return structure
+
+
+def _is_structure(module: nn.Module) -> bool:
+    """Whether a module is such a copy."""
+    return all(
+        tensor.is_meta for tensors in (module.parameters(), module.buffers())
+        for tensor in tensors) and not any(m.training
+                                           for m in module.modules())
 
 
 class CountsMacs:
@@ -108,20 +198,54 @@ class CountsMacs:
         Returns:
             tuple[int]: One count for each exit; 1 MAC is one multiply-add.
         """
-        counts = self.__dict__.setdefault('_macs', {})
-        key = tuple(input_shape)
-        if key not in counts:
-            model = self.__dict__.get('counted_model', self)
-            counts[key] = model.count_macs(key)
-        return counts[key]
+        counts = self.__dict__.get('_macs')
+        if counts is None or not counts.fits(self):
+            counts = self.__dict__['_macs'] = _Counts(self)
+        return counts.of_size(tuple(input_shape))
 
-    def count_macs(self, input_shape: Sequence[int]) -> Tuple[int, ...]:
+    def count_macs(self, input_shape: Tuple[int, ...]) -> Tuple[int, ...]:
         """Count what ``macs_per_exit`` returns, which keeps it.
 
         Args:
             input_shape (Sequence[int]): (3, H, W).
         """
         return macs_per_exit(*self.exit_parts(), input_shape)
+
+
+class _Counts:
+    """The MACs of a model, for the sizes of images that came last.
+
+    A model of the same structure, without data, is what is counted: it is
+    made once, and again after parts of the model have been exchanged.
+
+    Args:
+        model (CountsMacs): The model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.parts = [weakref.ref(part) for part in _parts(model)]
+        self.structure: Any = model.__dict__.get('counted_model')
+        if self.structure is None:
+            self.structure = _structure(model)
+        self.of_size = lru_cache(_KEPT_SIZES)(self.structure.count_macs)
+
+    def fits(self, model: Any) -> bool:
+        """Whether the model still consists of the same parts."""
+        parts = _parts(model)
+        return len(parts) == len(self.parts) and all(
+            known() is part for known, part in zip(self.parts, parts))
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        """A copy of the model counts for itself."""
+        return type(None), ()
+
+
+def _parts(model: nn.Module) -> List[nn.Module]:
+    """All modules of a model, each as often as it is used."""
+    parts = [model]
+    for part in parts:
+        parts.extend(filter(None, part._modules.values()))
+    return parts
 
 
 def expected_macs(exit_fractions: Sequence[float],
