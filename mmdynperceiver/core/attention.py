@@ -5,22 +5,19 @@ Two kinds of cross-attention join the branches (paper, Sec. 3.2, arXiv
 2306.11248): **x2z**, in which the latents read the feature map, and **z2x**,
 in which the feature map reads the latents.
 """
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .lean_linear import linear_of_gelu, linear_of_norm
+from .lean_linear import add_projection, linear_of_gelu, linear_of_norm
+from .plain import is_plain
 
 __all__ = [
     'CrossAttention', 'MLP', 'SelfAttentionBlock', 'X2Z', 'Z2X',
     'add_projection', 'attend'
 ]
-
-# Elements of a sample from which a pass over them takes longer than a call.
-# Not of the batch, so that a sample is rounded alike in each.
-MANY = 2**15
 
 
 def attend(q: Tensor,
@@ -53,37 +50,6 @@ def attend(q: Tensor,
         for t in (q, k, v))
     out = F.scaled_dot_product_attention(q, k, v, scale=scale)
     return out.transpose(1, 2).reshape(b, n, c)
-
-
-def add_projection(tokens: Tensor, layer: nn.Linear, x: Tensor) -> Tensor:
-    """``tokens + layer(x)``.
-
-    Where there are many tokens and nothing but the result is wanted, the
-    product is added in place: that spares two passes over them, which for a
-    large map take longer than the product.
-
-    Args:
-        tokens (Tensor): (B, L, C).
-        layer (nn.Linear): D -> C, with a bias.
-        x (Tensor): (B, L, D).
-
-    Returns:
-        Tensor: (B, L, C).
-    """
-    if tokens.shape[1:].numel() < MANY or not _only_the_result(tokens):
-        return tokens + layer(x)
-    out = tokens + layer.bias
-    # A view, as tokens of plain or channels-last tensors are contiguous.
-    rows = out.view(-1, layer.out_features)
-    rows.addmm_(x.reshape(-1, layer.in_features), layer.weight.t())
-    return out
-
-
-def _only_the_result(tokens: Tensor) -> bool:
-    """Whether no gradients, graph or other precision is asked for."""
-    return not torch.is_grad_enabled() and tokens.device.type == 'cpu' and \
-        tokens.is_contiguous() and not torch.compiler.is_compiling() and \
-        not torch.jit.is_tracing() and not torch.is_autocast_enabled('cpu')
 
 
 class MLP(nn.Module):
@@ -140,6 +106,7 @@ class CrossAttention(nn.Module):
                  attn_channels: int,
                  num_positions: Optional[int] = None) -> None:
         super().__init__()
+        self.attn_channels = attn_channels
         self.norm_q = nn.LayerNorm(channels)
         self.norm_kv = nn.LayerNorm(kv_channels)
         self.q = nn.Linear(channels, attn_channels, bias=False)
@@ -154,7 +121,7 @@ class CrossAttention(nn.Module):
         """Attend from ``queries`` to ``kv`` and add the queries."""
         q = linear_of_norm(self.q, self.norm_q, queries)
         k, v = linear_of_norm(self.kv, self.norm_kv,
-                              kv).split(self.q.out_features, -1)
+                              kv).split(self.attn_channels, -1)
         if self.position_bias is not None:
             k = k + self.position_bias
         return add_projection(queries, self.proj, self.attend(q, k, v))
@@ -186,6 +153,7 @@ class SelfAttentionBlock(nn.Module):
             raise ValueError(
                 f'the latent width must be a multiple of the number of heads, '
                 f'got {channels} channels for {num_heads} heads')
+        self.channels = channels
         self.num_heads = num_heads
         self.norm = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels, bias=False)
@@ -195,7 +163,7 @@ class SelfAttentionBlock(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Update the latents."""
         qkv = linear_of_norm(self.qkv, self.norm, z)
-        q, k, v = qkv.split(self.proj.in_features, -1)
+        q, k, v = qkv.split(self.channels, -1)
         attended = self.attend(q, k, v, self.num_heads)
         return self.mlp(add_projection(z, self.proj, attended))
 
@@ -265,7 +233,7 @@ class X2Z(nn.Module):
         # are those of the two steps.
         merges = x.device.type == 'cpu' and \
             x.is_contiguous(memory_format=torch.channels_last)
-        if not (whole and merges):
+        if not (whole and merges and self.merges()):
             return self.pool(x + self.dw_conv(x), self.pooled_size)
         stride = cell
         if self.training:
@@ -278,6 +246,15 @@ class X2Z(nn.Module):
             padding=3,
             groups=x.shape[1])
         return x if stride == cell else self.pool(x, self.pooled_size)
+
+    def merges(self) -> bool:
+        """Whether the convolution is still one to merge with the pooling."""
+        conv: Any = self.dw_conv
+        return is_plain(conv, nn.Conv2d) and \
+            conv.kernel_size == (7, 7) and conv.padding == (3, 3) and \
+            conv.stride == conv.dilation == (1, 1) and \
+            conv.groups == conv.in_channels == conv.out_channels and \
+            conv.padding_mode == 'zeros'
 
     def pooling_kernel(self, cell: Tuple[int, int]) -> Tensor:
         """The kernel that sharpens and pools.
@@ -309,7 +286,7 @@ class X2Z(nn.Module):
         Args:
             cell (tuple[int, int]): Height and width of a cell in pixels.
         """
-        if self.dw_conv is not None:
+        if self.merges():
             self.fixed_kernel = self.pooling_kernel(cell)
 
 

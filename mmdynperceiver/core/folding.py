@@ -8,7 +8,7 @@ are no larger than what they replace, two of four projections are gone: in
 every x2z, and in the self-attention of stage 1.
 """
 import copy
-from typing import Any, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from torch.nn.utils import fusion
 from torchvision.ops import StochasticDepth
 
-from .attention import X2Z, Z2X, CrossAttention, SelfAttentionBlock, attend
+from .attention import (MLP, X2Z, Z2X, CrossAttention, SelfAttentionBlock,
+                        attend)
 from .exits import Exits
-from .trunk import Trunk
+from .plain import is_plain
+from .trunk import Stage, Trunk
 
 __all__ = [
     'ONLY_TRAINING', 'Constant', 'FoldedCrossAttention', 'FoldedSelfAttention',
-    'PooledZ2X', 'fold_attention', 'fold_exits', 'fold_pooling'
+    'PooledZ2X', 'drops_out', 'fold_attention', 'fold_exits', 'fold_pooling',
+    'folds'
 ]
 
 # What does nothing in eval mode.
@@ -152,28 +155,78 @@ def _folded(other: Tensor, projected: Tensor, value: Tensor,
     return other.shape[0]**-0.5, layer.eval().requires_grad_(False)
 
 
+def folds(norm: Any) -> bool:
+    """Whether a batch norm is but a scale and a shift.
+
+    Args:
+        norm (Any): Any module. A norm that was left in training mode, or
+            that has no running statistics, takes those of the batch.
+    """
+    return is_plain(norm, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm) \
+        and not norm.training and norm.running_mean is not None and norm.affine
+
+
+def drops_out(layer: Any) -> bool:
+    """Whether a layer does nothing in a prediction.
+
+    Args:
+        layer (Any): Any module; one that was left in training mode works on.
+    """
+    return is_plain(layer, *ONLY_TRAINING) and not layer.training
+
+
+def _folds_attention(attn: Any) -> bool:
+    """Whether cross-attention is that of its class, with plain layers."""
+    return is_plain(attn, CrossAttention) and attn.attend is attend and \
+        _are_projections(attn.q, attn.kv, attn.proj)
+
+
+def _folds_block(block: Any) -> bool:
+    """Whether self-attention is that of its class, with plain layers."""
+    return is_plain(block, SelfAttentionBlock) and block.num_heads == 1 and \
+        block.attend is attend and _are_projections(block.qkv, block.proj)
+
+
+def _are_projections(*layers: Any) -> bool:
+    """Whether these are linear layers, of which the last has a bias."""
+    return all(is_plain(layer, nn.Linear) for layer in layers) and [
+        layer.bias is not None for layer in layers
+    ] == [False] * (len(layers) - 1) + [True]
+
+
 @torch.no_grad()
 def fold_attention(trunk: Trunk, pool_last: bool) -> None:
     """Fold the attention of a trunk, in place.
 
     Args:
-        trunk (Trunk): In eval mode.
+        trunk (Trunk): In eval mode. A subclass may run its parts otherwise,
+            and is left alone, as are stages of other classes.
         pool_last (bool): Let the last z2x return the mean of its map
             (B, C, 1, 1), and compute no more than that.
     """
+    if type(trunk) is not Trunk:
+        return
     for index, stage in enumerate(trunk.stages):
+        if type(stage) is not Stage:
+            continue
         x2z: Any = stage.x2z
-        if x2z is not None:
+        if is_plain(x2z, X2Z) and _folds_attention(x2z.attn):
             x2z.attn = FoldedCrossAttention(x2z.attn)
-            if index == 0:
+            alone = all(other.x2z is not x2z for other in trunk.stages[1:])
+            if index == 0 and alone and \
+                    is_plain(x2z.attn.norm_q, nn.LayerNorm):
                 # Queries made of the initial latents.
                 x2z.attn.norm_q = Constant(x2z.attn.norm_q(trunk.latents))
         blocks: Any = stage.blocks
-        for place, block in enumerate(blocks):
-            if block.num_heads == 1:
-                blocks[place] = FoldedSelfAttention(block)
-    if pool_last and trunk.last_z2x is not None:
-        trunk._modules['last_z2x'] = PooledZ2X(trunk.last_z2x)
+        block: Any
+        if type(blocks) is nn.Sequential:
+            for place, block in enumerate(blocks):
+                if _folds_block(block):
+                    blocks[place] = FoldedSelfAttention(block)
+    last: Any = trunk.last_z2x
+    if pool_last and is_plain(last, Z2X) and is_plain(last.mlp, MLP) and \
+            is_plain(last.mlp.fc2, nn.Linear):
+        trunk._modules['last_z2x'] = PooledZ2X(last)
 
 
 @torch.no_grad()
@@ -187,7 +240,8 @@ def fold_pooling(trunk: Trunk, image_size: Any) -> None:
     for stage, stride in zip(trunk.stages, trunk.strides):
         x2z: Any = stage.x2z
         step = X2Z.pooled_size * stride
-        if x2z is None or any(size % step for size in image_size):
+        if not isinstance(x2z, X2Z) or \
+                any(size % step for size in image_size):
             continue
         x2z.fix_pooling_kernel(tuple(size // step for size in image_size))
 
@@ -197,22 +251,27 @@ def fold_exits(exits: Exits) -> None:
     """Fold the batch norms of the exits and drop their dropout, in place.
 
     Args:
-        exits (Exits): In eval mode.
+        exits (Exits): In eval mode; a subclass is left alone.
     """
+    if type(exits) is not Exits:
+        return
     part: Any
+    classifier: Any
     for part in (exits.fkt or ()):
-        part[0] = fusion.fuse_linear_bn_eval(part[0], part[1])
-        part[1] = nn.Identity()
+        if is_plain(part, nn.Sequential) and \
+                is_plain(part[0], nn.Linear) and folds(part[1]):
+            part[0] = fusion.fuse_linear_bn_eval(part[0].eval(), part[1])
+            part[1] = nn.Identity().eval()
     for index, classifier in enumerate(exits.classifiers):
-        if not isinstance(classifier, nn.Sequential):
+        if not is_plain(classifier, nn.Sequential):
             continue
-        layers = [
-            layer for layer in classifier
-            if not isinstance(layer, ONLY_TRAINING)
+        layers: List[Any] = [
+            layer for layer in classifier if not drops_out(layer)
         ]
-        if isinstance(layers[0], nn.BatchNorm1d):
+        if len(layers) > 1 and folds(layers[0]) and \
+                is_plain(layers[1], nn.Linear) and layers[1].bias is not None:
             layers[:2] = [_fold_into_next(layers[0], layers[1])]
-        exits.classifiers[index] = nn.Sequential(*layers).eval()
+        exits.classifiers[index] = nn.Sequential(*layers)
 
 
 def _fold_into_next(norm: Any, linear: Any) -> nn.Linear:

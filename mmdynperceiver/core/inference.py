@@ -1,19 +1,19 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The same network with less work, for prediction alone."""
-import copy
 from typing import Any, Dict, Optional, Sequence, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fusion
 from torchvision.ops import StochasticDepth
 
 from .complexity import CountsMacs
+from .copies import copy_model, on_meta
 from .exits import Exits
 from .feature_branch.narrow import SampledConv2d
-from .folding import ONLY_TRAINING, fold_attention, fold_exits, fold_pooling
+from .folding import drops_out, fold_attention, fold_exits, fold_pooling, folds
 from .pieces import measure_pieces
+from .plain import is_hooked, is_plain
 from .segments import SegmentedTrunk
 from .trunk import Trunk
 
@@ -42,9 +42,13 @@ def prepare_for_inference(model: _Module,
     - 1x1 convolutions become the matrix products that they are.
     - Dropout and stochastic depth are removed.
 
-    The logits stay those of the model but for rounding (1e-4), and it counts
-    the MACs of the network as published, not the fewer that are left. A
-    feature branch that ``torch.fx`` cannot trace keeps its batch norms.
+    In single precision the logits of an exit stay those of the model but for
+    1e-4 of its largest logit (rounding; on CPUs, of any image size), and the
+    MACs counted are those of the network as published, not the fewer that
+    are left. What is not a layer as PyTorch has it (wrapped, hooked,
+    subclassed, parametrised, quantised) is called as it is, and so is a
+    feature branch that ``torch.fx`` cannot trace. A prepared model comes out
+    as it is, but for other arguments.
 
     Args:
         model (nn.Module): A trunk, or any module that holds one and perhaps
@@ -74,7 +78,7 @@ def prepare_for_inference(model: _Module,
         >>> out = fast.predict(torch.rand(1, 3, 224, 224), (0.9, 0.8, 0.7))
     """
     _check(model, dtype)
-    prepared = copy.deepcopy(model).requires_grad_(False)
+    prepared = copy_model(model).requires_grad_(False)
     # Without exits someone else may want the last map.
     has_exits = any(isinstance(m, Exits) for m in model.modules())
     for module in list(prepared.modules()):
@@ -82,10 +86,9 @@ def prepare_for_inference(model: _Module,
             _prepare_trunk(module, image_size, has_exits)
         elif isinstance(module, Exits):
             fold_exits(module)
-    if isinstance(model, CountsMacs):
+    if isinstance(model, CountsMacs) and 'counted_model' not in vars(model):
         # Not registered as a part: it has no data.
-        counted = copy.deepcopy(model).to('meta')
-        prepared.__dict__['counted_model'] = counted
+        prepared.__dict__['counted_model'] = on_meta(model)
     setattr(prepared, 'train', _Untrainable(prepared))
     if dtype is not None:
         _set_precision(prepared, dtype)
@@ -169,18 +172,26 @@ def _prepare_trunk(trunk: SegmentedTrunk, image_size: Optional[Sequence[int]],
     trunk.pieces = pieces
 
 
+# What is no layer itself.
+_HOLDERS = (nn.Module, nn.ModuleDict, nn.ModuleList, nn.Sequential)
+
+
 class _Tracer(fx.Tracer):
-    """Sees some modules as layers, not as what they do."""
+    """Sees layers, and what is no plain call, as one."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether to look no deeper."""
         return isinstance(
-            m, (StochasticDepth, SampledConv2d)) or super().is_leaf_module(
-                m, module_qualified_name)
+            m, (StochasticDepth, _PointwiseConv)) or is_hooked(m) or any(
+                kind.__module__.startswith(
+                    ('torch.nn', 'torch.ao.nn')) and kind not in _HOLDERS
+                for kind in type(m).__mro__)
 
 
 def _fold_batch_norms(module: Any) -> Any:
     """Fold batch norms behind convolutions, whatever the module is."""
+    if is_hooked(module):
+        return module
     try:
         graph = _Tracer().trace(module)
     except Exception:  # its code decides what tracing it raises
@@ -191,20 +202,21 @@ def _fold_batch_norms(module: Any) -> Any:
     for node in graph.nodes:
         calls[node.target] = calls.get(node.target, 0) + 1
     for node in list(graph.nodes):
-        if node.op != 'call_module':
+        if node.op != 'call_module' or not node.args:
             continue
-        layer, source = layers[node.target], node.args[0]
-        before = layers.get(str(source.target)) if isinstance(
+        layer: Any = layers[node.target]
+        source = node.args[0]
+        before: Any = layers.get(str(source.target)) if isinstance(
             source, fx.Node) and source.op == 'call_module' else None
-        if isinstance(layer, _BatchNorm) and isinstance(before, nn.Conv2d):
+        if folds(layer) and is_plain(before, nn.Conv2d, SampledConv2d):
             # A layer that is used twice cannot be changed for one use.
             if len(source.users) > 1 or calls[source.target] > 1:
                 continue
-            folded = fusion.fuse_conv_bn_eval(before, layer)
+            folded = fusion.fuse_conv_bn_eval(before.eval(), layer)
             layers[source.target] = folded
             owner, _, name = source.target.rpartition('.')
             setattr(traced.get_submodule(owner), name, folded)
-        elif not isinstance(layer, ONLY_TRAINING):
+        elif not drops_out(layer):
             continue
         node.replace_all_uses_with(source)
         graph.erase_node(node)
@@ -214,12 +226,12 @@ def _fold_batch_norms(module: Any) -> Any:
             owner, _, name = name.rpartition('.')
             _set(traced.get_submodule(owner), name, _PointwiseConv(layer))
     traced.recompile()
-    return traced.eval().requires_grad_(False)
+    return traced.requires_grad_(False)
 
 
 def _is_pointwise(layer: Any) -> bool:
     """Whether a layer maps each pixel by itself."""
-    return isinstance(layer, nn.Conv2d) and layer.groups == 1 and \
+    return is_plain(layer, nn.Conv2d) and layer.groups == 1 and \
         layer.kernel_size == layer.stride == (1, 1) and \
         layer.padding in ((0, 0), 'valid')
 

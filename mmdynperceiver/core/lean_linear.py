@@ -1,22 +1,29 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Linear layers that keep less for the backward pass.
+"""Linear layers that keep less for the backward pass, or make less.
 
 A linear layer keeps its input for the gradient of its weights. Where that is
 the output of a layer norm or of GELU, which keep their own input anyway, it
 is computed again instead: that costs little, and a map less is kept.
+
+In a prediction, what a linear layer gives is added in place.
 """
 from typing import Any, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-__all__ = ['linear_of_gelu', 'linear_of_norm']
+from .plain import is_plain, is_transformed
+
+__all__ = ['add_projection', 'linear_of_gelu', 'linear_of_norm']
 
 # Numbers in an input from which on it is computed again: 1 MiB in single
 # precision. Below, calls cost more than memory.
 _LEAN_FROM = 2**18
+
+# Elements of a sample from which a pass over them takes longer than a call.
+# Not of the batch, so that a sample is rounded alike in each.
+MANY = 2**15
 
 _Grads = Tuple[Optional[Tensor], ...]
 
@@ -32,7 +39,8 @@ def linear_of_norm(linear: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     Returns:
         Tensor: ``linear(norm(x))``, (..., C').
     """
-    if _is_lean(linear, x) and _is_plain(norm, nn.LayerNorm):
+    if _is_lean(linear, x) and is_plain(norm, nn.LayerNorm) and \
+            norm.normalized_shape == x.shape[-1:]:
         return _LinearOfNorm.apply(x, norm.weight, norm.bias, norm.eps,
                                    linear.weight, linear.bias)
     return linear(norm(x))
@@ -56,14 +64,41 @@ def linear_of_gelu(linear: nn.Module, x: Tensor) -> Tensor:
 def _is_lean(linear: nn.Module, x: Tensor) -> bool:
     """Whether the input is worth it, and all types are the same."""
     return linear.training and torch.is_grad_enabled() and \
-        x.numel() >= _LEAN_FROM and _is_plain(linear, nn.Linear) and \
-        not torch.is_autocast_enabled(x.device.type)
+        x.numel() >= _LEAN_FROM and is_plain(linear, nn.Linear) and \
+        not torch.is_autocast_enabled(x.device.type) and not is_transformed()
 
 
-def _is_plain(module: nn.Module, kind: type) -> bool:
-    """Whether calling the module does what its class does and no more."""
-    return type(module) is kind and not module._forward_hooks and \
-        not module._forward_pre_hooks and not module._backward_hooks
+def add_projection(tokens: Tensor, layer: Any, x: Tensor) -> Tensor:
+    """``tokens + layer(x)``.
+
+    Where there are many tokens and nothing but the result is wanted, the
+    product of a plain linear layer is added in place: that spares two passes
+    over them, which for a large map take longer than the product.
+
+    Args:
+        tokens (Tensor): (B, L, C).
+        layer (nn.Module): D -> C, as a linear layer.
+        x (Tensor): (B, L, D).
+
+    Returns:
+        Tensor: (B, L, C).
+    """
+    if tokens.shape[1:].numel() < MANY or not _only_the_result(tokens) or \
+            not is_plain(layer, nn.Linear) or layer.bias is None:
+        return tokens + layer(x)
+    out = tokens + layer.bias
+    # A view, as tokens of plain or channels-last tensors are contiguous.
+    rows = out.view(-1, out.shape[-1])
+    rows.addmm_(x.reshape(-1, x.shape[-1]), layer.weight.t())
+    return out
+
+
+def _only_the_result(tokens: Tensor) -> bool:
+    """Whether no gradients, graph or other precision is asked for."""
+    return not torch.is_grad_enabled() and tokens.device.type == 'cpu' and \
+        tokens.is_contiguous() and not torch.compiler.is_compiling() and \
+        not torch.jit.is_tracing() and \
+        not torch.is_autocast_enabled('cpu') and not is_transformed()
 
 
 class _LinearOfNorm(torch.autograd.Function):
@@ -80,7 +115,6 @@ class _LinearOfNorm(torch.autograd.Function):
         return F.linear(y, weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> _Grads:
         """Normalise again, then as usual."""
         x, mean, rstd, scale, shift, weight = ctx.saved_tensors
@@ -108,7 +142,6 @@ class _LinearOfGelu(torch.autograd.Function):
         return F.linear(F.gelu(x), weight, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> _Grads:
         """Activate again, then as usual."""
         x, weight = ctx.saved_tensors

@@ -1,10 +1,11 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Large batches in pieces, with maps that the allocator keeps."""
-import copy
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from .copies import called_without_hooks, on_meta
 
 __all__ = ['LARGEST_BLOCK', 'Pieces', 'measure_pieces']
 
@@ -92,24 +93,24 @@ def measure_pieces(trunk: Any, image_size: Sequence[int]) -> Optional[Pieces]:
         Pieces | None: None of a feature branch that reads numbers from its
         tensors and so cannot run there.
     """
-    trunk = copy.deepcopy(trunk).to('meta')
+    trunk = on_meta(trunk)
+    trunk.dtype = None
     largest = 0
 
-    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+    def note(output: Any) -> None:
         nonlocal largest
         if isinstance(output, Tensor):
             largest = max(largest, output.numel())
 
-    for module in trunk.modules():
-        module.register_forward_hook(note)
     images = torch.empty(trunk.together, 3, *image_size, device='meta')
     state = trunk.begin(images)
     growth: List[float] = []
-    for index in range(trunk.num_segments):
-        first = largest = state.x.numel()
-        try:
-            state, _ = trunk.segment(index, state)
-        except (NotImplementedError, RuntimeError):
-            return None
-        growth.append(largest / first)
+    with called_without_hooks(trunk, note):
+        for index in range(trunk.num_segments):
+            first = largest = state.x.numel()
+            try:
+                state, _ = trunk.segment(index, state)
+            except (NotImplementedError, RuntimeError):
+                return None
+            growth.append(largest / first)
     return Pieces(growth, trunk.together)

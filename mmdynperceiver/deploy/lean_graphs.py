@@ -5,7 +5,6 @@ What is the same for every image is folded, and a few operations are put
 differently, because exporters write them as many nodes: for a small network,
 what a node costs is more than what it computes. The numbers stay the same.
 """
-import copy
 from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
@@ -13,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.attention import X2Z, attend
+from ..core.copies import copy_model
 from ..core.exits import Exits
 from ..core.folding import fold_attention, fold_exits, fold_pooling
+from ..core.plain import is_plain
 from ..core.segments import SegmentedTrunk
 from ..core.trunk import Trunk
 from .onnxruntime_session import OPSET
@@ -40,17 +41,17 @@ def lean_copies(trunk: SegmentedTrunk,
         that the map behind the last z2x is its mean (B, C, 1, 1).
     """
     trunk, exits = (
-        copy.deepcopy(module).eval().requires_grad_(False)
+        copy_model(module).eval().requires_grad_(False)
         for module in (trunk, exits))
     fold_exits(exits)
     if isinstance(trunk, Trunk):
         fold_attention(trunk, pool_last=True)
         fold_pooling(trunk, size)
     for module in trunk.modules():
-        if hasattr(module, 'attend'):
+        if getattr(module, 'attend', None) is attend:
             module.attend = _attend if opset >= OPSET else \
                 _attend_plainly
-        if isinstance(module, X2Z):
+        if isinstance(module, X2Z) and module.pool is X2Z.pool:
             module.pool = _pool
     _replace_pools(trunk)
     return trunk, exits
@@ -59,9 +60,8 @@ def lean_copies(trunk: SegmentedTrunk,
 def _replace_pools(module: nn.Module) -> None:
     """Let squeeze-and-excitation pool by a mean, not by a view of one."""
     for name, child in module.named_children():
-        if isinstance(child,
-                      nn.AdaptiveAvgPool2d) and child.output_size in (1,
-                                                                      (1, 1)):
+        if is_plain(child, nn.AdaptiveAvgPool2d) and \
+                child.output_size in (1, (1, 1)):  # type: ignore
             setattr(module, name, _MeanPool())
         else:
             _replace_pools(child)

@@ -72,29 +72,50 @@ def to_onnx(graph: nn.Module, arguments: Mapping[str, Tensor],
         inputs (Sequence[str]): Names of these tensors.
         outputs (Sequence[str]): Names of what it returns.
         opset (int): ONNX's operator set.
+
+    Raises:
+        ValueError: If ONNX has no operator for what a layer does.
     """
     content = io.BytesIO()
     # The exporter by tracing: it needs no further package, and seconds where
     # the one by torch.export needs minutes. What tracing cannot follow shows
     # in verify_segments.
-    with _quiet(), torch.no_grad():
-        torch.onnx.export(
-            graph, (dict(arguments), ),
-            content,
-            dynamo=False,
-            opset_version=min(opset, TRACED_OPSET),
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_axes={name: {
-                0: 'batch'
-            }
-                          for name in (*inputs, *outputs)})
+    try:
+        with _quiet(), torch.no_grad():
+            torch.onnx.export(
+                graph, (dict(arguments), ),
+                content,
+                dynamo=False,
+                opset_version=min(opset, TRACED_OPSET),
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_axes={
+                    name: {
+                        0: 'batch'
+                    }
+                    for name in (*inputs, *outputs)
+                })
+    except RuntimeError as error:
+        reason = str(error).strip().split('\n')[0]
+        raise ValueError(f'a network with {_foreign_layers(graph)} cannot be '
+                         f'exported: {reason}') from error
     model = onnx.load_model_from_string(content.getvalue())
     model.opset_import[0].version = opset
     # An older runtime reads older files only.
     oldest = onnx.helper.find_min_ir_version_for(model.opset_import)
     model.ir_version = min(model.ir_version, oldest)
     return model
+
+
+def _foreign_layers(graph: nn.Module) -> str:
+    """Names of layers that neither PyTorch nor this package defines."""
+    known = ('torch.nn.modules', 'torchvision', __name__.split('.')[0])
+    names = [
+        f'{name} ({type(module).__module__}.{type(module).__name__})'
+        for name, module in graph.named_modules()
+        if not type(module).__module__.startswith(known)
+    ]
+    return ', '.join(names[:3]) or 'these layers'
 
 
 @contextlib.contextmanager

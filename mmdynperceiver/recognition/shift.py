@@ -9,6 +9,7 @@ from torchvision.models.regnet import ResBottleneckBlock
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ..core import SegmentedTrunk
+from ..core.plain import is_plain
 
 __all__ = ['ShiftedConv2d', 'insert_shift']
 
@@ -83,8 +84,8 @@ def insert_shift(trunk: SegmentedTrunk,
         list[str]: Names of the convolutions that shift now.
 
     Raises:
-        ValueError: If a number is out of range, or the feature branch has no
-            block of a known kind.
+        ValueError: If a number is out of range, the feature branch has no
+            block of a known kind, or a convolution is not PyTorch's own.
     """
     for name, value in (('num_segments', num_segments), ('shift_div',
                                                          shift_div)):
@@ -98,8 +99,13 @@ def insert_shift(trunk: SegmentedTrunk,
             continue
         owner, _, last = path.rpartition('.')
         parent = block.get_submodule(owner)
-        setattr(parent, last,
-                ShiftedConv2d(getattr(parent, last), num_segments, shift_div))
+        conv = getattr(parent, last)
+        if not is_plain(conv, nn.Conv2d):
+            raise ValueError(
+                f'the shift takes the place of plain convolutions, got '
+                f'{type(conv).__name__} with weights or hooks of its own at '
+                f'stages.{name}.{path}: insert the shift first')
+        setattr(parent, last, ShiftedConv2d(conv, num_segments, shift_div))
         shifted.append(f'stages.{name}.{path}')
     trunk.together = num_segments
     if not shifted:

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mmdynperceiver.core import DynPerceiver, lean_linear
 from mmdynperceiver.core.attention import MLP
@@ -109,7 +110,8 @@ def test_network_has_the_same_gradients(always, monkeypatch):
     torch.testing.assert_close(got, want)
 
 
-@pytest.mark.parametrize('why', ['eval', 'no_grad', 'hook', 'class', 'norm'])
+@pytest.mark.parametrize(
+    'why', ['eval', 'no_grad', 'hook', 'class', 'norm', 'backward', 'shape'])
 def test_runs_the_layers_themselves(why, always, monkeypatch):
     norm, linear = _layers()
     x = torch.randn(2, 5, 6, dtype=torch.double)
@@ -118,6 +120,10 @@ def test_runs_the_layers_themselves(why, always, monkeypatch):
         linear.__class__ = type('Wrapped', (nn.Linear, ), {})
     elif why == 'norm':
         norm.register_forward_hook(lambda *args: calls.append('norm'))
+    elif why == 'backward':
+        linear.register_full_backward_pre_hook(lambda *args: None)
+    elif why == 'shape':
+        norm = nn.LayerNorm((5, 6)).double()
     elif why == 'hook':
         linear.register_forward_pre_hook(lambda *args: calls.append('linear'))
     linear.train(why != 'eval')
@@ -138,3 +144,63 @@ def test_mixed_precision_is_left_to_autocast(always):
         out = mlp(x)
     out.float().sum().backward()
     assert all(p.grad is not None for p in (x, *mlp.parameters()))
+
+
+@pytest.mark.parametrize('use_reentrant', [True, False])
+def test_checkpoints(use_reentrant, always):
+    mlp = MLP(6, 6).double()
+    x = torch.randn(2, 5, 6, dtype=torch.double, requires_grad=True)
+    leaves = (x, *mlp.parameters())
+    grads = []
+    for run in (mlp,
+                lambda x: checkpoint(mlp, x, use_reentrant=use_reentrant)):
+        run(x).square().sum().backward()
+        grads.append([leaf.grad for leaf in leaves])
+        for leaf in leaves:
+            leaf.grad = None
+    torch.testing.assert_close(*grads)
+
+
+def test_second_derivatives(always):
+    norm, linear = _layers()
+    x = torch.randn(2, 3, 6, dtype=torch.double, requires_grad=True)
+
+    def run(x, scale, shift, weight, bias):
+        out = lean_linear._LinearOfNorm.apply(x, scale, shift, norm.eps,
+                                              weight, bias)
+        return lean_linear._LinearOfGelu.apply(out, weight[:, :4], bias)
+
+    leaves = (x, norm.weight, norm.bias, linear.weight, linear.bias)
+    assert torch.autograd.gradcheck(run, leaves)
+    assert torch.autograd.gradgradcheck(run, leaves)
+
+
+def test_transforms_of_functions(always, monkeypatch):
+    """Gradients of each sample, and derivatives along a direction."""
+    mlp = MLP(6, 6).double()
+    x = torch.randn(3, 5, 6, dtype=torch.double)
+    weights = dict(mlp.named_parameters())
+
+    def loss(weights, x):
+        return torch.func.functional_call(mlp, weights, x[None]).square().sum()
+
+    grads = torch.func.vmap(
+        torch.func.grad(loss), in_dims=(None, 0))(weights, x)
+    for row, sample in enumerate(x):
+        want = torch.autograd.grad(loss(weights, sample), weights.values())
+        for name, value in zip(weights, want, strict=True):
+            torch.testing.assert_close(grads[name][row], value)
+    _, tangent = torch.func.jvp(mlp, (x, ), (torch.ones_like(x), ))
+    torch.testing.assert_close(
+        tangent, (mlp(x + 1e-6) - mlp(x - 1e-6)) / 2e-6, atol=1e-5, rtol=1e-5)
+    monkeypatch.setattr(lean_linear, 'MANY', 1)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            torch.func.vmap(mlp)(x[:, None])[:, 0], mlp(x))
+
+
+def test_compiles_in_one_graph(always):
+    mlp = MLP(6, 6)
+    x = torch.randn(2, 5, 6)
+    whole = torch.compile(mlp, backend='eager', fullgraph=True)
+    torch.testing.assert_close(whole(x), mlp(x))

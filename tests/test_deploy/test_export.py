@@ -216,3 +216,51 @@ def test_manifest_is_plain_json(resnet):
     assert content['format'] == 1
     assert content['source']['largest_logit_difference'] < 1e-3
     assert set(content['sha256']) == {f'segment{k}.onnx' for k in range(4)}
+
+
+class Adapter(torch.nn.Module):
+    """A wrapper that is no linear layer."""
+
+    def __init__(self, base_layer):
+        super().__init__()
+        self.base_layer = base_layer
+
+    def forward(self, x):
+        return self.base_layer(x) + self.base_layer(x).tanh()
+
+
+def test_layers_that_are_no_longer_plain(tmp_path, monkeypatch):
+    """Exporting compares with PyTorch, so it is enough that they count."""
+    net = build_net('mobilenet')
+    images = torch.randn(2, 3, SIZE, SIZE)
+    stage = net.trunk.stages[1]
+    stage.x2z.attn.proj = Adapter(stage.x2z.attn.proj)
+    stage.z2x.mlp.fc2 = Adapter(stage.z2x.mlp.fc2)
+    pooled = next(m for m in stage.conv.modules()
+                  if isinstance(m, torch.nn.AdaptiveAvgPool2d))
+    hooked = (stage.x2z.dw_conv, stage.x2z.attn.kv, pooled, net.exits.fkt[0],
+              net.trunk.last_z2x.mlp.fc2, net.exits.classifiers[3][0])
+    with torch.no_grad():
+        before = net(images)
+        for layer in hooked:
+            layer.register_forward_hook(lambda m, i, out: 3 * out)
+        after = net(images)
+        assert all((one - other).abs().max() > 0.1
+                   for one, other in zip(before, after))
+        trunk, exits = lean_copies(*net.exit_parts(), (SIZE, SIZE))
+        for one, other in zip(exits(trunk(images)), after, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    export(net, tmp_path / 'out')
+    macs = Manifest.load(tmp_path / 'out').macs_per_exit
+    assert macs == list(net.macs_per_exit((3, SIZE, SIZE)))
+    assert macs > list(build_net('mobilenet').macs_per_exit((3, SIZE, SIZE)))
+
+
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+def test_refuses_layers_that_onnx_does_not_know(tmp_path):
+    quantisation = pytest.importorskip('torch.ao.quantization')
+    net = quantisation.quantize_dynamic(build_net(), {torch.nn.Linear})
+    with pytest.raises(
+            ValueError, match=r'trunk.stages.0.x2z.attn.q .*linear_dynamic'):
+        export(net, tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()

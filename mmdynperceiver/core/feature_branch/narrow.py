@@ -1,8 +1,12 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Keep narrow convolutions from a fault of the library that runs them."""
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..plain import is_plain
 
 __all__ = ['SampledConv2d', 'sample_before_narrow']
 
@@ -49,17 +53,17 @@ class SampledConv2d(nn.Conv2d):
         return F.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias)
 
 
-def sample_before_narrow(module: nn.Module) -> nn.Module:
+def sample_before_narrow(module: Any) -> nn.Module:
     """Exchange the convolutions that :class:`SampledConv2d` is made for.
 
     Args:
-        module (nn.Module): Changed in place. Convolutions of other classes
-            than PyTorch's own are left alone.
+        module (nn.Module): Changed in place. Convolutions that are not
+            plainly PyTorch's own are left alone.
 
     Returns:
         nn.Module: The module, or what takes its place if it is one itself.
     """
-    if type(module) is nn.Conv2d and _is_narrow(module):
+    if is_plain(module, nn.Conv2d) and _is_narrow(module):
         return SampledConv2d(module)
     for name, child in module._modules.items():
         if child is not None:
@@ -67,7 +71,7 @@ def sample_before_narrow(module: nn.Module) -> nn.Module:
     return module
 
 
-def _is_narrow(conv: nn.Conv2d) -> bool:
+def _is_narrow(conv: Any) -> bool:
     """Whether its weights' gradient may overrun its memory."""
     return conv.kernel_size == (1, 1) and conv.stride != (1, 1) and \
         conv.in_channels < _VECTOR and conv.groups == 1 and \
