@@ -1,11 +1,11 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Segments as torch.compile makes them, one graph for each batch size."""
-import copy
 from typing import Any, Callable, Dict, Optional, Sequence, Tuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from .copies import copy_model
 from .inference import prepare_for_inference
 from .segments import SegmentedTrunk, TrunkState
 
@@ -13,8 +13,9 @@ __all__ = ['BUCKETS', 'MODES', 'compile_segments', 'in_mode']
 
 _Module = TypeVar('_Module', bound=nn.Module)
 
-# Batch sizes to compile for. Samples leave in any number, and a graph for
-# each would take longer to compile than it saves.
+# Batch sizes to compile for, in clips where the images are frames. Samples
+# leave in any number, and a graph for each would take longer to compile than
+# it saves.
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 # How a model can run, fast to slow to start.
@@ -22,7 +23,7 @@ MODES = ('eager', 'prepared', 'prepared-bf16', 'compiled', 'compiled-bf16')
 
 
 def compile_segments(model: _Module,
-                     buckets: Sequence[int] = BUCKETS,
+                     buckets: Optional[Sequence[int]] = None,
                      backend: str = 'inductor',
                      options: Optional[Dict[str, Any]] = None) -> _Module:
     """Copy a model and compile each of its segments when it is first run.
@@ -30,13 +31,18 @@ def compile_segments(model: _Module,
     A batch is padded with copies of its last sample up to the next bucket,
     so that early exit, which leaves any number of samples, meets few sizes;
     a batch above the last bucket is compiled for its own size. Each segment
-    and bucket takes seconds to minutes to compile.
+    and bucket takes seconds to minutes to compile, and each size of images
+    again; after as many graphs as one size needs, further ones run as they
+    are. Of a detector the trunk is compiled, from exit to exit; neck and
+    head run as they are.
 
     Args:
         model (nn.Module): A trunk or a module that holds one, in eval mode.
-            What ``prepare_for_inference`` returns compiles to less.
-        buckets (Sequence[int]): Batch sizes, in images; of videos, multiples
-            of the frames of a clip. Defaults to 1, 2, 4, ... 128.
+            What ``prepare_for_inference`` returns compiles to less. One
+            that is compiled is compiled anew.
+        buckets (Sequence[int], optional): Batch sizes, in images; where
+            these are frames, multiples of the frames of a clip. Defaults to
+            None, 1, 2, 4, ... 128 images or clips.
         backend (str): Of ``torch.compile``. Defaults to 'inductor', which
             needs a C++ compiler on CPUs.
         options (dict, optional): Of the backend. Defaults to None: constant
@@ -48,25 +54,47 @@ def compile_segments(model: _Module,
     Raises:
         RuntimeError: If the model is in training mode.
         ValueError: If there is no trunk in it, or a bucket is no positive
-            whole number.
+            whole number or would split a clip.
     """
     if model.training:
         raise RuntimeError('compile_segments was called in training mode: '
                            'call eval() first')
-    if not buckets or not all(
-            isinstance(size, int) and size > 0 for size in buckets):
+    if buckets is not None and not (buckets and all(
+            isinstance(size, int) and size > 0 for size in buckets)):
         raise ValueError(f'buckets must be whole numbers of at least 1, got '
                          f'{tuple(buckets)!r}')
-    compiled = copy.deepcopy(model).requires_grad_(False)
+    compiled = copy_model(model).requires_grad_(False)
     trunks = [m for m in compiled.modules() if isinstance(m, SegmentedTrunk)]
     if not trunks:
         raise ValueError(f'there is no trunk in {type(model).__name__}')
     if options is None and backend == 'inductor':
         options = dict(freezing=True)
     for trunk in trunks:
-        segments = _CompiledSegments(trunk, sorted(buckets), backend, options)
-        trunk.run_segment = segments  # type: ignore[method-assign]
+        sizes = _bucket_sizes(buckets, trunk.together)
+        for name in _RUNS:
+            vars(trunk)[name] = _Compiled(trunk, name, sizes, backend, options)
     return compiled
+
+
+# What a trunk runs at once, for classifiers and for detectors.
+_RUNS = ('run_segment', 'run_halves')
+
+
+def _bucket_sizes(buckets: Optional[Sequence[int]],
+                  together: int) -> Sequence[int]:
+    """Batch sizes in images, rising.
+
+    Args:
+        buckets (Sequence[int], optional): Those that are asked for.
+        together (int): Images that only make sense together.
+    """
+    if buckets is None:
+        return [size * together for size in BUCKETS]
+    if any(size % together for size in buckets):
+        raise ValueError(
+            f'buckets must be multiples of the {together} frames of a clip, '
+            f'which padding would split, got {tuple(buckets)!r}')
+    return sorted(buckets)
 
 
 def in_mode(model: _Module,
@@ -80,7 +108,8 @@ def in_mode(model: _Module,
         model (nn.Module): As for ``prepare_for_inference``.
         mode (str): One of ``MODES``.
         image_size (Sequence[int], optional): Height and width of the images
-            to come. Defaults to None, not known.
+            to come; others are right too, but slower. Defaults to None, not
+            known.
 
     Raises:
         ValueError: If there is no such mode.
@@ -97,38 +126,61 @@ def in_mode(model: _Module,
     return prepared
 
 
-class _CompiledSegments:
-    """Stands in for ``run_segment`` of a trunk.
+class _Compiled:
+    """Stands in for ``run_segment`` or ``run_halves`` of a trunk.
 
     Args:
-        trunk (SegmentedTrunk): Whose segments to compile.
-        buckets (Sequence[int]): Batch sizes, rising.
+        trunk (SegmentedTrunk): Whose method to compile.
+        name (str): That of the method.
+        buckets (Sequence[int]): Batch sizes in images, rising.
         backend (str): Of ``torch.compile``.
         options (dict, optional): Of the backend.
     """
 
-    def __init__(self, trunk: SegmentedTrunk, buckets: Sequence[int],
-                 backend: str, options: Optional[Dict[str, Any]]) -> None:
+    def __init__(self, trunk: SegmentedTrunk, name: str,
+                 buckets: Sequence[int], backend: str,
+                 options: Optional[Dict[str, Any]]) -> None:
+        self.trunk = trunk
+        self.name = name
         self.buckets = buckets
-        self.run: Callable[..., Any] = torch.compile(
-            trunk.run_segment, dynamic=False, backend=backend, options=options)
-        _allow_graphs(trunk.num_segments * (len(buckets) + 1))
+        self.backend = backend
+        self.options = options
+        self._compiled: Optional[Callable[..., Any]] = None
 
-    def __call__(self, index: int,
+    def __getstate__(self) -> Dict[str, Any]:
+        """A copy is compiled for the copy of the trunk."""
+        return {**vars(self), '_compiled': None}
+
+    def __call__(self, part: Any,
                  state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
-        """Pad, run the segment, cut; see :class:`SegmentedTrunk`."""
+        """Pad, run the part, cut; see :class:`SegmentedTrunk`."""
         batch = len(state.x)
         bucket = next((size for size in self.buckets if size >= batch), batch)
         if bucket == batch:
-            return self.run(index, state)
+            return self.run(part, state)
         rows = torch.arange(bucket, device=state.x.device)
         rows = rows.clamp_(max=batch - 1)
         padded = TrunkState(*(None if t is None else t.index_select(0, rows)
                               for t in state))  # type: ignore[arg-type]
-        state, vectors = self.run(index, padded)
+        state, results = self.run(part, padded)
         state = TrunkState(*(None if t is None else t[:batch]
                              for t in state))  # type: ignore[arg-type]
-        return state, tuple(vector[:batch] for vector in vectors)
+        return state, tuple(result[:batch] for result in results)
+
+    def run(self, part: Any,
+            state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
+        """Run a batch of one of the sizes."""
+        method = getattr(type(self.trunk), self.name).__get__(self.trunk)
+        if state.x.is_meta:  # MACs are counted
+            return method(part, state)
+        if self._compiled is None:
+            _allow_graphs(self.trunk.num_segments * (len(self.buckets) + 1))
+            self._compiled = torch.compile(
+                method,
+                dynamic=False,
+                backend=self.backend,
+                options=self.options)
+        return self._compiled(part, state)
 
 
 def _allow_graphs(number: int) -> None:

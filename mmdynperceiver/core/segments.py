@@ -191,6 +191,35 @@ class SegmentedTrunk(nn.Module):
             state = self.run_half(half, state)
         return state, pool(state, self.exit_kinds[index])
 
+    def run_halves(self, halves: Tuple[Half, ...],
+                   state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
+        """Run halves of stages, of a segment or not.
+
+        Args:
+            halves (tuple[Half]): In their order.
+            state (TrunkState): What the half before left.
+
+        Returns:
+            tuple: The new state, and the feature map x (B, C, H, W) behind
+            each half.
+        """
+        maps: Tuple[Tensor, ...] = ()
+        for half in halves:
+            state = self.run_half(half, state)
+            maps += (state.x, )
+        return state, maps
+
+    def hand_over(self, state: TrunkState) -> TrunkState:
+        """A state for those who do not compute in this trunk's precision.
+
+        Args:
+            state (TrunkState): The state as the trunk left it.
+        """
+        if self.dtype is None:
+            return state
+        x, z = state
+        return TrunkState(x.float(), None if z is None else z.float())
+
     def iter_exits(self, images: Tensor) -> Iterator[Tuple[Tensor, ...]]:
         """Yield what each exit classifies, shallow to deep.
 

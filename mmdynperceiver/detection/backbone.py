@@ -121,24 +121,32 @@ class DynPerceiverDetBackbone(TrunkBackbone):
         Returns:
             tuple: The new state, and i -> X_i (B, C, H, W).
         """
-        maps: Dict[int, Tensor] = {}
+        run = self.net.run_halves
+        if self.with_cp and self.training:
+            run = self._run_again
+        state, after = run(tuple(halves), state)
+        if self.net.dtype is not None:
+            # Necks and heads stay in single precision.
+            after = tuple(x.float() for x in after)
+        return state, {
+            0 if half.kind == 'stem' else half.stage + 1: x
+            for half, x in zip(halves, after) if half.kind != 'classify'
+        }
+
+    def _run_again(self, halves: Sequence[Half],
+                   state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
+        """Run halves without keeping what is inside of them."""
+        after = []
         for half in halves:
-            state = self._run(half, state)
-            if half.kind == 'stem':
-                maps[0] = state.x
-            elif half.kind != 'classify':
-                maps[half.stage + 1] = state.x
-        return state, maps
 
-    def _run(self, half: Half, state: TrunkState) -> TrunkState:
-        """Run one half, with or without keeping what is inside."""
-        if not (self.with_cp and self.training):
-            return self.net.run_half(half, state)
+            def run(x: Tensor,
+                    z: Optional[Tensor],
+                    half: Half = half) -> TrunkState:
+                return self.net.run_half(half, TrunkState(x, z))
 
-        def run(x: Tensor, z: Optional[Tensor]) -> TrunkState:
-            return self.net.run_half(half, TrunkState(x, z))
-
-        return TrunkState(*checkpoint(run, *state, use_reentrant=False))
+            state = TrunkState(*checkpoint(run, *state, use_reentrant=False))
+            after.append(state.x)
+        return state, tuple(after)
 
     def forward(self, images: Tensor) -> Tuple[Tensor, ...]:
         """Compute the pyramid.

@@ -120,11 +120,12 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
         for index, halves in enumerate(self._segments):
             state, finished = self.backbone.advance(halves, state)
             maps.update(finished)
-            whole = {**maps, **self.exits.fill(index, state)}
+            given = self.backbone.net.hand_over(state)
+            whole = {**maps, **self.exits.fill(index, given)}
             yield ({
                 i: whole[i]
                 for i in self.backbone.level_maps
-            }, self.exits.logits(index, state))
+            }, self.exits.logits(index, given))
 
     def _feats(self, maps: Dict[int, Tensor]) -> Tuple[Tensor, ...]:
         """What the head reads, from the levels of a pyramid."""
@@ -219,7 +220,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
             state, finished = self.backbone.advance(self._segments[index],
                                                     carried.state)
             return carried._replace(state=state), self.exits.logits(
-                index, state)
+                index, self.backbone.net.hand_over(state))
 
         def write(rows: Optional[Tensor], parts: Dict[int, Tensor]) -> None:
             for i in parts.keys() & set(levels):
@@ -234,7 +235,8 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
             state = select_state(arrived.carried.state, gone)
             write(
                 gone if rows is None else rows.index_select(0, gone),
-                self.exits.fill(arrived.exit, state))
+                self.exits.fill(arrived.exit,
+                                self.backbone.net.hand_over(state)))
 
         start = Carried(self.backbone.net.begin(images))
         return (maps, *leave_early(self.policy, start, step, keep))

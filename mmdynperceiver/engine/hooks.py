@@ -1,14 +1,15 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Hooks for early-exit models, whatever their task."""
+import copy
 import itertools
 from functools import partial
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence, Tuple
 
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop
-from torch import nn
+from torch import Tensor, nn
 
 from ..core import MODES, ExitPolicy, Exits, in_mode
 from .class_names import (HEAD_NAMES, check_data_classes, checkpoint_classes,
@@ -25,7 +26,7 @@ __all__ = [
 
 def unwrap_model(model: nn.Module) -> nn.Module:
     """Get the model itself out of what distributes or augments it."""
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+    while _is_around(model):
         model = model.module
     return model
 
@@ -43,6 +44,11 @@ def drop_loaded_thresholds(model: nn.Module) -> bool:
     """
     policy = getattr(unwrap_model(model), 'policy', None)
     return isinstance(policy, ExitPolicy) and policy.drop_loaded()
+
+
+def _is_around(model: nn.Module) -> bool:
+    """Whether a model distributes or augments another one."""
+    return is_model_wrapper(model) or isinstance(model, BaseTTAModel)
 
 
 @HOOKS.register_module()
@@ -123,8 +129,9 @@ class InferenceModeHook(Hook):
 
     Args:
         mode (str): One of ``core.MODES``. Defaults to 'prepared'.
-        image_size (Sequence[int]): Height and width of the test images;
-            others are right too, but slower. Defaults to (224, 224).
+        image_size (Sequence[int], optional): Height and width of the test
+            images; others are right too, but slower. Defaults to None, that
+            of the first batch.
 
     Raises:
         ValueError: If there is no such mode.
@@ -134,24 +141,52 @@ class InferenceModeHook(Hook):
 
     def __init__(self,
                  mode: str = 'prepared',
-                 image_size: Sequence[int] = (224, 224)) -> None:
+                 image_size: Optional[Sequence[int]] = None) -> None:
         if mode not in MODES:
             raise ValueError(f'mode must be one of {", ".join(MODES)}, got '
                              f'{mode!r}')
         self.mode = mode
-        self.image_size = tuple(image_size)
-        self._original: Optional[nn.Module] = None
+        self.image_size = None if image_size is None else tuple(image_size)
+        self._put_back: Optional[Callable[[], None]] = None
 
-    def before_test_epoch(self, runner: Any) -> None:
-        """Put the copy in the model's place."""
-        self._original = runner.model
-        runner.model = in_mode(
-            unwrap_model(runner.model).eval(), self.mode, self.image_size)
+    def before_test_iter(self,
+                         runner: Any,
+                         batch_idx: int,
+                         data_batch: Any = None) -> None:
+        """Put the copy in the model's place, once the images are known."""
+        if self._put_back is not None:
+            return
+        owner, name = runner, 'model'
+        while _is_around(getattr(owner, name)):
+            owner, name = getattr(owner, name), 'module'
+        model = getattr(owner, name)
+        size = self.image_size or _image_size(model, data_batch)
+        setattr(owner, name, in_mode(model.eval(), self.mode, size))
+        self._put_back = partial(setattr, owner, name, model)
 
     def after_test_epoch(self, runner: Any, metrics: Any = None) -> None:
         """Give the model its place back."""
-        runner.model = self._original
-        self._original = None
+        if self._put_back is not None:
+            self._put_back()
+        self._put_back = None
+
+
+def _image_size(model: nn.Module,
+                data_batch: Any) -> Optional[Tuple[int, ...]]:
+    """Height and width of a batch as the model gets it, if they can be told.
+
+    Args:
+        model (nn.Module): With the ``data_preprocessor`` of its host.
+        data_batch (Any): As the data loader gives it.
+    """
+    inputs = data_batch.get('inputs') if isinstance(data_batch, dict) else None
+    prepare = getattr(model, 'data_preprocessor', None)
+    # Of an augmented image there is a list of views.
+    if prepare is None or not isinstance(inputs, (list, tuple, Tensor)) or \
+            not isinstance(inputs[0], Tensor):
+        return None
+    batch = prepare(copy.deepcopy(data_batch), False)
+    return tuple(batch['inputs'].shape[-2:])
 
 
 @HOOKS.register_module()

@@ -3,6 +3,8 @@ import logging
 from types import SimpleNamespace
 
 import pytest
+import torch
+from mmengine.model import BaseTTAModel, ImgDataPreprocessor
 from mmengine.registry import HOOKS, MODEL_WRAPPERS
 from torch import nn
 
@@ -24,6 +26,22 @@ class Wrapper(nn.Module):
     def __init__(self, module):
         super().__init__()
         self.module = module
+
+
+class TTA(BaseTTAModel):
+
+    def merge_preds(self, data_samples_list):
+        raise NotImplementedError
+
+
+class Net(DynPerceiver):
+    """What may be augmented."""
+
+    def __init__(self):
+        super().__init__('resnet18', width=0.25, num_latents=8, num_classes=2)
+
+    def test_step(self, data):
+        raise NotImplementedError
 
 
 @pytest.fixture
@@ -153,12 +171,45 @@ def test_inference_mode_is_for_the_test_alone():
     net = DynPerceiver('resnet18', width=0.25, num_latents=8, num_classes=2)
     runner = SimpleNamespace(model=net)
     hook = InferenceModeHook('prepared', (64, 64))
-    hook.before_test_epoch(runner)
-    assert runner.model is not net
+    hook.before_test_iter(runner, 0, {})
+    prepared = runner.model
+    assert prepared is not net
     with pytest.raises(RuntimeError, match='cannot be trained'):
         runner.model.train()
+    hook.before_test_iter(runner, 1, {})
+    assert runner.model is prepared
     hook.after_test_epoch(runner)
     assert runner.model is net
     net.train()
     with pytest.raises(ValueError, match="got 'fast'"):
         InferenceModeHook('fast')
+
+
+def test_inference_mode_takes_the_size_of_the_data():
+    net = Net()
+    net.data_preprocessor = ImgDataPreprocessor(pad_size_divisor=56)
+    inputs = [torch.zeros(3, 50, 100), torch.zeros(3, 56, 90)]
+    for model in (net, TTA(net)):
+        runner = SimpleNamespace(model=model)
+        hook = InferenceModeHook()
+        data = dict(inputs=inputs)
+        hook.before_test_iter(runner, 0, data)
+        prepared = unwrap_model(runner.model)
+        assert data['inputs'] is inputs and prepared is not net
+        # 56x112 images: cells of 2x4 pixels at stride 4.
+        kernel = prepared.trunk.stages[0].x2z.fixed_kernel
+        assert kernel.shape[2:] == (6 + 2, 6 + 4)
+        if model is not net:
+            assert runner.model is model
+        hook.after_test_epoch(runner)
+        assert unwrap_model(runner.model) is net
+
+
+def test_inference_mode_of_augmented_data():
+    """Of several views of an image none is the size."""
+    net = Net()
+    runner = SimpleNamespace(model=TTA(net))
+    hook = InferenceModeHook()
+    views = [torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 96, 96)]
+    hook.before_test_iter(runner, 0, dict(inputs=[views]))
+    assert unwrap_model(runner.model) is not net
