@@ -79,6 +79,51 @@ def test_ablations(change):
             torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize('arch, width, scale', [
+    ('resnet18', 0.25, 1),
+    ('regnety-400mf', 1., 1000),
+    ('mobilenetv3-large', 0.25, 1),
+])
+def test_tolerance(arch, width, scale):
+    """Relative to the largest logit of an exit, however large that is."""
+    torch.manual_seed(0)
+    net = DynPerceiver(arch, width=width, num_latents=8, num_classes=7).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        for classifier in net.exits.classifiers:
+            for parameter in classifier.parameters():
+                parameter.mul_(scale)
+        fast = prepare_for_inference(net, (64, 64))
+        for got, want in zip(fast(images), net(images), strict=True):
+            largest = want.abs().max()
+            assert (got - want).abs().max() <= 1e-4 * largest
+            assert largest < 15 if scale == 1 else largest > 100
+
+
+def test_prepared_twice():
+    net = stir(DynPerceiver(**SMALL))
+    images = torch.randn(2, 3, 56, 84)
+    once = prepare_for_inference(net, (56, 56))
+    twice = prepare_for_inference(once, (56, 84))
+    half = prepare_for_inference(twice, (56, 84), torch.bfloat16)
+    assert twice is not once and type(twice) is DynPerceiver
+    # A kernel for the other size: cells of 2x3 pixels.
+    kernels = [m.trunk.stages[0].x2z.fixed_kernel for m in (once, twice)]
+    assert [k.shape[2:] for k in kernels] == [(8, 8), (8, 9)]
+    with torch.no_grad():
+        want = net(images)
+        for got in (once(images), twice(images)):
+            for one, other in zip(got, want, strict=True):
+                torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+        for one, other in zip(half(images), want, strict=True):
+            assert one.dtype == torch.float32
+            assert (one - other).norm() < 0.05 * other.norm()
+        for one, other in zip(
+                prepare_for_inference(half, (56, 84))(images), half(images)):
+            torch.testing.assert_close(one, other)
+    assert half.macs_per_exit((3, 56, 84)) == net.macs_per_exit((3, 56, 84))
+
+
 def test_early_exit_is_the_same():
     net = stir(DynPerceiver(**SMALL))
     images = torch.randn(12, 3, 64, 64)
