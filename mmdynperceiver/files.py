@@ -4,12 +4,23 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
-from typing import Any, Iterator, Union
+from typing import Any, Iterator, Optional, Union
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nothing is removed
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
-    'check_new_folder', 'new_folder', 'replacing', 'write_json', 'write_text'
+    'check_new_folder', 'new_folder', 'remove_leftovers', 'replacing',
+    'write_json', 'write_text'
 ]
+
+# Begins the names of unfinished files: a dot hides them, and the rest tells
+# them from those of other programs.
+PREFIX = '.mmdynperceiver-'
 
 
 @contextmanager
@@ -27,14 +38,16 @@ def replacing(path: Union[str, os.PathLike]) -> Iterator[str]:
         OSError: If it cannot be written.
     """
     path = os.fspath(path)
+    folder = os.path.dirname(path) or '.'
+    remove_leftovers(folder)
     handle, temporary = tempfile.mkstemp(
-        dir=os.path.dirname(path) or '.', suffix='.tmp')
-    os.close(handle)
+        dir=folder, prefix=PREFIX, suffix='.tmp')
     try:
-        yield temporary
-        # mkstemp makes private files; give what open() would have given.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        with _locked(handle):
+            yield temporary
+            # mkstemp makes private files; give what open() would have given.
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
@@ -57,16 +70,71 @@ def new_folder(path: Union[str, os.PathLike]) -> Iterator[str]:
     """
     path = os.path.abspath(os.fspath(path))
     check_new_folder(path)
-    temporary = tempfile.mkdtemp(dir=os.path.dirname(path), suffix='.tmp')
+    remove_leftovers(os.path.dirname(path))
+    temporary = tempfile.mkdtemp(
+        dir=os.path.dirname(path), prefix=PREFIX, suffix='.tmp')
     try:
-        yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
-        if os.path.isdir(path):
-            os.rmdir(path)  # refuses what was put there meanwhile
-        os.rename(temporary, path)
+        with _locked(_open_folder(temporary)):
+            yield temporary
+            os.chmod(temporary, 0o777 & ~_umask())
+            if os.path.isdir(path):
+                os.rmdir(path)  # refuses what was put there meanwhile
+            os.rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary)
         raise
+
+
+def remove_leftovers(folder: Union[str, os.PathLike]) -> None:
+    """Remove what runs that were killed have left of unfinished files.
+
+    A file that is being written is locked by its writer and stays.
+
+    Args:
+        folder (str | PathLike): Where to look.
+    """
+    if fcntl is None or not os.path.isdir(folder):
+        return
+    for entry in list(os.scandir(folder)):
+        if not (entry.name.startswith(PREFIX) and entry.name.endswith('.tmp')):
+            continue
+        try:
+            # A writer makes its file first, and locks it at once.
+            if time.time() - entry.stat(follow_symlinks=False).st_mtime < 1:
+                continue
+            handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # gone meanwhile, or not ours to remove
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+        except OSError:
+            pass  # in use
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _locked(handle: Optional[int]) -> Iterator[None]:
+    """Lock an open file or folder, and close it at the end."""
+    try:
+        if fcntl is not None and handle is not None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError:
+                pass  # a file system without locks
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _open_folder(path: str) -> Optional[int]:
+    """Open a folder to lock it, where systems can."""
+    return None if fcntl is None else os.open(path, os.O_RDONLY)
 
 
 def check_new_folder(path: Union[str, os.PathLike]) -> None:

@@ -1,0 +1,64 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Unfinished files of runs that were killed."""
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from mmdynperceiver.files import (PREFIX, new_folder, remove_leftovers,
+                                  replacing, write_text)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def age(folder):
+    """Make unfinished files seconds old."""
+    for path in folder.glob(f'{PREFIX}*'):
+        os.utime(path, (time.time() - 9, time.time() - 9))
+
+
+def write_until_killed(path, writer):
+    with writer(path):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize('writer', [replacing, new_folder])
+def test_the_next_run_removes_what_a_killed_one_left(tmp_path, writer):
+    process = multiprocessing.get_context('fork').Process(
+        target=write_until_killed, args=(tmp_path / 'x', writer))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    left, = names(tmp_path)
+    assert left.startswith(PREFIX)
+    age(tmp_path)
+    write_text(tmp_path / 'other.txt', 'text')
+    assert names(tmp_path) == ['other.txt']
+
+
+@pytest.mark.parametrize('writer', [replacing, new_folder])
+def test_what_is_being_written_stays(tmp_path, writer):
+    with writer(tmp_path / 'x') as temporary:
+        age(tmp_path)
+        write_text(tmp_path / 'other.txt', 'text')
+        assert os.path.exists(temporary)
+    assert names(tmp_path) == ['other.txt', 'x']
+
+
+def test_files_of_others_stay(tmp_path):
+    kept = [
+        'tmpabcd1234.tmp', f'{PREFIX}notes.txt', 'epoch_1.pth.tmp',
+        f'{PREFIX}link.tmp'
+    ]
+    for name in kept[:3]:
+        (tmp_path / name).write_text('text')
+    (tmp_path / kept[3]).symlink_to(tmp_path / kept[0])
+    for name in kept[:3]:
+        os.utime(tmp_path / name, (1, 1))
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == sorted(kept)
+    remove_leftovers(tmp_path / 'nowhere')
