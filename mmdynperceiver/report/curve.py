@@ -190,8 +190,7 @@ def _draw(axes: Any, curve: Curve, scale: float, number: int,
         color=colour,
         # Matplotlib leaves out names that begin with an underscore.
         label=curve.name.lstrip('_') if legend else '_',
-        markersize=14
-        if style == '*' else 8 if curve.labels is not None else 4,
+        markersize=_marker_size(curve, style),
         linewidth=2.2 if curve.labels is None else 0.8)
     if curve.intervals is not None:
         _draw_intervals(axes, curve, costs, colour)
@@ -204,6 +203,13 @@ def _draw(axes: Any, curve: Curve, scale: float, number: int,
         points = list(zip(costs, curve.accuracy))[::-1]
         beside.insert(0, Label(points, curve.name, colour, True))
     return beside
+
+
+def _marker_size(curve: Curve, style: str) -> int:
+    """Points of a line are small, others not."""
+    if style == '*':
+        return 14
+    return 8 if curve.labels is not None or len(curve.macs) == 1 else 4
 
 
 def _draw_intervals(axes: Any, curve: Curve, costs: Sequence[float],

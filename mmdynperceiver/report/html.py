@@ -158,12 +158,11 @@ def _thresholds(contents: Contents) -> str:
     """The thresholds of each operating point."""
     points = [p for p in contents.points if p.data == contents.shown]
     rows = [[
-        point.name, *(f'{value:.4f}'
-                      for value in point.thresholds), point.criterion
+        f'{point.name}, {point.criterion}', *(f'{value:.6g}'
+                                              for value in point.thresholds)
     ] for point in points]
-    count = len(contents.macs) - 1
     return '<div class="thresholds">' + table_html(
-        'Thresholds', ['solved for', *_exit_names(count), 'criterion'],
+        'Thresholds', ['solved for', *_exit_names(len(contents.macs) - 1)],
         rows) + '</div>'
 
 

@@ -10,7 +10,8 @@ from .figure import PAPER, SOFT, settle
 __all__ = ['Label', 'place_labels']
 
 # Where a label may stand: which corner or side of it is next to the point.
-_SIDES = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1))
+_SIDES = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1),
+          (.5, 1), (.5, -1), (-.5, 1), (-.5, -1))
 _DISTANCES = (7, 13, 20, 30, 42, 56, 72)
 # Further away than this a line leads to the point.
 _NEAR = 14
@@ -123,8 +124,10 @@ def _places(anchors: Any, extent: Bbox, scale: float) -> Iterator[_Place]:
     for number, point in enumerate(anchors):
         for distance in _DISTANCES:
             for side in _SIDES:
-                shift = np.array(side) * (
-                    half + distance * scale * (1 if 0 in side else 0.7))
+                # As far from a corner as from a side.
+                away = distance * scale * (0.7 if side[0]**2 == 1 == side[1]**2
+                                           else 1)
+                shift = np.array(side) * (half + away)
                 yield _Place(
                     number, point, shift,
                     Bbox([point + shift - half, point + shift + half]),
@@ -155,7 +158,11 @@ def _cost(place: _Place, frame: Bbox, taken: Sequence[Bbox], points: Any,
     cost += _POINT * _inside(points, box.padded(4 * scale))
     cost += _LINE * _inside(courses, box)
     lead = place.lead(scale)
-    return cost + _CROSSED * sum(_inside(lead, other) for other in taken)
+    cost += _CROSSED * sum(_inside(lead, other) for other in taken)
+    others = points[np.hypot(*(points - place.pixel).T) > scale]
+    return cost + _POINT / 4 * sum(
+        np.hypot(*(lead - point).T).min(initial=np.inf) < 5 * scale
+        for point in others)
 
 
 def _inside(points: Any, box: Bbox) -> int:

@@ -60,8 +60,11 @@ def plot_html(folder: Path, name: str, alt: str, caption: str) -> str:
     parts = []
     for kind, stem in (('wide', name), ('narrow', f'{name}_narrow')):
         text = (folder / f'{stem}.svg').read_text('utf-8')
-        parts.append(f'<div class="{kind}" role="img" '
-                     f'aria-label="{escape(alt)}">{_inline(text)}</div>')
+        # Print of 14 pixels for letters of 10 points, as in the page.
+        size = 1.4 * float(re.findall(r'viewBox="0 0 ([\d.]+)', text)[0])
+        parts.append(f'<div class="{kind}" style="max-width: {size:.0f}px" '
+                     f'role="img" aria-label="{escape(alt)}">'
+                     f'{_inline(text)}</div>')
     return (f'<figure class="plot">{"".join(parts)}'
             f'<figcaption>{escape(caption)}</figcaption></figure>')
 

@@ -70,8 +70,7 @@ section { background: var(--card); border: 1px solid var(--line);
   font-variant-numeric: tabular-nums; }
 figure { margin: 1rem 0; }
 .plot svg { display: block; width: 100%; height: auto; margin: 0 auto; }
-.plot .wide { max-width: 46rem; }
-.plot .narrow { display: none; max-width: 24rem; }
+.plot .narrow { display: none; }
 figcaption { font-size: .9rem; margin-top: .4rem; max-width: 75ch; }
 .cells { display: grid; gap: .5rem; padding: 0; margin: .25rem 0 1rem;
   list-style: none; align-items: end; }
@@ -116,6 +115,10 @@ footer { padding: 1rem 1rem 2rem; font-size: .9rem; }
   table { font-size: .85rem; }
   th, td { padding: .3rem .4rem; }
   tbody th { min-width: 6rem; }
+  .thresholds th, .thresholds td { padding: .3rem .2rem; }
+  .thresholds tbody th { min-width: 4.5rem; } }
+/* Wide plots would have print of less than 11 pixels. */
+@media (max-width: 850px) {
   .plot .wide { display: none; }
   .plot .narrow { display: block; } }
 '''

@@ -88,6 +88,9 @@ def write_report(folder: Union[str, os.PathLike],
     if num_budgets < 2:
         raise ValueError(f'a report needs at least 2 budgets, got '
                          f'{num_budgets}')
+    unit = unit or getattr(images, 'unit', 'image')
+    if unit not in ('image', 'clip'):
+        raise ValueError(f"unit must be 'image' or 'clip', got {unit!r}")
     folder = check_report_folder(folder)
     with Progress(transient=True, disable=not progress) as bar:
         task = bar.add_task(
@@ -98,9 +101,7 @@ def write_report(folder: Union[str, os.PathLike],
 
         contents = gather(held_out, test, macs, model_name, points, latency_ms,
                           criterion, temperature, num_budgets, tick)
-        contents = contents._replace(
-            curves=tuple(curves),
-            unit=unit or getattr(images, 'unit', 'image'))
+        contents = contents._replace(curves=tuple(curves), unit=unit)
         with replacing_report(folder) as place:
             write_text(place / 'curve.csv', rows_to_csv(contents.rows))
             write_json(place / 'curve.json', contents.as_dict())

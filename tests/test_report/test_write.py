@@ -182,6 +182,7 @@ def test_other_folders_are_refused_before_work(tmp_path):
     (dict(macs=(1, 2)), 'costs must be 4'),
     (dict(num_budgets=1), 'at least 2 budgets, got 1'),
     (dict(criterion='luck'), "got 'luck'"),
+    (dict(unit='scene'), "'image' or 'clip', got 'scene'"),
 ])
 def test_errors(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
