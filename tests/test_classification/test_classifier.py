@@ -344,3 +344,15 @@ def test_baselines_share_head_losses_and_policy(stages):
     samples = model(**data, mode='predict')
     assert [s.exit_index for s in samples] == [0] * 4
     assert samples[0].macs == samples[0].exit_macs[0]
+
+
+def test_damaged_weights_are_refused_whoever_loads_them(tmp_path):
+    """As the hosts' inferencers do, by mmengine's own function."""
+    model = build_model()
+    weights = model.state_dict()
+    weights['backbone.net.latents'] = weights['backbone.net.latents'] / 0
+    path = str(tmp_path / 'x.pth')
+    torch.save(dict(state_dict=weights), path)
+    with pytest.raises(ValueError, match="latents' holds NaN"):
+        load_checkpoint(model, path)
+    assert model.backbone.net.latents.isfinite().all()

@@ -241,3 +241,20 @@ def test_drop_path_in_training_alone():
         other = trunk.train()(images)[0][0]
     torch.testing.assert_close(same, same[:1].expand(16, -1))
     assert len({tuple(row.tolist()) for row in other}) > 1
+
+
+def test_pretrained_branch_with_damaged_weights(tmp_path):
+    path = str(tmp_path / 'x.pth')
+    weights = MODELS.build(RESNET).state_dict()
+    config = dict(RESNET, init_cfg=dict(type='Pretrained', checkpoint=path))
+    torch.save(weights, path)
+    trunk = Trunk(build_arch(config), num_latents=16)
+    TrunkBackbone(trunk).init_weights()
+    stem = next(iter(weights))
+    assert torch.equal(
+        trunk.stem.state_dict()[next(iter(trunk.stem.state_dict()))],
+        weights[stem])
+    weights[stem] = weights[stem] / 0
+    torch.save(weights, path)
+    with pytest.raises(ValueError, match=f'{stem.split(".")[-1]}.* holds NaN'):
+        TrunkBackbone(Trunk(build_arch(config), num_latents=16)).init_weights()
