@@ -43,7 +43,7 @@ def held_out_data(config: Config, split: str,
     single = single_images(data.labels)
     if single:
         names = [data.classes[k] if data.classes else str(k) for k in single]
-        print(f'{len(single)} classes have a single image, which stays in '
+        print(f'warning: classes with a single image, which stays in '
               f'training: {listed(names)}')
     return data.select(chosen)
 

@@ -100,8 +100,7 @@ def test_a_class_with_a_single_image(calibrate, own, tmp_path):
     cfg = roots(own, 'train')
     output, error, _ = calibrate('--hold-out', '4', path=None, cfg=cfg)
     assert error is None, error
-    assert "1 classes have a single image, which stays in training: 'bee'" \
-        in ' '.join(output.split())
+    assert "single image, which stays in training: 'bee'" in output
     path = tmp_path / 'work/hold_out_train_4.txt'
     assert len(read_list(path)) == 4
     # As Windows would have written the list.
