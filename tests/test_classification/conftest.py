@@ -2,6 +2,15 @@
 """Leave these tests out where mmpretrain is not installed."""
 import importlib.util
 
+import pytest
+from tiny import make_image_folder
+
 collect_ignore_glob = [] if importlib.util.find_spec('mmpretrain') else [
     'test_*'
 ]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """An image folder to change."""
+    return make_image_folder(tmp_path / 'images')

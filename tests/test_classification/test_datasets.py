@@ -1,16 +1,15 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import os
-import shutil
 
 import numpy as np
 import pytest
 from mmpretrain.registry import DATASETS
 from PIL import Image
-from tiny import CLASSES, make_image_folder, png_header
+from tiny import CLASSES, png_header
 from torch.utils.data import DataLoader
 
 import mmdynperceiver.classification  # noqa: F401
-from mmdynperceiver.classification import BrokenImageError, CheckedImageFolder
+from mmdynperceiver.classification import BrokenImageError
 from mmdynperceiver.engine import InputError
 from mmdynperceiver.image_files import list_images
 
@@ -28,11 +27,6 @@ def build(root, **kwargs):
         'pipeline': PIPELINE,
         **kwargs
     })
-
-
-@pytest.fixture
-def root(tmp_path):
-    return make_image_folder(tmp_path / 'images')
 
 
 def test_classes_follow_from_the_folders(root):
@@ -77,83 +71,6 @@ def test_refuses_annotations(root, line, message):
     (root / 'ann.txt').write_text(line + '\n')
     with pytest.raises(InputError, match=message):
         build(root, ann_file='ann.txt', classes=CLASSES)
-
-
-@pytest.mark.parametrize('text, sizes', [
-    ('\ufeffant/0.png 0\r\nbee/1.png 1\r\n\r\n', 2),
-    ('ant/0.png\t0\n\n\nbee/1.png\t 1\n', 2),
-    ('ant\\0.png 0\nbee\\1.png 1', 2),
-])
-def test_annotations_of_spreadsheets(root, text, sizes):
-    (root / 'ann.txt').write_bytes(text.encode())
-    dataset = build(root, ann_file='ann.txt')
-    assert [dataset[i]['data_samples'].gt_label.item()
-            for i in range(2)] == [0, 1]
-    assert dataset.metainfo['classes'] == ('ant', 'bee')
-
-
-def test_the_wrong_line_is_named(root):
-    (root / 'ann.txt').write_text('ant/0.png 0\n\nant/1.png,0\n')
-    with pytest.raises(InputError, match=r"line 3 of .*got 'ant/1.png,0'"):
-        build(root, ann_file='ann.txt')
-
-
-def test_names_that_are_not_utf8(root):
-    name = os.fsdecode(b'caf\xe9')
-    (root / 'train/cow').rename(root / 'train' / name)
-    dataset = build(root)
-    assert dataset.metainfo['classes'] == ('ant', 'bee', name)
-    assert dataset[8]['inputs'].shape == (3, 32, 32)
-    (root / 'ann.txt').write_bytes(b'caf\xe9/1.png 2\n')
-    dataset = build(root, ann_file='ann.txt')
-    assert dataset[0]['inputs'].shape == (3, 32, 32)
-
-
-def labels(dataset):
-    """Label of each folder."""
-    return {
-        os.path.basename(os.path.dirname(info['img_path'])): info['gt_label']
-        for info in map(dataset.get_data_info, range(len(dataset)))
-    }
-
-
-def test_given_names_decide_the_labels(root, tmp_path):
-    given = ('cow', 'ant', 'bee')
-    assert labels(build(root, classes=given)) == dict(cow=0, ant=1, bee=2)
-    names = tmp_path / 'names.txt'
-    names.write_text('\ufeffcow\r\nant\r\nbee\r\n\r\n')
-    for options in (dict(classes=str(names)),
-                    dict(metainfo=dict(classes=str(names)))):
-        dataset = build(root, **options)
-        assert labels(dataset) == dict(cow=0, ant=1, bee=2)
-        assert dataset.metainfo['classes'] == given
-
-
-def test_a_missing_folder_shifts_nothing(root, monkeypatch):
-    told = []
-    monkeypatch.setattr(CheckedImageFolder, '_warn', told.append)
-    shutil.rmtree(root / 'train/ant')
-    for hidden in ('train/.ipynb_checkpoints', 'train/bee/.thumbs'):
-        shutil.copytree(root / 'train/cow', root / hidden)
-    assert labels(build(root)) == dict(bee=0, cow=1)
-    assert len(build(root)) == 6
-    assert labels(build(root, classes=CLASSES)) == dict(bee=1, cow=2)
-    assert len(told) == 1 and told[0].endswith(": 'ant'")
-
-
-def test_titles_stand_in_the_order_of_the_folders(root):
-    dataset = build(root, classes=('an ant', 'a bee', 'a cow'))
-    assert labels(dataset) == dict(ant=0, bee=1, cow=2)
-
-
-def test_folders_that_are_no_class(root):
-    (root / 'train/dog').mkdir()
-    with pytest.raises(InputError, match="no class, the first: 'dog'"):
-        build(root, classes=CLASSES)
-    with pytest.raises(InputError, match="'cow' twice"):
-        build(root, classes=(*CLASSES, 'cow', 'dog'))
-    with pytest.raises(InputError, match='no images in the class folders'):
-        build(root, split='train/ant')
 
 
 def test_missing_folder_is_named(tmp_path):
