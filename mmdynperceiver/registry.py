@@ -41,8 +41,9 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
         'recognition': ('RequireFrames', ),
     },
     'HOOKS': {
-        'engine': ('CheckDataHook', 'EvaluateAllExitsHook',
-                   'InferenceModeHook', 'ProgressBarHook'),
+        'engine': ('CheckCheckpointHook', 'CheckDataHook',
+                   'EvaluateAllExitsHook', 'InferenceModeHook',
+                   'ProgressBarHook', 'WarmupEMAHook'),
     },
     'METRICS': {
         'engine': ('EarlyExitMetric', ),
