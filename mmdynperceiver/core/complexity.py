@@ -191,6 +191,10 @@ class CountsMacs:
         self, input_shape: Sequence[int] = (3, 224, 224)) -> Tuple[int, ...]:
         """MACs of one sample up to each exit, cumulative.
 
+        Layers count as they are, wrapped or exchanged ones too; hooks, and
+        functions in place of a ``forward``, are not called and do not count.
+        The counts of the last 64 sizes are kept.
+
         Args:
             input_shape (Sequence[int]): (3, H, W) of an image or (M, 3, H,
                 W) of a video. Defaults to (3, 224, 224).

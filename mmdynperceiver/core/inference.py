@@ -61,8 +61,9 @@ def prepare_for_inference(model: _Module,
             ``torch.bfloat16`` or ``torch.float16``: weights are converted
             once, images when they come, and logits are float32 again. It
             pays on processors with matrix units for it, and changes the
-            logits by about a hundredth of their size. Defaults to None, that
-            of the model.
+            logits by some hundredths of the largest one. What follows on the
+            maps of a detector stays in float32. Defaults to None, that of
+            the model.
 
     Returns:
         nn.Module: Of the same class, without gradients. Weights cannot be
