@@ -135,7 +135,7 @@ def test_options_that_nothing_reads_are_named(config, tool, tmp_path):
     (['train_dataloader.batch_size=16', 'train_dataloader.drop_last=True'
       ], 'nothing to train: the run has 0 steps'),
     (['train_cfg.max_epoch=3'], "keyword argument 'max_epoch'"),
-    (['optim_wrapper.optimzer.lr=1'], 'optimzer'),
+    (['optim_wrapper.optimiser.lr=1'], 'optimiser'),
     (['optim_wrapper.optimizer.learning_rate=1'], 'learning_rate'),
     (['param_scheduler.0.ends=3'], "'ends'"),
     (['val_evaluator.top=3'], "'top'"),
