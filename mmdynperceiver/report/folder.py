@@ -89,16 +89,14 @@ def replacing_report(folder: Union[str, os.PathLike]) -> Iterator[Path]:
 
 
 def _locked(path: Path, mode: str) -> Optional[IO[str]]:
-    """Open a file and lock it; None if another process holds the lock."""
+    """Open a file and lock it; None if it is in use or there are no locks."""
     file = path.open(mode)
     try:
         import fcntl
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except (ImportError, OSError):
         file.close()
         return None
-    except (ImportError, OSError):
-        pass  # a system or a disk that knows no locks
     return file
 
 
@@ -113,7 +111,7 @@ def _remove_leftovers(folder: Path) -> None:
         try:
             lock = _locked(work / LOCK, 'r')
             if lock is None:
-                continue  # still being written
+                continue  # still being written, or nobody knows
             lock.close()
         except FileNotFoundError:
             if time.time() - work.stat().st_mtime < _DAY:

@@ -1,5 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The report's folder: replaced whole, never another one, nothing left."""
+import errno
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -83,6 +85,19 @@ def test_a_run_that_still_writes_keeps_its_folder(tmp_path):
     other.join()
     write(folder)
     assert names(tmp_path) == ['report']
+
+
+def test_nothing_is_removed_on_disks_without_locks(tmp_path, monkeypatch):
+    work = tmp_path / '.report.abcdefgh'
+    write(work / 'new')
+    (work / 'lock').touch()
+
+    def no_locks(*args):
+        raise OSError(errno.ENOLCK, 'no locks')
+
+    monkeypatch.setattr(fcntl, 'flock', no_locks)
+    write(tmp_path / 'report')
+    assert names(tmp_path) == ['.report.abcdefgh', 'report']
 
 
 def test_a_report_that_had_been_taken_away_comes_back(tmp_path):
