@@ -97,9 +97,9 @@ def all_finite(values: np.ndarray) -> bool:
     Args:
         values (ndarray): Numbers.
     """
-    with np.errstate(all='ignore'):
-        # The sum is quick, but may be too large where its terms are not.
-        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
+    # The sum is quick, but may be too large where its terms are not.
+    return math.isfinite(np.add.reduce(values, None)) or bool(
+        np.isfinite(values).all())
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

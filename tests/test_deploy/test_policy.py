@@ -5,6 +5,7 @@ import torch
 
 from mmdynperceiver.core import CRITERIA, ExitPolicy, confidences
 from mmdynperceiver.deploy import Policy
+from mmdynperceiver.deploy.policy import all_finite
 
 TEMPERATURES = [None, (0.5, 1.7, 1., 2.)]
 
@@ -78,3 +79,11 @@ def test_refuses_what_the_core_refuses(settings, message):
 def test_one_class_has_no_entropy():
     with pytest.raises(ValueError, match='at least two classes, got 1'):
         Policy(2, (0.5, ), 'entropy').decide(0, np.zeros((1, 1), np.float32))
+
+
+@pytest.mark.filterwarnings('ignore:overflow')
+def test_all_finite():
+    largest = np.finfo(np.float32).max
+    for row, expected in (([1, 2], True), ([1, np.nan], False),
+                          ([np.inf, -np.inf], False), ([largest] * 4, True)):
+        assert all_finite(np.array([row, row], np.float32)) is expected
