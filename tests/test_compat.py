@@ -460,3 +460,13 @@ def test_a_script_that_imports_a_host_first(run_python, make_files, tmp_path):
     assert result.stdout.split() == ['5', "['a']", '__main__'], result.stderr
     result = run_python(run.format(['x', 'none.py'], module), [root])
     assert 'usage' in result.stderr and result.returncode == 1
+
+
+def test_configs_of_an_install_and_of_a_checkout(tmp_path, monkeypatch):
+    from mmdynperceiver.compat import model_hub
+    package = tmp_path / 'mmdynperceiver'
+    monkeypatch.setattr(model_hub, '__file__',
+                        str(package / 'compat/model_hub.py'))
+    assert model_hub.config_root() == str(tmp_path)
+    (package / '.mim').mkdir(parents=True)
+    assert model_hub.config_root() == str(package / '.mim')

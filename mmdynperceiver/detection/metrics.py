@@ -165,6 +165,7 @@ class EarlyExitCocoMetric(BaseMetric):
         names = [*(f'exit{k}' for k in range(num_exits)), 'dynamic']
         first = CheckedCocoMetric(
             collect_device=collect_device, prefix=names[0], **kwargs)
+        self.ann_file = first.ann_file
         # The file is read and checked once.
         self.precision = {name: copy.copy(first) for name in names}
         for name, metric in self.precision.items():

@@ -2,6 +2,7 @@
 """Hooks for early-exit models, whatever their task."""
 import copy
 import itertools
+import os
 from functools import partial
 from typing import Any, Callable, Optional, Sequence, Tuple
 
@@ -241,6 +242,8 @@ class CheckDataHook(Hook):
         if runner.val_loop is not None:
             self._check(runner, runner.val_dataloader.dataset, 'val',
                         class_names(train), 'training data')
+            _compare_files(runner, runner.val_dataloader.dataset,
+                           runner.val_loop)
         self._trained_on = class_names(train)
         self._val_is_checked = True
 
@@ -250,11 +253,14 @@ class CheckDataHook(Hook):
             return  # not again after every epoch
         self._check(runner, runner.val_dataloader.dataset, 'val',
                     self._trained_on)
+        _compare_files(runner, runner.val_dataloader.dataset, runner.val_loop)
 
     def before_test(self, runner: Any) -> None:
         """Check the test data."""
         self._check(runner, runner.test_dataloader.dataset, 'test',
                     self._trained_on)
+        _compare_files(runner, runner.test_dataloader.dataset,
+                       getattr(runner, 'test_loop', None))
 
     def after_train_epoch(self, runner: Any) -> None:
         """Report how many files were skipped so far."""
@@ -290,3 +296,16 @@ def _attribute(owner: Any, path: str) -> Any:
     for name in path.split('.'):
         owner = getattr(owner, name, None)
     return owner
+
+
+def _compare_files(runner: Any, dataset: Any, loop: Any) -> None:
+    """Warn of predictions that are evaluated against another file."""
+    own = getattr(dataset, 'ann_file', None)
+    evaluator = getattr(loop, 'evaluator', None)
+    for metric in getattr(evaluator, 'metrics', ()):
+        other = getattr(metric, 'ann_file', None)
+        if own and other and os.path.realpath(own) != os.path.realpath(other):
+            runner.logger.warning(
+                f'the images are those of {own!r}, and they are evaluated '
+                f"against {other!r}: give the evaluator the data set's "
+                f'ann_file, unless this is meant')

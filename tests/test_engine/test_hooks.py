@@ -213,3 +213,17 @@ def test_inference_mode_of_augmented_data():
     views = [torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 96, 96)]
     hook.before_test_iter(runner, 0, dict(inputs=[views]))
     assert unwrap_model(runner.model) is not net
+
+
+def test_evaluating_against_another_file(caplog):
+    run = runner(Model(), test=data(('a', 'b'), ann_file='data/test.json'))
+    metric = SimpleNamespace(ann_file='data/test.json')
+    run.test_loop = SimpleNamespace(
+        evaluator=SimpleNamespace(metrics=[metric]))
+    hook = HOOKS.build(dict(type='CheckDataHook'))
+    hook.before_test(run)
+    assert not caplog.records
+    metric.ann_file = 'data/train.json'
+    hook.before_test(run)
+    assert "'data/test.json', and they are evaluated against " \
+        "'data/train.json'" in caplog.text
