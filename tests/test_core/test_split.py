@@ -239,6 +239,14 @@ def test_refuses_another_number_of_stages():
         split_backbone(build(layer3=conv(16, 32, stride=1)))
 
 
+@pytest.mark.parametrize('place', ['', 'layer1'])
+def test_refuses_hooks_that_would_be_lost(place):
+    toy = Toy()
+    toy.get_submodule(place).register_forward_hook(lambda m, i, out: 2 * out)
+    with pytest.raises(ValueError, match='has hooks at .*layer1|itself'):
+        split_backbone(toy)
+
+
 def test_refuses_a_module_that_nothing_runs():
     with pytest.raises(ValueError, match='head are not on the way'):
         split_backbone(build(head=nn.Linear(40, 10)))

@@ -174,6 +174,15 @@ def _trace(backbone: nn.Module, training: bool) -> Call:
             f'mode, which its parts would forget: build it without '
             f'frozen_stages (and with norm_eval=False), and give these to the '
             f'backbone that it becomes a branch of')
+    hooked = [
+        name or 'the backbone itself'
+        for name, module in clone.named_modules() if module._modules and (
+            module._forward_hooks or module._forward_pre_hooks)
+    ]
+    if hooked:
+        raise ValueError(
+            f'{type(backbone).__name__} has hooks at {shorten(hooked, 3)}, '
+            f'which its parts would forget: register them at the parts')
     for name, module in clone.named_modules():
         module.register_forward_pre_hook(
             partial(enter, name), with_kwargs=True)
