@@ -96,3 +96,11 @@ def test_refuses_an_unknown_feature_branch():
         (2, 4, 8, 16, 32), (0, 0, 0, 0))
     with pytest.raises(ValueError, match='no residual block.*BasicBlock'):
         insert_shift(Trunk(branch, num_latents=8), 8)
+
+
+def test_refuses_convolutions_that_are_no_longer_plain():
+    trunk = Trunk('resnet18', width=0.25, num_latents=16)
+    conv = trunk.stages[1].conv[0].conv1
+    conv.register_forward_hook(lambda module, inputs, out: 2 * out)
+    with pytest.raises(ValueError, match=r'stages\.1\.conv\.0\.conv1'):
+        insert_shift(trunk, 4)
