@@ -1,0 +1,33 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""A minute of damaged files and of killed programs.
+
+``tools/dev/fuzz.py`` and ``tools/dev/kill.py`` go on for hours.
+"""
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('mmpretrain')
+pytest.importorskip('onnxruntime')
+pytest.importorskip('openvino')
+
+
+@pytest.mark.parametrize('script', ['fuzz', 'kill'])
+def test_nothing_falls_through(repo_root, script):
+    environment = dict(os.environ, PYTHONPATH=str(repo_root))
+    done = subprocess.run([
+        sys.executable, '-W', 'ignore', repo_root / f'tools/dev/{script}.py',
+        '--seconds', '20'
+    ],
+                          env=environment,
+                          capture_output=True,
+                          text=True,
+                          timeout=600)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    counts = [
+        int(line.split()[1]) for line in done.stdout.splitlines()
+        if line.endswith(' faults')
+    ]
+    assert len(counts) >= 4 and min(counts) >= 1

@@ -1,0 +1,199 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The programs that are killed, and what may be there afterwards."""
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+import mmdynperceiver.classification  # noqa: F401
+from mmdynperceiver.core import OperatingPoint
+from mmdynperceiver.datagen.__main__ import main as datagen_main
+from mmdynperceiver.deploy.manifest import Manifest
+from mmdynperceiver.engine.checkpoints import read_weights
+
+__all__ = ['JOBS', 'Job']
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / 'configs/demo/dyn-perceiver_resnet22-w025_1xb128_digits.py'
+CLASSES = ('ant', 'bee', 'cow')
+EPOCHS = 3
+CONFIG = f'''
+_base_ = {str(DEMO)!r}
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, block='basic', depths=(1, 1, 1, 1)),
+        width=0.125, depth_factor=(0, 0, 1 / 9, 1 / 3)),
+    head=dict(num_classes=3))
+data_preprocessor = dict(num_classes=3)
+loader = dict(num_workers=0, persistent_workers=False, batch_size=8)
+train_dataloader = dict(dataset=dict(data_root='data'), **loader)
+val_dataloader = dict(dataset=dict(data_root='data'), **loader)
+test_dataloader = dict(dataset=dict(data_root='data'), **loader)
+train_cfg = dict(max_epochs={EPOCHS})
+'''
+# Children are forked, and must not wait for threads that are not there.
+torch.set_num_threads(1)
+cv2.setNumThreads(0)
+
+
+def run_tool(name: str, *args: str) -> Optional[int]:
+    """Run a tool in this process."""
+    spec = importlib.util.spec_from_file_location(
+        f'tool_{name}', ROOT / 'tools' / f'{name}.py')
+    assert spec is not None and spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.argv = [name, *args]
+    return module.cli.run_tool(module.main)
+
+
+def make_images(root: Path) -> None:
+    """Write a few images of three classes."""
+    rng = np.random.default_rng(0)
+    for split in ('train', 'val', 'test'):
+        for label, name in enumerate(CLASSES):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(6):
+                pixels = rng.integers(0, 80, (32, 32, 3)).astype('uint8')
+                pixels[..., label] += 120
+                Image.fromarray(pixels).save(folder / f'{number}.png')
+
+
+class Job:
+    """A program that writes files."""
+
+    def prepare(self, folder: Path) -> None:
+        """Write what it needs, where other jobs may have written."""
+
+    def run(self, folder: Path) -> Optional[int]:
+        """Run it, or go on after a kill.
+
+        Args:
+            folder (Path): The working folder.
+
+        Returns:
+            int | None: Exit status; None is 0.
+        """
+        raise NotImplementedError
+
+    def check(self, folder: Path, done: bool) -> None:
+        """Raise an error if a file is neither absent nor whole.
+
+        Args:
+            folder (Path): The working folder.
+            done (bool): Whether the program ended, so that all must be there.
+        """
+        raise NotImplementedError
+
+
+class Train(Job):
+    """Training, which keeps the newest checkpoint only."""
+
+    def prepare(self, folder: Path) -> None:
+        """See :class:`Job`."""
+        make_images(folder / 'data')
+        (folder / 'config.py').write_text(CONFIG)
+
+    def run(self, folder: Path) -> Optional[int]:
+        """See :class:`Job`."""
+        os.chdir(folder)
+        return run_tool('train', 'config.py', '--work-dir', 'work', '--resume')
+
+    def check(self, folder: Path, done: bool) -> None:
+        """See :class:`Job`."""
+        found = sorted((folder / 'work').glob('*.pth'))
+        for path in found:
+            read_weights(str(path))
+        last = folder / 'work/last_checkpoint'
+        if last.exists():
+            name = Path(last.read_text().strip()).name
+            if not (folder / 'work' / name).exists():
+                raise ValueError(f'{last} names {name}, which is not there')
+        if done and [path.name for path in found] != [f'epoch_{EPOCHS}.pth']:
+            raise ValueError(f'checkpoints {found}')
+
+
+class Trained(Job):
+    """A program that takes a checkpoint."""
+
+    def prepare(self, folder: Path) -> None:
+        """See :class:`Job`."""
+        if not (folder / 'model.pth').exists():
+            Train().run(folder)
+            os.replace(folder / f'work/epoch_{EPOCHS}.pth',
+                       folder / 'model.pth')
+            for path in sorted((folder / 'work').rglob('*'), reverse=True):
+                path.unlink() if path.is_file() else path.rmdir()
+
+
+class Calibrate(Trained):
+    """Calibration with its report and a copy of the checkpoint."""
+
+    def run(self, folder: Path) -> Optional[int]:
+        """See :class:`Job`."""
+        os.chdir(folder)
+        return run_tool('calibrate', 'config.py', 'model.pth', '--budget-macs',
+                        '80%', '--report', 'report', '--embed', '--work-dir',
+                        'work')
+
+    def check(self, folder: Path, done: bool) -> None:
+        """See :class:`Job`."""
+        point, copy, report = (
+            folder / name for name in ('model.operating_point.json',
+                                       'model.calibrated.pth', 'report'))
+        read_weights(str(folder / 'model.pth'))
+        if done or point.exists():
+            OperatingPoint.load(point)
+        if done or copy.exists():
+            read_weights(str(copy))
+        if (done or report.exists()) and not (report / 'index.html').exists():
+            raise ValueError(f'{report} has no page')
+
+
+class Export(Trained):
+    """Export, which never replaces a folder."""
+
+    def run(self, folder: Path) -> Optional[int]:
+        """See :class:`Job`."""
+        os.chdir(folder)
+        if (folder / 'exported').exists():
+            return 0
+        return run_tool('export', 'config.py', 'model.pth', 'exported',
+                        '--size', '32', '32')
+
+    def check(self, folder: Path, done: bool) -> None:
+        """See :class:`Job`."""
+        if done or (folder / 'exported').exists():
+            Manifest.load(folder / 'exported')
+
+
+class Generate(Job):
+    """The generator of the demo's data."""
+
+    def run(self, folder: Path) -> Optional[int]:
+        """See :class:`Job`."""
+        os.chdir(folder)
+        return datagen_main([
+            'digits', '--train', '60', '--val', '20', '--test', '20',
+            '--workers', '1'
+        ])
+
+    def check(self, folder: Path, done: bool) -> None:
+        """See :class:`Job`."""
+        root = folder / 'digits'
+        if done or root.exists():
+            number = len(list(root.rglob('*.png'))) + len(
+                list(root.rglob('*.jpg')))
+            if number != 100:
+                raise ValueError(f'{number} images instead of 100')
+
+
+JOBS = dict(
+    train=Train(), calibrate=Calibrate(), export=Export(), generate=Generate())

@@ -1,0 +1,184 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Damage done to files: to bytes, to JSON and to state dicts."""
+import json
+import random
+from typing import Any, Dict, List, Tuple
+
+import torch
+
+__all__ = ['damage_bytes', 'damage_json', 'damage_state', 'damage_text']
+
+DEEP: Any = []
+for _ in range(600):
+    DEEP = [DEEP]
+
+# What a program or a person might put in a JSON file by mistake or malice.
+ODD_VALUES: Tuple[Any,
+                  ...] = (None, True, False, 0, -1, 1, 2**31, 2**63, 10**40,
+                          -0., .5, 1e308, float('nan'), float('inf'),
+                          -float('inf'), '', ' ', '0.5', 'batch', '../x',
+                          '/etc/passwd', '[red]x[/red]', '\x00', 'ä\u202e',
+                          'x' * 5000, [], {}, [[]], [None], ['a', 1], {
+                              'a': {}
+                          }, [0.1, 0.2], DEEP)
+
+
+def damage_bytes(rng: random.Random, data: bytes) -> bytes:
+    """Change a few places of a file.
+
+    Args:
+        rng (Random): Chooses what and where.
+        data (bytes): The file.
+
+    Returns:
+        bytes: Another content, of another length perhaps.
+    """
+    result = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 8))):
+        where = rng.randrange(len(result) + 1)
+        length = min(rng.choice((1, 1, 4, 64, 4096)), len(result) - where)
+        kind = rng.randrange(7)
+        if kind == 0 and where < len(result):
+            result[where] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            result[where:where + length] = rng.randbytes(length)
+        elif kind == 2:
+            result[where:where + length] = bytes([rng.choice(
+                (0, 255))]) * length
+        elif kind == 3:
+            del result[where:where + length]
+        elif kind == 4:
+            result[where:where] = result[where:where + length]
+        elif kind == 5:
+            result[where:where] = rng.randbytes(rng.choice((1, 16)))
+        else:
+            del result[where:]
+    return bytes(result)
+
+
+def damage_json(rng: random.Random, content: Any) -> Any:
+    """Change a few places of what a JSON file says.
+
+    Args:
+        rng (Random): Chooses what and where.
+        content (Any): Nested dicts and lists.
+
+    Returns:
+        Any: A changed copy.
+    """
+    content = json.loads(json.dumps(content))
+    for _ in range(rng.choice((1, 1, 2, 5))):
+        places = list(_places(content))
+        if not places or rng.random() < .02:
+            return rng.choice(ODD_VALUES)
+        parent, key = rng.choice(places)
+        kind = rng.randrange(6)
+        if kind == 0:
+            del parent[key]
+        elif kind == 1 and isinstance(parent, dict):
+            parent[rng.choice(('x', '', str(key) + ' '))] = parent.pop(key)
+        elif kind == 2:
+            _, other = rng.choice(places)
+            source, name = rng.choice(places)
+            parent[key] = json.loads(json.dumps(source[name])) \
+                if name in source or isinstance(source, list) and \
+                len(source) > name else other
+        elif kind == 3 and isinstance(parent, list):
+            parent.insert(key, rng.choice(ODD_VALUES))
+        else:
+            parent[key] = rng.choice(ODD_VALUES)
+    return content
+
+
+def _places(node: Any) -> List[Tuple[Any, Any]]:
+    """Each container in a JSON value, with each of its keys."""
+    found = []
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        items = node.items() if isinstance(node, dict) else \
+            enumerate(node) if isinstance(node, list) else ()
+        for key, value in items:
+            found.append((node, key))
+            stack.append(value)
+    return found
+
+
+def damage_text(rng: random.Random, text: str) -> bytes:
+    """Change a few lines of a list or a table.
+
+    Args:
+        rng (Random): Chooses what and where.
+        text (str): The file.
+
+    Returns:
+        bytes: Another content.
+    """
+    lines = text.splitlines()
+    for _ in range(rng.choice((1, 1, 3))):
+        where = rng.randrange(len(lines)) if lines else 0
+        old = lines[where] if lines else ''
+        new = rng.choice(
+            ('', ' ', old + ' ' + old, old.replace(' ', '\t'),
+             old.replace(',', ';'), old[:rng.randrange(len(old) + 1)],
+             '\ufeff' + old, old + ' 9' * 50, old + ',nan', '"' + old,
+             old.rpartition(' ')[0] + ' -1', 'x' * 200_000, '../' + old,
+             old.rpartition(' ')[0] + ' ' + '9' * 5000))
+        if rng.random() < .3:
+            lines.insert(where, new)
+        elif lines:
+            lines[where] = new
+    data = rng.choice(('\n', '\r\n')).join(lines).encode()
+    return damage_bytes(rng, data) if rng.random() < .3 else data
+
+
+def damage_state(rng: random.Random, state: Dict[str, Any]) -> Dict[str, Any]:
+    """Change entries of a state dict.
+
+    Args:
+        rng (Random): Chooses what and where.
+        state (dict): Names to tensors.
+
+    Returns:
+        dict: A changed copy.
+    """
+    state = dict(state)
+    for _ in range(rng.choice((1, 1, 2))):
+        name = rng.choice(sorted(map(str, state)))
+        value = state.pop(name, None)
+        if not isinstance(value, torch.Tensor):
+            continue
+        kind = rng.randrange(12)
+        if kind < 2:
+            if kind:
+                state[name + 'x'] = value
+            continue
+        state[name] = _odd_tensor(kind, value, rng)
+    return state
+
+
+def _odd_tensor(kind: int, value: torch.Tensor, rng: random.Random) -> Any:
+    """What may stand in the place of a tensor."""
+    if kind == 2:
+        return value.flatten()[:-1] if value.numel() > 1 else value[None]
+    if kind == 3:
+        return value.unsqueeze(0)
+    if kind == 4:
+        return value.to(
+            rng.choice((torch.int64, torch.bool, torch.complex64,
+                        torch.float16, torch.float64)))
+    if kind == 5:
+        return value.to('meta')
+    if kind == 6 and value.ndim:
+        return value.to_sparse()
+    if kind == 7:
+        return rng.choice((None, 3, 'x', [1., 2.], {}))
+    if kind == 8:
+        return value.new_zeros(1).expand(*value.shape) if value.ndim else value
+    if kind == 9:
+        return value.new_empty(0)
+    value = value.clone()
+    if value.is_floating_point() and value.numel():
+        value.view(-1)[rng.randrange(value.numel())] = rng.choice(
+            (float('nan'), float('inf'), 1e38))
+    return value
