@@ -2,6 +2,7 @@
 #
 #   PYTHON       the Python to make .venv with (default: the best one found)
 #   PYTEST_ARGS  arguments of pytest, as in: make test PYTEST_ARGS='-k core -x'
+#   WORKERS      processes that run tests, one thread each (default: 2)
 #   DEMO_ARGS    arguments of tools/demo.py
 
 SHELL := /bin/bash
@@ -11,6 +12,7 @@ SHELL := /bin/bash
 
 PYTHON ?=
 PYTEST_ARGS ?=
+WORKERS ?= 2
 DEMO_ARGS ?=
 
 BIN := .venv/bin/python
@@ -36,7 +38,7 @@ demo: setup-demo  ## Set up (no compiler needed), train, leave early, draw it
 	@$(BIN) tools/demo.py $(DEMO_ARGS)
 
 test: setup-test  ## Set up everything, mmcv's operators included, run the tests
-	@$(BIN) -m pytest tests $(PYTEST_ARGS)
+	@$(BIN) -m pytest tests -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: setup-test  ## Check style, spelling, docstrings and types
 	@$(MAKE) --no-print-directory --keep-going $(addprefix lint-,$(LINTERS))
