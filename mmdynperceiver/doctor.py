@@ -253,7 +253,7 @@ def print_table(title: str, header: tuple, rows: list) -> None:
     for row in rows:
         table.add_row(*row)
     # text of an exception may look like markup
-    Console(markup=False, highlight=False).print(table)
+    Console(markup=False, emoji=False, highlight=False).print(table)
 
 
 def print_report(report: dict) -> None:

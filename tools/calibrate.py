@@ -274,7 +274,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    try:
-        cli.run_tool(main)
-    except KeyboardInterrupt:
-        raise SystemExit('stopped; the same command goes on') from None
+    cli.run_tool(main, 'stopped; the same command goes on')

@@ -75,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    cli.run_tool(main, 'stopped; --resume goes on from the last checkpoint')

@@ -256,10 +256,19 @@ def build_runner(config: Config,
         return tool_runner(config, splits, verbose)
 
 
-def run_tool(main: Callable[[], None]) -> None:
-    """Run a tool; errors of use are one line and the exit status 1."""
+def run_tool(main: Callable[[], None], stopped: str = 'stopped') -> None:
+    """Run a tool; errors of use are one line and the exit status 1.
+
+    Args:
+        main (Callable): The tool.
+        stopped (str): What to say after Ctrl-C, which ends with the status
+            130. Defaults to 'stopped'.
+    """
     try:
         main()
+    except KeyboardInterrupt:
+        print(f'\n{stopped}', file=sys.stderr)
+        sys.exit(130)
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE) or not _is_of_use(error):
             raise

@@ -13,9 +13,9 @@ __all__ = ['ProgressBarHook', 'progress_bar']
 def progress_bar() -> Progress:
     """A progress bar with counts, elapsed and remaining time."""
     return Progress(
-        TextColumn('{task.description}', markup=False), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), TextColumn('elapsed,'), TimeRemainingColumn(),
-        TextColumn('to go'))
+        TextColumn('{task.description}', markup=False), BarColumn(),
+        MofNCompleteColumn(), TimeElapsedColumn(), TextColumn('elapsed,'),
+        TimeRemainingColumn(), TextColumn('to go'))
 
 
 @HOOKS.register_module()

@@ -124,9 +124,13 @@ def _read_csv(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no file of curves at {str(path)!r}')
-    with path.open(encoding='utf-8-sig', newline='') as file:
-        reader = csv.DictReader(file)
-        return tuple(reader.fieldnames or ()), list(reader)
+    try:
+        with path.open(encoding='utf-8-sig', newline='') as file:
+            reader = csv.DictReader(file)
+            return tuple(reader.fieldnames or ()), list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(
+            f'{str(path)!r} is no table of curves: {error}') from error
 
 
 def read_early_exits(path: Union[str, os.PathLike]) -> List[Dict[str, Any]]:

@@ -159,6 +159,13 @@ def test_faults_keep_their_traceback(error):
         cli.run_tool(fail(error))
 
 
+def test_ctrl_c_is_one_line(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.run_tool(fail(KeyboardInterrupt()), 'stopped; go on so')
+    assert caught.value.code == 130
+    assert capsys.readouterr().err.strip() == 'stopped; go on so'
+
+
 def test_traceback_on_demand(monkeypatch):
     monkeypatch.setenv(cli.TRACEBACK_VARIABLE, '1')
     with pytest.raises(InputError):

@@ -126,6 +126,18 @@ def test_command(tmp_path, png_size, capsys):
     assert f'wrote {out}' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('content', [
+    b'name,macs,top1\n' + b'x' * 200_000 + b',1e9,70\n',
+    b'name,macs,top1\n\xff,1e9,70\n',
+])
+def test_what_is_no_table_is_one_line(tmp_path, content):
+    path = tmp_path / 'own.csv'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match='own.csv.* is no table') as caught:
+        read_curves(path)
+    assert '\n' not in str(caught.value)
+
+
 def test_command_errors(tmp_path, capsys):
     out = str(tmp_path / 'plot.png')
     assert main(['missing.csv', '--out', out]) == 1

@@ -216,8 +216,13 @@ def check_labels(lists: Dict[str, List[Video]], args: argparse.Namespace,
     for path in args.annotations:
         if not osp.isfile(path):
             raise InputError(f'there is no file of annotations {path!r}')
-        with open(path, newline='', encoding='utf-8-sig') as file:
-            own.update(row[:2] for row in csv.reader(file, delimiter=';'))
+        try:
+            with open(path, newline='', encoding='utf-8-sig') as file:
+                own.update(row[:2] for row in csv.reader(file, delimiter=';'))
+        except (csv.Error, ValueError) as error:
+            raise InputError(
+                f'each line of {path!r} must be a video, a semicolon and the '
+                f'name of its class: {error}') from error
     for video in (video for videos in lists.values() for video in videos):
         name = own.get(osp.basename(video.folder))
         if name is None:
