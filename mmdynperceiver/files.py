@@ -4,9 +4,8 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from contextlib import contextmanager
-from typing import Any, Iterator, Optional, Union
+from typing import Any, Iterator, Union
 
 try:
     import fcntl
@@ -40,17 +39,15 @@ def replacing(path: Union[str, os.PathLike]) -> Iterator[str]:
     path = os.fspath(path)
     folder = os.path.dirname(path) or '.'
     remove_leftovers(folder)
-    handle, temporary = tempfile.mkstemp(
-        dir=folder, prefix=PREFIX, suffix='.tmp')
-    try:
-        with _locked(handle):
+    with _unfinished(folder, is_folder=False) as temporary:
+        try:
             yield temporary
             # mkstemp makes private files; give what open() would have given.
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        except BaseException:
+            os.unlink(temporary)
+            raise
 
 
 @contextmanager
@@ -71,18 +68,16 @@ def new_folder(path: Union[str, os.PathLike]) -> Iterator[str]:
     path = os.path.abspath(os.fspath(path))
     check_new_folder(path)
     remove_leftovers(os.path.dirname(path))
-    temporary = tempfile.mkdtemp(
-        dir=os.path.dirname(path), prefix=PREFIX, suffix='.tmp')
-    try:
-        with _locked(_open_folder(temporary)):
+    with _unfinished(os.path.dirname(path), is_folder=True) as temporary:
+        try:
             yield temporary
             os.chmod(temporary, 0o777 & ~_umask())
             if os.path.isdir(path):
                 os.rmdir(path)  # refuses what was put there meanwhile
             os.rename(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary)
-        raise
+        except BaseException:
+            shutil.rmtree(temporary)
+            raise
 
 
 def remove_leftovers(folder: Union[str, os.PathLike]) -> None:
@@ -99,9 +94,6 @@ def remove_leftovers(folder: Union[str, os.PathLike]) -> None:
         if not (entry.name.startswith(PREFIX) and entry.name.endswith('.tmp')):
             continue
         try:
-            # A writer makes its file first, and locks it at once.
-            if time.time() - entry.stat(follow_symlinks=False).st_mtime < 1:
-                continue
             handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
         except OSError:
             continue  # gone meanwhile, or not ours to remove
@@ -118,23 +110,36 @@ def remove_leftovers(folder: Union[str, os.PathLike]) -> None:
 
 
 @contextmanager
-def _locked(handle: Optional[int]) -> Iterator[None]:
-    """Lock an open file or folder, and close it at the end."""
-    try:
-        if fcntl is not None and handle is not None:
+def _unfinished(folder: str, is_folder: bool) -> Iterator[str]:
+    """Make a file or folder that nobody takes for a leftover.
+
+    Another writer may take it for one between the moments when it is made
+    and when it is locked; then it is made again.
+    """
+    while True:
+        if is_folder:
+            path = tempfile.mkdtemp(dir=folder, prefix=PREFIX, suffix='.tmp')
+        else:
+            handle, path = tempfile.mkstemp(
+                dir=folder, prefix=PREFIX, suffix='.tmp')
+            os.close(handle)
+        if fcntl is None:
+            yield path
+            return
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
             except OSError:
                 pass  # a file system without locks
-        yield
-    finally:
-        if handle is not None:
+            if os.path.lexists(path):
+                yield path
+                return
+        finally:
             os.close(handle)
-
-
-def _open_folder(path: str) -> Optional[int]:
-    """Open a folder to lock it, where systems can."""
-    return None if fcntl is None else os.open(path, os.O_RDONLY)
 
 
 def check_new_folder(path: Union[str, os.PathLike]) -> None:

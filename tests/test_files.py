@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-import time
+import tempfile
 
 import pytest
 
@@ -13,12 +13,6 @@ from mmdynperceiver.files import (PREFIX, new_folder, remove_leftovers,
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
-
-
-def age(folder):
-    """Make unfinished files seconds old."""
-    for path in folder.glob(f'{PREFIX}*'):
-        os.utime(path, (time.time() - 9, time.time() - 9))
 
 
 def write_until_killed(path, writer):
@@ -35,7 +29,6 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path, writer):
     assert process.exitcode == -signal.SIGKILL
     left, = names(tmp_path)
     assert left.startswith(PREFIX)
-    age(tmp_path)
     write_text(tmp_path / 'other.txt', 'text')
     assert names(tmp_path) == ['other.txt']
 
@@ -43,10 +36,27 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path, writer):
 @pytest.mark.parametrize('writer', [replacing, new_folder])
 def test_what_is_being_written_stays(tmp_path, writer):
     with writer(tmp_path / 'x') as temporary:
-        age(tmp_path)
         write_text(tmp_path / 'other.txt', 'text')
         assert os.path.exists(temporary)
     assert names(tmp_path) == ['other.txt', 'x']
+
+
+@pytest.mark.parametrize('writer, maker', [(replacing, 'mkstemp'),
+                                           (new_folder, 'mkdtemp')])
+def test_what_another_writer_took_for_a_leftover_is_made_again(
+        tmp_path, monkeypatch, writer, maker):
+    make, made = getattr(tempfile, maker), []
+
+    def make_and_lose(**kwargs):
+        made.append(make(**kwargs))
+        if len(made) == 1:
+            remove_leftovers(tmp_path)
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, maker, make_and_lose)
+    with writer(tmp_path / 'x') as temporary:
+        assert os.path.exists(temporary)
+    assert len(made) == 2 and names(tmp_path) == ['x']
 
 
 def test_files_of_others_stay(tmp_path):

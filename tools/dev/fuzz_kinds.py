@@ -21,7 +21,8 @@ from mmdynperceiver.deploy.preprocessing import Preprocessing
 from mmdynperceiver.engine.hold_out import read_list
 from mmdynperceiver.engine.latency import read_latencies
 from mmdynperceiver.report.published import read_curves
-from fuzz_base import CLASSES, NETWORK, Fault, Kind, attempt, check
+from fuzz_base import (CLASSES, NETWORK, Fault, Kind, as_json, attempt,
+                       check)
 from fuzz_weights import Checkpoint, Published
 from mutations import damage_bytes, damage_json, damage_text
 
@@ -42,7 +43,7 @@ class Point(Kind):
     def run(self, rng: random.Random) -> None:
         """See :class:`Kind`."""
         content = damage_json(rng, self.right)
-        data = json.dumps(content).encode()
+        data = as_json(content)
         path = self.write(
             'p.json', data if rng.random() < .7 else damage_bytes(rng, data))
         point = attempt(lambda: OperatingPoint.load(path, 4))
@@ -105,7 +106,7 @@ class Exported(Kind):
         if name == MANIFEST and rng.random() < .8:
             content.pop('manifest_sha256')
             content = damage_json(rng, content)
-            data = json.dumps(self.seal(content)).encode()
+            data = as_json(self.seal(content))
         else:
             data = damage_bytes(rng, data)
         self.write(os.path.join('out', name), data)

@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Damage done to files: to bytes, to JSON and to state dicts."""
+import copy
 import json
 import random
 from typing import Any, Dict, List, Tuple
@@ -9,7 +10,7 @@ import torch
 __all__ = ['damage_bytes', 'damage_json', 'damage_state', 'damage_text']
 
 DEEP: Any = []
-for _ in range(600):
+for _ in range(300):
     DEEP = [DEEP]
 
 # What a program or a person might put in a JSON file by mistake or malice.
@@ -70,7 +71,7 @@ def damage_json(rng: random.Random, content: Any) -> Any:
     for _ in range(rng.choice((1, 1, 2, 5))):
         places = list(_places(content))
         if not places or rng.random() < .02:
-            return rng.choice(ODD_VALUES)
+            return _odd_value(rng)
         parent, key = rng.choice(places)
         kind = rng.randrange(6)
         if kind == 0:
@@ -84,10 +85,15 @@ def damage_json(rng: random.Random, content: Any) -> Any:
                 if name in source or isinstance(source, list) and \
                 len(source) > name else other
         elif kind == 3 and isinstance(parent, list):
-            parent.insert(key, rng.choice(ODD_VALUES))
+            parent.insert(key, _odd_value(rng))
         else:
-            parent[key] = rng.choice(ODD_VALUES)
+            parent[key] = _odd_value(rng)
     return content
+
+
+def _odd_value(rng: random.Random) -> Any:
+    """One of ODD_VALUES, which later damage does not change."""
+    return copy.deepcopy(rng.choice(ODD_VALUES))
 
 
 def _places(node: Any) -> List[Tuple[Any, Any]]:
