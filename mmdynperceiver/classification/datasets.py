@@ -203,8 +203,8 @@ def _classes_from_paths(data_list: List[dict],
     """Class names from the folders, if each label has one of its own."""
     names: Dict[int, str] = {}
     for info in data_list:
-        folder, _, rest = info['img_path'][len(prefix):].lstrip('/').partition(
-            '/')
+        below = info['img_path'][len(prefix):].replace(os.sep, '/')
+        folder, _, rest = below.lstrip('/').partition('/')
         if not rest or names.setdefault(info['gt_label'], folder) != folder:
             return None
     if len(set(names.values())) < len(names) or \

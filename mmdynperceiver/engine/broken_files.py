@@ -15,8 +15,13 @@ from rich.progress import track
 from ..kinds import one_line
 from .errors import InputError
 
-__all__ = ['BrokenFileError', 'ChecksFiles', 'frames_missing', 'image_fault']
+__all__ = [
+    'MOST_FRAMES', 'BrokenFileError', 'ChecksFiles', 'frames_missing',
+    'image_fault'
+]
 
+# Of a video in a list: their names must fit into memory.
+MOST_FRAMES = 10**7
 NO_IMAGE = 'the decoder of the pipeline finds no image in it'
 # Steps of a pipeline that decode: an image, or the frames of a video.
 DECODERS = ('LoadImageFromFile', 'RawFrameDecode')

@@ -10,7 +10,7 @@ from mmaction.registry import DATASETS, TRANSFORMS
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 
-from ..engine.broken_files import (BrokenFileError, ChecksFiles,
+from ..engine.broken_files import (MOST_FRAMES, BrokenFileError, ChecksFiles,
                                    frames_missing, image_fault)
 from ..engine.class_names import with_class_names
 from ..engine.errors import InputError
@@ -240,6 +240,8 @@ class CheckedRawframeDataset(ChecksVideos, RawframeDataset):
         names = ('offset', 'total_frames')[-counts:]
         for name, field in zip(names, fields[1:]):
             info[name] = _whole_number(field)
+            if info[name] > MOST_FRAMES:
+                raise ValueError(f'more than {MOST_FRAMES} frames')
         return dict(info, label=self._labels(fields[counts + 1:]))
 
     def path_of(self, info: dict) -> str:

@@ -87,6 +87,10 @@ def bad_line(root):
     write(root, val=['3 10 0\n', '4 10 1\n', '5 10 2\n', '5 10\n'])
 
 
+def endless_count(root):
+    write(root, val=['3 10 0\n', '4 10 1\n', '5 10 2\n', '5 999999999999 1\n'])
+
+
 @pytest.mark.parametrize('spoil, message', [
     (remove_frame, '1 folders with missing or empty frames\n    1: 1 of 10'),
     (empty_frame, 'missing or empty frames\n    1: 1 of 10, the first: 00004'),
@@ -101,6 +105,7 @@ def bad_line(root):
     (labels_from_one, 'classes without a video in the train list'),
     (listed_twice, 'listed twice\n    0 (train, val)'),
     (bad_line, "line 4: '5 10'"),
+    (endless_count, "line 4: '5 999999999999 1'"),
 ])
 def test_findings(root, capsys, spoil, message):
     spoil(root)

@@ -201,6 +201,7 @@ def test_several_labels(videos):
     ('0 eight 0', 'line 1'),
     ('0 8 0\n1 8 0 1\n', 'line 2'),
     ('0 8 -1', 'line 1'),
+    ('0 999999999999 0', 'line 1'),
 ])
 def test_refuses_lists_of_frames(own_frames, text, message):
     (own_frames / 'list.txt').write_text(text)

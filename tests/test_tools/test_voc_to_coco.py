@@ -66,6 +66,8 @@ def test_does_not_replace_files_unasked(root, tool):
     ('ImageSets/Main/train.txt', 'c\n', 'c.xml'),
     ('Annotations/a.xml', '<annotation>', 'does not hold annotations'),
     ('Annotations/a.xml', '<annotation/>', 'does not hold annotations'),
+    ('Annotations/a.xml', '<?xml version="1.0" encoding="hex"?><annotation/>',
+     'not a text encoding'),
     ('Annotations/a.xml', annotations(size=(0, 30)), 'the size 0x30'),
     ('Annotations/a.xml', annotations(('cat', (1, 2, 'nan', 9), '')), 'nan'),
     ('Annotations/a.xml', annotations(('cat', (9, 2, 1, 9), '')), "'9', '2'"),

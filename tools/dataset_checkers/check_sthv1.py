@@ -21,7 +21,7 @@ from rich.progress import track
 
 import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
 from mmdynperceiver.engine import InputError, cli
-from mmdynperceiver.engine.broken_files import frames_missing
+from mmdynperceiver.engine.broken_files import MOST_FRAMES, frames_missing
 from mmdynperceiver.engine.lists import read_classes, read_lines
 
 # Videos of the two lists of V1, and its classes.
@@ -103,7 +103,10 @@ def read_list(path: str, name: str, findings: Findings) -> List[Video]:
         fields = line.split()
         try:
             folder, total, label = fields
-            videos.append(Video(folder, int(total), int(label)))
+            video = Video(folder, int(total), int(label))
+            if not 0 <= video.total_frames <= MOST_FRAMES:
+                raise ValueError('no number of frames')
+            videos.append(video)
         except ValueError:
             findings.add(
                 f'lines of the {name} list that are not a folder, its number '

@@ -88,7 +88,8 @@ def read_image(root: Path, name: str) -> Tuple[Dict[str, Any], List[tuple]]:
     except OSError as error:
         raise InputError(f'cannot read the annotations {str(path)!r}: '
                          f'{error.strerror}') from error
-    except (ElementTree.ParseError, TypeError, ValueError) as error:
+    except (ElementTree.ParseError, LookupError, TypeError,
+            ValueError) as error:  # LookupError: an unknown encoding
         raise InputError(f'{str(path)!r} does not hold annotations in the '
                          f'format of VOC: {error}') from error
     # The list names the image; some files carry another name inside.
