@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
-import cv2
+import mmcv
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -168,19 +168,19 @@ def solve(args: argparse.Namespace, model: nn.Module, held_out: Any,
         model=describe_model(*model.exit_parts()))
 
 
-def sweep(held_out: Any, test: Any, ann_file: str) -> List[SweepRow]:
+def sweep(held_out: Any, test: Any, truth: Any) -> List[SweepRow]:
     """Each policy at each budget, and each exit, on the test images."""
     from mmdynperceiver.detection.evaluation import random_exits
     search = ThresholdSearch(held_out.held_out, held_out.macs)
-    rows = test.static_rows('test', ann_file)
+    rows = test.static_rows('test', truth)
     budgets = sweep_budgets(held_out.macs, NUM_BUDGETS)[1:-1]
     for budget in track(budgets, 'budgets', transient=True):
         thresholds = search.for_budget(budget)
         stops = test.exit_indices(thresholds)
         rows.append(
-            test.row('search', 'test', stops, ann_file, budget, thresholds))
+            test.row('search', 'test', stops, truth, budget, thresholds))
         draws = [
-            test.row('random', 'test', random_exits(stops, seed), ann_file,
+            test.row('random', 'test', random_exits(stops, seed), truth,
                      budget) for seed in range(DRAWS)
         ]
         mean = sum(row.accuracy for row in draws) / DRAWS
@@ -227,15 +227,12 @@ def draw_gallery(folder: Path, test: Any, stops: torch.Tensor, dataset: Any,
         heading = f'exit {k}: {len(stopped) / len(stops):.1%} stopped here'
         # Evenly spaced, always the same ones.
         shown = stopped[::max(1, len(stopped) // IN_GALLERY)][:IN_GALLERY]
-        groups[heading] = [(read_rgb(test.samples[i]['img_path']),
-                            test.found[i][k], truth_of(dataset, i))
-                           for i in shown]
+        groups[heading] = [
+            (mmcv.imread(test.samples[i]['img_path'],
+                         channel_order='rgb'), test.found[i][k],
+             truth_of(dataset, i)) for i in shown
+        ]
     plot_detections(groups, test.classes, folder / 'gallery.png', title)
-
-
-def read_rgb(path: str) -> Any:
-    """Read an image file."""
-    return cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
 
 
 def truth_of(dataset: Any, index: int) -> InstanceData:
@@ -283,9 +280,10 @@ def run_test(config: Config, model: nn.Module, held_out: Any,
         print(f'{known} of the {len(test.samples)} test images are held-out '
               f'images, on which the thresholds were solved: on others they '
               f'may be worth less')
-    rows = sweep(held_out, test, dataset.ann_file)
+    truth = test.metric(dataset.ann_file)
+    rows = sweep(held_out, test, truth)
     stops = test.exit_indices(point.thresholds)
-    chosen = test.row('stopping early', 'test', stops, dataset.ann_file,
+    chosen = test.row('stopping early', 'test', stops, truth,
                       point.solved_for['budget_macs'], point.thresholds)
     point.expected['test'] = dict(
         bbox_mAP=chosen.accuracy, shares=chosen.shares, macs=chosen.macs)

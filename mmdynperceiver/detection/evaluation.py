@@ -2,7 +2,8 @@
 """What all exits of a detector find in a data set, and what that is worth."""
 import io
 from contextlib import redirect_stdout
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (Any, Dict, List, NamedTuple, Optional, Sequence, Tuple,
+                    Union)
 
 import torch
 from mmengine.structures import InstanceData
@@ -14,9 +15,11 @@ from ..core.policy import leave_at
 from ..engine import InputError, unwrap_model
 from ..report.sweep import SweepRow
 from .detector import CRITERION
-from .metrics import CheckedCocoMetric
+from .metrics import EMPTY, CheckedCocoMetric
 
 __all__ = ['ExitDetections', 'collect_detections', 'random_exits']
+
+Truth = Union[str, CheckedCocoMetric]
 
 
 class ExitDetections(NamedTuple):
@@ -54,19 +57,29 @@ class ExitDetections(NamedTuple):
         """
         return leave_at(self.held_out.confidences, thresholds)
 
-    def precision(self, exit_index: Tensor, ann_file: str) -> Dict[str, float]:
-        """COCO's average precisions, if each image stops at some exit.
+    def metric(self, ann_file: str) -> CheckedCocoMetric:
+        """What precisions are measured by, to read the file only once.
 
         Args:
-            exit_index (Tensor): Where each image stops (N,).
             ann_file (str): The annotations in COCO's format.
-
-        Returns:
-            dict[str, float]: ``bbox_mAP``, ``bbox_mAP_50``, ..., in [0, 1].
         """
         # The data set has been checked as it asks for.
         metric = CheckedCocoMetric(ann_file, on_bad_box='skip')
         metric.dataset_meta = dict(classes=self.classes)
+        return metric
+
+    def precision(self, exit_index: Tensor, truth: Truth) -> Dict[str, float]:
+        """COCO's average precisions, if each image stops at some exit.
+
+        Args:
+            exit_index (Tensor): Where each image stops (N,).
+            truth (str | CheckedCocoMetric): The annotations in COCO's
+                format, or what :meth:`metric` has read of them.
+
+        Returns:
+            dict[str, float]: ``bbox_mAP``, ``bbox_mAP_50``, ..., in [0, 1].
+        """
+        metric = self.metric(truth) if isinstance(truth, str) else truth
         results = [
             dict(sample, pred_instances=exits[index])
             for sample, exits, index in zip(self.samples, self.found,
@@ -77,14 +90,14 @@ class ExitDetections(NamedTuple):
             precisions = metric.evaluate(len(results))
         found = {key.partition('/')[2]: v for key, v in precisions.items()}
         # Nothing at all where nothing was detected.
-        return {'bbox_mAP': 0., 'bbox_mAP_50': 0., **found}
+        return {**dict.fromkeys(EMPTY, 0.), **found}
 
     def row(
         self,
         series: str,
         data: str,
         exit_index: Tensor,
-        ann_file: str,
+        truth: Truth,
         budget: Optional[float] = None,
         thresholds: Sequence[float] = ()
     ) -> SweepRow:
@@ -94,7 +107,7 @@ class ExitDetections(NamedTuple):
             series (str): Name of the policy.
             data (str): Name of the data set.
             exit_index (Tensor): Where each image stops (N,).
-            ann_file (str): The annotations in COCO's format.
+            truth (str | CheckedCocoMetric): See :meth:`precision`.
             budget (float, optional): What it was solved for. Defaults to
                 None.
             thresholds (Sequence[float]): Defaults to nothing.
@@ -104,20 +117,20 @@ class ExitDetections(NamedTuple):
         shares = tuple((counts / counts.sum()).tolist())
         macs = sum(s * cost for s, cost in zip(shares, self.macs))
         return SweepRow(series, data, budget, macs, None,
-                        self.precision(exit_index, ann_file)['bbox_mAP'],
-                        shares, tuple(thresholds))
+                        self.precision(exit_index, truth)['bbox_mAP'], shares,
+                        tuple(thresholds))
 
-    def static_rows(self, data: str, ann_file: str) -> List[SweepRow]:
+    def static_rows(self, data: str, truth: Truth) -> List[SweepRow]:
         """Stopping always at the same exit.
 
         Args:
             data (str): Name of the data set.
-            ann_file (str): The annotations in COCO's format.
+            truth (str | CheckedCocoMetric): See :meth:`precision`.
         """
         return [
             self.row(f'exit {k}', data,
                      torch.full((len(self.found), ), k, dtype=torch.long),
-                     ann_file) for k in range(len(self.macs))
+                     truth) for k in range(len(self.macs))
         ]
 
     def mean_loss(self, thresholds: Sequence[float]) -> float:
@@ -180,7 +193,7 @@ def collect_detections(model: nn.Module,
                     "images come without annotations: put LoadAnnotations "
                     'before Resize in the pipeline of the data')
             num_boxes += sum(
-                len(sample.gt_instances) for sample in batch['data_samples'])
+                len(s.gt_instances) for s in batch['data_samples'])
             found += [sample.cpu() for sample in model.test_step(batch)]
     finally:
         model.evaluate_all_exits, model.keep_losses = before

@@ -2,7 +2,7 @@
 """COCO's average precision, against checked annotations, of each exit."""
 import copy
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
@@ -66,6 +66,8 @@ class CheckedCocoMetric(CocoMetric):
         super().__init__(ann_file=None, **kwargs)
         self.ann_file = ann_file
         self.on_bad_box = on_bad_box
+        # Numbers of images that were too few, and told; copies share it.
+        self._told: Set[int] = set()
         if ann_file is None:
             return
         try:
@@ -109,11 +111,11 @@ class CheckedCocoMetric(CocoMetric):
             path = sample.get('img_path')
             if entry is None or path and os.path.basename(
                     path) != os.path.basename(entry['file_name']):
+                found = repr(entry['file_name']) if entry else 'no image'
                 raise InputError(
-                    f'{self.ann_file!r} has '
-                    f'{"no image" if entry is None else entry["file_name"]!r} '
-                    f'under the id {sample["img_id"]!r} of {path!r}: give the '
-                    f"evaluator the data set's ann_file")
+                    f'{self.ann_file!r} has {found} under the id '
+                    f'{sample["img_id"]!r} of {path!r}: give the evaluator '
+                    f"the data set's ann_file")
         super().process(data_batch, data_samples)
 
     def compute_metrics(self, results: list) -> Dict[str, float]:
@@ -123,7 +125,8 @@ class CheckedCocoMetric(CocoMetric):
             results (list): What ``process`` kept.
         """
         number = len(self._coco_api.imgs) if self._coco_api else len(results)
-        if len(results) < number:
+        if len(results) < number and len(results) not in self._told:
+            self._told.add(len(results))
             print_log(
                 f'{len(results):,} of the {number:,} images of '
                 f'{self.ann_file!r} were evaluated, and the others count as '

@@ -1,4 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +48,10 @@ def test_precision_of_the_chosen_exits(one_image, tmp_path):
         assert row.macs == 10 * (index + 1)
     static = one_image.static_rows('test', path)
     assert [row.accuracy for row in static] == [0, 1, 1]
+    # What has been read once serves all rows.
+    truth = one_image.metric(path)
+    os.remove(path)
+    assert one_image.static_rows('test', truth) == static
 
 
 def test_thresholds_replay_the_policy(one_image):
