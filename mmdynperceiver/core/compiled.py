@@ -155,6 +155,8 @@ class _Compiled:
                  state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
         """Pad, run the part, cut; see :class:`SegmentedTrunk`."""
         batch = len(state.x)
+        if not batch:  # there is no sample to pad with
+            return self.method(part, state)
         bucket = next((size for size in self.buckets if size >= batch), batch)
         if bucket == batch:
             return self.run(part, state)
@@ -167,16 +169,20 @@ class _Compiled:
                              for t in state))  # type: ignore[arg-type]
         return state, tuple(result[:batch] for result in results)
 
+    @property
+    def method(self) -> Callable[..., Any]:
+        """The trunk's own method."""
+        return getattr(type(self.trunk), self.name).__get__(self.trunk)
+
     def run(self, part: Any,
             state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
         """Run a batch of one of the sizes."""
-        method = getattr(type(self.trunk), self.name).__get__(self.trunk)
         if state.x.is_meta:  # MACs are counted
-            return method(part, state)
+            return self.method(part, state)
         if self._compiled is None:
             _allow_graphs(self.trunk.num_segments * (len(self.buckets) + 1))
             self._compiled = torch.compile(
-                method,
+                self.method,
                 dynamic=False,
                 backend=self.backend,
                 options=self.options)

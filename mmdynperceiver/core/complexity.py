@@ -26,8 +26,10 @@ _KEPT_SIZES = 64
 aten = torch.ops.aten
 # Results that are shaped as the first argument, one or three of them.
 _ONE_LIKE_FIRST = {
-    aten._safe_softmax, aten._softmax, aten.gelu, aten.hardsigmoid,
-    aten.hardswish, aten.relu, aten.sigmoid, aten.silu
+    getattr(aten, name)
+    for name in ('_safe_softmax', '_softmax', 'gelu', 'hardsigmoid',
+                 'hardswish', 'relu', 'sigmoid', 'silu')
+    if hasattr(aten, name)  # torch 2.4 has no _safe_softmax
 }
 _THREE_LIKE_FIRST = {
     aten.native_batch_norm, aten.native_layer_norm,
@@ -50,6 +52,7 @@ def _shaped(operator: Any, args: Any) -> Any:
         Tensor | tuple[Tensor] | None: None for others.
     """
     if operator in _ONE_LIKE_FIRST or operator in _ONE_LIKE_BOTH and \
+            args[0].is_floating_point() and \
             getattr(args[1], 'shape', args[0].shape) == args[0].shape:
         return torch.empty_like(args[0])
     if operator in _THREE_LIKE_FIRST:

@@ -10,7 +10,7 @@ A stage has two halves, and the exits stand between halves::
 feature half, (x, z) -> (x, z). A segment is the work between two exits.
 """
 import math
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -165,24 +165,14 @@ class Trunk(SegmentedTrunk):
                  token_mixer: bool = True,
                  drop_path_rate: Optional[float] = None,
                  exits: str = 'classification') -> None:
-        if exits not in EXIT_PLANS:
-            raise ValueError(f'exits must be one of {", ".join(EXIT_PLANS)}, '
-                             f'got {exits!r}')
-        super().__init__(_cut(EXIT_PLANS[exits]))
+        super().__init__(_cut(exits))
         branch = build_feature_branch(arch, width, drop_path_rate)
         if depth_factor is None:
             depth_factor = branch.depth_factor
-        _check_latents(num_latents)
-        _check_depth_factor(depth_factor)
-        if not mlp_ratio > 0:
-            raise ValueError(f'mlp_ratio must be positive, got {mlp_ratio!r}')
+        _check_sizes(num_latents, depth_factor, mlp_ratio)
         self.adopt(branch)
-        if token_mixer:
-            tokens = [num_latents // 2**i for i in range(4)]
-            widths = list(branch.channels[:4])
-        else:
-            tokens = [num_latents] * 4
-            widths = [branch.channels[0]] * 4
+        tokens, widths = _latent_sizes(num_latents, branch.channels,
+                                       token_mixer)
         depths = [round(n * f) for n, f in zip(BASE_DEPTHS, depth_factor)]
         _check_heads(num_heads, widths, depths)
         self.latents = nn.Parameter(
@@ -190,12 +180,13 @@ class Trunk(SegmentedTrunk):
         self.stages = nn.ModuleList()
         for i, conv in enumerate(branch.stages):
             last = i == 3
+            blocks = nn.Sequential(
+                *(SelfAttentionBlock(widths[i], num_heads[i], mlp_ratio)
+                  for _ in range(depths[i])))
             self.stages.append(
                 Stage(
                     conv,
-                    nn.Sequential(*(
-                        SelfAttentionBlock(widths[i], num_heads[i], mlp_ratio)
-                        for _ in range(depths[i]))),
+                    blocks,
                     x2z=X2Z(branch.channels[i], widths[i], dw_conv)
                     if x2z or i == 0 else None,
                     token_mixer=TokenMixer(tokens[i], tokens[i + 1], widths[i],
@@ -205,13 +196,9 @@ class Trunk(SegmentedTrunk):
                     if z2x and not last else None))
         self.last_z2x = Z2X(branch.channels[4],
                             widths[3]) if last_z2x else None
-        # At the classification half of a stage the latents have the width
-        # that they enter it with; behind stage 4 they keep it.
         self.exit_channels = tuple(
-            tuple(
-                branch.channels[4 if half.kind == 'last_z2x' else half.stage +
-                                1] if letter == 'x' else widths[half.stage]
-                for letter in kind) for half, kind in EXIT_PLANS[exits])
+            _pooled_widths(half, kind, branch.channels, widths)
+            for half, kind in EXIT_PLANS[exits])
 
     def _stage(self, index: int) -> Stage:
         """A stage, typed as one."""
@@ -232,13 +219,32 @@ class Trunk(SegmentedTrunk):
         return TrunkState(x, z)
 
 
-def _cut(
-    exits: Sequence[Tuple[Half,
-                          str]]) -> Sequence[Tuple[Tuple[Half, ...], str]]:
-    """Cut the chain of halves behind each exit."""
-    ends = [_CHAIN.index(half) + 1 for half, _ in exits]
+def _cut(exits: str) -> Sequence[Tuple[Tuple[Half, ...], str]]:
+    """Cut the chain of halves behind each exit of a plan."""
+    if exits not in EXIT_PLANS:
+        raise ValueError(f'exits must be one of {", ".join(EXIT_PLANS)}, '
+                         f'got {exits!r}')
+    plan = EXIT_PLANS[exits]
+    ends = [_CHAIN.index(half) + 1 for half, _ in plan]
     return [(_CHAIN[first:last], kind)
-            for first, last, (_, kind) in zip((0, *ends), ends, exits)]
+            for first, last, (_, kind) in zip((0, *ends), ends, plan)]
+
+
+def _latent_sizes(num_latents: int, channels: Sequence[int],
+                  token_mixer: bool) -> Tuple[List[int], List[int]]:
+    """Number and width of the latents in the four stages."""
+    if token_mixer:
+        return [num_latents // 2**i for i in range(4)], list(channels[:4])
+    return [num_latents] * 4, [channels[0]] * 4
+
+
+def _pooled_widths(half: Half, kind: str, channels: Sequence[int],
+                   widths: Sequence[int]) -> Tuple[int, ...]:
+    """Widths of the vectors that are pooled behind a half."""
+    x = channels[4 if half.kind == 'last_z2x' else half.stage + 1]
+    # At the classification half of a stage the latents have the width that
+    # they enter it with; behind stage 4 they keep it.
+    return tuple(x if letter == 'x' else widths[half.stage] for letter in kind)
 
 
 def _latents(state: TrunkState) -> Tensor:
@@ -247,12 +253,18 @@ def _latents(state: TrunkState) -> Tensor:
     return state.z
 
 
-def _check_latents(num_latents: int) -> None:
-    """Refuse numbers of latents that cannot be halved three times."""
+def _check_sizes(num_latents: int, depth_factor: Sequence[float],
+                 mlp_ratio: float) -> None:
+    """Refuse sizes out of their range."""
     if not isinstance(num_latents, int) or num_latents < 8:
         raise ValueError(
             f'num_latents must be a whole number of at least 8, because '
             f'stage 4 keeps one eighth of them, got {num_latents!r}')
+    if len(depth_factor) != 4 or not all(f >= 0 for f in depth_factor):
+        raise ValueError(f'depth_factor must be four numbers of at least 0, '
+                         f'got {tuple(depth_factor)!r}')
+    if not mlp_ratio > 0:
+        raise ValueError(f'mlp_ratio must be positive, got {mlp_ratio!r}')
 
 
 def _check_heads(num_heads: Sequence[int], widths: Sequence[int],
@@ -270,10 +282,3 @@ def _check_heads(num_heads: Sequence[int], widths: Sequence[int],
             f'the numbers of self-attention heads must divide the channels '
             f'that enter the stages, got {tuple(num_heads)} heads for '
             f'{tuple(widths)} channels: num_heads={fitting} would fit')
-
-
-def _check_depth_factor(depth_factor: Sequence[float]) -> None:
-    """Refuse depth factors that are not four numbers of at least 0."""
-    if len(depth_factor) != 4 or not all(f >= 0 for f in depth_factor):
-        raise ValueError(f'depth_factor must be four numbers of at least 0, '
-                         f'got {tuple(depth_factor)!r}')

@@ -44,6 +44,12 @@ def test_pads_to_buckets(net):
             assert seen == [(k, bucket) for k in range(4)]
 
 
+def test_empty_batch(net):
+    compiled = compile_segments(net, backend='eager')
+    out = compiled.predict(torch.empty(0, 3, 32, 32), (0.5, 0.5, 0.5))
+    assert out.logits.shape == (0, 5) and out.exit_index.shape == (0, )
+
+
 def test_early_exit(net):
     compiled = compile_segments(net, buckets=(1, 4, 8), backend='eager')
     seen = record_batches(compiled)

@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmdynperceiver.core import (DynPerceiver, compile_segments, complexity,
-                                 macs_per_exit, prepare_for_inference)
+                                 count_macs, macs_per_exit,
+                                 prepare_for_inference)
 
 SIZE = (3, 64, 96)
 
@@ -108,3 +109,11 @@ def test_threads_count_alike(net):
     for thread in threads:
         thread.join()
     assert [found[size] for size in sizes] == want
+
+
+def test_numbers_are_promoted_as_pytorch_does():
+
+    def masked(conv, images):
+        yield conv((images > 0).int() * images)
+
+    assert count_macs(nn.Conv2d(3, 4, 1), masked, (3, 8, 8)) == (3 * 4 * 64, )
