@@ -20,7 +20,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 
-from .remedies import PACKAGES, install, remedies
+from .remedies import PACKAGES, remedies, tool_remedies
 
 DISTRIBUTIONS = ('mmdynperceiver', 'torch', 'torchvision', 'numpy',
                  'opencv-python', 'opencv-python-headless',
@@ -175,16 +175,15 @@ def examine_task(task: str, versions: dict, result: dict) -> dict:
     Returns:
         dict: 'works' (bool), 'error' (str or None) and 'commands' (list).
     """
-    packages = PACKAGES.get(task, ())
-    error = too_old(packages)
+    error = too_old(PACKAGES.get(task, ()))
     if 'error' in result:
         error = f'import {result["module"]}: {result["kind"]}: ' \
                 f'{result["error"]}'
     if error is None:
         return dict(works=True, error=None, commands=[])
-    commands = [install(*packages)] if packages else \
-        remedies(task, versions, result)
-    return dict(works=False, error=error, commands=commands)
+    find = tool_remedies if task in PACKAGES else remedies
+    return dict(
+        works=False, error=error, commands=find(task, versions, result))
 
 
 def examine() -> dict:

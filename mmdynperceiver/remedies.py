@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 
-__all__ = ['install', 'pip', 'remedies']
+__all__ = ['install', 'pip', 'remedies', 'tool_remedies']
 
 # The versions that the three tasks were tested with.
 MMENGINE = 'mmengine==0.10.7'
@@ -29,6 +29,9 @@ PACKAGE_OF_MODULE = {
     'sklearn': 'scikit-learn',
     'yaml': 'pyyaml'
 }
+
+# What an OpenCV says that lacks libraries, or that another one overwrote.
+BROKEN_OPENCV = r'libGL|libgthread|libglib|cv2.*has no attribute'
 
 # What the tools beside the three tasks need, as requirements/*.txt has it.
 PACKAGES = {
@@ -117,6 +120,33 @@ def reinstall_opencv(versions: dict) -> list[str]:
     return commands + [install('opencv-python-headless')]
 
 
+def missing_package(facts: dict) -> str | None:
+    """Name the distribution of a module that was not found, if it has one."""
+    if facts.get('kind') != 'ModuleNotFoundError' or not facts['missing']:
+        return None
+    module = facts['missing'].partition('.')[0]
+    if module.startswith('mm') and module not in PACKAGE_OF_MODULE:
+        return None
+    return PACKAGE_OF_MODULE.get(module, module)
+
+
+def tool_remedies(tool: str, versions: dict, facts: dict) -> list[str]:
+    """Write the commands that make a tool beside the tasks work.
+
+    Args:
+        tool (str): One of PACKAGES.
+        versions (dict): See :func:`installed_versions`.
+        facts (dict): What :func:`probe` found.
+    """
+    if re.search(BROKEN_OPENCV, facts.get('error', '')):
+        return reinstall_opencv(versions)
+    packages = PACKAGES[tool]
+    missing = missing_package(facts)
+    names = [package.partition('>=')[0] for package in packages]
+    also = [missing] if missing and missing not in names else []
+    return [install(*packages, *also)]
+
+
 def remedies(task: str, versions: dict, facts: dict) -> list[str]:
     """Write the commands that make a task work.
 
@@ -132,7 +162,7 @@ def remedies(task: str, versions: dict, facts: dict) -> list[str]:
     if commands:
         return commands
     error = f'{facts["kind"]}: {facts["error"]}'
-    if re.search(r'libGL|libgthread|libglib|cv2.*has no attribute', error):
+    if re.search(BROKEN_OPENCV, error):
         return reinstall_opencv(versions)
     if versions.get('mmcv') and versions.get('mmcv-lite'):
         # They overwrite each other's files.
@@ -151,10 +181,9 @@ def remedies(task: str, versions: dict, facts: dict) -> list[str]:
         if task == 'detection' or versions.get('mmcv'):
             return build_mmcv(versions)
         return [install(MMCV_LITE, options='--no-deps')]
-    if facts['kind'] == 'ModuleNotFoundError' and facts['missing']:
-        module = facts['missing'].partition('.')[0]
-        if not module.startswith('mm') or module in PACKAGE_OF_MODULE:
-            return [install(PACKAGE_OF_MODULE.get(module, module))]
+    package = missing_package(facts)
+    if package:
+        return [install(package)]
     host = {
         'classification': MMPRETRAIN,
         'recognition': MMACTION,

@@ -165,6 +165,19 @@ def test_a_version_too_old_for_the_graphs_is_told(short_pip, monkeypatch):
     assert doctor.examine_task('deployment, ONNX Runtime', {}, {})['works']
 
 
+@pytest.mark.parametrize('facts, expected', [
+    (failure('ModuleNotFoundError', 'No module named torch', 'torch',
+             'torch'), "'onnx>=1.18' 'onnxruntime>=1.23' torch"),
+    (failure('ModuleNotFoundError', 'No module named onnx', 'onnx',
+             'onnx'), "'onnx>=1.18' 'onnxruntime>=1.23'"),
+    (failure('ImportError', 'libGL.so.1: cannot open',
+             'cv2'), 'opencv-python-headless'),
+])
+def test_a_tool_gets_what_it_lacks(short_pip, facts, expected):
+    result = doctor.examine_task('export', EVERYTHING, facts)
+    assert result['commands'][-1] == f'pip install {expected}'
+
+
 def test_what_the_tools_need_is_what_the_requirements_say(repo_root):
     files = ('deploy', 'data', 'demo')
     lines = '\n'.join((repo_root / f'requirements/{name}.txt').read_text()
