@@ -178,15 +178,9 @@ def gather(held_out: Labelled, test: Optional[Labelled], macs: Sequence[float],
         criterion = points[0].criterion if points else 'max_prob'
         if points and temperature is None:
             temperature = points[0].temperature
-    costs = tuple(float(value) for value in macs)
-    if latency_ms is not None:
-        latency_ms = tuple(float(value) for value in latency_ms)
-        if len(latency_ms) != len(costs):
-            raise ValueError(f'latency_ms must be one number for each of '
-                             f'{len(costs)} exits, got {latency_ms}')
-    sets = {HELD_OUT: held_out}
-    if test is not None:
-        sets[TEST] = test
+    costs = tuple(map(float, macs))
+    latency_ms = _check_latency(latency_ms, len(costs))
+    sets = {HELD_OUT: held_out, **({} if test is None else {TEST: test})}
     data = {
         name: HeldOut.of(part.logits, part.labels, criterion, temperature)
         for name, part in sets.items()
@@ -209,18 +203,13 @@ def gather(held_out: Labelled, test: Optional[Labelled], macs: Sequence[float],
         temperature=None if temperature is None else tuple(temperature),
         macs=costs,
         latency_ms=latency_ms,
-        sizes={
-            name: len(part.labels)
-            for name, part in sets.items()
-        },
+        sizes={name: len(sets[name].labels)
+               for name in sets},
         shown=shown,
         judged=judged,
         rows=rows,
         criteria=criteria,
-        points=[
-            _mark(point, name, part, costs, latency_ms) for point in points
-            for name, part in sets.items()
-        ],
+        points=_mark(points, sets, costs, latency_ms),
         headline=headline(chosen.exit_index, judged.right, costs, latency_ms),
         ece=tuple(expected_calibration_error(*row) for row in zip(*judged)),
         auroc=tuple(failure_auroc(*row) for row in zip(*judged)),
@@ -229,6 +218,18 @@ def gather(held_out: Labelled, test: Optional[Labelled], macs: Sequence[float],
         predicted=torch.stack([x.argmax(1) for x in sets[shown].logits]),
         labels=torch.as_tensor(sets[shown].labels),
         paths=tuple(getattr(sets[shown], 'paths', ())))
+
+
+def _check_latency(latency_ms: Optional[Sequence[float]],
+                   num_exits: int) -> Optional[Tuple[float, ...]]:
+    """Latencies as numbers, one for each exit."""
+    if latency_ms is None:
+        return None
+    latency_ms = tuple(map(float, latency_ms))
+    if len(latency_ms) != num_exits:
+        raise ValueError(f'latency_ms must be one number for each of '
+                         f'{num_exits} exits, got {latency_ms}')
+    return latency_ms
 
 
 def _middle(rows: Sequence[SweepRow], criterion: str,
@@ -243,17 +244,24 @@ def _middle(rows: Sequence[SweepRow], criterion: str,
         solved_for=dict(budget_macs=row.budget))
 
 
-def _mark(point: Any, name: str, part: Labelled, macs: Tuple[float, ...],
-          latency_ms: Optional[Sequence[float]]) -> MarkedPoint:
-    """What an operating point brings on a data set."""
-    samples = HeldOut.of(part.logits, part.labels, point.criterion,
-                         point.temperature)
-    outcome = evaluate(samples, point.thresholds, macs)
-    return MarkedPoint(
-        _point_name(point), name, outcome.accuracy,
-        accuracy_interval(outcome.accuracy, len(part.labels)), outcome.macs,
-        mean_latency(outcome.shares, latency_ms), outcome.shares,
-        tuple(point.thresholds), point.criterion)
+def _mark(points: Sequence[Any], sets: Dict[str, Labelled], macs: Tuple[float,
+                                                                        ...],
+          latency_ms: Optional[Sequence[float]]) -> List[MarkedPoint]:
+    """What operating points bring on each data set."""
+    marked = []
+    for point in points:
+        for name, part in sets.items():
+            samples = HeldOut.of(part.logits, part.labels, point.criterion,
+                                 point.temperature)
+            outcome = evaluate(samples, point.thresholds, macs)
+            marked.append(
+                MarkedPoint(
+                    _point_name(point), name, outcome.accuracy,
+                    accuracy_interval(outcome.accuracy,
+                                      len(part.labels)), outcome.macs,
+                    mean_latency(outcome.shares, latency_ms), outcome.shares,
+                    tuple(point.thresholds), point.criterion))
+    return marked
 
 
 def _point_name(point: Any) -> str:

@@ -3,7 +3,8 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import (Any, Callable, Dict, List, NamedTuple, Optional, Sequence,
+                    Tuple)
 
 import torch
 
@@ -59,6 +60,34 @@ def draw_all(folder: Path, contents: Contents, images: Optional[Callable[[int],
         there.
     """
     map_samples = _map_samples(contents, map_samples)
+    plots = _save_plots(folder, contents)
+    if images is None and contents.paths and \
+            all(os.path.isfile(path) for path in contents.paths[:1]):
+        images = FileImages(contents.paths)
+    drawn = Pictures(plots, {}, [])
+    if images is None:
+        return drawn
+    names = _class_names(contents, class_names)
+    drawn = drawn._replace(gallery=_gallery(contents, images, names))
+    title = f'Easy to hard: {contents.shown} {contents.unit}s'
+    plot_gallery(
+        {
+            heading: [_in_fonts(image, names) for image in group]
+            for heading, group in drawn.gallery.items()
+        }, folder / 'gallery.png', title)
+    if model is not None and images(0).inputs is not None:
+        maps = _maps(contents, images, model, names, map_samples)
+        if mapped_exits(maps):
+            drawn = drawn._replace(maps=maps)
+            plot_activation_maps([_in_fonts(image, names) for image in maps],
+                                 folder / 'activation_maps.png',
+                                 'What speaks for the class that each exit '
+                                 'predicts')
+    return drawn
+
+
+def _save_plots(folder: Path, contents: Contents) -> Tuple[str, ...]:
+    """Draw the plots, and tell their stems."""
     plots: Dict[str, Callable[..., Any]] = {
         'accuracy_macs': partial(_draw_curves, contents, 'macs')
     }
@@ -82,29 +111,7 @@ def draw_all(folder: Path, contents: Contents, images: Optional[Callable[[int],
         save_figure(figure, folder / f'{name}.png')
         save_figure(figure, folder / f'{name}.svg')
         save_figure(draw(narrow=True), folder / f'{name}_narrow.svg')
-    if images is None and contents.paths and \
-            all(os.path.isfile(path) for path in contents.paths[:1]):
-        images = FileImages(contents.paths)
-    drawn = Pictures(tuple(plots), {}, [])
-    if images is None:
-        return drawn
-    names = _class_names(contents, class_names)
-    drawn = drawn._replace(gallery=_gallery(contents, images, names))
-    title = f'Easy to hard: {contents.shown} {contents.unit}s'
-    plot_gallery(
-        {
-            heading: [_in_fonts(image, names) for image in group]
-            for heading, group in drawn.gallery.items()
-        }, folder / 'gallery.png', title)
-    if model is not None and images(0).inputs is not None:
-        maps = _maps(contents, images, model, names, map_samples)
-        if mapped_exits(maps):
-            drawn = drawn._replace(maps=maps)
-            plot_activation_maps([_in_fonts(image, names) for image in maps],
-                                 folder / 'activation_maps.png',
-                                 'What speaks for the class that each exit '
-                                 'predicts')
-    return drawn
+    return tuple(plots)
 
 
 def _class_names(contents: Contents,

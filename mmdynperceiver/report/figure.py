@@ -147,7 +147,7 @@ def _svg(figure: Figure, name: str) -> str:
         file, format='svg', facecolor='none', metadata=dict(Date=None))
     text = re.sub(r'((?:id|href)="#?|url\(#)', rf'\1{name}-', file.getvalue())
     for colour, variable in VARIABLES.items():
-        text = text.replace(f'{colour}', f'var({variable}, {colour})')
+        text = text.replace(colour, f'var({variable}, {colour})')
     return text
 
 
