@@ -3,7 +3,7 @@
 
 Importing this package is cheap and imports neither torch nor any OpenMMLab
 package. It only arranges that known breakages of the OpenMMLab stack are
-healed at the moment the package concerned is imported; see
+fixed at the moment the package concerned is imported; see
 :mod:`mmdynperceiver.compat`.
 """
 from .compat import install as _install_healing

@@ -41,9 +41,9 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
         'recognition': ('RequireFrames', ),
     },
     'HOOKS': {
-        'engine': ('CheckCheckpointHook', 'CheckDataHook',
-                   'EvaluateAllExitsHook', 'InferenceModeHook',
-                   'ProgressBarHook', 'WarmupEMAHook'),
+        'engine':
+        ('CheckCheckpointHook', 'CheckDataHook', 'EvaluateAllExitsHook',
+         'InferenceModeHook', 'ProgressBarHook', 'WarmupEMAHook'),
     },
     'METRICS': {
         'engine': ('EarlyExitMetric', ),
@@ -87,7 +87,7 @@ class LazyRegistry(Registry):
 
         Raises:
             ImportError: If a host that the class needs is broken or missing,
-                with what mends it.
+                with what fixes it.
         """
         scope, name = self.split_scope_key(key)
         known = scope in (None, SCOPE) and name in self._sources

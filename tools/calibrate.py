@@ -9,7 +9,7 @@ from typing import (Any, Dict, List, Mapping, NamedTuple, Optional, Sequence,
 from mmengine.config import Config
 from torch import nn
 
-import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.core import (HeldOut, OperatingPoint, describe_model,
                                  evaluate, read_checkpoint)
 from mmdynperceiver.core.files import write_json

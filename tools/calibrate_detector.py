@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.core import (OperatingPoint, ThresholdSearch,
                                  describe_model, evaluate, read_checkpoint)
 from mmdynperceiver.core.files import write_text

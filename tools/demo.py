@@ -24,7 +24,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from rich.console import Console
 from rich.table import Table
 
-import mmdynperceiver  # noqa: F401  (heals the stack before it is used)
+import mmdynperceiver  # noqa: F401  (fixes the stack before it is used)
 from mmdynperceiver.core import (HeldOut, OperatingPoint, Outcome,
                                  describe_model, evaluate, search_thresholds)
 from mmdynperceiver.core.files import replacing, write_json

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping
 from mmengine.config import Config
 from torch import nn
 
-import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.core import (ExitPolicy, OperatingPoint, describe_model,
                                  fixed_exit_thresholds, read_checkpoint)
 from mmdynperceiver.deploy.manifest import Manifest, file_sha256

@@ -9,7 +9,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import nn
 
-import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.deploy.decoding import check_header, decode
 from mmdynperceiver.engine import InputError, cli
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.core import MODES, OperatingPoint, check_thresholds
 from mmdynperceiver.core.files import write_json
 from mmdynperceiver.engine import (EvaluateAllExitsHook, InferenceModeHook,

@@ -2,7 +2,7 @@
 """Train a model; the config's default scope decides the host."""
 import argparse
 
-import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.engine import CheckCheckpointHook, cli
 from mmdynperceiver.engine.checkpoints import read_weights
 from mmdynperceiver.engine.errors import InputError

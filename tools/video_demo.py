@@ -4,16 +4,12 @@ import argparse
 import warnings
 from typing import Any, Callable, Dict, List, Sequence
 
-import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.engine import InputError, cli
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
-from mmdynperceiver.engine.file_predictions import (BrokenInputError, Files,
-                                                    add_prediction_options,
-                                                    check_options,
-                                                    names_of_classes,
-                                                    predict_files,
-                                                    print_predictions,
-                                                    set_policy)
+from mmdynperceiver.engine.file_predictions import (
+    BrokenInputError, Files, add_prediction_options, check_options,
+    names_of_classes, predict_files, print_predictions, set_policy)
 from mmdynperceiver.image_files import find_files, list_files
 from mmdynperceiver.kinds import one_line
 

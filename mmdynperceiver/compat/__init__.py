@@ -26,7 +26,7 @@ mmengine.infer.infer
 mmaction.models.           ``drn`` is missing from the 1.2.0 wheel
 localizers
 mmpretrain, mmaction,      whatever breaks one breaks those that use it if
-mmdet, their models,       they can; nothing says what mends it
+mmdet, their models,       they can; nothing says what fixes it
 this package's adapters
 the hosts' inferencers     plain results lack where samples left
 ========================== ============================================
@@ -52,20 +52,33 @@ _checkpoints = chain(safe_loading.allow_mmengine_checkpoints,
                      checkpoint_files.check_checkpoint_files)
 
 HEALERS = {
-    'mmengine.runner.checkpoint': _checkpoints,
-    'mmengine.hooks.checkpoint_hook': checkpoint_files.keep_until_written,
-    'mmengine.utils.package_utils': package_lookup.heal_package_utils,
-    'mmengine.config.utils': package_lookup.register_package,
-    'mim.utils.utils': package_lookup.heal_mim,
-    'mmpretrain': _explain,
-    'mmaction': _explain_and_lift,
-    'mmdet': _explain_and_lift,
-    'mmaction.utils.dependency': mmaction_wheel.provide_importlib_metadata,
+    'mmengine.runner.checkpoint':
+    _checkpoints,
+    'mmengine.hooks.checkpoint_hook':
+    checkpoint_files.keep_until_written,
+    'mmengine.utils.package_utils':
+    package_lookup.heal_package_utils,
+    'mmengine.config.utils':
+    package_lookup.register_package,
+    'mim.utils.utils':
+    package_lookup.heal_mim,
+    'mmpretrain':
+    _explain,
+    'mmaction':
+    _explain_and_lift,
+    'mmdet':
+    _explain_and_lift,
+    'mmaction.utils.dependency':
+    mmaction_wheel.provide_importlib_metadata,
     **inferencers.EXTENSIONS,
-    'pytorch_grad_cam.activations_and_gradients': grad_cam.explain_last_exit,
-    'sklearn.manifold._t_sne': tsne.accept_n_iter,
-    'mmengine.infer.infer': model_hub.extend_inferencers,
-    'mmpretrain.apis.model': model_hub.extend_model_hub,
+    'pytorch_grad_cam.activations_and_gradients':
+    grad_cam.explain_last_exit,
+    'sklearn.manifold._t_sne':
+    tsne.accept_n_iter,
+    'mmengine.infer.infer':
+    model_hub.extend_inferencers,
+    'mmpretrain.apis.model':
+    model_hub.extend_model_hub,
 }
 for _host, _task in broken_host.TASK_OF_HOST.items():
     HEALERS[f'{_host}.models'] = HEALERS[f'{_PACKAGE}.{_task}'] = _explain

@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Keep a broken host package to its own task, and say what mends it."""
+"""Keep a broken host package to its own task, and say what fixes it."""
 from __future__ import annotations
 import contextlib
 from types import ModuleType
@@ -15,7 +15,7 @@ TASK_OF_HOST = {
 class HostImportError(ImportError):
     """A package that one task needs is broken or missing.
 
-    The message names the cause and the commands that mend it.
+    The message names the cause and the commands that fix it.
     """
 
 
@@ -47,7 +47,7 @@ def _explain(module: str, error: Exception) -> HostImportError:
     commands = doctor.remedies(task, doctor.installed_versions(),
                                dict(facts, module=facts['missing'] or ''))
     return HostImportError(
-        f'{task} does not work: {facts["kind"]}: {facts["error"]}. This mends '
+        f'{task} does not work: {facts["kind"]}: {facts["error"]}. This fixes '
         f'it: {"; ".join(commands)}. More: python -m {PACKAGE}.doctor')
 
 

@@ -19,7 +19,7 @@ import cv2
 from rich.console import Console
 from rich.progress import track
 
-import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.engine import InputError, cli
 from mmdynperceiver.engine.broken_files import MOST_FRAMES, frames_missing
 from mmdynperceiver.engine.lists import read_classes, read_lines

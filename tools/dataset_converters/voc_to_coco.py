@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path, PurePath
 from typing import Any, Dict, List, Sequence, Tuple
 
-import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.core.files import write_json
 from mmdynperceiver.engine import InputError, cli
 from mmdynperceiver.engine.lists import read_list

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-import mmdynperceiver  # noqa: F401  (heals the stack before it is imported)
+import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.engine import cli
 from mmdynperceiver.engine.convert import (Match, Source, find_config,
                                            model_config, read_source,
