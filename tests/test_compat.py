@@ -462,6 +462,17 @@ def test_a_script_that_imports_a_host_first(run_python, make_files, tmp_path):
     assert 'usage' in result.stderr and result.returncode == 1
 
 
+def test_a_script_that_sorts_its_imports(run_python, tmp_path):
+    """It holds mmengine's functions before the package is imported."""
+    (tmp_path / 'last_checkpoint').write_text('epoch_1.pth')
+    (tmp_path / 'epoch_1.pth').write_bytes(b'half')
+    code = 'from mmengine.runner import find_latest_checkpoint\n{}' \
+        f'print(find_latest_checkpoint({str(tmp_path)!r}) is None)'
+    for line, is_skipped in (('', 'False'), (HEAL, 'True')):
+        result = run_python(code.format(line))
+        assert result.stdout.split()[-1] == is_skipped, result.stderr
+
+
 def test_configs_of_an_install_and_of_a_checkout(tmp_path, monkeypatch):
     from mmdynperceiver.compat import model_hub
     package = tmp_path / 'mmdynperceiver'

@@ -20,11 +20,12 @@ from typing import Any, Dict, Optional, Sequence
 import mmengine
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is used)
+from mmdynperceiver.compat.checkpoint_files import find_latest_checkpoint
 from mmdynperceiver.core import (HeldOut, OperatingPoint, Outcome,
                                  describe_model, evaluate, search_thresholds)
 from mmdynperceiver.core.files import replacing, write_json

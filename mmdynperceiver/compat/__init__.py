@@ -10,6 +10,8 @@ imported module            what is healed
 ========================== ============================================
 mmengine.runner.checkpoint torch >= 2.6 refuses mmengine checkpoints; files
                            are written in place and read unchecked
+mmengine.runner.runner     refuses runs that end before a part of their
+                           schedule begins
 mmengine.hooks.            the old checkpoint is deleted before the new one
 checkpoint_hook            is there
 mmengine.utils.            ``pkg_resources`` is gone from setuptools 82;
@@ -38,7 +40,7 @@ of this in place from the start.
 """
 from . import (broken_host, checkpoint_files, grad_cam, inferencers,
                mmaction_wheel, mmcv_limit, model_hub, package_lookup,
-               safe_loading, tsne)
+               safe_loading, schedules, tsne)
 from .import_hooks import (HealingFinder, chain, install_finder,
                            installed_finder)
 
@@ -52,34 +54,22 @@ _checkpoints = chain(safe_loading.allow_mmengine_checkpoints,
                      checkpoint_files.check_checkpoint_files)
 
 HEALERS = {
-    'mmengine.runner.checkpoint':
-    _checkpoints,
-    'mmengine.hooks.checkpoint_hook':
-    checkpoint_files.keep_until_written,
-    'mmengine.utils.package_utils':
-    package_lookup.heal_package_utils,
-    'mmengine.config.utils':
-    package_lookup.register_package,
-    'mim.utils.utils':
-    package_lookup.heal_mim,
-    'mmpretrain':
-    _explain,
-    'mmaction':
-    _explain_and_lift,
-    'mmdet':
-    _explain_and_lift,
-    'mmaction.utils.dependency':
-    mmaction_wheel.provide_importlib_metadata,
-    **inferencers.EXTENSIONS,
-    'pytorch_grad_cam.activations_and_gradients':
-    grad_cam.explain_last_exit,
-    'sklearn.manifold._t_sne':
-    tsne.accept_n_iter,
-    'mmengine.infer.infer':
-    model_hub.extend_inferencers,
-    'mmpretrain.apis.model':
-    model_hub.extend_model_hub,
+    'mmengine.runner.checkpoint': _checkpoints,
+    'mmengine.runner.runner': schedules.fit_short_runs,
+    'mmengine.hooks.checkpoint_hook': checkpoint_files.keep_until_written,
+    'mmengine.utils.package_utils': package_lookup.heal_package_utils,
+    'mmengine.config.utils': package_lookup.register_package,
+    'mim.utils.utils': package_lookup.heal_mim,
+    'mmpretrain': _explain,
+    'mmaction': _explain_and_lift,
+    'mmdet': _explain_and_lift,
+    'mmaction.utils.dependency': mmaction_wheel.provide_importlib_metadata,
+    'pytorch_grad_cam.activations_and_gradients': grad_cam.explain_last_exit,
+    'sklearn.manifold._t_sne': tsne.accept_n_iter,
+    'mmengine.infer.infer': model_hub.extend_inferencers,
+    'mmpretrain.apis.model': model_hub.extend_model_hub,
 }
+HEALERS.update(inferencers.EXTENSIONS)
 for _host, _task in broken_host.TASK_OF_HOST.items():
     HEALERS[f'{_host}.models'] = HEALERS[f'{_PACKAGE}.{_task}'] = _explain
 

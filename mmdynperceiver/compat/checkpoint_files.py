@@ -48,11 +48,13 @@ def keep_until_written(module: ModuleType) -> Iterator[None]:
 
 
 def _replace(module: ModuleType, name: str, new: Callable) -> None:
-    """Replace a function in its module and where it was imported already."""
+    """Replace a function in its module and where it was imported already.
+
+    That may be the script that is run, which sorts its imports.
+    """
     old = getattr(module, name)
     for other in list(sys.modules.values()):
-        if str(getattr(other, '__name__', '')).startswith('mmengine') and \
-                vars(other).get(name) is old:
+        if getattr(other, '__dict__', {}).get(name) is old:
             setattr(other, name, new)
 
 

@@ -2,6 +2,7 @@
 """The values of ``--cfg-options``."""
 import argparse
 import ast
+import re
 from typing import Any, Optional, Sequence, Union
 
 from mmengine.config import DictAction
@@ -45,7 +46,8 @@ def parse_value(text: str) -> Any:
     Raises:
         ValueError: If it is none of these.
     """
-    if 'dict(' in text or '{' in text:
+    # Elsewhere a brace is one of the text, as in 'epoch_{}.pth'.
+    if re.match(r'\s*(dict\(|{|[(\[].*(dict\(|{))', text, re.DOTALL):
         try:
             return _literal(ast.parse(text.strip(), mode='eval').body)
         except (SyntaxError, RecursionError, MemoryError, TypeError) as error:

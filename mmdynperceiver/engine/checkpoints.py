@@ -1,9 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Checkpoints that do not fit are refused, not loaded in part."""
 import logging
-import os
 import os.path as osp
-from typing import Any, Dict, List, Mapping, Union
+from typing import Any, Dict, List, Mapping
 
 import mmengine.runner.checkpoint  # noqa: F401  (its files load safely)
 from mmengine.logging import print_log
@@ -17,6 +16,8 @@ __all__ = [
     'in_words', 'load_part', 'load_whole', 'misfits', 'read_weights',
     'save_whole'
 ]
+
+save_whole = atomic_save
 
 
 def read_weights(path: str) -> Mapping[str, Any]:
@@ -121,11 +122,13 @@ def load_whole(model: nn.Module, weights: Mapping[str, Any],
 
 def in_words(problems: Mapping[str, List[str]]) -> str:
     """What :func:`misfits` finds, in one line."""
-    found = []
-    for title, names in problems.items():
-        more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-        found.append(f'{title}: {", ".join(names[:3])}{more}')
-    return '; '.join(found)
+    return '; '.join(_titled(*item) for item in problems.items())
+
+
+def _titled(title: str, names: List[str]) -> str:
+    """The first names under their title, and how many there are."""
+    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+    return f'{title}: {", ".join(names[:3])}{more}'
 
 
 def load_part(module: nn.Module, path: str, prefix: str = '') -> str:
@@ -179,22 +182,8 @@ def load_part(module: nn.Module, path: str, prefix: str = '') -> str:
         (f'in the file without the prefix {prefix!r}, such '
          f'as classifiers of other classes', rest)):
         if names:
-            more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-            lines.append(f'  {title}: {", ".join(names[:3])}{more}')
+            lines.append(f'  {_titled(title, names)}')
     return '\n'.join(lines)
-
-
-def save_whole(content: Any, path: Union[str, os.PathLike]) -> None:
-    """Write what ``torch.load`` reads, whole or not at all.
-
-    Args:
-        content (Any): Tensors in dicts and lists.
-        path (str | PathLike): The file; its folder must exist.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    atomic_save(content, path)
 
 
 def _may_lack(name: str) -> bool:

@@ -2,6 +2,7 @@
 """What the early-exit models of all hosts share: policy and decision."""
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
+import torch
 from torch import Tensor
 
 from ..core import (CountsMacs, ExitPolicy, OperatingPoint, Prediction,
@@ -69,7 +70,7 @@ class EarlyExitModel(CountsMacs):
 
     def drop_loaded_thresholds(self) -> None:
         """In training, drop those of a checkpoint: its weights change."""
-        if self.training:
+        if self.training and torch.is_grad_enabled():
             self.policy.drop_loaded()
 
     def run_exits(self,

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from mmengine.optim.scheduler.param_scheduler import INF
 
-__all__ = ['fit_schedule', 'short_schedule']
+__all__ = ['fit_schedule', 'short_schedule', 'type_name']
 
 # Largest share of a run that may go to the warm-up.
 WARMUP_SHARE = 0.25
@@ -38,12 +38,12 @@ def fit_schedule(schedulers: Any, num_steps: int,
     """
     configs = [schedulers] if isinstance(schedulers, dict) else schedulers
     if not isinstance(configs, (list, tuple)) or not configs or not all(
-            isinstance(c, dict) and _kind(c) in KINDS for c in configs):
+            isinstance(c, dict) and type_name(c) in KINDS for c in configs):
         return schedulers, None
     given = [_in_steps(config, epoch_length) for config in configs]
     fitted = _fit(copy.deepcopy(given), num_steps)
     if fitted != given:
-        parts = ', '.join(f'{_kind(c)} from step {c.get("begin", 0):,} to '
+        parts = ', '.join(f'{type_name(c)} from step {c.get("begin", 0):,} to '
                           f'{c.get("end", num_steps):,}' for c in fitted
                           if c.get('factor', c.get('start_factor')) != 1)
         return fitted, (f'the schedule of the learning rate is fitted to '
@@ -84,7 +84,7 @@ def _fit(configs: List[Dict[str, Any]],
             config['end'] = new or 2
             if not new:
                 # It stays in its place: a resumed run counts schedulers.
-                name = 'factor' if 'Constant' in _kind(config) else \
+                name = 'factor' if 'Constant' in type_name(config) else \
                     'start_factor'
                 config.update({name: 1.})
     # What begins where it ends has nothing to do.
@@ -94,8 +94,13 @@ def _fit(configs: List[Dict[str, Any]],
     ]
 
 
-def _kind(config: Dict[str, Any]) -> str:
-    """The name of a scheduler's class."""
+def type_name(config: Dict[str, Any]) -> str:
+    """Name of the class that a config asks for.
+
+    Args:
+        config (dict): With ``type``: a name, perhaps with a scope, or a
+            class.
+    """
     kind = config.get('type')
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
@@ -134,6 +139,6 @@ def _is_warmup(config: Dict[str, Any]) -> bool:
     """Tell a scheduler that begins the run with smaller rates."""
     if config.get('begin', 0) or config.get('end') is None:
         return False
-    if _kind(config) == 'LinearLR':
+    if type_name(config) == 'LinearLR':
         return config.get('start_factor', 1 / 3) < config.get('end_factor', 1.)
-    return _kind(config) == 'ConstantLR'
+    return type_name(config) == 'ConstantLR'

@@ -20,7 +20,9 @@ from mmdynperceiver.engine.cfg_options import CfgOptions, parse_value
     ('None', None),
     ('a,b', ['a', 'b']),
     ('[(1,2),c]', [(1, 2), 'c']),
-    ('some/path_{}.py'.replace('{}', '1'), 'some/path_1.py'),
+    ('some/epoch_{}.pth', 'some/epoch_{}.pth'),
+    ('a_{}.pth,b', ['a_{}.pth', 'b']),
+    ("((1,2),dict(a='{}'))", ((1, 2), dict(a='{}'))),
 ])
 def test_values(text, value):
     assert parse_value(text) == value
