@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         help='go on from this checkpoint; without a path, from the latest '
-        'one in the work folder')
+        'one in the work folder, or else from load_from')
     parser.add_argument(
         '--amp', action='store_true', help='train in mixed precision')
     parser.add_argument(
@@ -48,9 +48,11 @@ def merge_args(config, args: argparse.Namespace) -> None:
             config.optim_wrapper.type = 'BFloat16OptimWrapper'
     if args.resume == '':
         raise InputError('--resume needs the path of a checkpoint, or none')
-    if args.resume is not None:
-        config.resume = True
-        config.load_from = None if args.resume == 'auto' else args.resume
+    if args.resume == 'auto':
+        # The runner looks for it, and else takes the config's load_from.
+        config.resume = 'auto'
+    elif args.resume is not None:
+        config.resume, config.load_from = True, args.resume
     if args.auto_scale_lr:
         if not config.get('auto_scale_lr', {}).get('base_batch_size'):
             raise InputError('--auto-scale-lr needs '
@@ -65,7 +67,8 @@ def main() -> None:
     merge_args(config, args)
     cli.check_writable_folder(config.work_dir)
     cli.check_data_folders(config, ('train_dataloader', 'val_dataloader'))
-    if config.get('load_from') and '://' not in config.load_from:
+    if config.get('resume') != 'auto' and config.get('load_from') and \
+            '://' not in config.load_from:
         read_weights(config.load_from)
     cli.start_processes(config)
     runner = cli.build_runner(config, ('train', 'val'), cli.is_verbose(args))

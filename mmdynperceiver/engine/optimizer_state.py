@@ -45,10 +45,25 @@ def check_optimizers(wrapper: Any, given: Any, steps: int) -> None:
     need(isinstance(given, Mapping), 'the optimizer state is not a dict')
     if not isinstance(wrapper, OptimWrapperDict):
         _check_optimizer(wrapper.optimizer, given, steps)
+        _check_loss_scaler(wrapper, given)
         return
     for name, part in wrapper.items():
         need(name in given, f'there is no state of the optimizer {name!r}')
         check_optimizers(part, given[name], steps)
+
+
+def _check_loss_scaler(wrapper: Any, given: Mapping[str, Any]) -> None:
+    """Check what mixed precision scales the loss by, if it is saved."""
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    if scaler is None or 'loss_scaler' not in given:
+        return
+    saved = given['loss_scaler']
+    need(isinstance(saved, Mapping), 'its loss_scaler is not a dict')
+    for name, value in scaler.state_dict().items():
+        need(
+            is_like(value, saved.get(name)),
+            f'loss_scaler.{name} must be like {value!r}, got '
+            f'{saved.get(name)!r}')
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, given: Any,

@@ -164,6 +164,8 @@ def _check_average(runner: Any, checkpoint: Mapping[str, Any]) -> None:
         name.removeprefix('module.'): value
         for name, value in own.items()
     }, 'ema_state_dict')
+    steps = checkpoint['ema_state_dict'].get('steps', 0)
+    need(int(steps) >= 0, f'ema_state_dict.steps is {int(steps)}')
 
 
 def _check_schedulers(own: Any, given: Any) -> None:

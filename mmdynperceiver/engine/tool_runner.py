@@ -9,6 +9,7 @@ from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..compat.checkpoint_files import find_latest_checkpoint
 from .class_names import check_data_classes, class_names, config_num_classes
 from .console import quiet_console
 from .errors import InputError, input_errors
@@ -120,6 +121,18 @@ class _ToolRunner(Runner):
             if text:
                 self.logger.info(text)
             return super().build_param_scheduler(scheduler)
+
+    def load_or_resume(self) -> None:
+        """Start from the given weights where there is nothing to resume."""
+        if self._resume == 'auto' and not self._has_loaded:
+            found = find_latest_checkpoint(self.work_dir)
+            self._resume = found is not None
+            self._load_from = found or self._load_from
+            self.logger.info(
+                f'Auto resumed from the latest checkpoint {found}.' if found
+                else 'there is no checkpoint to resume: training starts from '
+                f'{self._load_from or "initial weights"}')
+        super().load_or_resume()
 
     def resume(self, *args: Any, **kwargs: Any) -> None:
         """Say so where the resumed schedule ends before the run."""

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections import deque
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from mmdynperceiver.compat import checkpoint_files
 from mmdynperceiver.compat.checkpoint_files import find_latest_checkpoint
 from mmdynperceiver.core import read_checkpoint
 from mmdynperceiver.engine import CheckCheckpointHook, InputError
+from mmdynperceiver.engine.optimizer_state import check_optimizers
 
 COUNT = itertools.count()
 SCHEDULES = [dict(type='CosineAnnealingLR', T_max=4, by_epoch=True)]
@@ -421,6 +423,7 @@ def test_refused_averages(tmp_path):
                                   'ema_state_dict does not fit'),
                                  ('module.layer.bias',
                                   torch.ones(2) * float('nan'), 'holds NaN'),
+                                 ('steps', torch.tensor(-1), 'steps is -1'),
                                  ('steps', None, 'missing: steps')):
         changed = dict(average)
         changed[name] = value
@@ -445,6 +448,23 @@ def test_refused_averages(tmp_path):
 def test_every_optimizer_goes_on(tmp_path, optimizer):
     train(tmp_path, 1, optimizer=optimizer)
     assert train(tmp_path, 2, resume=True, optimizer=optimizer).epoch == 2
+
+
+@pytest.mark.parametrize('name, value', [('scale', float('nan')),
+                                         ('_growth_tracker', 'x'),
+                                         ('growth_factor', None)])
+def test_the_scale_of_the_loss(name, value):
+    layer = nn.Linear(1, 1)
+    wrapper = SimpleNamespace(
+        optimizer=torch.optim.SGD(layer.parameters(), lr=0.1),
+        loss_scaler=torch.amp.GradScaler('cpu'))
+    state = dict(
+        wrapper.optimizer.state_dict(),
+        loss_scaler=wrapper.loss_scaler.state_dict())
+    check_optimizers(wrapper, state, 0)
+    state['loss_scaler'][name] = value
+    with pytest.raises(InputError, match=f'loss_scaler.{name} must be like'):
+        check_optimizers(wrapper, state, 0)
 
 
 def test_state_of_another_optimizer(tmp_path):

@@ -57,6 +57,19 @@ def test_resumes(trained, config, tool, tmp_path):
     assert checkpoint['ema_state_dict']['steps'] == 6
 
 
+def test_nothing_to_resume_starts_from_the_given_weights(
+        trained, config, tool, tmp_path):
+    """As a job does that may be stopped at any time, at its first start."""
+    given = trained / 'epoch_1.pth'
+    output, error = tool('train', config(), '--work-dir', tmp_path, '--resume',
+                         '--no-validate', '--cfg-options',
+                         f'load_from={given}')
+    assert error is None
+    assert f'no checkpoint to resume: training starts from {given}' in output
+    assert f'Load checkpoint from {given}' in output
+    assert (tmp_path / 'epoch_1.pth').is_file()
+
+
 def test_resumes_from_a_path_without_evaluation(trained, config, tool,
                                                 tmp_path):
     _, error = tool('train', config(), '--work-dir', tmp_path, '--no-validate',
