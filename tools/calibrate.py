@@ -2,7 +2,6 @@
 """Solve the thresholds of a checkpoint for a budget, on held-out images."""
 import argparse
 import os
-from dataclasses import asdict
 from typing import (Any, Dict, List, Mapping, NamedTuple, Optional, Sequence,
                     Tuple)
 
@@ -12,15 +11,13 @@ from torch import nn
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.core import (HeldOut, OperatingPoint, describe_model,
                                  evaluate, read_checkpoint)
-from mmdynperceiver.core.files import write_json
 from mmdynperceiver.engine import ExitLogits, calibrate, cli
 from mmdynperceiver.engine.calibrate_options import check_args, parse_args
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
 from mmdynperceiver.engine.class_names import checkpoint_classes
 from mmdynperceiver.engine.errors import InputError
 from mmdynperceiver.engine.goals import Goal, parse_accuracy, parse_amount
-from mmdynperceiver.engine.held_out_data import (check_test_data,
-                                                 held_out_data,
+from mmdynperceiver.engine.held_out_data import (check_images, held_out_data,
                                                  separate_test_data)
 from mmdynperceiver.engine.latency import read_latencies
 from mmdynperceiver.engine.lists import as_utf8, write_list
@@ -86,11 +83,11 @@ def prepare(config: Config, args: argparse.Namespace) -> Job:
     data = held_out_data(config, args.split, args.hold_out)
     num_classes = made_for['num_classes']
     known = checkpoint_classes(read_checkpoint(args.checkpoint), num_classes)
-    check_images(config, args, data, num_classes, known)
+    check_held_out(config, args, data, num_classes, known)
     test = None
     if args.test:
         test = separate_test_data(config, data, args.hold_out is not None)
-        check_test_data(test, num_classes, known)
+        check_images('test images', test, num_classes, known)
     with cli.input_errors():
         shape = data.dataset[0]['inputs'].shape
     # Before the network runs over all images, so that a budget out of range
@@ -112,8 +109,9 @@ def given_point(args: argparse.Namespace,
                                    made_for)
 
 
-def check_images(config: Config, args: argparse.Namespace, data: LabelledData,
-                 num_classes: int, known: Optional[Sequence[str]]) -> None:
+def check_held_out(config: Config, args: argparse.Namespace,
+                   data: LabelledData, num_classes: int,
+                   known: Optional[Sequence[str]]) -> None:
     """Refuse held-out images that do not fit."""
     training = calibrate.training_data_config(config)
     if training is None:
@@ -207,20 +205,6 @@ def thresholds_of(job: Job, args: argparse.Namespace, held_out: HeldOut,
     return [calibrate.solve(held_out, goal, args.solver)], [goal.as_dict()]
 
 
-def write(args: argparse.Namespace, points: List[OperatingPoint]) -> None:
-    """Write the result."""
-    replaced = os.path.exists(args.out)
-    if args.sweep:
-        write_json(args.out, dict(points=[asdict(p) for p in points]))
-    else:
-        points[0].save(args.out)
-    print(f'{"replaced" if replaced else "wrote"} {args.out}')
-    if args.embed is not None:
-        replaced = os.path.exists(args.embed)
-        calibrate.embed_point(args.checkpoint, points[0], args.embed)
-        print(f'{"replaced" if replaced else "wrote"} {args.embed}')
-
-
 def write_report_of(job: Job, args: argparse.Namespace,
                     points: List[OperatingPoint], held_out: ExitLogits,
                     test: Optional[ExitLogits]) -> None:
@@ -255,11 +239,6 @@ def main() -> None:
         return
     job = prepare(config, args)
     cli.check_writable_folder(config.work_dir)
-    if args.report:
-        from mmdynperceiver.report import check_report_folder
-        check_report_folder(args.report)
-        cli.check_writable_folder(
-            os.path.dirname(os.path.abspath(args.report)))
     held_out, sources = run(job)
     points = solve_points(job, args, held_out, sources)
     test = run(job, test=True)[0] if args.test else None
@@ -268,7 +247,7 @@ def main() -> None:
             point.expected['test'] = calibrate.evaluate_on(
                 point, test, job.latencies)
     print_outcomes(points, held_out, test)
-    write(args, points)
+    calibrate.write_points(args, points)
     if args.report:
         write_report_of(job, args, points, held_out, test)
 

@@ -26,6 +26,8 @@ from mmdynperceiver.core import (OperatingPoint, ThresholdSearch,
                                  describe_model, evaluate, read_checkpoint)
 from mmdynperceiver.core.files import write_text
 from mmdynperceiver.engine import InputError, calibrate, cli
+from mmdynperceiver.engine.calibrate_options import (add_output_options,
+                                                     check_output_options)
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
 from mmdynperceiver.engine.class_names import (check_data_classes,
                                                checkpoint_classes,
@@ -33,7 +35,7 @@ from mmdynperceiver.engine.class_names import (check_data_classes,
 from mmdynperceiver.engine.fingerprints import weights_fingerprint
 from mmdynperceiver.engine.goals import Goal, parse_amount
 from mmdynperceiver.engine.standalone import build_model
-from mmdynperceiver.report import check_report_folder, replacing_report
+from mmdynperceiver.report import replacing_report
 from mmdynperceiver.report.curve import Curve, plot_accuracy_macs
 from mmdynperceiver.report.pictures import plot_shares
 from mmdynperceiver.report.sweep import (SweepRow, rows_to_csv, select,
@@ -61,22 +63,7 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         metavar='DIR',
         help='evaluate on the test data too; write a table and pictures there')
-    parser.add_argument(
-        '--out',
-        metavar='FILE.json',
-        help='where the operating point goes (default: beside the '
-        'checkpoint, <name>.operating_point.json)')
-    parser.add_argument(
-        '--embed',
-        nargs='?',
-        const='',
-        metavar='FILE.pth',
-        help='also write a copy of the checkpoint that carries the operating '
-        'point (default: beside it, <name>.calibrated.pth)')
-    parser.add_argument(
-        '--device',
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='where the network runs (default: a GPU if there is one)')
+    add_output_options(parser)
     cli.add_common_options(parser)
     return parser.parse_args()
 
@@ -87,18 +74,7 @@ def check_args(args: argparse.Namespace) -> None:
         raise InputError('thresholds are solved in one process: leave out '
                          '--launcher')
     parse_amount(args.budget_macs, 1., '--budget-macs')
-    stem = os.path.splitext(args.checkpoint)[0]
-    args.out = args.out or f'{stem}.operating_point.json'
-    cli.check_writable_file(args.out, ('.json', ))
-    if args.embed is not None:
-        args.embed = args.embed or f'{stem}.calibrated.pth'
-        cli.check_writable_file(args.embed, ('.pth', '.pt'))
-        if os.path.realpath(args.embed) == os.path.realpath(args.checkpoint):
-            raise InputError(f'--embed would replace the checkpoint '
-                             f'{args.checkpoint!r}: give another name')
-    if args.report is not None:
-        check_report_folder(args.report)
-        cli.check_writable_folder(os.fspath(args.report.absolute().parent))
+    check_output_options(args)
 
 
 def check_splits(config: Config) -> None:
@@ -291,17 +267,6 @@ def run_test(config: Config, model: nn.Module, held_out: Any,
     return Tested(rows, chosen, test, dataset)
 
 
-def write(args: argparse.Namespace, point: OperatingPoint) -> None:
-    """Write the result."""
-    replaced = os.path.exists(args.out)
-    point.save(args.out)
-    print(f'{"replaced" if replaced else "wrote"} {args.out}')
-    if args.embed is not None:
-        replaced = os.path.exists(args.embed)
-        calibrate.embed_point(args.checkpoint, point, args.embed)
-        print(f'{"replaced" if replaced else "wrote"} {args.embed}')
-
-
 def write_report_of(args: argparse.Namespace, tested: Tested) -> None:
     """Write the folder of a table and pictures."""
     rows, chosen, test, dataset = tested
@@ -333,7 +298,7 @@ def main() -> None:
     tested = None
     if args.report is not None:
         tested = run_test(config, model, held_out, point, content)
-    write(args, point)
+    calibrate.write_points(args, [point])
     if tested is not None:
         write_report_of(args, tested)
 

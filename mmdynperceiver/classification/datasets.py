@@ -175,7 +175,7 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
         if not samples:
             raise InputError(
                 f'there are no images in the class folders of '
-                f'{self.img_prefix!r} ({listed(folders) or "none"}): expected '
+                f'{self.img_prefix!r} ({listed(folders)}): expected '
                 f'<class>/<image>, with the endings '
                 f'{" ".join(sorted(self.extensions))}')
         found = {label for _, label in samples}

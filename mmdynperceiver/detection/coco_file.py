@@ -8,7 +8,7 @@ from typing import Any, Dict, Sequence
 
 from ..engine import InputError
 
-__all__ = ['is_number', 'listed', 'read_annotations', 'value_of']
+__all__ = ['is_number', 'read_annotations', 'value_of']
 
 
 def read_annotations(path: str, name: str) -> Dict[str, Any]:
@@ -113,12 +113,6 @@ def is_number(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:  # more digits than a float holds
         return False
-
-
-def listed(values: Sequence[Any], count: int = 5) -> str:
-    """The first values, in words."""
-    shown = ', '.join(map(repr, values[:count]))
-    return shown + (', ...' if len(values) > count else '') or 'none'
 
 
 def value_of(entry: Dict[str, Any], key: str) -> str:

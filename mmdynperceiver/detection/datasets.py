@@ -15,8 +15,9 @@ from mmengine.logging import print_log
 
 from ..engine import InputError
 from ..engine.broken_files import BrokenFileError, ChecksFiles
+from ..engine.class_names import listed
 from .annotations import TOLERANCE, AnnotationChecks
-from .coco_file import listed, read_annotations
+from .coco_file import read_annotations
 
 __all__ = ['CheckedCocoDataset', 'check_classes', 'index_annotations']
 

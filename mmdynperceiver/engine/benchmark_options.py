@@ -26,6 +26,18 @@ def parse_args() -> argparse.Namespace:
         'checkpoint',
         nargs='?',
         help='checkpoint file; without one, the weights are random')
+    _add_networks(parser)
+    _add_measurement(parser)
+    _add_policy(parser)
+    _add_output(parser)
+    cli.add_common_options(parser)
+    args = parser.parse_args()
+    _check_numbers(parser, args)
+    return args
+
+
+def _add_networks(parser: argparse.ArgumentParser) -> None:
+    """Options of what is compared, and how it runs."""
     parser.add_argument(
         '--against',
         nargs='+',
@@ -61,38 +73,6 @@ def parse_args() -> argparse.Namespace:
         help='what the ratios refer to, through all exits, by its name in '
         'the table, and its mode if it runs in several; each base gets a '
         'column (default: the config, in the first mode)')
-    _add_measurement(parser)
-    _add_policy(parser)
-    parser.add_argument(
-        '--out',
-        metavar='FILE.json',
-        help='write the results to this file; tools/calibrate.py '
-        '--latency-table reads those of the config, in the first mode and '
-        'batch size')
-    parser.add_argument(
-        '--plot',
-        metavar='FILE.png',
-        help='draw top-1 accuracy against latency in the first batch size; '
-        'needs --images test or --published-top1')
-    parser.add_argument(
-        '--published-top1',
-        action='store_true',
-        help='do not measure accuracies: take those in the metafiles beside '
-        "the configs, and those of torchvision's first weights")
-    parser.add_argument(
-        '--curve',
-        nargs=2,
-        action='append',
-        default=[],
-        metavar=('NAME', 'CURVE.csv'),
-        help='draw leaving early with the network of this name, in the '
-        'table, by the curve.csv of its report (tools/calibrate.py '
-        '--report), or by a file of the columns name, macs and top1, whose '
-        'latencies are estimated from its MACs')
-    cli.add_common_options(parser)
-    args = parser.parse_args()
-    _check_numbers(parser, args)
-    return args
 
 
 def _add_measurement(parser: argparse.ArgumentParser) -> None:
@@ -145,6 +125,36 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
         '--device',
         help='where the networks run (default: a GPU if there is one and '
         'nothing is to run in a runtime, for these run on the CPU)')
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    """Options of where results go."""
+    parser.add_argument(
+        '--out',
+        metavar='FILE.json',
+        help='write the results to this file; tools/calibrate.py '
+        '--latency-table reads those of the config, in the first mode and '
+        'batch size')
+    parser.add_argument(
+        '--plot',
+        metavar='FILE.png',
+        help='draw top-1 accuracy against latency in the first batch size; '
+        'needs --images test or --published-top1')
+    parser.add_argument(
+        '--published-top1',
+        action='store_true',
+        help='do not measure accuracies: take those in the metafiles beside '
+        "the configs, and those of torchvision's first weights")
+    parser.add_argument(
+        '--curve',
+        nargs=2,
+        action='append',
+        default=[],
+        metavar=('NAME', 'CURVE.csv'),
+        help='draw leaving early with the network of this name, in the '
+        'table, by the curve.csv of its report (tools/calibrate.py '
+        '--report), or by a file of the columns name, macs and top1, whose '
+        'latencies are estimated from its MACs')
 
 
 def _add_policy(parser: argparse.ArgumentParser) -> None:

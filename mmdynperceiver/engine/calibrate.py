@@ -1,6 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """From a checkpoint and held-out images to an operating point."""
+import argparse
 import copy
+import dataclasses
 import os
 from typing import (Any, Dict, Iterator, List, Mapping, Optional, Sequence,
                     Union)
@@ -14,14 +16,15 @@ from ..core import (ExitPolicy, HeldOut, OperatingPoint, Outcome,
                     read_checkpoint, search_thresholds,
                     share_solution_for_budget, solve_by_shares,
                     wilson_interval)
+from ..core.files import write_json
 from ..version import __version__
 from .checkpoints import save_whole
-from .class_names import check_data_classes
 from .collect import ExitLogits, iter_exit_logits
 from .errors import InputError
 from .fingerprints import (POLICY_STATE, data_fingerprint,
                            settings_fingerprint, weights_fingerprint)
 from .goals import Goal
+from .held_out_data import check_images
 from .logit_cache import CachedLogits, cached_exit_logits
 from .standalone import (LabelledData, iter_batches, model_of, overlap,
                          split_config, test_transform)
@@ -29,7 +32,7 @@ from .standalone import (LabelledData, iter_batches, model_of, overlap,
 __all__ = [
     'SOLVERS', 'check_held_out', 'embed_point', 'evaluate_on',
     'fit_temperatures', 'outcome_dict', 'run_exits', 'solve', 'solve_sweep',
-    'sources_of', 'training_data_config'
+    'sources_of', 'training_data_config', 'write_points'
 ]
 
 SOLVERS = ('search', 'shares')
@@ -107,14 +110,7 @@ def check_held_out(data: LabelledData,
         InputError: If there are none, all are of one class, they have other
             classes than the model, or some are training images.
     """
-    if not data.labels:
-        raise InputError('there are no held-out images')
-    check_data_classes(
-        'held-out images',
-        data.dataset,
-        num_classes,
-        known,
-        num_labels=max(data.labels) + 1)
+    check_images('held-out images', data, num_classes, known)
     if len(set(data.labels)) < 2:
         label = data.labels[0]
         names = data.classes or known
@@ -276,6 +272,32 @@ def _with_state(weights: Mapping[str, Any],
                               for name in weights) else ''
     weights[prefix + POLICY_STATE] = state  # type: ignore[index]
     return weights
+
+
+def write_points(args: argparse.Namespace,
+                 points: Sequence[OperatingPoint]) -> None:
+    """Write operating points, and a checkpoint that carries the first.
+
+    Args:
+        args (Namespace): With ``checkpoint``, ``out`` and ``embed``.
+        points (Sequence[OperatingPoint]): One, or those of a sweep.
+    """
+    verb = _verb(args.out)
+    if len(points) > 1:
+        write_json(args.out,
+                   dict(points=[dataclasses.asdict(p) for p in points]))
+    else:
+        points[0].save(args.out)
+    print(f'{verb} {args.out}')
+    if args.embed is not None:
+        verb = _verb(args.embed)
+        embed_point(args.checkpoint, points[0], args.embed)
+        print(f'{verb} {args.embed}')
+
+
+def _verb(path: str) -> str:
+    """What writing a file does."""
+    return 'replaced' if os.path.exists(path) else 'wrote'
 
 
 def training_data_config(config: Config) -> Optional[dict]:

@@ -10,7 +10,9 @@ from . import cli
 from .calibrate import SOLVERS
 from .errors import InputError
 
-__all__ = ['check_args', 'parse_args']
+__all__ = [
+    'add_output_options', 'check_args', 'check_output_options', 'parse_args'
+]
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,30 +23,7 @@ def parse_args() -> argparse.Namespace:
         'the list of images that training has to leave out.')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file')
-    goal = parser.add_mutually_exclusive_group()
-    goal.add_argument(
-        '--budget-macs',
-        help='most MACs of an image on average: 7.5M, 1.2G, a plain number, '
-        'or a share of the last exit such as 50%%. What comes of it on the '
-        'held-out images is told with intervals of 95 %%')
-    goal.add_argument(
-        '--budget-ms',
-        help='most milliseconds of an image on average, or a share of the '
-        'last exit such as 50%%; needs --latency-table')
-    goal.add_argument(
-        '--min-accuracy',
-        help='least accuracy on the held-out images, 0.95 or 95%%, as cheap '
-        'as possible')
-    goal.add_argument(
-        '--sweep',
-        choices=['paper'],
-        help='the 33 points of the published sweep, in one file; '
-        'tools/test.py --thresholds-file FILE:12 takes one of them')
-    goal.add_argument(
-        '--thresholds-file',
-        metavar='FILE.json',
-        help='solve nothing, but take this operating point (FILE.json:12 of '
-        'a sweep): measure it on these images, embed it or report on it')
+    _add_goal(parser)
     parser.add_argument(
         '--latency-table', help='JSON file of tools/benchmark.py')
     parser.add_argument(
@@ -81,6 +60,45 @@ def parse_args() -> argparse.Namespace:
         help='also evaluate the thresholds on the test data')
     parser.add_argument(
         '--report', metavar='DIR', help='write tables and pictures there')
+    add_output_options(parser)
+    cli.add_common_options(parser)
+    return parser.parse_args()
+
+
+def _add_goal(parser: argparse.ArgumentParser) -> None:
+    """Options of what to solve for."""
+    goal = parser.add_mutually_exclusive_group()
+    goal.add_argument(
+        '--budget-macs',
+        help='most MACs of an image on average: 7.5M, 1.2G, a plain number, '
+        'or a share of the last exit such as 50%%. What comes of it on the '
+        'held-out images is told with intervals of 95 %%')
+    goal.add_argument(
+        '--budget-ms',
+        help='most milliseconds of an image on average, or a share of the '
+        'last exit such as 50%%; needs --latency-table')
+    goal.add_argument(
+        '--min-accuracy',
+        help='least accuracy on the held-out images, 0.95 or 95%%, as cheap '
+        'as possible')
+    goal.add_argument(
+        '--sweep',
+        choices=['paper'],
+        help='the 33 points of the published sweep, in one file; '
+        'tools/test.py --thresholds-file FILE:12 takes one of them')
+    goal.add_argument(
+        '--thresholds-file',
+        metavar='FILE.json',
+        help='solve nothing, but take this operating point (FILE.json:12 of '
+        'a sweep): measure it on these images, embed it or report on it')
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Options of where results go, and of where the network runs.
+
+    Args:
+        parser (ArgumentParser): That of a tool which solves thresholds.
+    """
     parser.add_argument(
         '--out',
         metavar='FILE.json',
@@ -97,8 +115,6 @@ def parse_args() -> argparse.Namespace:
         '--device',
         default='cuda' if torch.cuda.is_available() else 'cpu',
         help='where the network runs (default: a GPU if there is one)')
-    cli.add_common_options(parser)
-    return parser.parse_args()
 
 
 def check_args(args: argparse.Namespace) -> None:
@@ -135,13 +151,35 @@ def check_args(args: argparse.Namespace) -> None:
                          '--temperature fit')
     if args.sweep and args.embed is not None:
         raise InputError('--embed needs one operating point, not a sweep')
-    stem = os.path.splitext(args.checkpoint)[0]
-    kind = 'sweep' if args.sweep else 'operating_point'
+    check_output_options(args, 'sweep' if args.sweep else 'operating_point')
+
+
+def check_output_options(args: argparse.Namespace,
+                         kind: str = 'operating_point') -> None:
+    """Refuse what cannot be written, and fill in defaults.
+
+    Args:
+        args (Namespace): With those of :func:`add_output_options`,
+            ``checkpoint`` and ``report``.
+        kind (str): Ends the default name of the file. Defaults to
+            'operating_point'.
+
+    Raises:
+        InputError: If something cannot be written, or the copy would replace
+            the checkpoint.
+        FileExistsError: If the report would replace what is none.
+    """
+    checkpoint = os.path.expanduser(args.checkpoint)
+    stem = os.path.splitext(checkpoint)[0]
     args.out = args.out or f'{stem}.{kind}.json'
     cli.check_writable_file(args.out, ('.json', ))
     if args.embed is not None:
         args.embed = args.embed or f'{stem}.calibrated.pth'
         cli.check_writable_file(args.embed, ('.pth', '.pt'))
-        if os.path.realpath(args.embed) == os.path.realpath(args.checkpoint):
+        if os.path.realpath(args.embed) == os.path.realpath(checkpoint):
             raise InputError(f'--embed would replace the checkpoint '
                              f'{args.checkpoint!r}: give another name')
+    if args.report:
+        from ..report import check_report_folder
+        folder = check_report_folder(args.report)
+        cli.check_writable_folder(os.fspath(folder.parent))

@@ -25,15 +25,15 @@ REMEDY = ('give the data a folder for each class of the model (an empty one '
           'option `classes` of the data set')
 
 
-def listed(names: Sequence[str], count: int = 5) -> str:
+def listed(names: Sequence[Any], count: int = 5) -> str:
     """The first names, in words.
 
     Args:
-        names (Sequence[str]): Names.
+        names (Sequence): Names, or numbers.
         count (int): Most that are shown. Defaults to 5.
     """
-    shown = ', '.join(repr(name) for name in names[:count])
-    return shown + (', ...' if len(names) > count else '')
+    shown = ', '.join(map(repr, names[:count]))
+    return shown + (', ...' if len(names) > count else '') or 'none'
 
 
 def class_names(dataset: Any) -> Optional[List[str]]:

@@ -64,13 +64,13 @@ def content_digests(paths: Sequence[str],
                 found[index] = digest
                 bar.advance(task)
     if memory is not None:
-        remembered = {
-            os.path.abspath(path): (state[0], digest)
-            for path, state, digest in zip(paths, states, found)
-            if state and state[1] + RACY < now
-        }
         os.makedirs(os.path.dirname(os.fspath(memory)) or '.', exist_ok=True)
-        write_json(memory, remembered)
+        write_json(
+            memory, {
+                os.path.abspath(path): (state[0], digest)
+                for path, state, digest in zip(paths, states, found)
+                if state and state[1] + RACY < now
+            })
     return found
 
 

@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The images to solve thresholds on, and those to test them on."""
-from typing import List, Optional, Sequence
+from typing import Optional, Sequence
 
 from mmengine.config import Config
 
@@ -9,7 +9,7 @@ from .errors import InputError
 from .hold_out import choose_hold_out, single_images
 from .standalone import LabelledData, build_data, overlap, split_config
 
-__all__ = ['check_test_data', 'held_out_data', 'separate_test_data']
+__all__ = ['check_images', 'held_out_data', 'separate_test_data']
 
 
 def held_out_data(config: Config, split: str,
@@ -34,11 +34,7 @@ def held_out_data(config: Config, split: str,
     data = build_data(config, dataset)
     num_classes = config_num_classes(config)
     if num_classes is not None:
-        check_data_classes(
-            f'{split} data',
-            data.dataset,
-            num_classes,
-            num_labels=max(data.labels, default=-1) + 1)
+        check_images(f'{split} data', data, num_classes)
     chosen = choose_hold_out(data.names(), data.labels, number)
     single = single_images(data.labels)
     if single:
@@ -65,9 +61,7 @@ def separate_test_data(config: Config, held_out: LabelledData,
     number, _ = overlap(held_out, data)
     if number and leave_out:
         places = set(held_out.places())
-        kept: List[int] = [
-            i for i, p in enumerate(data.places()) if p not in places
-        ]
+        kept = [i for i, p in enumerate(data.places()) if p not in places]
         print(f'{number} of the {len(data.labels)} test images are held out; '
               f'the others are the test images')
         data, number = data.select(kept), 0
@@ -79,22 +73,26 @@ def separate_test_data(config: Config, held_out: LabelledData,
     return data
 
 
-def check_test_data(data: LabelledData, num_classes: int,
-                    known: Optional[Sequence[str]]) -> None:
-    """Refuse test images whose labels do not mean the model's classes.
+def check_images(what: str,
+                 data: LabelledData,
+                 num_classes: int,
+                 known: Optional[Sequence[str]] = None) -> None:
+    """Refuse images whose labels do not mean the model's classes.
 
     Args:
-        data (LabelledData): The test images.
+        what (str): What they are, such as 'test images'.
+        data (LabelledData): The images.
         num_classes (int): Number of classes that the model knows.
         known (Sequence[str], optional): Their names in the checkpoint.
+            Defaults to None, not known.
 
     Raises:
         InputError: If there are none, or their classes are others.
     """
     if not data.labels:
-        raise InputError('there are no test images')
+        raise InputError(f'there are no {what}')
     check_data_classes(
-        'test images',
+        what,
         data.dataset,
         num_classes,
         known,
