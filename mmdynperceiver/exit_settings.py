@@ -5,7 +5,7 @@ Plain Python: the core checks its settings with this, and so does the runner
 of exported networks, which works without torch.
 """
 import math
-from typing import Optional, Sequence, Tuple, Union
+from typing import Any, Optional, Sequence, Tuple, Union
 
 __all__ = [
     'ALL_CRITERIA', 'CRITERIA', 'NEVER', 'Temperature', 'check_criterion',
@@ -62,9 +62,8 @@ def check_temperature(temperature: Temperature,
     """
     if temperature is None:
         return None
-    if hasattr(temperature, 'tolist'):  # a tensor or an array
-        temperature = temperature.tolist()
     try:
+        temperature = _plain(temperature)
         if isinstance(temperature, (int, float)):
             temperature = (temperature, ) * num_exits
         values = tuple(float(value) for value in temperature)
@@ -97,9 +96,8 @@ def check_thresholds(thresholds: Sequence[float],
         ValueError: If there are too few or too many, or one is NaN or
             negative.
     """
-    if hasattr(thresholds, 'tolist'):  # a tensor or an array
-        thresholds = thresholds.tolist()
     try:
+        thresholds = _plain(thresholds)
         values = tuple(float(value) for value in thresholds)
     except (TypeError, ValueError):
         raise TypeError(f'thresholds must be a sequence of {num_exits - 1} '
@@ -114,6 +112,13 @@ def check_thresholds(thresholds: Sequence[float],
                 f'the threshold of exit {index} must be a number of at least '
                 f'0 (0: every sample leaves; above 1: none does), got {value}')
     return values
+
+
+def _plain(values: Any) -> Any:
+    """The numbers of a tensor or an array; '123' is not three of them."""
+    if isinstance(values, (str, bytes)):
+        raise TypeError
+    return values.tolist() if hasattr(values, 'tolist') else values
 
 
 def fixed_exit_thresholds(index: int, num_exits: int = 4) -> Tuple[float, ...]:

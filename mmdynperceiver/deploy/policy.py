@@ -98,8 +98,9 @@ def all_finite(values: np.ndarray) -> bool:
         values (ndarray): Numbers.
     """
     # The sum is quick, but may be too large where its terms are not.
-    return math.isfinite(np.add.reduce(values, None)) or bool(
-        np.isfinite(values).all())
+    with np.errstate(over='ignore', invalid='ignore'):
+        total = np.add.reduce(values, None)
+    return math.isfinite(total) or bool(np.isfinite(values).all())
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

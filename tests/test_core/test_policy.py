@@ -45,6 +45,7 @@ def test_equal_to_the_threshold_leaves():
 
 @pytest.mark.parametrize('thresholds, error, message', [
     ((0.5, 0.5), ValueError, '4 exits need 3 thresholds.*got 2'),
+    ('123', TypeError, "sequence of 3 numbers, got '123'"),
     ((0.5, float('nan'), 0.5), ValueError, 'exit 1.*nan'),
     ((0.5, 0.5, -0.1), ValueError, r'exit 2.*-0\.1'),
     ((0.5, 'high', 0.5), TypeError, 'high'),

@@ -76,6 +76,17 @@ def test_refuses_what_the_core_refuses(settings, message):
             kind(4, **settings)
 
 
+@pytest.mark.parametrize('settings', [
+    dict(thresholds='123'),
+    dict(temperature='1234'),
+    dict(temperature=b'1234'),
+])
+def test_texts_are_no_numbers(settings):
+    for kind in (Policy, ExitPolicy):
+        with pytest.raises(TypeError, match="number.*, got b?'123"):
+            kind(4, **settings)
+
+
 def test_one_class_has_no_entropy():
     with pytest.raises(ValueError, match='at least two classes, got 1'):
         Policy(2, (0.5, ), 'entropy').decide(0, np.zeros((1, 1), np.float32))
