@@ -25,15 +25,18 @@ class Field(NamedTuple):
     raw: memoryview
 
 
-def fields(message: Bytes) -> Iterator[Field]:
+def fields(message: Union[int, Bytes]) -> Iterator[Field]:
     """The fields of a message.
 
     Args:
-        message (bytes | memoryview): The message.
+        message (bytes | memoryview): The message; what a field holds may be
+            a number instead, which is none.
 
     Raises:
         ValueError: If it is none.
     """
+    if isinstance(message, int):
+        raise ValueError('a number is where a message must be')
     view, place = memoryview(message), 0
     while place < len(view):
         start = place

@@ -135,6 +135,7 @@ def test_external_data_in_a_graph_that_is_there_twice():
     (b'\x3a' + b'\xff' * 20, 'cut off'),
     (model().SerializeToString() * 2, '2 fields of the number 7'),
     (model().SerializeToString()[:-3], 'is no graph'),
+    (b'\x3a\x02\x28\x01', 'a number is where a message must be'),
     (b'\x08\x0a\x3a\x00', None),
 ])
 def test_other_files_are_refused(content, message):
