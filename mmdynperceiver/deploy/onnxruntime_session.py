@@ -2,6 +2,7 @@
 """Graphs in ONNX Runtime, on the CPU."""
 import contextlib
 import re
+import warnings
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -100,15 +101,20 @@ class OnnxRuntimeSession:
         """
         runtime = cls.check(precision)
         _check_opsets(runtime, graphs)
+        reason = ''
         if threads > 1 and len(graphs) > 1:
             # With one thread there are no pools, and no need for this.
-            with contextlib.suppress(Exception):
+            try:
                 merged = merge_graphs(graphs)
                 session = _open(runtime, merged.content, threads)
                 return [
                     cls(session, graph, merged, index)
                     for index, graph in enumerate(graphs)
                 ]
+            except Exception as error:
+                # If a graph is at fault, it says so itself below.
+                reason = str(
+                    failure('one graph of all', 'loaded', NAME, error))
         sessions = []
         for graph in graphs:
             try:
@@ -116,6 +122,9 @@ class OnnxRuntimeSession:
             except Exception as error:  # the runtime's classes have no base
                 raise _load_failure(graph, error) from error
             sessions.append(cls(session, graph))
+        if reason:
+            warnings.warn(f'{reason}; each segment has {threads} threads of '
+                          f'its own')
         return sessions
 
     def run(self,

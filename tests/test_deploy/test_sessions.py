@@ -232,6 +232,20 @@ def test_a_pool_of_the_whole_process_is_taken(resnet, run_python):
     assert (result.returncode, result.stdout) == (0, '[3]\n'), result.stderr
 
 
+def test_says_if_there_is_more_than_one_pool(resnet, batches, monkeypatch):
+    """Such as for networks of more than 2 GiB."""
+    from mmdynperceiver.deploy import onnxruntime_session
+    expected = Runner.load(resnet.folder, threads=2).predict(batches[1])
+
+    def too_large(graphs):
+        raise ValueError('too large')
+
+    monkeypatch.setattr(onnxruntime_session, 'merge_graphs', too_large)
+    with pytest.warns(UserWarning, match='too large; each segment has 2'):
+        runner = Runner.load(resnet.folder, threads=2)
+    same(runner.predict(batches[1]), expected)
+
+
 OTHERS = '''
 import onnxruntime
 from mmdynperceiver.deploy import Runner
