@@ -4,7 +4,6 @@
 This half of the package needs torch and onnx; the runner needs neither.
 """
 import os
-from importlib.metadata import version
 from typing import (Any, Dict, List, Mapping, NamedTuple, Optional, Sequence,
                     Union)
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from ..core import (Carried, ExitPolicy, Exits, SegmentedTrunk, TrunkState,
                     macs_per_exit, run_step)
+from ..core.copies import copy_model
 from ..exit_settings import NEVER
 from ..files import new_folder
 from ..version import __version__
@@ -22,6 +22,7 @@ from .lean_graphs import lean_copies
 from .manifest import Manifest, Segment
 from .onnxruntime_session import FIRST_VERSIONS, OPSET, check_opset
 from .preprocessing import Preprocessing
+from .runtimes import import_runtime
 from .sessions import open_session
 from .tidy import drop_unused_inputs, tidy
 from .tracing import SegmentGraph, handed_on, to_onnx
@@ -35,8 +36,6 @@ __all__ = [
 MAX_DIFFERENCE = 1e-3
 # A batch of one would be taken for a constant.
 EXAMPLE_BATCH = 2
-# What the graphs depend on.
-PACKAGES = ('torch', 'onnx', 'onnxruntime')
 
 
 class Exported(NamedTuple):
@@ -67,7 +66,8 @@ def export_network(trunk: SegmentedTrunk,
     network.
 
     Args:
-        trunk (SegmentedTrunk): The network without its exits.
+        trunk (SegmentedTrunk): The network without its exits, on any device
+            and in any precision: the graphs are made in single precision.
         exits (Exits): The classifiers.
         folder (str | PathLike): A new or empty folder.
         preprocessing (Mapping): Arguments of
@@ -94,15 +94,14 @@ def export_network(trunk: SegmentedTrunk,
         RuntimeError: If the graphs do not agree with the network.
         ValueError: If there is not one name for each class, the images are
             too small for the network, there is no such operator set, or no
-            image to quantise or test by can
-            be read. Some that cannot are left out, counted, and named in the
-            log.
+            image to quantise or test by can be read. Some that cannot are
+            left out, counted, and named in the log.
     """
     if len(classes) != exits.num_classes:
         raise ValueError(f'the network has {exits.num_classes} classes, got '
                          f'{len(classes)} names')
     size = [int(length) for length in preprocessing['size']]
-    trunk, exits = trunk.eval(), exits.eval()
+    trunk, exits = _as_exported(trunk.eval()), _as_exported(exits.eval())
     with new_folder(folder) as temporary:
         exported = export_segments(trunk, exits, size, temporary, opset)
         difference = verify_segments(trunk, exits, exported, temporary)
@@ -128,6 +127,16 @@ def export_network(trunk: SegmentedTrunk,
     return manifest
 
 
+def _as_exported(module: Any) -> Any:
+    """A module on the CPU in single precision; a copy, if it is not so."""
+    tensors = (*module.parameters(), *module.buffers())
+    if all(t.device.type == 'cpu' and (
+            t.dtype == torch.float32 or not t.is_floating_point())
+           for t in tensors):
+        return module
+    return copy_model(module).cpu().float()
+
+
 def _settings(policy: ExitPolicy) -> Dict[str, Any]:
     """What the runner's policy is made of."""
     thresholds = policy.thresholds
@@ -142,12 +151,14 @@ def _settings(policy: ExitPolicy) -> Dict[str, Any]:
 
 def _versions(opset: int) -> Dict[str, Any]:
     """What the graphs were made with, and what they need."""
+    # Not those of distributions: that of a runtime may have another name.
+    used = (torch, onnx, import_runtime('onnxruntime'))
     return dict(
         mmdynperceiver=__version__,
         opset=opset,
         needed=dict(onnxruntime=FIRST_VERSIONS[opset]),
-        **{name: version(name)
-           for name in PACKAGES})
+        **{module.__name__: str(module.__version__)
+           for module in used})
 
 
 class _Plan(NamedTuple):

@@ -185,8 +185,10 @@ def run_all(
         segment by name.
 
     Raises:
-        ValueError: If none of the files can be read.
+        ValueError: If there are no files, or none can be read.
     """
+    if not images:
+        raise ValueError('there are no images to quantise or test by')
     sessions = [
         open_session('onnxruntime', os.path.join(folder, segment.file),
                      segment.outputs, None, 'fp32') for segment in segments
@@ -213,7 +215,7 @@ def run_all(
         count.show(start + len(pixels))
         yield [tensors[s.outputs[0]] for s in segments], inputs
     count.clear()
-    if images and all(image in broken for image in images):
+    if all(image in broken for image in images):
         raise ValueError(f'none of the {len(images)} images can be read; the '
                          f'first: {broken[images[0]]}')
 

@@ -30,8 +30,7 @@ def test_folder_holds_graphs_and_manifest_alone(resnet):
         resnet.net.macs_per_exit((3, SIZE, SIZE)))
     assert manifest.policy == dict(
         thresholds=None, criterion='max_prob', temperature=None)
-    assert manifest.versions['torch'] == torch.__version__.partition('+')[0] \
-        or manifest.versions['torch'] == torch.__version__
+    assert manifest.versions['torch'] == torch.__version__
 
 
 def test_segments_carry_no_more_than_is_read(resnet):
@@ -175,6 +174,16 @@ def test_network_is_left_as_it_was(resnet, tmp_path):
     assert not net.training and not net.exits.training
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_other_precisions_are_exported_in_single(tmp_path, batch):
+    net = build_net().bfloat16()
+    folder = export(net, tmp_path / 'out').folder
+    assert all(p.dtype == torch.bfloat16 for p in net.parameters())
+    with torch.no_grad():
+        expected = net.float()(torch.from_numpy(batch))
+    for got, logits in zip(Runner.load(folder).all_exits(batch), expected):
+        np.testing.assert_allclose(got, logits.numpy(), atol=1e-4)
 
 
 def test_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -83,6 +83,13 @@ def test_nothing_readable(resnet, tmp_path):
                           [str(tmp_path / 'a.png')])
 
 
+def test_no_images(resnet):
+    manifest = Runner.load(resnet.folder).manifest
+    with pytest.raises(ValueError, match='no images to quantise'):
+        quantize_segments(resnet.folder, manifest.segments,
+                          Preprocessing(**PREPROCESSING), [])
+
+
 def test_compare():
     exact = [np.array([[1., 0], [0, 1], [0, 1], [1, 0]])]
     other = [np.array([[1., 0], [1, 0], [0, 1], [1, 0]])]
