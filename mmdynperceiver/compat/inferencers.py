@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os.path as osp
 from types import ModuleType
-from typing import Any
+from typing import Any, Callable
 
 # What an early-exit model writes into each data sample.
 FIELDS = ('exit_index', 'exit_confidence', 'macs')
@@ -28,92 +28,92 @@ def exit_fields(sample: Any) -> dict:
     return {name: sample.get(name) for name in FIELDS if name in sample}
 
 
-@contextlib.contextmanager
-def add_exits_to_images(module: ModuleType):
-    """Extend ``mmpretrain.ImageClassificationInferencer``."""
-    yield
-    kind = module.ImageClassificationInferencer
-    inner = kind.postprocess
+def extends(name: str, method: str) -> Callable[[Callable], Callable]:
+    """Make a function take the place of a host's method, which it gets.
 
-    @functools.wraps(inner)
-    def postprocess(self, preds, *args, **kwargs):
-        results = inner(self, preds, *args, **kwargs)
-        for result, sample in zip(results, preds):
-            if isinstance(result, dict):
-                result.update(exit_fields(sample))
-        return results
+    Args:
+        name (str): The host's class.
+        method (str): Its method.
 
-    kind.postprocess = postprocess
+    Returns:
+        Callable: Decorates a function of the host's module, the method as it
+        was, and the method's own arguments; gives what extends the module.
+    """
 
+    def decorate(function: Callable) -> Callable:
 
-@contextlib.contextmanager
-def add_exits_to_videos(module: ModuleType):
-    """Extend ``mmaction.apis.ActionRecogInferencer``."""
-    yield
-    kind = module.ActionRecogInferencer
-    inner = kind.pred2dict
+        @contextlib.contextmanager
+        @functools.wraps(function)
+        def extend(module: ModuleType):
+            yield
+            kind = getattr(module, name)
+            inner = getattr(kind, method)
 
-    @functools.wraps(inner)
-    def pred2dict(self, data_sample):
-        return {**inner(self, data_sample), **exit_fields(data_sample)}
+            @functools.wraps(inner)
+            def extended(*args, **kwargs):
+                return function(module, inner, *args, **kwargs)
 
-    kind.pred2dict = pred2dict
+            setattr(kind, method, extended)
 
+        return extend
 
-@contextlib.contextmanager
-def add_exits_to_tasks(module: ModuleType):
-    """Extend ``mmaction.apis.MMAction2Inferencer``: ``rec_exit_index``, ..."""
-    yield
-    kind = module.MMAction2Inferencer
-    inner = kind.postprocess
-
-    @functools.wraps(inner)
-    def postprocess(self,
-                    preds,
-                    visualization=None,
-                    print_result=False,
-                    pred_out_file=''):
-        results = inner(self, preds)
-        for row, samples in zip(results['predictions'], preds.get('rec', ())):
-            for name in FIELDS:
-                if all(name in sample for sample in samples):
-                    row[f'rec_{name}'] = [
-                        sample.get(name) for sample in samples
-                    ]
-        # As the host does, which has written nothing yet.
-        del results['visualization']
-        if print_result:
-            print(results)
-        if pred_out_file:
-            module.mmengine.dump(results, pred_out_file)
-        results['visualization'] = visualization
-        return results
-
-    kind.postprocess = postprocess
+    return decorate
 
 
-@contextlib.contextmanager
-def add_exits_to_boxes(module: ModuleType):
-    """Extend ``mmdet.apis.DetInferencer``, and the files that it writes."""
-    yield
-    kind = module.DetInferencer
-    inner = kind.pred2dict
+@extends('ImageClassificationInferencer', 'postprocess')
+def add_exits_to_images(module, inner, self, preds, *args, **kwargs):
+    """Extend the results of MMPretrain's inferencer."""
+    results = inner(self, preds, *args, **kwargs)
+    for result, sample in zip(results, preds):
+        if isinstance(result, dict):
+            result.update(exit_fields(sample))
+    return results
 
-    @functools.wraps(inner)
-    def pred2dict(self, data_sample, pred_out_dir=''):
-        # The host names the file by the image, or else by this number.
-        name = str(self.num_predicted_imgs)
-        if data_sample.get('img_path'):
-            name = osp.splitext(osp.basename(data_sample.img_path))[0]
-        result = inner(self, data_sample, pred_out_dir)
-        found = exit_fields(data_sample)
-        result.update(found)
-        if found and pred_out_dir:
-            module.mmengine.dump(
-                result, osp.join(pred_out_dir, 'preds', f'{name}.json'))
-        return result
 
-    kind.pred2dict = pred2dict
+@extends('ActionRecogInferencer', 'pred2dict')
+def add_exits_to_videos(module, inner, self, data_sample):
+    """Extend the results of MMAction2's inferencer of one task."""
+    return {**inner(self, data_sample), **exit_fields(data_sample)}
+
+
+@extends('MMAction2Inferencer', 'postprocess')
+def add_exits_to_tasks(module,
+                       inner,
+                       self,
+                       preds,
+                       visualization=None,
+                       print_result=False,
+                       pred_out_file=''):
+    """Extend those of its inferencer of all tasks: ``rec_exit_index``, ..."""
+    results = inner(self, preds)
+    for row, samples in zip(results['predictions'], preds.get('rec', ())):
+        for name in FIELDS:
+            if all(name in sample for sample in samples):
+                row[f'rec_{name}'] = [sample.get(name) for sample in samples]
+    # As the host does, which has written nothing yet.
+    del results['visualization']
+    if print_result:
+        print(results)
+    if pred_out_file:
+        module.mmengine.dump(results, pred_out_file)
+    results['visualization'] = visualization
+    return results
+
+
+@extends('DetInferencer', 'pred2dict')
+def add_exits_to_boxes(module, inner, self, data_sample, pred_out_dir=''):
+    """Extend the results of MMDetection's inferencer, and its files."""
+    # The host names the file by the image, or else by this number.
+    name = str(self.num_predicted_imgs)
+    if data_sample.get('img_path'):
+        name = osp.splitext(osp.basename(data_sample.img_path))[0]
+    result = inner(self, data_sample, pred_out_dir)
+    found = exit_fields(data_sample)
+    result.update(found)
+    if found and pred_out_dir:
+        module.mmengine.dump(result,
+                             osp.join(pred_out_dir, 'preds', f'{name}.json'))
+    return result
 
 
 EXTENSIONS = {
