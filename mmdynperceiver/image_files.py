@@ -5,8 +5,8 @@ The same for training, the tools and deployment; needs neither torch nor an
 OpenMMLab package.
 """
 import os
-from typing import (Callable, FrozenSet, List, NamedTuple, Optional, Sequence,
-                    Tuple, Union)
+from typing import (FrozenSet, List, NamedTuple, Optional, Sequence, Tuple,
+                    Union)
 
 from .kinds import one_line
 
@@ -87,11 +87,16 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def list_images(folder: Union[str, os.PathLike]) -> List[str]:
+def list_images(folder: Union[str, os.PathLike],
+                noun: str = 'image',
+                endings: Sequence[str] = EXTENSIONS) -> List[str]:
     """The image files in a folder and below it; see :func:`list_files`.
 
     Args:
         folder (str | PathLike): The folder.
+        noun (str): What the files are. Defaults to 'image'.
+        endings (Sequence[str]): Endings of their names. Defaults to those of
+            images.
 
     Returns:
         list[str]: Sorted paths.
@@ -100,26 +105,34 @@ def list_images(folder: Union[str, os.PathLike]) -> List[str]:
         FileNotFoundError: If there is none.
         OSError: If a folder cannot be read.
     """
-    found = list_files(folder, EXTENSIONS)
+    found = list_files(folder, endings)
     if not found:
         raise FileNotFoundError(
-            f'there is no image in {os.fspath(folder)!r} or below it (looked '
-            f'for {", ".join(EXTENSIONS)})')
+            f'there is no {noun} in {os.fspath(folder)!r} or below it (looked '
+            f'for {", ".join(endings)})')
     return found
 
 
 def find_files(
-    paths: Sequence[str],
-    listed: Callable[[str], List[str]] = list_images
-) -> Tuple[List[str], List[Broken]]:
+        paths: Sequence[str],
+        on_broken: str = 'skip',
+        noun: str = 'image',
+        endings: Sequence[str] = EXTENSIONS) -> Tuple[List[str], List[Broken]]:
     """Files, and those of a kind in folders, in the order given.
 
     Args:
         paths (Sequence[str]): Files and folders.
-        listed (Callable): Lists a folder. Defaults to ``list_images``.
+        on_broken (str): 'skip' goes on without a folder that gives none;
+            'raise' raises its error. Defaults to 'skip'.
+        noun (str): What the files are. Defaults to 'image'.
+        endings (Sequence[str]): Endings of their names in folders. Defaults
+            to those of images.
 
     Returns:
         tuple: The files, and the folders that give none.
+
+    Raises:
+        OSError: If a folder gives none, with 'raise'.
     """
     found: List[str] = []
     broken = []
@@ -128,8 +141,10 @@ def find_files(
             found.append(path)
             continue
         try:
-            found += listed(path)
+            found += list_images(path, noun, endings)
         except OSError as error:
+            if on_broken == 'raise':
+                raise
             broken.append(Broken(path, one_line(error)))
     return found, broken
 

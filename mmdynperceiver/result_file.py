@@ -3,6 +3,7 @@
 
 Needs neither torch nor an OpenMMLab package.
 """
+import argparse
 import csv
 import json
 import signal
@@ -14,11 +15,29 @@ from typing import (IO, Any, Callable, Dict, Iterator, List, Mapping, Optional,
 
 from .files import write_json
 
-__all__ = ['ENDINGS', 'INTERRUPTED', 'ResultFile', 'printable', 'stoppable']
+__all__ = [
+    'ENDINGS', 'INTERRUPTED', 'ResultFile', 'add_result_options', 'printable',
+    'stoppable'
+]
 
 ENDINGS = ('.json', '.jsonl', '.csv')
 # Exit status of a tool that was stopped by Ctrl-C.
 INTERRUPTED = 130
+
+
+def add_result_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of what becomes of results and of broken files."""
+    parser.add_argument(
+        '--on-broken',
+        choices=['skip', 'raise'],
+        default='skip',
+        help='what to do with a file that cannot be read: name it and go on, '
+        'or stop there (default: skip)')
+    parser.add_argument(
+        '--out',
+        metavar='FILE',
+        help='write all results: FILE.jsonl or FILE.csv as they come, '
+        'FILE.json at the end, or when the run is stopped')
 
 
 class ResultFile:

@@ -11,17 +11,11 @@ from torch import nn
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.deploy.decoding import check_header, decode
-from mmdynperceiver.engine import InputError, cli
+from mmdynperceiver.engine import InputError, cli, file_predictions
 from mmdynperceiver.engine.checkpoints import load_whole, read_weights
-from mmdynperceiver.engine.file_predictions import (BrokenInputError, Files,
-                                                    add_prediction_options,
-                                                    check_options,
-                                                    names_of_classes,
-                                                    predict_files, set_policy)
 from mmdynperceiver.engine.standalone import (build_model, model_of,
                                               test_transform)
 from mmdynperceiver.image_files import find_files
-from mmdynperceiver.kinds import one_line
 
 OTHER_TASKS = dict(
     mmaction='tools/video_demo.py classifies videos',
@@ -30,14 +24,7 @@ OTHER_TASKS = dict(
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description='Classify image files: the best classes, the exit at '
-        'which each image left, how sure, and what it cost.')
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument(
-        'images', nargs='+', help='image files, or folders with images')
-    add_prediction_options(parser)
+    parser = file_predictions.prediction_parser('image')
     cli.add_common_options(parser)
     return parser.parse_args()
 
@@ -53,7 +40,7 @@ def load_model(args: argparse.Namespace, config: Config) -> nn.Module:
         key = 'thresholds_file' if isinstance(given, str) else 'thresholds'
         setattr(args, key, given)
         args.exit = config.model.get('exit')
-    set_policy(model, args)
+    file_predictions.set_policy(model, args)
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     with cli.input_errors():
         return model.to(device)
@@ -89,19 +76,13 @@ def build_predict(model: nn.Module, config: Config) -> Callable[[str], Any]:
         pipeline = Compose(steps)
 
     def predict(path: str) -> Any:
-        try:
+        with file_predictions.broken_input(f'cannot read the image {path!r}'):
             check_header(path)
             sample = pipeline(dict(img_path=path))
-        except Exception as error:  # decoders raise whatever they like
-            raise BrokenInputError(f'cannot read the image {path!r}: '
-                                   f'{one_line(error)}') from error
-        try:
-            with torch.no_grad():
-                sample, = model.test_step(pseudo_collate([sample]))
-        except ValueError as error:  # such as too small for the network
-            raise BrokenInputError(f'cannot classify the image {path!r}: '
-                                   f'{one_line(error)}') from error
-        return sample
+        # Such as one that is too small for the network.
+        doing = f'cannot classify the image {path!r}'
+        with file_predictions.broken_input(doing, ValueError), torch.no_grad():
+            return model.test_step(pseudo_collate([sample]))[0]
 
     return predict
 
@@ -109,17 +90,19 @@ def build_predict(model: nn.Module, config: Config) -> Callable[[str], Any]:
 def main() -> None:
     """Check what is given, then classify one image after the other."""
     args = parse_args()
-    check_options(args)
-    files = Files('image', *find_files(args.images))
+    file_predictions.check_options(args)
+    files = find_files(args.files, args.on_broken)
     config = cli.load_config(args)
     scope = config.get('default_scope')
     if scope in OTHER_TASKS:
         raise InputError(f'the config must be one of an image classifier, got '
                          f'one of {scope}: {OTHER_TASKS[scope]}')
     model = load_model(args, config)
-    names = names_of_classes(args, model.exit_parts()[1].num_classes)
+    count = model.exit_parts()[1].num_classes
+    names = file_predictions.names_of_classes(args, count)
     init_default_scope(scope or 'mmengine')
-    predict_files(files, args, build_predict(model, config), names)
+    file_predictions.predict_files('image', files, args,
+                                   build_predict(model, config), names)
 
 
 if __name__ == '__main__':

@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from ..image_files import Broken, find_files
 from ..kinds import one_line
-from ..result_file import (ENDINGS, INTERRUPTED, ResultFile, printable,
-                           stoppable)
+from ..result_file import (ENDINGS, INTERRUPTED, ResultFile,
+                           add_result_options, printable, stoppable)
 from .printing import Printer
 from .runner import Result, Runner
 from .sessions import PRECISIONS, RUNTIMES
@@ -52,23 +52,13 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         help='instead of the exported ones, one for each exit but the last; '
         'for the same criterion')
     parser.add_argument(
-        '--on-broken',
-        choices=['skip', 'raise'],
-        default='skip',
-        help='what to do with a file that cannot be read: name it and go on, '
-        'or stop there (default: skip)')
-    parser.add_argument(
         '--max-pixels',
         type=int,
         help='refuse larger images before they are decoded (default: '
         '178956970, or what MMDYNPERCEIVER_MAX_PIXELS says)')
     parser.add_argument(
         '--quiet', action='store_true', help='print no line for each image')
-    parser.add_argument(
-        '--out',
-        metavar='FILE',
-        help='write all results: FILE.jsonl or FILE.csv as they come, '
-        'FILE.json at the end, or when the run is stopped')
+    add_result_options(parser)
     args = parser.parse_args(argv)
     for name in ('batch_size', 'threads', 'max_pixels'):
         value = getattr(args, name)
@@ -134,7 +124,7 @@ def classify(args: argparse.Namespace) -> int:
         OSError: If a file is missing or cannot be written.
         ValueError: If something given does not fit.
     """
-    images, broken = find_files(args.images)
+    images, broken = find_files(args.images, args.on_broken)
     runner = Runner.load(args.folder, args.runtime, args.threads,
                          args.precision, args.thresholds)
     runner.preprocessing.max_pixels = args.max_pixels

@@ -13,7 +13,7 @@ from .manifest import Manifest
 from .runner import Result
 from .stream import Classified
 
-__all__ = ['Count', 'Printer']
+__all__ = ['Count', 'Printer', 'say_skipped', 'skipped_files']
 
 # How many broken files the summary names.
 NAMED = 10
@@ -21,6 +21,7 @@ NAMED = 10
 OFTEN, SELDOM = 0.1, 30.
 # Back to the start of the line, and clear it.
 CLEAR = '\r\x1b[K'
+NO_SCORES = np.empty(0, np.float32)
 
 
 class Count:
@@ -64,6 +65,27 @@ class Count:
             self._shown = False
 
 
+def say_skipped(entry: Broken) -> None:
+    """Name a file that is passed over, on standard error.
+
+    Args:
+        entry (Broken): The file.
+    """
+    print(printable(f'skipped: {entry.reason}', sys.stderr), file=sys.stderr)
+
+
+def skipped_files(skipped: Sequence[Broken]) -> str:
+    """Sum up the files that were passed over.
+
+    Args:
+        skipped (Sequence[Broken]): They; the first few are named.
+    """
+    names = ', '.join(printable(entry.path) for entry in skipped[:NAMED])
+    more = len(skipped) - NAMED
+    return f'{len(skipped)} could not be read and were skipped: {names}' \
+           f'{f" and {more} more" if more > 0 else ""}'
+
+
 class Printer:
     """Prints results as they come, and counts.
 
@@ -105,8 +127,7 @@ class Printer:
         """
         self.count.clear()
         self.skipped.append(entry)
-        print(
-            printable(f'skipped: {entry.reason}', sys.stderr), file=sys.stderr)
+        say_skipped(entry)
 
     def batch(self, done: Classified) -> None:
         """Print the lines of a batch, and the count.
@@ -119,7 +140,7 @@ class Printer:
             self._heading = False
         for result in done.results:
             # The scores of all classes would fill the memory.
-            self.results.append(result._replace(scores=result.scores[:0]))
+            self.results.append(result._replace(scores=NO_SCORES))
             if not self.quiet:
                 self.say(f'{printable(result.path or ""):{self._width}}  '
                          f'{result.name} {result.score:.3f}, exit '
@@ -139,12 +160,7 @@ class Printer:
             for line in self._summary(manifest):
                 self.say(line)
         if self.skipped:
-            names = ', '.join(
-                repr(entry.path)[1:-1] for entry in self.skipped[:NAMED])
-            more = len(self.skipped) - NAMED
-            self.say(f'{len(self.skipped)} could not be read and were '
-                     f'skipped: {names}'
-                     f'{f" and {more} more" if more > 0 else ""}')
+            self.say(skipped_files(self.skipped))
 
     def _summary(self, manifest: Manifest) -> List[str]:
         """The lines of the summary."""

@@ -55,6 +55,7 @@ def classify_files(runner: Runner,
         ValueError: If a file is broken, with 'raise'.
     """
     seen: Set[Tuple[int, int]] = set()
+    warm = False
     files: List[str] = []
     pixels: List[np.ndarray] = []
     spent: List[float] = []
@@ -73,8 +74,9 @@ def classify_files(runner: Runner,
 
     for path in paths:
         try:
-            if not seen:
+            if not warm:
                 runner.preprocessing(path)
+                warm = True
             start = time.perf_counter()
             pixels.append(runner.preprocessing(path))
         except FILE_ERRORS as error:

@@ -3,7 +3,9 @@
 import argparse
 import os.path as osp
 import sys
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from contextlib import contextmanager
+from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
+                    Tuple, Type)
 
 from rich.console import Console
 from rich.table import Table
@@ -11,19 +13,19 @@ from rich.text import Text
 from torch import nn
 
 from ..core import read_checkpoint
-from ..deploy.printing import Count
+from ..deploy.printing import Count, say_skipped, skipped_files
 from ..image_files import Broken
 from ..kinds import one_line
-from ..result_file import (ENDINGS, INTERRUPTED, ResultFile, printable,
-                           stoppable)
+from ..result_file import (ENDINGS, INTERRUPTED, ResultFile,
+                           add_result_options, printable, stoppable)
 from . import cli
 from .class_names import choose_class_names
 from .errors import InputError
 
 __all__ = [
-    'BrokenInputError', 'Files', 'add_prediction_options', 'check_options',
-    'describe', 'names_of_classes', 'predict_files', 'print_predictions',
-    'set_policy'
+    'BrokenInputError', 'broken_input', 'check_options', 'describe',
+    'names_of_classes', 'predict_files', 'prediction_parser',
+    'print_predictions', 'set_policy'
 ]
 
 
@@ -31,8 +33,37 @@ class BrokenInputError(InputError):
     """A file cannot be classified; the next one perhaps can."""
 
 
-def add_prediction_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a tool that says what is in files."""
+@contextmanager
+def broken_input(what: str, *kinds: Type[Exception]) -> Iterator[None]:
+    """Take errors in here as faults of one file.
+
+    Args:
+        what (str): Such as "cannot read the image 'a.jpg'".
+        *kinds (type): Kinds of errors. Defaults to all, since decoders raise
+            whatever they like.
+    """
+    try:
+        yield
+    except kinds or Exception as error:
+        raise BrokenInputError(f'{what}: {one_line(error)}') from error
+
+
+def prediction_parser(kind: str) -> argparse.ArgumentParser:
+    """The command line of a tool that says what is in files.
+
+    Args:
+        kind (str): 'image' or 'video'.
+    """
+    parser = argparse.ArgumentParser(
+        description=f'Classify {kind} files: the best classes, the exit at '
+        f'which each {kind} left, how sure, and what it cost.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        'files',
+        nargs='+',
+        metavar=f'{kind}s',
+        help=f'{kind} files, or folders with {kind}s')
     policy = parser.add_mutually_exclusive_group()
     policy.add_argument(
         '--thresholds',
@@ -54,17 +85,8 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--topk', type=int, default=5, help='classes shown (default: 5)')
     parser.add_argument('--device', help='(default: a GPU if there is one)')
-    parser.add_argument(
-        '--on-broken',
-        choices=['skip', 'raise'],
-        default='skip',
-        help='what to do with a file that cannot be read: name it and go on, '
-        'or stop there (default: skip)')
-    parser.add_argument(
-        '--out',
-        metavar='FILE',
-        help='write the results: FILE.jsonl or FILE.csv as they come, '
-        'FILE.json at the end, or when the tool is stopped')
+    add_result_options(parser)
+    return parser
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -167,27 +189,16 @@ def print_predictions(kind: str, results: Sequence[Dict[str, Any]]) -> None:
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
-class Files(NamedTuple):
-    """The files that a tool is given.
-
-    Args:
-        kind (str): 'image' or 'video'.
-        paths (list[str]): The files.
-        broken (list[Broken]): Folders that give none.
-    """
-
-    kind: str
-    paths: List[str]
-    broken: List[Broken]
-
-
-def predict_files(files: Files, args: argparse.Namespace,
-                  predict: Callable[[str], Any], names: Sequence[str]) -> None:
+def predict_files(kind: str, files: Tuple[List[str], List[Broken]],
+                  args: argparse.Namespace, predict: Callable[[str], Any],
+                  names: Sequence[str]) -> None:
     """Classify one file after the other, print a table and keep the results.
 
     Args:
-        files (Files): The files.
-        args (Namespace): The options of :func:`add_prediction_options`.
+        kind (str): 'image' or 'video'.
+        files (tuple): What :func:`mmdynperceiver.image_files.find_files`
+            gives: the files, and folders without any.
+        args (Namespace): The options of :func:`prediction_parser`.
         predict (Callable): Takes a path and gives the host's data sample, or
             raises :class:`BrokenInputError`.
         names (Sequence[str]): Names of all classes.
@@ -197,10 +208,10 @@ def predict_files(files: Files, args: argparse.Namespace,
             ``on_broken`` is 'raise'.
         SystemExit: With the status 130, if it was stopped.
     """
-    kind = files.kind
+    paths, broken = files
     results: List[Dict[str, Any]] = []
-    skipped = list(files.broken)
-    count = Count(len(files.paths), f'{kind}s')
+    skipped = list(broken)
+    count = Count(len(paths), f'{kind}s')
     out = ResultFile(args.out, (kind, 'exit_index', 'confidence', 'macs',
                                 'all_macs', 'label', 'name', 'score', 'error'),
                      lambda rows, complete: rows)
@@ -208,7 +219,7 @@ def predict_files(files: Files, args: argparse.Namespace,
         with stoppable(), out:
             for entry in skipped:
                 _skip(kind, entry, out)
-            for path in files.paths:
+            for path in paths:
                 sample = _predict(path, predict, args, skipped)
                 if sample is None:
                     count.clear()
@@ -220,8 +231,7 @@ def predict_files(files: Files, args: argparse.Namespace,
     except KeyboardInterrupt:
         count.clear()
         print(
-            f'error: stopped after {len(results)} of {len(files.paths)} '
-            f'{kind}s',
+            f'error: stopped after {len(results)} of {len(paths)} {kind}s',
             file=sys.stderr)
         sys.exit(INTERRUPTED)
     finally:
@@ -229,8 +239,7 @@ def predict_files(files: Files, args: argparse.Namespace,
         if results:
             print_predictions(kind, results)
         if skipped:
-            print(f'{len(skipped)} could not be read and were skipped: ' +
-                  ', '.join(printable(entry.path) for entry in skipped))
+            print(skipped_files(skipped))
         if out.written:
             print(f'wrote {args.out}')
     if not results:
@@ -252,5 +261,5 @@ def _predict(path: str, predict: Callable[[str], Any],
 
 def _skip(kind: str, entry: Broken, out: ResultFile) -> None:
     """Say that a file is skipped."""
-    print(printable(f'skipped: {entry.reason}', sys.stderr), file=sys.stderr)
+    say_skipped(entry)
     out.add({kind: entry.path, 'error': entry.reason})

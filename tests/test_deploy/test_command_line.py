@@ -13,8 +13,9 @@ from PIL import Image
 
 from mmdynperceiver.deploy import Runner, stream
 from mmdynperceiver.deploy.__main__ import main
-from mmdynperceiver.deploy.printing import Count
+from mmdynperceiver.deploy.printing import Count, Printer
 from mmdynperceiver.deploy.stream import classify_files
+from mmdynperceiver.image_files import list_images
 
 QUIET = ('--quiet', '--threads', '1')
 
@@ -84,6 +85,14 @@ def test_stops_at_a_broken_file_where_told(resnet, photos, tmp_path, capsys):
         '0-RGB.jpg', '1-RGB.png', '2-L.jpg', '3-RGBA.png'
     ]
     assert '3-broken.png' in capsys.readouterr().err.splitlines()[-1]
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    assert main([
+        resnet.folder,
+        str(photos),
+        str(empty), '--on-broken', 'raise', *QUIET
+    ]) == 1
+    assert 'there is no image in' in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_nothing_but_broken_files(resnet, mixed, tmp_path, capsys):
@@ -208,6 +217,19 @@ def test_counts_on_a_terminal(monkeypatch):
     assert sys.stderr.getvalue() == ''
 
 
+def test_scores_are_not_kept(resnet, photos):
+    """Of a thousand classes and a million images they are 4 GB."""
+    runner = Runner.load(resnet.folder, threads=1)
+    printer = Printer([], 2, quiet=True)
+    for done in classify_files(runner, list_images(photos), batch_size=2):
+        printer.batch(done)
+    assert len(printer.results) == 6
+    for result in printer.results:
+        kept = result.scores if result.scores.base is None else \
+            result.scores.base
+        assert kept.size == 0
+
+
 def test_times_are_those_of_sizes_met_before(resnet, photos):
     """The first batch of a size runs twice; only the second time counts."""
     runner = Runner.load(resnet.folder, threads=1)
@@ -219,8 +241,13 @@ def test_times_are_those_of_sizes_met_before(resnet, photos):
         return predict(batch)
 
     runner.predict = count
+    prepared = []
+    prepare = runner.preprocessing
+    runner.preprocessing = lambda path: (prepared.append(path), prepare(path))[
+        1]
     done = list(classify_files(runner, files * 2, batch_size=5))
     assert sizes == [5, 5, 5, 2, 2]
+    assert prepared == files[:1] + files * 2
     assert [len(batch.results) for batch in done] == [5, 5, 2]
     for batch in done:
         assert batch.milliseconds == max(r.milliseconds for r in batch.results)
