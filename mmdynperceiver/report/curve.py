@@ -14,6 +14,8 @@ __all__ = ['Curve', 'cost_axis', 'draw_accuracy_macs', 'plot_accuracy_macs']
 
 # Tell curves of one colour apart where there are more curves than colours.
 MARKERS = ('o', 's', '^', 'D', 'v', 'P')
+# Tell marked points apart.
+STARS = ('*', 'P', 'X', 'D', 'p', 'h')
 LINES = ('-', '--', ':', '-.')
 # Inches; a phone shows the narrow ones with print of 11 pixels and more. Names
 # of networks beside their points take more room than a legend below.
@@ -125,11 +127,11 @@ def draw_accuracy_macs(curves: Sequence[Curve],
     labels: List[Label] = []
     for number, curve in enumerate(curves):
         labels += _draw(axes, curve, scale, number, legend)
-    for x, y, name in points:
+    for number, (x, y, name) in enumerate(points):
         axes.plot(
             x / scale,
             y,
-            '*',
+            STARS[number % len(STARS)] if name and legend else '*',
             color=INK,
             markersize=14,
             markeredgecolor=PAPER,

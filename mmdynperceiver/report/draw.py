@@ -168,10 +168,11 @@ def _draw_curves(contents: Contents, cost: str, narrow: bool = False) -> Any:
         curves.extend(contents.curves)
     points = [point for point in contents.points if point.data == data]
     few = len(points) <= MOST_STARS
+    title = f'{contents.sizes[data]:,} {data} {contents.unit}s'
     return draw_accuracy_macs(
         curves,
-        title=f'{contents.model_name}, '
-        f'{contents.sizes[data]:,} {data} {contents.unit}s',
+        # The name of a config is wider than a phone, and has no spaces.
+        title=title if narrow else f'{contents.model_name}, {title}',
         chosen=[(getattr(point, cost), 100 * point.accuracy,
                  point.name if few else '') for point in points],
         cost=cost,

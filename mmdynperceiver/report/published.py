@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Published points, so that other networks can stand on one plot."""
 import csv
+import math
 import os
 from importlib import resources
 from pathlib import Path
@@ -99,6 +100,8 @@ def read_curves(path: Union[str, os.PathLike]) -> List[Curve]:
     for number, row in enumerate(rows, 2):
         try:
             name, macs, accuracy = _point(row)
+            if not math.isfinite(macs + accuracy):
+                raise ValueError('not finite')
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f'{os.fspath(path)!r}, line {number}: curves need the columns '
@@ -151,7 +154,7 @@ def read_early_exits(path: Union[str, os.PathLike]) -> List[Dict[str, Any]]:
     """
     curves = {curve.name: curve for curve in read_curves(path)}
     columns, rows = _read_csv(path)
-    if 'share_0' not in columns:
+    if not {'share_0', 'series'} <= set(columns):
         first = next(iter(curves.values()))
         return [
             dict(macs=macs, top1=top1)

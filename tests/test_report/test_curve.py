@@ -39,6 +39,7 @@ def test_what_is_drawn(chosen, stars, labels_of):
     assert points.get_xydata().tolist() == [[1, 50], [3, 65]]
     assert (points.get_linestyle(), points.get_marker()) == ('None', 'o')
     assert [tuple(star.get_xydata()[0]) for star in marked] == stars
+    assert len({star.get_marker() for star in marked}) == len(stars)
     assert set(labels_of(axes)) == {'exit 0', 'exit 1'}
     names = [
         point[2]

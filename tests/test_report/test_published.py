@@ -117,6 +117,14 @@ def test_reports_side_by_side_have_a_colour_each(tmp_path, monkeypatch):
     assert colours[0] == colours[1] != colours[2] == colours[3]
 
 
+def test_numbers_are_finite(tmp_path):
+    path = tmp_path / 'own.csv'
+    for line in ('a,nan,70', 'a,1e9,inf'):
+        path.write_text(f'name,macs,top1\n{line}\n')
+        with pytest.raises(ValueError, match='line 2: curves need .* numbers'):
+            read_curves(path)
+
+
 def test_command(tmp_path, png_size, capsys):
     own = tmp_path / 'own.csv'
     own.write_text('name,macs,top1\nmine,5e8,74\nmine,1e9,76\n')
