@@ -72,7 +72,7 @@ def write(root, data):
 def build(root, data, pipeline=LOAD, classes=('cat', 'dog'), **options):
     return DATASETS.build(
         dict(
-            type='CheckedCocoDataset',
+            type='mmdet.CheckedCocoDataset',
             ann_file=write(root, data),
             data_prefix=dict(img=str(root)),
             metainfo=dict(classes=classes),
@@ -83,7 +83,10 @@ def build(root, data, pipeline=LOAD, classes=('cat', 'dog'), **options):
 
 def metric(root, data, **options):
     return METRICS.build(
-        dict(type='CheckedCocoMetric', ann_file=write(root, data), **options))
+        dict(
+            type='mmdet.CheckedCocoMetric',
+            ann_file=write(root, data),
+            **options))
 
 
 def boxes(dataset):

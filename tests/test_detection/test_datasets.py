@@ -11,7 +11,7 @@ from mmdynperceiver.engine import InputError
 def build(path, classes=('a', 'b'), **kwargs):
     return DATASETS.build(
         dict(
-            type='CheckedCocoDataset',
+            type='mmdet.CheckedCocoDataset',
             ann_file=str(path),
             data_prefix=dict(img=str(path.parent) + '/'),
             metainfo=dict(classes=classes),

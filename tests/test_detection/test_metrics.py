@@ -42,7 +42,7 @@ def sample(exit_index, *exits):
 def evaluate(tmp_path, samples):
     metric = METRICS.build(
         dict(
-            type='EarlyExitCocoMetric',
+            type='mmdet.EarlyExitCocoMetric',
             ann_file=str(write_annotations(tmp_path, [BOX]))))
     metric.dataset_meta = dict(classes=('a', 'b'))
     metric.process({}, samples)
@@ -83,7 +83,7 @@ def test_table_of_precisions(tmp_path):
 
 def checked(path, **options):
     metric = METRICS.build(
-        dict(type='CheckedCocoMetric', ann_file=str(path), **options))
+        dict(type='mmdet.CheckedCocoMetric', ann_file=str(path), **options))
     metric.dataset_meta = dict(classes=('a', 'b'))
     return metric
 
