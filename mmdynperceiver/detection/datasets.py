@@ -160,7 +160,9 @@ class CheckedCocoDataset(ChecksFiles, _SizedCocoDataset):
             folder, name = os.path.split(info['img_path'])
             if folder not in present:
                 present[folder] = _names_in(folder)
-            (kept if name in present[folder] else missing).append(info)
+            # Systems that do not tell A.JPG from a.jpg open either.
+            there = name in present[folder] or os.path.exists(info['img_path'])
+            (kept if there else missing).append(info)
         if not missing:
             return data_list
         message = (f'{len(missing):,} of the {len(data_list):,} images of '

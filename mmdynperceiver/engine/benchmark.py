@@ -32,10 +32,8 @@ def compare(
     batch, so that a machine that slows down in between does not touch them.
 
     Before its turn each contender runs untimed to its last exit, so that
-    none is measured with another's data in the caches.
-
-    Before all, every dynamic pass runs on every batch: it meets all the sizes
-    for which a compiler makes a graph.
+    none is measured with another's data in the caches; and before all, every
+    dynamic pass on every batch, for which a compiler makes its graphs.
 
     Args:
         contenders (Sequence[Contender]): What to time.
@@ -56,10 +54,8 @@ def compare(
     count = len(images) // batch_size
     batches = list(images[:count * batch_size].split(batch_size))
     shares = [_shares(contender, batches) for contender in contenders]
-    groups = [[
-        *contender.passes,
-        *([contender.dynamic] if contender.dynamic is not None else [])
-    ] for contender in contenders]
+    groups = [[*contender.passes, *filter(None, [contender.dynamic])]
+              for contender in contenders]
     leads = [contender.passes[-1] for contender in contenders]
     times = time_in_turn(groups, batches, runs, warmup, leads,
                          max(1, TOGETHER // batch_size))

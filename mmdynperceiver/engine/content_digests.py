@@ -35,8 +35,7 @@ def content_digests(paths: Sequence[str],
         paths (Sequence[str]): Files, folders of frames, or other names.
         memory (str | PathLike, optional): File that remembers what was read;
             its folder is made. Defaults to None.
-        description (str): Stands beside the progress bar. Defaults to
-            'reading'.
+        description (str): Beside the progress bar. Defaults to 'reading'.
 
     Returns:
         list[str]: For each path; '' where there is no such file.

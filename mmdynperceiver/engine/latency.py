@@ -228,19 +228,7 @@ def read_latencies(path: Union[str, os.PathLike],
             exit to exit.
     """
     path = os.fspath(path)
-    try:
-        with open(path, encoding='utf-8-sig') as file:
-            content = json.load(file)
-        found = tuple(float(row['median_ms']) for row in content['exits'])
-        measured = dict(content['model'])
-        batch_size = int(content['batch_size'])
-    except OSError as error:
-        raise InputError(f'cannot read the latency table {path!r}: '
-                         f'{error.strerror}') from error
-    except (ValueError, TypeError, KeyError, OverflowError,
-            RecursionError) as error:
-        raise InputError(f'{path!r} is no latency table as '
-                         f'tools/benchmark.py writes it') from error
+    found, measured, batch_size = _read_table(path)
     for name, value in model.items():
         if measured.get(name) != value:
             raise InputError(
@@ -259,3 +247,19 @@ def read_latencies(path: Union[str, os.PathLike],
             f'to exit, got {", ".join(f"{ms:.3g}" for ms in found)} ms: '
             f'measure with more runs')
     return found
+
+
+def _read_table(path: str) -> Tuple[Tuple[float, ...], Mapping[str, Any], int]:
+    """Milliseconds, model and batch size of a latency table."""
+    try:
+        with open(path, encoding='utf-8-sig') as file:
+            content = json.load(file)
+        found = tuple(float(row['median_ms']) for row in content['exits'])
+        return found, dict(content['model']), int(content['batch_size'])
+    except OSError as error:
+        raise InputError(f'cannot read the latency table {path!r}: '
+                         f'{error.strerror}') from error
+    except (ValueError, TypeError, KeyError, OverflowError,
+            RecursionError) as error:
+        raise InputError(f'{path!r} is no latency table as '
+                         f'tools/benchmark.py writes it') from error
