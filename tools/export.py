@@ -30,18 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', help='folder to write; new or empty')
-    policy = parser.add_mutually_exclusive_group()
-    policy.add_argument(
-        '--thresholds',
-        nargs='+',
-        type=float,
-        help='smallest confidence (softmax probability) to leave with, one '
-        'number for each exit but the last; by default those of the config, '
-        'else those of the checkpoint, else none')
-    policy.add_argument(
-        '--thresholds-file',
-        help='JSON file of an operating point, as tools/calibrate.py writes '
-        'it')
+    cli.add_policy_options(parser)
     parser.add_argument(
         '--size',
         type=int,

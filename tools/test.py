@@ -23,19 +23,7 @@ def parse_args() -> argparse.Namespace:
         'under thresholds, in one pass.')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    policy = parser.add_mutually_exclusive_group()
-    policy.add_argument(
-        '--thresholds',
-        nargs='+',
-        type=float,
-        help='smallest confidence (softmax probability) to leave with, one '
-        'number for each exit but the last; by default those of the config, '
-        'else those of the checkpoint, else none')
-    policy.add_argument(
-        '--thresholds-file',
-        help='JSON file of an operating point, as tools/calibrate.py writes '
-        'it: the thresholds, and the criterion and temperatures that they '
-        'are made for; of a sweep, FILE:12 is its point 12')
+    policy = cli.add_policy_options(parser)
     policy.add_argument(
         '--exit', type=int, help='the one exit at which all leave, from 0')
     parser.add_argument(

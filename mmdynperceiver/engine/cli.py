@@ -18,9 +18,9 @@ from .tool_runner import tool_runner
 from .unread_options import unread_options
 
 __all__ = [
-    'add_common_options', 'build_runner', 'check_data_folders',
-    'check_writable_file', 'check_writable_folder', 'input_errors',
-    'is_verbose', 'load_config', 'run_tool', 'start_processes'
+    'add_common_options', 'add_policy_options', 'build_runner',
+    'check_data_folders', 'check_writable_file', 'check_writable_folder',
+    'input_errors', 'is_verbose', 'load_config', 'run_tool', 'start_processes'
 ]
 
 # Set to show the whole traceback of an error.
@@ -64,6 +64,28 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         help=argparse.SUPPRESS)
     parser.epilog = (f'Errors of use are one line; set {TRACEBACK_VARIABLE}=1 '
                      f'to see where they come from.')
+
+
+def add_policy_options(parser: argparse.ArgumentParser) -> Any:
+    """Add the options of where samples leave.
+
+    Returns:
+        _MutuallyExclusiveGroup: Of the options, for one more.
+    """
+    policy = parser.add_mutually_exclusive_group()
+    policy.add_argument(
+        '--thresholds',
+        nargs='+',
+        type=float,
+        help='smallest confidence (softmax probability) to leave with, one '
+        'number for each exit but the last; by default those of the config, '
+        'else those of the checkpoint, else none')
+    policy.add_argument(
+        '--thresholds-file',
+        help='JSON file of an operating point, as tools/calibrate.py writes '
+        'it: the thresholds, and the criterion and temperatures that they '
+        'are made for; of a sweep, FILE:12 is its point 12')
+    return policy
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -64,18 +64,7 @@ def prediction_parser(kind: str) -> argparse.ArgumentParser:
         nargs='+',
         metavar=f'{kind}s',
         help=f'{kind} files, or folders with {kind}s')
-    policy = parser.add_mutually_exclusive_group()
-    policy.add_argument(
-        '--thresholds',
-        nargs='+',
-        type=float,
-        help='smallest confidence to leave with, one number for each exit '
-        'but the last; by default those of the config, else those of the '
-        'checkpoint, else none')
-    policy.add_argument(
-        '--thresholds-file',
-        help='JSON file of an operating point, as tools/calibrate.py writes '
-        'it')
+    policy = cli.add_policy_options(parser)
     policy.add_argument(
         '--exit', type=int, help='the one exit at which all leave, from 0')
     parser.add_argument(
