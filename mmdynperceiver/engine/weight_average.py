@@ -61,6 +61,12 @@ class WarmupEMAHook(EMAHook):
             text += f' ({epochs:.2g} of {runner.max_epochs} epochs)'
         runner.logger.info(f'{text}; validation and checkpoints use it')
 
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Take the average of a checkpoint, or weights without more."""
+        if 'state_dict' not in checkpoint:
+            checkpoint = dict(state_dict=checkpoint)
+        super().after_load_checkpoint(runner, checkpoint)
+
     def num_steps_covered(self, num_steps: int) -> int:
         """How many steps the average covers, about.
 

@@ -59,8 +59,12 @@ def test_resumes(trained, config, tool, tmp_path):
 
 def test_nothing_to_resume_starts_from_the_given_weights(
         trained, config, tool, tmp_path):
-    """As a job does that may be stopped at any time, at its first start."""
-    given = trained / 'epoch_1.pth'
+    """As a job does that may be stopped at any time, at its first start.
+
+    The weights come without anything else.
+    """
+    given = tmp_path / 'weights.pth'
+    torch.save(read_checkpoint(trained / 'epoch_1.pth')['state_dict'], given)
     output, error = tool('train', config(), '--work-dir', tmp_path, '--resume',
                          '--no-validate', '--cfg-options',
                          f'load_from={given}')
