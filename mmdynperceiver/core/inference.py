@@ -71,14 +71,15 @@ def prepare_for_inference(model: _Module,
 
     Raises:
         RuntimeError: If the model is in training mode.
-        ValueError: If there is no trunk in it, or ``dtype`` is another one.
+        ValueError: If there is no trunk in it, or another argument does not
+            fit.
 
     Example:
         >>> net = DynPerceiver('resnet18', width=0.25, num_latents=16).eval()
         >>> fast = prepare_for_inference(net)
         >>> out = fast.predict(torch.rand(1, 3, 224, 224), (0.9, 0.8, 0.7))
     """
-    _check(model, dtype)
+    _check(model, image_size, dtype)
     prepared = copy_model(model).requires_grad_(False)
     # Without exits someone else may want the last map.
     has_exits = any(isinstance(m, Exits) for m in model.modules())
@@ -106,8 +107,13 @@ def _set_precision(prepared: nn.Module, dtype: torch.dtype) -> None:
             module.to(dtype).logits_dtype = torch.float32
 
 
-def _check(model: nn.Module, dtype: Optional[torch.dtype]) -> None:
+def _check(model: nn.Module, image_size: Any,
+           dtype: Optional[torch.dtype]) -> None:
     """Refuse what cannot be prepared."""
+    if image_size is not None and not (isinstance(image_size, (tuple, list))
+                                       and len(image_size) == 2):
+        raise ValueError(f'image_size must be height and width, such as (224, '
+                         f'224), or None, got {image_size!r}')
     if dtype not in (None, torch.bfloat16, torch.float16):
         raise ValueError(f'dtype must be torch.bfloat16, torch.float16 or '
                          f'None, got {dtype!r}')
@@ -156,7 +162,7 @@ class _PointwiseConv(nn.Module):
         pixels = torch.mm(pixels, self.weight.t())
         if self.bias is not None:
             pixels.add_(self.bias)  # in place: a pass less than before
-        return pixels.view(b, h, w, -1).permute(0, 3, 1, 2)
+        return pixels.view(b, h, w, len(self.weight)).permute(0, 3, 1, 2)
 
 
 def _prepare_trunk(trunk: SegmentedTrunk, image_size: Optional[Sequence[int]],

@@ -100,6 +100,14 @@ def test_tolerance(arch, width, scale):
             assert largest < 15 if scale == 1 else largest > 100
 
 
+def test_empty_batch():
+    net = DynPerceiver(
+        'mobilenetv3-large', width=0.25, num_latents=8, num_classes=7).eval()
+    fast = prepare_for_inference(net, (64, 64))
+    out = fast.predict(torch.empty(0, 3, 64, 64), (0.5, 0.5, 0.5))
+    assert out.logits.shape == (0, 7) and out.exit_index.shape == (0, )
+
+
 def test_prepared_twice():
     net = stir(DynPerceiver(**SMALL))
     images = torch.randn(2, 3, 56, 84)
@@ -226,6 +234,9 @@ def test_refuses():
     for twin in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
         with pytest.raises(RuntimeError, match='cannot be trained'):
             twin.train()
+    for size in (64, (64, )):
+        with pytest.raises(ValueError, match='image_size must be height and'):
+            prepare_for_inference(DynPerceiver(**SMALL).eval(), size)
 
 
 @pytest.mark.parametrize('training', [False, True])
