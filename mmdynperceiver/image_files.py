@@ -44,7 +44,8 @@ class TooManyPixelsError(ValueError):
 
 
 def list_files(folder: Union[str, os.PathLike],
-               endings: Sequence[str]) -> List[str]:
+               endings: Sequence[str],
+               broken: Optional[List[Broken]] = None) -> List[str]:
     """The files of some kind in a folder and below it.
 
     Links to folders are followed, but not to a folder that they are in.
@@ -53,6 +54,8 @@ def list_files(folder: Union[str, os.PathLike],
     Args:
         folder (str | PathLike): The folder.
         endings (Sequence[str]): Endings of their names, in small letters.
+        broken (list[Broken], optional): Gets the folders below it that
+            cannot be read. Defaults to None, such a folder is an error.
 
     Returns:
         list[str]: Sorted paths.
@@ -68,14 +71,20 @@ def list_files(folder: Union[str, os.PathLike],
         real = os.path.realpath(path)
         if real in above:
             continue
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.name.startswith('.'):
-                    continue
-                if _is_folder(entry):
-                    pending.append((entry.path, above | {real}))
-                elif entry.name.lower().endswith(tuple(endings)):
-                    found.append(entry.path)
+        try:
+            entries = list(os.scandir(path))
+        except OSError as error:
+            if broken is None or not above:
+                raise
+            broken.append(Broken(path, one_line(error)))
+            continue
+        for entry in entries:
+            if entry.name.startswith('.'):
+                continue
+            if _is_folder(entry):
+                pending.append((entry.path, above | {real}))
+            elif entry.name.lower().endswith(tuple(endings)):
+                found.append(entry.path)
     return sorted(found)
 
 
@@ -89,7 +98,8 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 def list_images(folder: Union[str, os.PathLike],
                 noun: str = 'image',
-                endings: Sequence[str] = EXTENSIONS) -> List[str]:
+                endings: Sequence[str] = EXTENSIONS,
+                broken: Optional[List[Broken]] = None) -> List[str]:
     """The image files in a folder and below it; see :func:`list_files`.
 
     Args:
@@ -97,6 +107,7 @@ def list_images(folder: Union[str, os.PathLike],
         noun (str): What the files are. Defaults to 'image'.
         endings (Sequence[str]): Endings of their names. Defaults to those of
             images.
+        broken (list[Broken], optional): As for :func:`list_files`.
 
     Returns:
         list[str]: Sorted paths.
@@ -105,7 +116,7 @@ def list_images(folder: Union[str, os.PathLike],
         FileNotFoundError: If there is none.
         OSError: If a folder cannot be read.
     """
-    found = list_files(folder, endings)
+    found = list_files(folder, endings, broken)
     if not found:
         raise FileNotFoundError(
             f'there is no {noun} in {os.fspath(folder)!r} or below it (looked '
@@ -129,21 +140,23 @@ def find_files(
             to those of images.
 
     Returns:
-        tuple: The files, and the folders that give none.
+        tuple: The files, and the folders that give none or cannot be read.
 
     Raises:
         OSError: If a folder gives none, with 'raise'.
     """
     found: List[str] = []
-    broken = []
+    broken: List[Broken] = []
+    # What gets the folders that cannot be read.
+    unread = None if on_broken == 'raise' else broken
     for path in paths:
         if not os.path.isdir(path):
             found.append(path)
             continue
         try:
-            found += list_images(path, noun, endings)
+            found += list_images(path, noun, endings, unread)
         except OSError as error:
-            if on_broken == 'raise':
+            if unread is None:
                 raise
             broken.append(Broken(path, one_line(error)))
     return found, broken

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from mmdynperceiver.image_files import list_files, list_images
+from mmdynperceiver.image_files import find_files, list_files, list_images
 
 
 def test_links_are_followed_and_hidden_files_left_out(make_files):
@@ -35,3 +35,23 @@ def test_no_images(tmp_path):
     (tmp_path / '.a.png').write_text('')
     with pytest.raises(FileNotFoundError, match='no image in .*webp'):
         list_images(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_hides_no_other(make_files, monkeypatch):
+    root = make_files({'a.png': '', 'closed/b.png': '', 'open/c.png': ''})
+    scan = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == 'closed':
+            raise PermissionError(13, 'Permission denied', path)
+        return scan(path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    found, broken = find_files([str(root)])
+    assert found == [str(root / 'a.png'), str(root / 'open/c.png')]
+    assert [entry.path for entry in broken] == [str(root / 'closed')]
+    assert 'Permission denied' in broken[0].reason
+    for paths in ([str(root)], [str(root / 'closed')]):
+        with pytest.raises(PermissionError):
+            find_files(paths, on_broken='raise')
+    assert len(find_files([str(root / 'closed')])[1]) == 1
