@@ -185,7 +185,7 @@ def deployed_modes(args: argparse.Namespace) -> List[str]:
 def _check_numbers(parser: argparse.ArgumentParser,
                    args: argparse.Namespace) -> None:
     """Refuse numbers that cannot be."""
-    for name in ('batch_size', 'runs', 'threads', 'num_images',
+    for name in ('batch_size', 'runs', 'threads', 'num_images', 'size',
                  'train_batch_size'):
         values = getattr(args, name)
         for value in values if isinstance(values, list) else [values]:

@@ -133,6 +133,9 @@ def test_labels_of_the_data_sets_own_files(root, capsys):
     (('--train', 'none.txt'), 'no train list'),
     (('--frames', 'none'), 'no folder of frames'),
     (('--annotations', 'own.csv'), '--annotations needs --labels'),
+    (('--workers', 0), '--workers must be at least 1, got 0'),
+    (('--filename-tmpl', '{'), "--filename-tmpl '{': Single '{'"),
+    (('--filename-tmpl', '{}{}'), "--filename-tmpl '{}{}': Replacement"),
     (('--labels', 'none.txt'), 'cannot read the file of class names'),
 ])
 def test_refuses(root, options, message):

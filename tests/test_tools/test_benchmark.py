@@ -271,6 +271,8 @@ def test_refuses_test_images_of_several_sizes(config, tool, images, tmp_path):
 def test_refuses_no_runs(config, tool):
     output, error = tool('benchmark', config(), '--runs', 0)
     assert error == 2 and '--runs must be at least 1, got 0' in output
+    output, error = tool('benchmark', config(), '--size', -3, 32)
+    assert error == 2 and '--size must be at least 1, got -3' in output
     output, error = tool('benchmark', config(), '--plot', 'x.png')
     assert error == 2 and '--images test' in output
 

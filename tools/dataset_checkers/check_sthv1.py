@@ -257,6 +257,13 @@ def main() -> None:
     args = parse_args()
     if args.annotations and not args.labels:
         raise InputError('--annotations needs --labels')
+    if args.workers < 1:
+        raise InputError(f'--workers must be at least 1, got {args.workers}')
+    with cli.input_errors(
+            LookupError,
+            ValueError,
+            where=f'--filename-tmpl {args.filename_tmpl!r}: '):
+        args.filename_tmpl.format(args.start_index)
     findings = Findings()
     lists = {
         name:
