@@ -28,16 +28,35 @@ def seeded():
 
 
 @pytest.fixture(autouse=True)
-def scope_put_back():
-    """Undo the default scope that a runner or a tool has set in the test."""
-    registry = sys.modules.get('mmengine.registry')
-    scopes = registry.DefaultScope._instance_dict if registry else {}
-    before = dict(scopes)
+def no_default_scope():
+    """Start and end every test without a default scope.
+
+    A runner or a tool sets one for the process, be it in another file's test
+    or in a fixture of the session.
+    """
+    _forget_default_scope()
     yield
-    if registry is None and 'mmengine.registry' in sys.modules:
-        scopes = sys.modules['mmengine.registry'].DefaultScope._instance_dict
-    scopes.clear()
-    scopes.update(before)
+    _forget_default_scope()
+
+
+def _forget_default_scope():
+    """Forget the default scope, if mmengine is in use."""
+    registry = sys.modules.get('mmengine.registry')
+    if registry is not None:
+        registry.DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture
+def default_scope(request):
+    """Work in the scope of the host that the test's folder is about."""
+    from mmengine.registry import DefaultScope
+    folder = request.path.parent.name
+    host = dict(
+        test_classification='mmpretrain',
+        test_recognition='mmaction',
+        test_detection='mmdet')[folder]
+    with DefaultScope.overwrite_default_scope(host):
+        yield host
 
 
 @pytest.fixture

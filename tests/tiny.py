@@ -53,10 +53,12 @@ def model_config(**changes):
 
 def build_model(**changes):
     """Build it, in MMPretrain's scope."""
+    from mmengine.registry import DefaultScope
     from mmpretrain.registry import MODELS
 
     import mmdynperceiver.classification  # noqa: F401
-    return MODELS.build(model_config(**changes))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return MODELS.build(model_config(**changes))
 
 
 def make_image_folder(root, per_class=3, splits=('train', 'val'), size=32):

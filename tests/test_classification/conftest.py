@@ -14,3 +14,8 @@ collect_ignore_glob = [] if importlib.util.find_spec('mmpretrain') else [
 def root(tmp_path):
     """An image folder to change."""
     return make_image_folder(tmp_path / 'images')
+
+
+@pytest.fixture(autouse=True)
+def in_the_hosts_scope(default_scope):
+    """Find bare names in the host's registries."""

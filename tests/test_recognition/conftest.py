@@ -61,3 +61,8 @@ def scope():
     from mmengine.registry import DefaultScope
     with DefaultScope.overwrite_default_scope('mmaction'):
         yield
+
+
+@pytest.fixture(autouse=True)
+def in_the_hosts_scope(default_scope):
+    """Find bare names in the host's registries."""
