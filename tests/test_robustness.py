@@ -14,8 +14,9 @@ pytest.importorskip('onnxruntime')
 pytest.importorskip('openvino')
 
 
-@pytest.mark.parametrize('script', ['fuzz', 'kill'])
-def test_nothing_falls_through(repo_root, script):
+@pytest.mark.parametrize('script, options', [('fuzz', ['--most', '60']),
+                                             ('kill', [])])
+def test_nothing_falls_through(repo_root, script, options):
     environment = dict(os.environ, PYTHONPATH=str(repo_root))
     done = subprocess.run([
         sys.executable, '-W', 'ignore', repo_root / f'tools/dev/{script}.py',

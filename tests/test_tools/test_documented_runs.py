@@ -58,9 +58,12 @@ def reduce(words, config, images, place):
 
 
 @pytest.mark.parametrize(
-    'command', COMMANDS,
-    ids=[f'{c.page}-{" ".join(c.words[1:2])}-{i}'
-         for i, c in enumerate(COMMANDS)])
+    'command',
+    COMMANDS,
+    ids=[
+        f'{c.page}-{" ".join(c.words[1:2])}-{i}'
+        for i, c in enumerate(COMMANDS)
+    ])
 def test_runs(command, config, images, place, tool, monkeypatch, capsys):
     monkeypatch.chdir(place)
     words = reduce(command.words, config(), images, place)

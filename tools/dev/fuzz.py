@@ -53,6 +53,11 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=0,
         help='number of the first case of each kind (default: 0)')
+    parser.add_argument(
+        '--most',
+        type=int,
+        default=sys.maxsize,
+        help='run no more than so many cases of each kind')
     parser.add_argument('--case', type=int, help='run this one case only')
     return parser.parse_args()
 
@@ -87,26 +92,26 @@ def run_cases(kind: str, numbers: Iterator[int], deadline: float, folder: str,
         except Fault as fault:
             faults.put((number, str(fault)[:500]))
             count += 1
-    current.value = -1
 
 
-def watch(kind: str, first: int, only: bool,
+def watch(kind: str, first: int, most: int,
           seconds: float) -> Tuple[int, List[Tuple[int, str]]]:
     """Run cases of a kind in processes of their own, and count them.
 
     Args:
         kind (str): Kind of files.
         first (int): Number of the first case.
-        only (bool): Whether to run that one only.
-        seconds (float): How long.
+        most (int): How many at most.
+        seconds (float): How long at most, but for the first case.
 
     Returns:
         tuple: How many cases ran, and (number, text) of each fault.
     """
     context = multiprocessing.get_context('fork')
     start, number, found = time.monotonic(), first, []
-    while number == first or time.monotonic() < start + seconds:
-        numbers = range(number, number + 1 if only else sys.maxsize)
+    while number < first + most and (number == first
+                                     or time.monotonic() < start + seconds):
+        numbers = range(number, first + most)
         current, faults = context.Value('q', number), context.SimpleQueue()
         with tempfile.TemporaryDirectory() as folder:
             process = context.Process(
@@ -120,8 +125,6 @@ def watch(kind: str, first: int, only: bool,
         if fault is None:
             break
         found.append((last, fault))
-        if only:
-            break
     return number - first, found
 
 
@@ -132,13 +135,13 @@ def _wait(process: Any, current: Any,
     while process.is_alive():
         process.join(.05)
         value = current.value
-        if value not in (seen, -1):
+        if value != seen:
             seen, since = value, time.monotonic()
         if time.monotonic() - since > PATIENCE:
             os.kill(process.pid, signal.SIGKILL)
             process.join()
             return seen, f'did not end in {PATIENCE:.0f} s'
-    seen = max(seen, current.value)
+    seen = current.value
     if process.exitcode:
         return seen, f'the process ended with code {process.exitcode}'
     return seen, None
@@ -150,8 +153,8 @@ def main() -> int:
     failed = False
     for kind in args.kind:
         first = args.seed if args.case is None else args.case
-        count, faults = watch(kind, first, args.case is not None,
-                              args.seconds / len(args.kind))
+        most = args.most if args.case is None else 1
+        count, faults = watch(kind, first, most, args.seconds / len(args.kind))
         print(f'{kind}: {count} cases, {len(faults)} faults', flush=True)
         for number, text in faults[:10]:
             failed = True
