@@ -14,7 +14,7 @@ from mmdynperceiver.engine import InputError
 
 POLYGON = [[5, 5, 25, 5, 25, 25]]
 LOAD = [
-    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='mmdet.LoadAnnotations', with_bbox=True),
     dict(type='mmdet.PackDetInputs')
 ]

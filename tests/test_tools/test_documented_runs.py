@@ -45,6 +45,9 @@ def reduce(words, config, images, place):
         # Measured on the demo's network.
         where = reduced.index('--latency-table')
         del reduced[where:where + 2]
+    if '--test' in reduced and '--hold-out' not in reduced:
+        # The tiny config has no third set of images.
+        reduced += ['--split', 'test', '--hold-out', '3']
     if words[1] == 'tools/export.py':
         reduced += ['--size', '32', '32']
     if '--hold-out' in reduced and '--budget-macs' not in reduced and \
