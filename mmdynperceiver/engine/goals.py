@@ -150,9 +150,8 @@ def choose_point(path: str, budget: str) -> str:
     limit = parse_amount(budget, last, '--budget-macs')
     within = [k for k, cost in enumerate(costs) if cost <= limit]
     if not within:
-        raise InputError(
-            f'the least budget of {path!r} is '
-            f'{format_cost(min(costs), "MACs")}, got '
-            f'{format_cost(limit, "MACs")}')
+        raise InputError(f'the least budget of {path!r} is '
+                         f'{format_cost(min(costs), "MACs")}, got '
+                         f'{format_cost(limit, "MACs")}')
     best = max(within, key=lambda k: (accuracies[k], -costs[k]))
     return f'{path}:{best}'

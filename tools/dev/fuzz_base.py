@@ -5,8 +5,9 @@ import os
 import random
 from typing import Any, Callable
 
-__all__ = ['CLASSES', 'NETWORK', 'Fault', 'Kind', 'as_json', 'attempt',
-           'check']
+__all__ = [
+    'CLASSES', 'NETWORK', 'Fault', 'Kind', 'as_json', 'attempt', 'check'
+]
 
 CLASSES = ('ant', 'bee', 'cow')
 NETWORK = dict(
