@@ -218,9 +218,9 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
             deepest = found is last
             macs = found.get('macs')
             table.add_row(
-                *((Text(row['name']), Text(row['mode']))
-                  if not found['exit'] else
-                  ('', '')), str(found['exit']), f'{found["median_ms"]:.3f}',
+                *((Text(row['name']),
+                   Text(row['mode'])) if not found['exit'] else ('', '')),
+                str(found['exit']), f'{found["median_ms"]:.3f}',
                 f'{found["p90_ms"]:.3f}', f'{found["p99_ms"]:.3f}',
                 *(f'{ratio:.2f}' for ratio in found['of_bases']),
                 f'{1000 * size / found["median_ms"]:.1f}',
@@ -255,8 +255,7 @@ def print_benchmark(result: Mapping[str, Any]) -> None:
                     f'{row["name"]}, {row["mode"]}, leaving early (shares '
                     f'{shares} %): mean {found["mean_ms"]:.3f} ms, '
                     f'{found["of_last"]:.2f} of the last exit, '
-                    f'{found["of_ideal"]:.3f} of the ideal',
-                    **PLAIN)
+                    f'{found["of_ideal"]:.3f} of the ideal', **PLAIN)
     for number, name in enumerate(result['bases'], 1):
         which = f' {number}' if len(result['bases']) > 1 else ''
         console.out(f'base{which}: {name}', highlight=False)
@@ -265,5 +264,4 @@ def print_benchmark(result: Mapping[str, Any]) -> None:
             f'{step["name"]}, training step of {step["batch_size"]}: median '
             f'{step["median_ms"]:.1f} ms ({step["of_base"]:.2f} of base), '
             f'{step["peak_memory_mib"]:.0f} MiB '
-            f'({step["memory_of_base"]:.2f} of base)',
-            **PLAIN)
+            f'({step["memory_of_base"]:.2f} of base)', **PLAIN)
