@@ -32,3 +32,23 @@ def test_nothing_falls_through(repo_root, script, options):
         if line.endswith(' faults')
     ]
     assert len(counts) >= 4 and min(counts) >= 1
+
+
+@pytest.mark.parametrize('fault, status', [('Fault("wrong")', 1),
+                                           ('SystemExit(3)', 1), ('None', 0)])
+def test_a_fault_counts(repo_root, run_python, fault, status):
+    """The fuzzer runs a fault again, and fails if it comes again."""
+    done = run_python(
+        'import sys, fuzz, fuzz_kinds\n'
+        'from fuzz_base import Fault, Kind\n'
+        'class Bad(Kind):\n'
+        '    def run(self, rng):\n'
+        f'        fault = {fault}\n'
+        '        if fault: raise fault\n'
+        'fuzz.KINDS.clear()\n'
+        'fuzz.KINDS["bad"] = Bad\n'
+        'sys.argv = ["fuzz", "--seconds", "0", "--most", "2"]\n'
+        'sys.exit(fuzz.main())',
+        paths=[repo_root / 'tools/dev'])
+    assert done.returncode == status, done.stdout + done.stderr
+    assert ('--kind bad --case 0' in done.stdout) == bool(status)

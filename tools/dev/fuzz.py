@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import warnings
-from typing import Any, Iterator, List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from fuzz_kinds import KINDS, Fault
 
@@ -62,13 +62,13 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_cases(kind: str, numbers: Iterator[int], deadline: float, folder: str,
+def run_cases(kind: str, numbers: range, deadline: float, folder: str,
               current: Any, faults: Any) -> None:
     """Run cases in this process, which may not survive them.
 
     Args:
         kind (str): Kind of files.
-        numbers (Iterator[int]): Numbers of the cases, which fix all.
+        numbers (range): Numbers of the cases, which fix all.
         deadline (float): When to stop, as ``time.monotonic`` counts.
         folder (str): Where the files are written.
         current (Value): Gets the number of the case that runs.
@@ -83,7 +83,9 @@ def run_cases(kind: str, numbers: Iterator[int], deadline: float, folder: str,
     target = KINDS[kind](os.path.join(folder, kind))
     count = 0
     for number in numbers:
-        if time.monotonic() > deadline or count == MOST_FAULTS:
+        # The first case runs in any case, however long it took to prepare.
+        late = number != numbers[0] and time.monotonic() > deadline
+        if late or count == MOST_FAULTS:
             break
         current.value = number
         try:
