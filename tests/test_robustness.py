@@ -20,7 +20,7 @@ def test_nothing_falls_through(repo_root, script, options):
     environment = dict(os.environ, PYTHONPATH=str(repo_root))
     done = subprocess.run([
         sys.executable, '-W', 'ignore', repo_root / f'tools/dev/{script}.py',
-        '--seconds', '20'
+        '--seconds', '20', *options
     ],
                           env=environment,
                           capture_output=True,

@@ -114,10 +114,19 @@ class Exported(Kind):
             content['sha256'][name] = file_sha256(os.path.join(self.out, name))
             self.write(os.path.join('out', MANIFEST), self.seal(content))
         try:
-            self.use(runtime, data == self.files[name])
+            self.use(runtime, self.same(name, data))
         finally:
             for each in (name, MANIFEST):
                 self.write(os.path.join('out', each), self.files[each])
+
+    def same(self, name: str, data: bytes) -> bool:
+        """Whether a file still says the same; JSON may be laid out anew."""
+        if name != MANIFEST or data == self.files[name]:
+            return data == self.files[name]
+        try:
+            return json.loads(data) == json.loads(self.files[name])
+        except (ValueError, RecursionError):
+            return False
 
     def seal(self, content: Any) -> Any:
         """Make the checksum fit, where this kind does."""
