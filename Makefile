@@ -16,8 +16,8 @@ WORKERS ?= 2
 DEMO_ARGS ?=
 
 BIN := .venv/bin/python
-SOURCES = $(wildcard mmdynperceiver configs tools tests setup.py)
-DOCUMENTED = $(wildcard mmdynperceiver tools setup.py)
+SOURCES = $(wildcard mmdynperceiver configs projects tools tests setup.py)
+DOCUMENTED = $(wildcard mmdynperceiver projects tools setup.py)
 TEXTS = $(SOURCES) $(wildcard *.md docs requirements Makefile setup.cfg)
 LINTERS := yapf isort flake8 codespell interrogate mypy
 
@@ -53,7 +53,7 @@ doctor: setup-demo  ## Show versions, what works, and how to fix the rest
 clean:  ## Remove .venv and build products; compiled wheels stay cached
 	rm -rf .venv build dist *.egg-info mmdynperceiver/.mim
 	rm -rf .pytest_cache .mypy_cache
-	find mmdynperceiver configs tools tests -name __pycache__ -type d \
+	find mmdynperceiver configs projects tools tests -name __pycache__ -type d \
 	    -prune -exec rm -rf {} + 2>/dev/null || true
 
 setup-demo:

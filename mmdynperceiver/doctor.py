@@ -42,7 +42,7 @@ TOOLS = {
     'export': ('torch', 'onnx', 'onnxruntime', 'mmdynperceiver.deploy.export'),
     'deployment, ONNX Runtime': (*RUNNER, 'onnxruntime'),
     'deployment, OpenVINO': (*RUNNER, 'openvino'),
-    'demo data': ('sklearn', 'cv2', 'mmdynperceiver.datagen'),
+    'demo data': ('sklearn', 'cv2'),
     'report': ('matplotlib', 'mmdynperceiver.report')
 }
 

@@ -9,7 +9,8 @@ from typing import Dict, Iterator, List, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([
     ROOT / 'README.md', *(ROOT / 'docs').glob('*.md'),
-    *(ROOT / 'configs').glob('*/README.md')
+    *(ROOT / 'configs').glob('*/README.md'),
+    *(ROOT / 'projects').glob('*/README.md')
 ])
 BLOCK = re.compile(r'^```\w*\n(.*?)^```', re.MULTILINE | re.DOTALL)
 ASSIGNMENT = re.compile(r'^([A-Z_]+)=(.*)$')

@@ -179,7 +179,7 @@ def test_a_tool_gets_what_it_lacks(short_pip, facts, expected):
 
 
 def test_what_the_tools_need_is_what_the_requirements_say(repo_root):
-    files = ('deploy', 'data', 'demo')
+    files = ('deploy', 'demo')
     lines = '\n'.join((repo_root / f'requirements/{name}.txt').read_text()
                       for name in files).splitlines()
     for packages in remedies.PACKAGES.values():

@@ -15,8 +15,8 @@ import pytest
 
 PACKAGE = 'mmdynperceiver'
 SHIPPED = ('setup.py', 'setup.cfg', 'MANIFEST.in', 'LICENSE', 'README.md',
-           '.gitignore', 'requirements', 'configs', 'tools', PACKAGE,
-           'model-index.yml')
+           '.gitignore', 'requirements', 'configs', 'projects', 'tools',
+           PACKAGE, 'model-index.yml')
 ROOT = Path(__file__).resolve().parents[1]
 HOSTS = ('mmengine', 'mmcv', 'mmpretrain', 'mmaction', 'mmdet')
 
@@ -129,8 +129,7 @@ def test_metadata(wheel, repo_root):
     assert metadata['Version'] == version.__version__
     assert metadata['Requires-Python'] == '>=3.10'
     assert set(metadata.get_all('Provides-Extra')) == {
-        'classification', 'recognition', 'detection', 'deploy', 'data',
-        'tests', 'mim'
+        'classification', 'recognition', 'detection', 'deploy', 'tests', 'mim'
     }
     needs = metadata.get_all('Requires-Dist')
     base = [need for need in needs if 'extra ==' not in need]
@@ -155,6 +154,7 @@ def test_wheel_of_the_source_archive_is_the_same(tree, wheel, tmp_path):
     with tarfile.open(archive) as file:
         file.extractall(tmp_path / 'source')
     source = next((tmp_path / 'source').iterdir())
+    assert (source / 'projects/digits/README.md').exists()
     again = build('wheel', source, tmp_path)
     assert names_in(again) == names_in(wheel)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mmdynperceiver.datagen import write_scene_folder
+from projects.digits import write_scene_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_CONFIG = (

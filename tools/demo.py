@@ -29,7 +29,6 @@ from mmdynperceiver.compat.checkpoint_files import find_latest_checkpoint
 from mmdynperceiver.core import (HeldOut, OperatingPoint, Outcome,
                                  describe_model, evaluate, search_thresholds)
 from mmdynperceiver.core.files import replacing, write_json
-from mmdynperceiver.datagen import write_image_folder
 from mmdynperceiver.engine import (ExitLogits, InputError, cli,
                                    collect_exit_logits, progress_bar,
                                    unwrap_model)
@@ -80,6 +79,12 @@ def parse_args() -> argparse.Namespace:
 
 def make_data(root: Path) -> None:
     """Make the images, or find them made."""
+    if not (ROOT / 'projects/digits').is_dir():
+        raise InputError('the demo makes its data with projects/digits, which '
+                         'is in no wheel: run `make demo` in a checkout')
+    sys.path.insert(0, str(ROOT))
+    from projects.digits import write_image_folder
+
     with progress_bar() as bar:
         task = bar.add_task('making images', total=sum(COUNTS.values()))
 

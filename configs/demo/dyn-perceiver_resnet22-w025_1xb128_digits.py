@@ -1,9 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The main job on embedded data: 64x64 digits, minutes on two CPU cores.
 
-The images come from ``python -m mmdynperceiver.datagen`` (``tools/demo.py``
-runs it). Each of the 1,200 source digits of the training split is drawn many
-times in different scenes.
+The images come from ``python -m projects.digits`` (``tools/demo.py`` runs it).
+Each of the 1,200 source digits of the training split is drawn many times in
+different scenes.
 """
 _base_ = ['../_base_/default_runtime.py']
 

@@ -1,8 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """A detector that stops early, on embedded data: minutes on two CPU cores.
 
-The scenes come from ``python -m mmdynperceiver.datagen data/scenes --kind
-scenes``, and the trunk from the classification demo (``make demo``).
+The scenes come from ``python -m projects.digits data/scenes --kind scenes``,
+and the trunk from the classification demo (``make demo``).
 """
 _base_ = [
     '../_base_/models/retinanet_resnet22-w025.py',

@@ -74,3 +74,10 @@ def test_errors_are_one_line(run, tmp_path):
 def test_at_least_one_epoch(run):
     with pytest.raises(SystemExit):
         run('--epochs', '0')
+
+
+def test_needs_the_generator_of_a_checkout(demo, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, 'ROOT', tmp_path)
+    code, text = run()
+    assert code == 1 and 'Traceback' not in text
+    assert 'run `make demo` in a checkout' in ' '.join(text.split())

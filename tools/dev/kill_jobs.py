@@ -13,7 +13,6 @@ from PIL import Image
 
 import mmdynperceiver.classification  # noqa: F401
 from mmdynperceiver.core import OperatingPoint
-from mmdynperceiver.datagen.__main__ import main as datagen_main
 from mmdynperceiver.deploy.manifest import Manifest
 from mmdynperceiver.engine.checkpoints import read_weights
 
@@ -179,8 +178,10 @@ class Generate(Job):
 
     def run(self, folder: Path) -> Optional[int]:
         """See :class:`Job`."""
+        sys.path.insert(0, str(ROOT))
+        from projects.digits.__main__ import main
         os.chdir(folder)
-        return datagen_main([
+        return main([
             'digits', '--train', '60', '--val', '20', '--test', '20',
             '--workers', '1'
         ])

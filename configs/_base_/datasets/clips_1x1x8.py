@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-# Clips of moving digits, from `python -m mmdynperceiver.datagen --kind clips`.
+# Clips of moving digits, from `python -m projects.digits --kind clips`.
 data_root = 'data/clips/'
 classes = ('left', 'right', 'up', 'down', 'clockwise', 'counterclockwise',
            'growing', 'shrinking')

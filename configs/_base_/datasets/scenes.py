@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-# Scenes of digits, as `python -m mmdynperceiver.datagen --kind scenes` makes
-# them: 96x96 pixels, up to six digits.
+# Scenes of digits, as `python -m projects.digits --kind scenes` makes them:
+# 96x96 pixels, up to six digits.
 data_root = 'data/scenes/'
 metainfo = dict(classes=tuple('0123456789'))
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from mmdynperceiver.datagen import (DigitSource, draw_scene, image_folder,
-                                    write_scene_folder)
+from projects.digits import (DigitSource, draw_scene, image_folder,
+                             write_scene_folder)
 
 SMALL = dict(counts=dict(train=12, test=5), size=64, max_digits=4, seed=3)
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from mmdynperceiver.datagen import SPLITS, DigitSource
-from mmdynperceiver.datagen.sources import CELL, GRID
+from projects.digits import SPLITS, DigitSource
+from projects.digits.sources import CELL, GRID
 
 
 @pytest.fixture(scope='module')

@@ -2,9 +2,8 @@
 import numpy as np
 import pytest
 
-from mmdynperceiver.datagen import (DigitSource, draw_difficulty, draw_glyph,
-                                    draw_image, draw_occluders, draw_pose,
-                                    draw_style)
+from projects.digits import (DigitSource, draw_difficulty, draw_glyph,
+                             draw_image, draw_occluders, draw_pose, draw_style)
 
 
 @pytest.fixture(scope='module')

@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Command line: ``python -m mmdynperceiver.datagen ROOT``."""
+"""Command line: ``python -m projects.digits ROOT``."""
 import argparse
 import os
 import sys
@@ -29,7 +29,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         argparse.Namespace: The arguments.
     """
     parser = argparse.ArgumentParser(
-        prog='python -m mmdynperceiver.datagen',
+        prog='python -m projects.digits',
         description='Make a data set of handwritten digits, or reuse it if '
         'it is there already.')
     parser.add_argument('root', help='folder to make')

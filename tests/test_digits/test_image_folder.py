@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mmdynperceiver.datagen import (DigitSource, draw_image, image_folder,
-                                    image_seed, write_image_folder)
-from mmdynperceiver.datagen.__main__ import main
+from projects.digits import (DigitSource, draw_image, image_folder, image_seed,
+                             write_image_folder)
+from projects.digits.__main__ import main
 
 COUNTS = dict(train=53, val=20, test=10)
 SMALL = dict(counts=COUNTS, size=32, seed=3)

@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from mmdynperceiver.datagen import (MOTIONS, DigitSource, draw_clip,
-                                    write_clip_folder)
-from mmdynperceiver.datagen.__main__ import main
-from mmdynperceiver.datagen.clip import draw_poses, draw_sweeps
-from mmdynperceiver.datagen.draw import draw_glyph, draw_style
+from projects.digits import MOTIONS, DigitSource, draw_clip, write_clip_folder
+from projects.digits.__main__ import main
+from projects.digits.clip import draw_poses, draw_sweeps
+from projects.digits.draw import draw_glyph, draw_style
 
 COUNTS = dict(train=16, val=8)
 SMALL = dict(counts=COUNTS, size=32, frames=6)
