@@ -1,14 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 _base_ = [
     '../_base_/models/dyn_perceiver/resnet18_cifar.py',
-    'mmpretrain::_base_/datasets/cifar100_bs16.py',
+    '../_base_/datasets/cifar100_bs128.py',
     '../_base_/schedules/cifar_bs128_adamw_200e.py',
     '../_base_/default_runtime.py',
 ]
 
 model = dict(head=dict(num_classes=100))
-train_dataloader = dict(batch_size=128)
-val_dataloader = dict(batch_size=500)
-test_dataloader = dict(batch_size=500)
-val_evaluator = dict(_delete_=True, type='EarlyExitMetric', topk=(1, 5))
-test_evaluator = val_evaluator

@@ -1,10 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-_base_ = 'dyn-perceiver_resnet18_1xb128-200e_cifar10.py'
-
-# The feature branch alone, with one exit at its end.
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='ConvBackbone',
-        arch=dict(block='basic', depths=(2, 2, 2, 2), stem_stride=1),
-        drop_path_rate=0.1))
+_base_ = [
+    '../_base_/models/conv_backbone/resnet18_cifar.py',
+    '../_base_/datasets/cifar10_bs128.py',
+    '../_base_/schedules/cifar_bs128_adamw_200e.py',
+    '../_base_/default_runtime.py',
+]

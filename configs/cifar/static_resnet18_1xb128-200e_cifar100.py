@@ -1,10 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-_base_ = 'dyn-perceiver_resnet18_1xb128-200e_cifar100.py'
+_base_ = [
+    '../_base_/models/conv_backbone/resnet18_cifar.py',
+    '../_base_/datasets/cifar100_bs128.py',
+    '../_base_/schedules/cifar_bs128_adamw_200e.py',
+    '../_base_/default_runtime.py',
+]
 
-# The feature branch alone, with one exit at its end.
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='ConvBackbone',
-        arch=dict(block='basic', depths=(2, 2, 2, 2), stem_stride=1),
-        drop_path_rate=0.1))
+model = dict(head=dict(num_classes=100))

@@ -1,11 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-_base_ = 'dyn-perceiver_resnet22-w025_1xb128-10e_cifar10-folder.py'
-
-# The feature branch alone, with one exit at its end.
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='ConvBackbone',
-        arch=dict(block='basic', depths=(1, 1, 4, 4), stem_stride=2),
-        width=0.25,
-        drop_path_rate=0.))
+_base_ = [
+    '../_base_/models/conv_backbone/resnet22-w025.py',
+    '../_base_/datasets/cifar10_folder_bs128.py',
+    '../_base_/schedules/cifar_bs128_adamw_10e.py',
+    '../_base_/default_runtime.py',
+]

@@ -1,13 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-_base_ = 'dyn-perceiver_regnety-800mf_8xb128_in1k.py'
-
-# Any stage-wise backbone of any registry; see docs/any-backbone.md.
-model = dict(
-    backbone=dict(
-        arch=dict(
-            _delete_=True,
-            type='mmpretrain.ConvNeXt',
-            arch='tiny',
-            drop_path_rate=0.1,
-            # The feature map is what the branch needs, normalised.
-            gap_before_final_norm=False)))
+_base_ = [
+    '../_base_/models/dyn_perceiver/convnext-tiny.py',
+    '../_base_/datasets/imagenet_bs128.py',
+    '../_base_/schedules/imagenet_bs1024_adamw_300e.py',
+    '../_base_/imagenet_runtime.py',
+]

@@ -1,8 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-_base_ = 'dyn-perceiver_regnety-800mf_8xb128_in1k.py'
-
-# Any stage-wise backbone of any registry; see docs/any-backbone.md.
-model = dict(
-    backbone=dict(
-        arch=dict(_delete_=True, type='mmpretrain.EfficientNet', arch='b0')),
-    head=dict(dropout=0.2))
+_base_ = [
+    '../_base_/models/dyn_perceiver/efficientnet-b0.py',
+    '../_base_/datasets/imagenet_bs128.py',
+    '../_base_/schedules/imagenet_bs1024_adamw_300e.py',
+    '../_base_/imagenet_runtime.py',
+]

@@ -1,8 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-_base_ = 'dyn-perceiver_regnety-800mf_8xb128_in1k.py'
-
-model = dict(backbone=dict(arch='mobilenetv3-large', width=0.75))
-
-# 20 epochs of warm-up, as with 300.
-max_epochs = 600
-train_cfg = dict(max_epochs=max_epochs)
+_base_ = [
+    '../_base_/models/dyn_perceiver/mobilenetv3-large.py',
+    '../_base_/datasets/imagenet_bs128.py',
+    '../_base_/schedules/imagenet_bs1024_adamw_600e.py',
+    '../_base_/imagenet_runtime.py',
+]

@@ -1,19 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 _base_ = [
-    '../_base_/models/dyn_perceiver/regnety-800mf.py',
+    '../_base_/models/dyn_perceiver/regnety.py',
     '../_base_/datasets/imagenet_bs128.py',
     '../_base_/schedules/imagenet_bs1024_adamw_300e.py',
-    '../_base_/default_runtime.py',
-]
-
-custom_hooks = [
-    dict(type='EvaluateAllExitsHook'),
-    dict(type='CheckDataHook'),
-    # decay 0.9999, less in the first 100,000 steps; batch norms' statistics
-    # are averaged too
-    dict(
-        type='WarmupEMAHook',
-        momentum=1e-4,
-        update_buffers=True,
-        priority='ABOVE_NORMAL'),
+    '../_base_/imagenet_runtime.py',
 ]

@@ -1,6 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-_base_ = 'dyn-perceiver_regnety-800mf_8xb128_in1k.py'
-
-model = dict(backbone=dict(arch='resnet50', width=0.375))
+_base_ = [
+    '../_base_/models/dyn_perceiver/resnet50.py',
+    '../_base_/datasets/imagenet_bs128.py',
+    '../_base_/schedules/imagenet_bs1024_adamw_300e.py',
+    '../_base_/imagenet_runtime.py',
+]
 
 optim_wrapper = dict(optimizer=dict(lr=6e-4))

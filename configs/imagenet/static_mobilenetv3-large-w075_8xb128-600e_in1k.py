@@ -1,10 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-_base_ = 'dyn-perceiver_mobilenetv3-large-w075_8xb128-600e_in1k.py'
-
-# The feature branch alone, with one exit at its end.
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='ConvBackbone',
-        arch='mobilenetv3-large',
-        width=0.75))
+_base_ = [
+    '../_base_/models/conv_backbone/mobilenetv3-large.py',
+    '../_base_/datasets/imagenet_bs128.py',
+    '../_base_/schedules/imagenet_bs1024_adamw_600e.py',
+    '../_base_/imagenet_runtime.py',
+]

@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-_base_ = 'dyn-perceiver_regnety-800mf_8xb128_in1k.py'
-
-# The feature branch alone, with one exit at its end.
-model = dict(
-    backbone=dict(_delete_=True, type='ConvBackbone', arch='regnety-800mf'))
+_base_ = [
+    '../_base_/models/conv_backbone/regnety.py',
+    '../_base_/datasets/imagenet_bs128.py',
+    '../_base_/schedules/imagenet_bs1024_adamw_300e.py',
+    '../_base_/imagenet_runtime.py',
+]

@@ -1,7 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-_base_ = 'dyn-perceiver_resnet50-w0375_8xb128_in1k.py'
+_base_ = [
+    '../_base_/models/conv_backbone/resnet50.py',
+    '../_base_/datasets/imagenet_bs128.py',
+    '../_base_/schedules/imagenet_bs1024_adamw_300e.py',
+    '../_base_/imagenet_runtime.py',
+]
 
-# The feature branch alone, with one exit at its end.
-model = dict(
-    backbone=dict(
-        _delete_=True, type='ConvBackbone', arch='resnet50', width=0.375))
+optim_wrapper = dict(optimizer=dict(lr=6e-4))

@@ -1,28 +1,10 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-max_epochs = 200
-warmup_epochs = 5
-
-optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    paramwise_cfg=dict(flat_decay_mult=0.0))
+_base_ = 'adamw_cosine.py'
 
 param_scheduler = [
-    dict(
-        type='LinearLR',
-        start_factor=1e-2,
-        by_epoch=True,
-        end=warmup_epochs,
-        convert_to_iter_based=True),
-    dict(
-        type='CosineAnnealingLR',
-        eta_min=1e-6,
-        by_epoch=True,
-        begin=warmup_epochs,
-        convert_to_iter_based=True),
+    dict(_base_.param_scheduler[0], start_factor=1e-2, end=5),
+    dict(_base_.param_scheduler[1], begin=5),
 ]
-
-train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
+train_cfg = dict(max_epochs=200)
 
 auto_scale_lr = dict(base_batch_size=128)

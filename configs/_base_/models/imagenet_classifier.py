@@ -1,11 +1,10 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
+# What all families of configs/imagenet share: the exits and their losses.
 custom_imports = dict(
     imports=['mmdynperceiver.classification'], allow_failed_imports=False)
 
 model = dict(
     type='DynPerceiverClassifier',
-    backbone=dict(
-        type='DynPerceiverBackbone', arch='regnety-800mf', num_latents=128),
     # Channels and dropout follow from the backbone, and the number of
     # classes of mixup and cutmix from the head.
     head=dict(

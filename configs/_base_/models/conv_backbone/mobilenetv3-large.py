@@ -1,0 +1,6 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+_base_ = '../imagenet_classifier.py'
+
+# The feature branch alone, with one exit at its end.
+model = dict(
+    backbone=dict(type='ConvBackbone', arch='mobilenetv3-large', width=0.75))
