@@ -1,12 +1,13 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 # The static network to compare with: the feature branch alone.
-_base_ = ['./retinanet_dyn-perceiver-resnet22-w025_1xb8-20e_bccd.py']
+_base_ = [
+    '../_base_/models/retinanet/resnet22-w025.py',
+    '../_base_/datasets/bccd.py',
+    '../_base_/schedules/small_detection.py',
+    '../_base_/detection_runtime.py',
+]
 
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='DynPerceiverDetBackbone',
-        branches='feature',
-        arch=dict(block='basic', depths=(1, 1, 4, 4)),
-        width=0.25,
-        drop_path_rate=0.))
+model = dict(backbone=dict(branches='feature'), bbox_head=dict(num_classes=3))
+
+train_cfg = dict(max_epochs=20, val_interval=5)
+default_hooks = dict(checkpoint=dict(save_best='coco/bbox_mAP'))

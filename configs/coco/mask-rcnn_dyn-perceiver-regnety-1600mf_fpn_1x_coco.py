@@ -1,35 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-# Mask R-CNN (arXiv 1703.06870) with MMDetection's settings.
-_base_ = ['./faster-rcnn_dyn-perceiver-regnety-1600mf_fpn_1x_coco.py']
-
-model = dict(
-    type='MaskRCNN',
-    data_preprocessor=dict(pad_mask=True),
-    roi_head=dict(
-        mask_roi_extractor=dict(
-            type='SingleRoIExtractor',
-            roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
-            out_channels=256,
-            featmap_strides=[4, 8, 16, 32]),
-        mask_head=dict(
-            type='FCNMaskHead',
-            num_convs=4,
-            in_channels=256,
-            conv_out_channels=256,
-            num_classes=80,
-            loss_mask=dict(
-                type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))))
-
-load_masks = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
-    dict(type='Resize', scale=(1333, 800), keep_ratio=True)
+_base_ = [
+    '../_base_/models/mask_rcnn.py',
+    '../_base_/datasets/coco_instance.py',
+    '../_base_/schedules/detection_1x_adamw.py',
+    '../_base_/detection_runtime.py',
 ]
-train_pipeline = [
-    *load_masks,
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PackDetInputs')
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_evaluator = dict(metric=['bbox', 'segm'])
-test_evaluator = val_evaluator
+
+model = dict(backbone=dict(num_latents=128))

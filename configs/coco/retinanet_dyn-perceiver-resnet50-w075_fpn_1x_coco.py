@@ -1,8 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-_base_ = ['./retinanet_dyn-perceiver-regnety-1600mf_fpn_1x_coco.py']
+_base_ = [
+    '../_base_/models/retinanet/resnet50-w075.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/detection_1x_adamw.py',
+    '../_base_/detection_runtime.py',
+]
 
-checkpoint = 'checkpoints/dyn-perceiver_resnet50-w075_8xb128_in1k.pth'
-model = dict(
-    backbone=dict(
-        arch='resnet50', width=0.75, init_cfg=dict(checkpoint=checkpoint)),
-    neck=dict(in_channels=[192, 384, 768, 1536]))
+model = dict(backbone=dict(num_latents=128))

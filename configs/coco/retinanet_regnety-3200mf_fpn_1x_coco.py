@@ -1,14 +1,12 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-# The static network to compare with: the feature branch alone.
-_base_ = ['./retinanet_dyn-perceiver-regnety-3200mf_fpn_1x_coco.py']
+_base_ = [
+    '../_base_/models/retinanet/regnety-3200mf.py',
+    '../_base_/datasets/coco_detection.py',
+    '../_base_/schedules/detection_1x_adamw.py',
+    '../_base_/detection_runtime.py',
+]
 
+# The static network to compare with: the feature branch alone.
 checkpoint = 'checkpoints/static_regnety-3200mf_8xb128_in1k.pth'
 model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='DynPerceiverDetBackbone',
-        branches='feature',
-        arch='regnety-3200mf',
-        norm_eval=True,
-        init_cfg=dict(
-            type='Pretrained', checkpoint=checkpoint, prefix='backbone.')))
+    backbone=dict(branches='feature', init_cfg=dict(checkpoint=checkpoint)))

@@ -5,7 +5,7 @@ The scenes come from ``python -m projects.digits data/scenes --kind scenes``,
 and the trunk from the classification demo (``make demo``).
 """
 _base_ = [
-    '../_base_/models/retinanet_resnet22-w025.py',
+    '../_base_/models/retinanet/resnet22-w025.py',
     '../_base_/datasets/scenes.py', '../_base_/schedules/small_detection.py',
     '../_base_/detection_runtime.py'
 ]
@@ -15,6 +15,8 @@ model = dict(
     data_preprocessor=dict(
         mean=[127.5, 127.5, 127.5], std=[63.75, 63.75, 63.75]),
     backbone=dict(
+        num_latents=8,
+        depth_factor=(0, 0, 0, 2 / 3),
         init_cfg=dict(
             type='Pretrained',
             checkpoint='work_dirs/demo/epoch_5.pth',

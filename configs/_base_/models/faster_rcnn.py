@@ -32,7 +32,15 @@ model = dict(
         bgr_to_rgb=True,
         pad_size_divisor=32),
     backbone=dict(
-        type='DynPerceiverDetBackbone', arch='regnety-1600mf', norm_eval=True),
+        type='DynPerceiverDetBackbone',
+        arch='regnety-1600mf',
+        norm_eval=True,
+        # A classifier of configs/imagenet; its trunk is taken.
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='checkpoints/'
+            'dyn-perceiver_regnety-1600mf_8xb128_in1k.pth',
+            prefix='backbone.')),
     neck=dict(
         type='FPN',
         in_channels=[48, 120, 336, 888],

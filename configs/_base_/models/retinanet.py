@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-# RetinaNet (arXiv 1708.02002) as MMDetection configures it. The backbone's
-# channels stand in `neck.in_channels`.
+# RetinaNet (arXiv 1708.02002) as MMDetection configures it; retinanet/ has its
+# trunks, whose channels stand in `neck.in_channels`.
 custom_imports = dict(
     imports=['mmdynperceiver.detection'], allow_failed_imports=False)
 
@@ -14,12 +14,10 @@ model = dict(
         pad_size_divisor=32),
     backbone=dict(
         type='DynPerceiverDetBackbone',
-        arch='regnety-1600mf',
         # Small batches: the statistics of the pretraining are better.
         norm_eval=True),
     neck=dict(
         type='FPN',
-        in_channels=[48, 120, 336, 888],
         out_channels=256,
         start_level=1,
         add_extra_convs='on_input',

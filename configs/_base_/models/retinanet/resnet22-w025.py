@@ -2,14 +2,12 @@
 # A detector for a CPU: the trunk of the classification demo, a narrow neck
 # and a shallow head. Anchors are squares of 16, 20 and 25 pixels and of twice
 # and four times that.
-_base_ = ['./retinanet.py']
+_base_ = '../retinanet.py'
 
 model = dict(
     backbone=dict(
-        arch=dict(_delete_=True, block='basic', depths=(1, 1, 4, 4)),
+        arch=dict(block='basic', depths=(1, 1, 4, 4)),
         width=0.25,
-        num_latents=8,
-        depth_factor=(0, 0, 0, 2 / 3),
         drop_path_rate=0.,
         norm_eval=False),
     neck=dict(
