@@ -1,55 +1,16 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 # Kinetics-400: video files, listed as MMAction2's data tools list them.
+_base_ = 'tsm_1x1x8.py'
+
 data_root = 'data/kinetics400'
-
-train_pipeline = [
-    dict(type='DecordInit'),
-    dict(type='SampleFrames', clip_len=1, num_clips=8),
-    dict(type='DecordDecode'),
-    dict(type='Resize', scale=(-1, 256)),
-    dict(
-        type='MultiScaleCrop',
-        input_size=224,
-        scales=(1, 0.875, 0.75, 0.66),
-        random_crop=False,
-        max_wh_scale_gap=1,
-        num_fixed_crops=13),
-    dict(type='Resize', scale=(224, 224), keep_ratio=False),
-    dict(type='Flip', flip_ratio=0.5),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs', meta_keys=('filename', )),
-]
-test_pipeline = [
-    dict(type='DecordInit'),
-    dict(type='SampleFrames', clip_len=1, num_clips=8, test_mode=True),
-    dict(type='DecordDecode'),
-    dict(type='Resize', scale=(-1, 256)),
-    dict(type='CenterCrop', crop_size=224),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs', meta_keys=('filename', )),
-]
-
-dataset = dict(type='CheckedVideoDataset', data_root=data_root)
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        **dataset,
+        data_root=data_root,
         ann_file='kinetics400_train_list_videos.txt',
-        data_prefix=dict(video='videos_train'),
-        pipeline=train_pipeline))
+        data_prefix=dict(video='videos_train')))
 val_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        **dataset,
+        data_root=data_root,
         ann_file='kinetics400_val_list_videos.txt',
-        data_prefix=dict(video='videos_val'),
-        pipeline=test_pipeline,
-        test_mode=True))
-val_evaluator = dict(type='EarlyExitMetric', topk=(1, 5))
-
+        data_prefix=dict(video='videos_val')))
 test_dataloader = val_dataloader
-test_evaluator = val_evaluator

@@ -1,59 +1,45 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 # Something-Something V1: folders of frames, listed as MMAction2's data tools
 # list them. tools/dataset_checkers/check_sthv1.py checks it all.
+_base_ = 'tsm_1x1x8.py'
+
 data_root = 'data/sthv1'
-
-# Classes that change sides in a mirror.
-flip_label_map = {2: 4, 4: 2, 30: 41, 41: 30, 52: 66, 66: 52}
-
-train_pipeline = [
-    dict(type='SampleFrames', clip_len=1, num_clips=8),
-    dict(type='RawFrameDecode'),
-    dict(type='Resize', scale=(-1, 256)),
-    dict(
-        type='MultiScaleCrop',
-        input_size=224,
-        scales=(1, 0.875, 0.75, 0.66),
-        random_crop=False,
-        max_wh_scale_gap=1,
-        num_fixed_crops=13),
-    dict(type='Resize', scale=(224, 224), keep_ratio=False),
-    dict(type='Flip', flip_ratio=0.5, flip_label_map=flip_label_map),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs', meta_keys=('frame_dir', )),
-]
-test_pipeline = [
-    dict(type='SampleFrames', clip_len=1, num_clips=8, test_mode=True),
-    dict(type='RawFrameDecode'),
-    dict(type='Resize', scale=(-1, 256)),
-    dict(type='CenterCrop', crop_size=224),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs', meta_keys=('frame_dir', )),
-]
-
 dataset = dict(
     type='CheckedRawframeDataset',
     data_root=data_root,
     filename_tmpl='{:05}.jpg',
     data_prefix=dict(img='rawframes'))
+
+decode = dict(type='RawFrameDecode')
+# Classes that change sides in a mirror.
+flip = dict(
+    type='Flip',
+    flip_ratio=0.5,
+    flip_label_map={
+        2: 4,
+        4: 2,
+        30: 41,
+        41: 30,
+        52: 66,
+        66: 52
+    })
+pack = dict(type='PackActionInputs', meta_keys=('frame_dir', ))
+train_pipeline = [
+    _base_.train_pipeline[1], decode, *_base_.train_pipeline[3:-3], flip,
+    _base_.train_pipeline[-2], pack
+]
+test_pipeline = [
+    _base_.test_pipeline[1], decode, *_base_.test_pipeline[3:-1], pack
+]
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         **dataset,
         ann_file='sthv1_train_list_rawframes.txt',
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         **dataset,
         ann_file='sthv1_val_list_rawframes.txt',
         pipeline=test_pipeline,
         test_mode=True))
-val_evaluator = dict(type='EarlyExitMetric', topk=(1, 5))
-
 test_dataloader = val_dataloader
-test_evaluator = val_evaluator

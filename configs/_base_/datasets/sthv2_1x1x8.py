@@ -1,60 +1,31 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 # Something-Something V2: video files, listed as MMAction2's data tools list
 # them.
+_base_ = 'tsm_1x1x8.py'
+
 data_root = 'data/sthv2'
+dataset = dict(data_root=data_root, data_prefix=dict(video='videos'))
 
 # Classes that change sides in a mirror.
-flip_label_map = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
-
+flip = dict(
+    type='Flip',
+    flip_ratio=0.5,
+    flip_label_map={
+        86: 87,
+        87: 86,
+        93: 94,
+        94: 93,
+        166: 167,
+        167: 166
+    })
 train_pipeline = [
-    dict(type='DecordInit'),
-    dict(type='SampleFrames', clip_len=1, num_clips=8),
-    dict(type='DecordDecode'),
-    dict(type='Resize', scale=(-1, 256)),
-    dict(
-        type='MultiScaleCrop',
-        input_size=224,
-        scales=(1, 0.875, 0.75, 0.66),
-        random_crop=False,
-        max_wh_scale_gap=1,
-        num_fixed_crops=13),
-    dict(type='Resize', scale=(224, 224), keep_ratio=False),
-    dict(type='Flip', flip_ratio=0.5, flip_label_map=flip_label_map),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs', meta_keys=('filename', )),
+    *_base_.train_pipeline[:-3], flip, *_base_.train_pipeline[-2:]
 ]
-test_pipeline = [
-    dict(type='DecordInit'),
-    dict(type='SampleFrames', clip_len=1, num_clips=8, test_mode=True),
-    dict(type='DecordDecode'),
-    dict(type='Resize', scale=(-1, 256)),
-    dict(type='CenterCrop', crop_size=224),
-    dict(type='FormatShape', input_format='NCHW'),
-    dict(type='PackActionInputs', meta_keys=('filename', )),
-]
-
-dataset = dict(
-    type='CheckedVideoDataset',
-    data_root=data_root,
-    data_prefix=dict(video='videos'))
 train_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         **dataset,
         ann_file='sthv2_train_list_videos.txt',
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=8,
-    num_workers=8,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        **dataset,
-        ann_file='sthv2_val_list_videos.txt',
-        pipeline=test_pipeline,
-        test_mode=True))
-val_evaluator = dict(type='EarlyExitMetric', topk=(1, 5))
-
+    dataset=dict(**dataset, ann_file='sthv2_val_list_videos.txt'))
 test_dataloader = val_dataloader
-test_evaluator = val_evaluator

@@ -9,7 +9,15 @@ model = dict(
         num_segments=8,
         shift_div=8,
         # All batch norms of the feature branch but the first are frozen.
-        partial_bn=True),
+        partial_bn=True,
+        # Weights of an image classifier: trained by this config of
+        # configs/imagenet, or published ones that tools/model_converters has
+        # converted.
+        init_cfg=dict(
+            type='Pretrained',
+            checkpoint='work_dirs/dyn-perceiver_resnet50-w0625_8xb128_in1k/'
+            'epoch_300.pth',
+            prefix='backbone.')),
     # Channels follow from the backbone.
     cls_head=dict(type='DynPerceiverTSMHead', num_classes=174, dropout=0.5),
     # RGB, in pixels of 0 to 255
