@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-# Digits of 64x64 pixels, from `python -m mmdynperceiver.datagen`.
+# Digits of 64x64 pixels, from `python -m projects.digits`.
 data_root = 'data/digits/'
 data_preprocessor = dict(
     num_classes=10,
