@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from projects.digits import write_scene_folder
+from projects.digits import SceneFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_CONFIG = (
@@ -73,8 +73,8 @@ def make_batch(model, number=4, size=64, training=False, seed=0):
 
 def make_scenes(root, train=8, val=6, test=6):
     """Write a folder of scenes."""
-    write_scene_folder(
-        root, dict(train=train, val=val, test=test), workers=1, max_digits=3)
+    counts = dict(train=train, val=val, test=test)
+    SceneFolder(counts, max_digits=3).write(root)
     return Path(root)
 
 

@@ -83,7 +83,7 @@ def make_data(root: Path) -> None:
         raise InputError('the demo makes its data with projects/digits, which '
                          'is in no wheel: run `make demo` in a checkout')
     sys.path.insert(0, str(ROOT))
-    from projects.digits import write_image_folder
+    from projects.digits import ImageFolder
 
     with progress_bar() as bar:
         task = bar.add_task('making images', total=sum(COUNTS.values()))
@@ -91,14 +91,9 @@ def make_data(root: Path) -> None:
         def update(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        root.parent.mkdir(parents=True, exist_ok=True)
-        made = write_image_folder(
-            root,
-            COUNTS,
-            hardness=HARDNESS,
-            workers=min(2,
-                        os.cpu_count() or 1),
-            progress=update)
+        images = ImageFolder(COUNTS, hardness=HARDNESS)
+        workers = min(2, os.cpu_count() or 1)
+        made = images.write(root, workers=workers, progress=update)
         if not made:
             bar.update(task, visible=False)
     console.print(f'{root}: {COUNTS["train"]:,} training, {COUNTS["val"]:,} '

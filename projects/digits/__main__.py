@@ -1,40 +1,30 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Command line: ``python -m projects.digits ROOT``."""
+"""Make a data set of handwritten digits, or reuse it if it is there."""
 import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-from .clip_folder import DEFAULT_CLIPS, write_clip_folder
-from .image_folder import DEFAULT_COUNTS, write_image_folder
-from .scene_folder import DEFAULT_SCENES, write_scene_folder
+from .clips import ClipFolder
+from .folder import MIN_SIZE
+from .images import ImageFolder
+from .scenes import SceneFolder
 from .sources import SPLITS
-from .spec import MIN_SIZE
 
-# For each kind of data what writes it, and how many it writes.
+# For each kind of data its class, and how many items it has.
 KINDS = dict(
-    images=(write_image_folder, DEFAULT_COUNTS),
-    clips=(write_clip_folder, DEFAULT_CLIPS),
-    scenes=(write_scene_folder, DEFAULT_SCENES))
+    images=(ImageFolder, dict(train=24000, val=2000, test=2000)),
+    clips=(ClipFolder, dict(train=4000, val=1000, test=1000)),
+    scenes=(SceneFolder, dict(train=4000, val=500, test=500)))
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line.
-
-    Args:
-        argv (Sequence[str], optional): Arguments. Defaults to those of the
-            process.
-
-    Returns:
-        argparse.Namespace: The arguments.
-    """
+    """Parse the command line, by default that of the process."""
     parser = argparse.ArgumentParser(
-        prog='python -m projects.digits',
-        description='Make a data set of handwritten digits, or reuse it if '
-        'it is there already.')
-    parser.add_argument('root', help='folder to make')
-    parser.add_argument(
-        '--kind',
+        prog='python -m projects.digits', description=__doc__)
+    add = parser.add_argument
+    add('root', help='folder to make')
+    add('--kind',
         choices=list(KINDS),
         default='images',
         help='images: one digit each, in class folders; clips: videos of a '
@@ -43,32 +33,26 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for split in SPLITS:
         defaults = ', '.join(f'{kind} {counts[split]}'
                              for kind, (_, counts) in KINDS.items())
-        parser.add_argument(
-            f'--{split}',
+        add(f'--{split}',
             type=int,
             metavar='N',
             help=f'number of {split} items (default: {defaults})')
-    parser.add_argument(
-        '--size',
+    add('--size',
         type=int,
         help='height and width in pixels, at least '
         f'{MIN_SIZE} (default: 64, scenes 96)')
-    parser.add_argument(
-        '--seed', type=int, default=0, help='seed (default: %(default)s)')
-    parser.add_argument(
-        '--hardness',
+    add('--seed', type=int, default=0, help='seed (default: %(default)s)')
+    add('--hardness',
         type=float,
         default=1.,
         help='below 1 easy images prevail, above 1 hard ones '
         '(default: %(default)s)')
-    parser.add_argument(
-        '--workers',
+    add('--workers',
         type=int,
         default=min(2,
                     os.cpu_count() or 1),
         help='number of processes (default: %(default)s)')
-    parser.add_argument(
-        '--overwrite',
+    add('--overwrite',
         action='store_true',
         help='replace a data set made with other parameters')
     return parser.parse_args(argv)
@@ -77,32 +61,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the data set that the command line asks for.
 
-    Args:
-        argv (Sequence[str], optional): Arguments. Defaults to those of the
-            process.
-
     Returns:
         int: Exit status: 0 on success, 2 on bad input, a missing package or a
         folder that cannot be written, 130 if interrupted.
     """
     args = parse_args(argv)
-    write, defaults = KINDS[args.kind]
-    counts = {split: getattr(args, split) for split in SPLITS}
-    counts = {
-        split: defaults[split] if count is None else count
-        for split, count in counts.items()
-    }
+    kind, counts = KINDS[args.kind]
+    given = {split: getattr(args, split) for split in SPLITS}
+    counts = counts | {k: v for k, v in given.items() if v is not None}
     options = {} if args.size is None else dict(size=args.size)
     try:
-        written = write(
-            args.root,
-            counts=counts,
-            seed=args.seed,
-            hardness=args.hardness,
-            overwrite=args.overwrite,
-            workers=args.workers,
-            progress=_progress_printer(args.kind),
-            **options)
+        folder = kind(
+            counts, seed=args.seed, hardness=args.hardness, **options)
+        written = folder.write(args.root, args.overwrite, args.workers,
+                               _progress_printer(args.kind))
     except (ImportError, ValueError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

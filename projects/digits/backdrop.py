@@ -1,74 +1,47 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""The look of a scene: background, texture, clutter, blur and noise."""
+"""The look of a scene: background, texture, clutter, blur and noise.
+
+Colours are blue, green and red in [0, 1]; canvases are (H, W, 3), uint8.
+"""
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from .sources import CELL, GRID, DigitSource
+from .sources import CELL, GRID, MARGIN, DigitSource
 
 Color = tuple[float, float, float]
-TEXTURES = ('plain', 'gradient', 'cloud', 'grain', 'stripes', 'checks')
 # Weight of blue, green and red in the brightness of a colour.
 _LUMA = np.float32([0.114, 0.587, 0.299])
-# Sub-pixel bits of the curve coordinates that OpenCV takes.
-_SHIFT = 4
+# Sub-pixel bits of the coordinates that OpenCV's drawing functions take.
+SUBPIXEL_BITS = 4
 
 
 @dataclass(frozen=True)
 class Style:
-    """The look of a scene; nothing in it depends on where the digits are.
-
-    Args:
-        seed (int): Everything random in painting the look follows from it.
-        background (tuple[float, float, float]): Mean colour, blue, green, red
-            in [0, 1].
-        contrast (float): Brightness of ink minus brightness of the
-            background, in [-1, 1].
-        texture (str): One of :data:`TEXTURES`. Defaults to 'plain'.
-        texture_strength (float): Largest change of brightness that the
-            texture makes, in [0, 1]. Defaults to 0.
-        strokes (int): Number of pen strokes in the background. Defaults to 0.
-        pieces (int): Number of pieces of other digits in the background.
-            Defaults to 0.
-        clutter_contrast (float): Contrast of strokes and pieces relative to
-            that of ink. Defaults to 0.5.
-        clutter_unit (float): Length in pixels that the sizes of strokes and
-            pieces are shares of: the side of a canvas that one digit fills.
-            Defaults to 64.
-        blur (float): Standard deviation of the blur in pixels. Defaults to 0.
-        noise (float): Standard deviation of the noise, in [0, 1]. Defaults
-            to 0.
-    """
-    seed: int
-    background: Color
-    contrast: float
-    texture: str = 'plain'
-    texture_strength: float = 0.
-    strokes: int = 0
-    pieces: int = 0
-    clutter_contrast: float = 0.5
+    """The look of a scene; nothing in it depends on where the digits are."""
+    seed: int  # of everything random in painting it
+    background: Color  # in the mean
+    contrast: float  # brightness of ink minus that of the background
+    texture: str = 'plain'  # one of TEXTURES
+    texture_strength: float = 0.  # its largest change of brightness
+    strokes: int = 0  # number of pen strokes in the background
+    pieces: int = 0  # number of pieces of other digits in the background
+    clutter_contrast: float = 0.5  # of strokes and pieces, relative to ink
+    # Side in pixels of a canvas that one digit fills; the sizes of strokes
+    # and pieces are shares of it.
     clutter_unit: float = 64.
-    blur: float = 0.
-    noise: float = 0.
+    blur: float = 0.  # standard deviation in pixels
+    noise: float = 0.  # standard deviation in [0, 1]
 
 
 class Backdrop:
     """The part of a scene that does not move, painted once for all frames.
 
-    Args:
-        style (Style): The look.
-        shape (tuple[int, int]): Height and width of the canvas in pixels.
-        source (DigitSource): Where the pieces of other digits come from.
-
-    Attributes:
-        style (Style): The look.
-        canvas (np.ndarray): Background with texture and clutter, (H, W, 3),
-            uint8, blue, green, red.
-
-    Raises:
-        ValueError: If the style's texture is unknown.
+    ``canvas`` is the background with texture and clutter, of ``shape`` (H, W)
+    in pixels; the pieces in it are of digits of ``source``.
     """
 
     def __init__(self, style: Style, shape: tuple[int, int],
@@ -77,7 +50,7 @@ class Backdrop:
             raise ValueError(f'texture must be one of {", ".join(TEXTURES)}, '
                              f'got {style.texture!r}')
         rng = np.random.default_rng(style.seed)
-        self.style = style
+        self._blur = style.blur
         self.canvas = _paint_texture(style, shape, rng)
         for _ in range(style.pieces):
             _paint_piece(self.canvas, style, source, rng)
@@ -90,46 +63,29 @@ class Backdrop:
             self._noise = cv2.merge([noise] * 3)
 
     def finish(self, image: np.ndarray) -> np.ndarray:
-        """Add the style's blur and noise to a composed image.
-
-        Args:
-            image (np.ndarray): Composed image, (H, W, 3), uint8.
-
-        Returns:
-            np.ndarray: The finished image, (H, W, 3), uint8.
-        """
-        if self.style.blur > 0:
-            image = cv2.GaussianBlur(image, (0, 0), self.style.blur)
+        """Add the style's blur and noise to a composed image."""
+        if self._blur > 0:
+            image = cv2.GaussianBlur(image, (0, 0), self._blur)
         if self._noise is not None:
             image = cv2.add(image, self._noise, dtype=cv2.CV_8U)
         return image
 
 
 def luma(color: Color) -> float:
-    """Brightness of a colour.
-
-    Args:
-        color (tuple[float, float, float]): Blue, green, red in [0, 1].
-
-    Returns:
-        float: Brightness in [0, 1].
-    """
+    """Brightness of a colour, in [0, 1]."""
     return float(np.float32(color) @ _LUMA)
 
 
-def tinted(rng: np.random.Generator, brightness: float,
-           chroma: float) -> Color:
+def tinted(rng: np.random.Generator,
+           brightness: float,
+           chroma: float,
+           margin: float = 0.) -> Color:
     """Draw a colour of a given brightness.
 
-    Args:
-        rng (np.random.Generator): Source of randomness.
-        brightness (float): Brightness in [0, 1].
-        chroma (float): Distance from grey before the colour is cut to the
-            valid range, in [0, 1].
-
-    Returns:
-        tuple[float, float, float]: Blue, green, red in [0, 1].
+    The brightness is kept ``margin`` away from 0 and 1. ``chroma`` is the
+    distance from grey, in [0, 1], where there is room for it.
     """
+    brightness = min(max(brightness, margin), 1 - margin)
     tint = rng.random(3, dtype=np.float32) - 0.5
     tint -= tint @ _LUMA
     tint *= chroma / max(float(np.abs(tint).max()), 1e-6)
@@ -141,30 +97,47 @@ def tinted(rng: np.random.Generator, brightness: float,
     return blue, green, red
 
 
-def to_uint8(pixels: np.ndarray) -> np.ndarray:
-    """Round and cut values to 0 to 255.
+def to_subpixels(points: np.ndarray) -> np.ndarray:
+    """Coordinates in pixels as OpenCV's drawing functions take them."""
+    return np.round(points * 2**SUBPIXEL_BITS).astype(np.int32)
 
-    Args:
-        pixels (np.ndarray): Values of any shape.
 
-    Returns:
-        np.ndarray: The same shape, uint8.
+def sharpen(field: np.ndarray, threshold: float, gain: float) -> np.ndarray:
+    """Turn a warped stroke field, in place, into each pixel's share of ink.
+
+    The edge of the stroke is where the field has the threshold; the gain makes
+    it about one pixel wide.
     """
+    field -= threshold
+    field *= gain
+    field += 0.5
+    return np.clip(field, 0, 1, out=field)
+
+
+def blend(part: np.ndarray, color: np.ndarray, share: np.ndarray) -> None:
+    """Paint on a part of a canvas with a colour in 0 to 255.
+
+    ``share`` (h, w) says how much of the colour each pixel gets.
+    """
+    part[:] = _to_uint8(part + (color - part) * share[..., None])
+
+
+def _to_uint8(pixels):
+    """Round and cut values to 0 to 255."""
     return np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
 
 
 def _paint_texture(style, shape, rng):
-    """Background colour with its texture, (H, W, 3), uint8."""
-    height, width = shape
+    """A canvas of the background's colour with its texture."""
     base = 255 * np.float32(style.background)
-    if style.texture == 'plain' or style.texture_strength <= 0:
-        return np.broadcast_to(to_uint8(base), (height, width, 3)).copy()
-    pattern = _PATTERNS[style.texture](height, width, rng)
-    if pattern.ndim == 2:
-        # One pattern for all channels, in a slightly coloured light.
-        pattern = pattern[..., None] * rng.uniform(0.6, 1., 3)
+    pattern = np.zeros((*shape, 1))
+    if style.texture != 'plain' and style.texture_strength > 0:
+        pattern = _PATTERNS[style.texture](*shape, rng)
+        if pattern.ndim == 2:
+            # One pattern for all channels, in a slightly coloured light.
+            pattern = pattern[..., None] * rng.uniform(0.6, 1., 3)
     strength = np.float32(255 * style.texture_strength)
-    return to_uint8(base + strength * pattern.astype(np.float32))
+    return _to_uint8(base + strength * pattern.astype(np.float32))
 
 
 def _ramp(height, width, rng):
@@ -210,20 +183,21 @@ def _checks(height, width, rng):
     return np.sign(np.sin(down * waves) * np.sin(across * waves))
 
 
-_PATTERNS = dict(
+# Values about -1 to 1, (H, W) or (H, W, 3).
+_PATTERNS: dict[str, Callable[..., np.ndarray]] = dict(
     gradient=_gradient,
     cloud=_cloud,
     grain=_grain,
     stripes=_stripes,
     checks=_checks)
+TEXTURES = ('plain', *_PATTERNS)
 
 
 def _clutter_color(style, rng):
     """Colour of clutter in 0 to 255: on either side of the background."""
     contrast = style.contrast * style.clutter_contrast
     contrast *= rng.uniform(0.5, 1) * rng.choice((-1, 1))
-    brightness = luma(style.background) + contrast
-    color = tinted(rng, min(max(brightness, 0.02), 0.98), 0.35)
+    color = tinted(rng, luma(style.background) + contrast, 0.35, margin=0.02)
     return [255 * channel for channel in color]
 
 
@@ -231,19 +205,17 @@ def _paint_stroke(canvas, style, rng):
     """A curved pen stroke; curved, so that it is not taken for a one."""
     height, width = canvas.shape[:2]
     unit = style.clutter_unit
-    x, y = rng.random(2) * (width, height)
+    start = rng.random(2) * (width, height)
     angle = rng.uniform(0, 2 * math.pi)
     turn = rng.choice((-1, 1)) * rng.uniform(1.2, 3.)
     step = unit * rng.uniform(0.3, 0.7) / 8
     angles = angle + turn * np.arange(8) / 8
-    points = np.stack([
-        x + np.cumsum(np.cos(angles)) * step,
-        y + np.cumsum(np.sin(angles)) * step,
-    ], 1)
+    steps = np.stack([np.cos(angles), np.sin(angles)], 1)
+    points = start + np.cumsum(steps, 0) * step
     thick = max(1, round(unit * rng.uniform(0.015, 0.04)))
-    cv2.polylines(canvas,
-                  [np.round(points * 2**_SHIFT).astype(np.int32)], False,
-                  _clutter_color(style, rng), thick, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(canvas, [to_subpixels(points)], False,
+                  _clutter_color(style, rng), thick, cv2.LINE_AA,
+                  SUBPIXEL_BITS)
 
 
 def _paint_piece(canvas, style, source, rng):
@@ -251,8 +223,7 @@ def _paint_piece(canvas, style, source, rng):
     height, width = canvas.shape[:2]
     field = source.fields[rng.integers(len(source))]
     half = GRID * CELL // 2
-    # The margin of a field is two cells wide.
-    top, left = 2 * CELL + half * rng.integers(0, 2, 2)
+    top, left = MARGIN * CELL + half * rng.integers(0, 2, 2)
     corner = field[top:top + half, left:left + half]
     size = style.clutter_unit * rng.uniform(0.18, 0.32)
     angle = rng.uniform(0, 2 * math.pi)
@@ -262,13 +233,12 @@ def _paint_piece(canvas, style, source, rng):
     middle = half / 2 - 0.5
     matrix = np.array([[cos, -sin, side / 2 - (cos - sin) * middle],
                        [sin, cos, side / 2 - (cos + sin) * middle]])
-    alpha = cv2.warpAffine(corner, matrix, (side, side))
-    alpha = np.clip((alpha - 0.5) * (size / 4) + 0.5, 0, 1)
+    share = cv2.warpAffine(corner, matrix, (side, side))
+    share = sharpen(share, 0.5, size / 4)
     # At most about a third of a piece is beyond the border.
     x = round(rng.uniform(-side / 3, width - side * 2 / 3))
     y = round(rng.uniform(-side / 3, height - side * 2 / 3))
     part = canvas[max(y, 0):y + side, max(x, 0):x + side]
     rows, cols = part.shape[:2]
-    alpha = alpha[max(-y, 0):, max(-x, 0):][:rows, :cols, None]
-    color = np.float32(_clutter_color(style, rng))
-    part[:] = to_uint8(part + (color - part) * alpha)
+    blend(part, np.float32(_clutter_color(style, rng)),
+          share[max(-y, 0):, max(-x, 0):][:rows, :cols])

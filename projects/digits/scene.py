@@ -2,96 +2,56 @@
 """Compose digits, a backdrop and things in front of them into an image."""
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from .backdrop import Backdrop, Color, to_uint8
+from .backdrop import (SUBPIXEL_BITS, Backdrop, Color, blend, sharpen,
+                       to_subpixels)
 from .sources import CELL, GRID, DigitSource
 
-# Sub-pixel bits of the polygon coordinates that OpenCV takes.
-_SHIFT = 4
 # Change of a stroke field per cell across the edge of a stroke.
 _FIELD_SLOPE = 0.9
 
 
-@dataclass(frozen=True)
-class Pose:
-    """Where a digit is; all that moves in a clip.
-
-    Args:
-        x (float): Horizontal centre of the strokes in pixels; the centre of
-            the top left pixel is (0, 0).
-        y (float): Vertical centre of the strokes in pixels.
-        size (float): Height in pixels of the source digit's 8 cells, which is
-            about the height of the strokes before any turn.
-        angle (float): Turn in degrees, clockwise as seen. Defaults to 0.
-    """
+class Pose(NamedTuple):
+    """Where a digit is; all that moves in a clip."""
+    # Centre of the strokes in pixels; that of the top left pixel is (0, 0).
     x: float
     y: float
+    # Height in pixels of the source digit's 8 cells, which is about the
+    # height of the strokes before any turn.
     size: float
-    angle: float = 0.
+    angle: float = 0.  # in degrees, clockwise as seen
 
 
-@dataclass(frozen=True)
-class Glyph:
-    """One digit as written: what stays the same while it moves.
-
-    Args:
-        position (int): Position of the digit in its :class:`DigitSource`.
-        ink (tuple[float, float, float]): Colour of the strokes, blue, green,
-            red in [0, 1].
-        weight (float): Weight of the pen: 0 is thin, 1 is bold. Defaults to
-            0.5.
-        slant (float): Horizontal shift per unit of height. Defaults to 0.
-        stretch (float): Width relative to the source. Defaults to 1.
-    """
-    position: int
+class Glyph(NamedTuple):
+    """One digit as written: what stays the same while it moves."""
+    position: int  # in its DigitSource
     ink: Color
-    weight: float = 0.5
-    slant: float = 0.
-    stretch: float = 1.
+    weight: float = 0.5  # of the pen: 0 is thin, 1 is bold
+    slant: float = 0.  # horizontal shift per unit of height
+    stretch: float = 1.  # width relative to the source
 
 
-@dataclass(frozen=True)
-class Occluder:
-    """A convex polygon of one colour in front of the digits.
-
-    Args:
-        points (tuple[tuple[float, float], ...]): Corners (x, y) in pixels.
-        color (tuple[float, float, float]): Blue, green, red in [0, 1].
-    """
-    points: tuple[tuple[float, float], ...]
+class Occluder(NamedTuple):
+    """A convex polygon in front of the digits."""
+    points: tuple[tuple[float, float], ...]  # corners (x, y) in pixels
     color: Color
 
 
-@dataclass(frozen=True)
-class Rendered:
-    """An image and what can be seen of each digit in it.
-
-    Args:
-        image (np.ndarray): Blue, green, red, (H, W, 3), uint8.
-        masks (np.ndarray): Visible strokes of each digit, (n, H, W), bool.
-        boxes (np.ndarray): x1, y1, x2, y2 around each mask in pixels, ends
-            exclusive, (n, 4), float32; zeros if nothing is visible.
-    """
-    image: np.ndarray
-    masks: np.ndarray
+class Rendered(NamedTuple):
+    """An image and what can be seen of each digit in it."""
+    image: np.ndarray  # blue, green, red, (H, W, 3), uint8
+    masks: np.ndarray  # visible strokes of each digit, (n, H, W), bool
+    # x1, y1, x2, y2 around each mask in pixels, ends exclusive, (n, 4),
+    # float32; zeros if nothing is visible.
     boxes: np.ndarray
 
 
-def glyph_matrix(source: DigitSource, glyph: Glyph, pose: Pose) -> np.ndarray:
-    """Matrix from field samples of a glyph to canvas pixels.
-
-    Args:
-        source (DigitSource): Where the glyph is from.
-        glyph (Glyph): The digit as written.
-        pose (Pose): Where it is.
-
-    Returns:
-        np.ndarray: Affine matrix, (2, 3), float64.
-    """
+def _glyph_matrix(source: DigitSource, glyph: Glyph, pose: Pose) -> np.ndarray:
+    """Affine matrix (2, 3) from field samples to canvas pixels."""
     scale = pose.size / (GRID * CELL)
     angle = math.radians(pose.angle)
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
@@ -104,24 +64,14 @@ def glyph_matrix(source: DigitSource, glyph: Glyph, pose: Pose) -> np.ndarray:
                      [yx, yy, pose.y - yx * u - yy * v]])
 
 
-def half_extent(source: DigitSource, glyph: Glyph,
-                pose: Pose) -> tuple[float, float]:
-    """Half the width and height in pixels of the box around a posed glyph.
+def half_extent(source: DigitSource, glyph: Glyph, pose: Pose) -> np.ndarray:
+    """Half the width and height in pixels of the box around a glyph, (2, ).
 
     It bounds the box of the strokes from above, and does not depend on the
     pose's centre.
-
-    Args:
-        source (DigitSource): Where the glyph is from.
-        glyph (Glyph): The digit as written.
-        pose (Pose): Its size and angle.
-
-    Returns:
-        tuple[float, float]: Half width and half height.
     """
-    matrix = np.abs(glyph_matrix(source, glyph, pose)[:, :2])
-    width, height = matrix @ (source.extents[glyph.position] * CELL) / 2
-    return float(width), float(height)
+    matrix = np.abs(_glyph_matrix(source, glyph, pose)[:, :2])
+    return matrix @ (source.extents[glyph.position] * CELL) / 2
 
 
 def render(
@@ -134,39 +84,26 @@ def render(
 
     Later digits lie over earlier ones and occluders over all. Blur and noise
     belong to the backdrop's style and come last, so frames rendered on one
-    backdrop differ only where something moved.
-
-    Args:
-        source (DigitSource): Where all glyphs are from.
-        backdrop (Backdrop): Canvas, painted once; it is not changed.
-        digits (Sequence[tuple[Glyph, Pose]]): What to paint and where. Parts
-            outside of the canvas are cut off.
-        occluders (Sequence[Occluder]): Things in front. Defaults to none.
-
-    Returns:
-        Rendered: Image, and mask and box of each digit, measured before the
-        blur: a pixel is a digit's if at least half of it is ink.
+    backdrop, which is not changed, differ only where something moved. Masks
+    and boxes are measured before the blur: a pixel is a digit's if at least
+    half of it is ink.
     """
     canvas = backdrop.canvas.copy()
-    height, width = canvas.shape[:2]
-    masks = np.zeros((len(digits), height, width), bool)
+    shape = canvas.shape[:2]
+    masks = np.zeros((len(digits), *shape), bool)
     for i, (glyph, pose) in enumerate(digits):
-        region, alpha = _stroke_alpha(source, glyph, pose, (height, width))
-        if alpha is None:
-            continue
-        part = canvas[region]
-        part[:] = to_uint8(part + (255 * np.float32(glyph.ink) - part) *
-                           alpha[..., None])
-        ink = alpha >= 0.5
-        masks[:i, region[0], region[1]] &= ~ink
-        masks[(i, ) + region] = ink
+        region = _region(source, glyph, pose, shape)
+        if canvas[region].size:
+            share = _ink_share(source, glyph, pose, region)
+            blend(canvas[region], 255 * np.float32(glyph.ink), share)
+            masks[(slice(i), *region)] &= share < 0.5
+            masks[(i, *region)] = share >= 0.5
     for occluder in occluders:
-        corners = np.round(np.float64(occluder.points) * 2**_SHIFT)
-        corners = corners.astype(np.int32)
+        corners = to_subpixels(np.float64(occluder.points))
         color = [255 * channel for channel in occluder.color]
-        cv2.fillConvexPoly(canvas, corners, color, cv2.LINE_AA, _SHIFT)
-        cover = np.zeros((height, width), np.uint8)
-        cv2.fillConvexPoly(cover, corners, 1, cv2.LINE_8, _SHIFT)
+        cv2.fillConvexPoly(canvas, corners, color, cv2.LINE_AA, SUBPIXEL_BITS)
+        cover = np.zeros(shape, np.uint8)
+        cv2.fillConvexPoly(cover, corners, 1, cv2.LINE_8, SUBPIXEL_BITS)
         masks &= cover == 0
     boxes = np.zeros((len(digits), 4), np.float32)
     for box, mask in zip(boxes, masks):
@@ -175,33 +112,30 @@ def render(
     return Rendered(backdrop.finish(canvas), masks, boxes)
 
 
-def _stroke_alpha(source, glyph, pose, shape):
-    """Share of ink of each pixel in the part of the canvas a digit covers.
-
-    Returns the part as slices of rows and columns, and the share (h, w) in
-    [0, 1], or None where nothing of the digit is on the canvas.
-    """
-    field = source.fields[glyph.position]
-    matrix = glyph_matrix(source, glyph, pose)
+def _region(source, glyph, pose, shape):
+    """Rows and columns of the canvas that a digit may cover, as slices."""
     half_w, half_h = half_extent(source, glyph, pose)
     # One cell more: a bold pen writes over the box of the strokes.
     pad = pose.size / GRID + 2
-    left = max(int(pose.x - half_w - pad), 0)
-    top = max(int(pose.y - half_h - pad), 0)
-    right = min(math.ceil(pose.x + half_w + pad) + 1, shape[1])
-    bottom = min(math.ceil(pose.y + half_h + pad) + 1, shape[0])
-    region = slice(top, bottom), slice(left, right)
-    if right <= left or bottom <= top:
-        return region, None
-    matrix[:, 2] -= left, top
-    alpha = cv2.warpAffine(
-        field,
-        matrix, (right - left, bottom - top),
+
+    def part(centre, half, length):
+        return slice(
+            min(max(int(centre - half - pad), 0), length),
+            max(min(math.ceil(centre + half + pad) + 1, length), 0))
+
+    return part(pose.y, half_h, shape[0]), part(pose.x, half_w, shape[1])
+
+
+def _ink_share(source, glyph, pose, region):
+    """Share of ink of each pixel in a region of the canvas, (h, w)."""
+    rows, cols = region
+    matrix = _glyph_matrix(source, glyph, pose)
+    matrix[:, 2] -= cols.start, rows.start
+    field = cv2.warpAffine(
+        source.fields[glyph.position],
+        matrix, (cols.stop - cols.start, rows.stop - rows.start),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE)
     # The edge of a stroke is about one pixel wide at any size.
-    gain = pose.size / (GRID * _FIELD_SLOPE)
-    alpha -= 0.58 - 0.18 * glyph.weight
-    alpha *= gain
-    alpha += 0.5
-    return region, np.clip(alpha, 0, 1, out=alpha)
+    return sharpen(field, 0.58 - 0.18 * glyph.weight,
+                   pose.size / (GRID * _FIELD_SLOPE))

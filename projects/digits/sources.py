@@ -17,7 +17,7 @@ _SPLIT_SEED = 20230814
 # cells on each side and CELL samples per cell, hence 48 x 48 samples.
 GRID = 8
 CELL = 4
-_MARGIN = 2
+MARGIN = 2
 
 
 class DigitSource:
@@ -51,11 +51,6 @@ class DigitSource:
     Source: the digits are the test part of E. Alpaydin and C. Kaynak, Optical
     Recognition of Handwritten Digits, UCI repository, as shipped in
     ``sklearn.datasets.load_digits``.
-
-    Example:
-        >>> source = DigitSource('val')
-        >>> len(source), source.fields.shape[1:]
-        (297, (48, 48))
     """
 
     def __init__(self, split: str) -> None:
@@ -71,70 +66,47 @@ class DigitSource:
                 f'the digits come with scikit-learn, which cannot be imported '
                 f'({error}): pip install scikit-learn') from error
         digits = load_digits()
-        self.split = split
-        self.indices = split_indices(digits.target)[split]
+        self.indices = _split_rows(digits.target)[split]
         self.labels = digits.target[self.indices]
         images = digits.images[self.indices].astype(np.float32) / 16
         self.fields = np.stack([_stroke_field(image) for image in images])
-        boxes = np.array([_ink_box(field) for field in self.fields])
-        self.centers = (boxes[:, :2] + boxes[:, 2:] - 1) / 2
-        self.extents = (boxes[:, 2:] - boxes[:, :2]) / CELL
-        self._members = [
-            np.flatnonzero(self.labels == label)
-            for label in range(NUM_CLASSES)
-        ]
+        # x, y, width and height of the strokes in samples
+        boxes = np.array([
+            cv2.boundingRect((field > 0.45).astype(np.uint8))
+            for field in self.fields
+        ])
+        self.centers = boxes[:, :2] + (boxes[:, 2:] - 1) / 2
+        self.extents = boxes[:, 2:] / CELL
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def members(self, label: int) -> np.ndarray:
-        """Positions in this split of all digits of one class.
-
-        Args:
-            label (int): The class, 0 to 9.
-
-        Returns:
-            np.ndarray: Positions into ``labels`` and ``fields``, (m, ).
-        """
-        return self._members[label]
+        """Positions in this split of all digits of one class, (m, )."""
+        return np.flatnonzero(self.labels == label)
 
 
-def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Part the rows of the bundled digits into disjoint stratified splits.
-
-    Args:
-        labels (np.ndarray): Class of every row, (n, ).
-
-    Returns:
-        dict[str, np.ndarray]: Sorted rows of 'train', 'val' and 'test'.
-    """
+def _split_rows(labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Part the rows of the bundled digits into disjoint stratified splits."""
     # RandomState, because its stream is the same in every NumPy release.
     rng = np.random.RandomState(_SPLIT_SEED)
-    rows: dict[str, list] = {split: [] for split in SPLITS}
     cuts = (_TEST_PER_CLASS, _TEST_PER_CLASS + _TRAIN_PER_CLASS)
-    for label in range(NUM_CLASSES):
-        order = rng.permutation(np.flatnonzero(labels == label))
-        test, train, val = np.split(order, cuts)
-        rows['train'].append(train)
-        rows['val'].append(val)
-        rows['test'].append(test)
-    return {split: np.sort(np.concatenate(rows[split])) for split in SPLITS}
+    parts = [
+        np.split(rng.permutation(np.flatnonzero(labels == label)), cuts)
+        for label in range(NUM_CLASSES)
+    ]
+    test, train, val = (np.sort(np.concatenate(rows)) for rows in zip(*parts))
+    return dict(train=train, val=val, test=test)
 
 
 def _stroke_field(cells: np.ndarray) -> np.ndarray:
     """Up-sample 8x8 cells in [0, 1] to a smooth field of 48x48 samples."""
-    cells = np.pad(cells, _MARGIN)
-    size = (cells.shape[1] * CELL, cells.shape[0] * CELL)
-    field = cv2.resize(cells, size, interpolation=cv2.INTER_CUBIC)
+    cells = np.pad(cells, MARGIN)
+    field = cv2.resize(
+        cells, None, fx=CELL, fy=CELL, interpolation=cv2.INTER_CUBIC)
     field = cv2.GaussianBlur(field, (0, 0), 0.25 * CELL)
     # Cells mix thin strokes and the holes between them with their
     # surroundings; raising each sample against its neighbourhood keeps thin
     # strokes whole and holes open at one common threshold.
     around = cv2.GaussianBlur(field, (0, 0), 1.25 * CELL)
     return np.ascontiguousarray(field + 0.8 * (field - around))
-
-
-def _ink_box(field: np.ndarray) -> tuple[int, int, int, int]:
-    """Box x1, y1, x2, y2 of the strokes in samples, ends exclusive."""
-    x, y, width, height = cv2.boundingRect((field > 0.45).astype(np.uint8))
-    return x, y, x + width, y + height

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from projects.digits import MOTIONS, DigitSource, draw_clip, write_clip_folder
+from projects.digits import MOTIONS, ClipFolder, DigitSource, draw_clip
 from projects.digits.__main__ import main
-from projects.digits.clip import draw_poses, draw_sweeps
+from projects.digits.clips import PARTS, draw_poses, draw_sweeps
 from projects.digits.draw import draw_glyph, draw_style
 
 COUNTS = dict(train=16, val=8)
@@ -23,7 +23,7 @@ def source():
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
     root = tmp_path_factory.mktemp('clips') / 'clips'
-    assert write_clip_folder(root, **SMALL)
+    assert ClipFolder(**SMALL).write(root)
     return root
 
 
@@ -33,13 +33,13 @@ def poses(source, motion, seed, difficulty=0., frames=9):
     glyph = draw_glyph(rng, style, 0, difficulty)
     sweeps = draw_sweeps(rng, source, glyph, 1 - difficulty, 64)
     found = draw_poses(rng, sweeps, motion, difficulty, 64, frames)
-    return np.array([(p.x, p.y, p.size, p.angle) for p in found])
+    return np.array(found)
 
 
 @pytest.mark.parametrize('motion', MOTIONS)
 def test_only_one_part_moves_and_in_its_direction(source, motion):
     part, direction = MOTIONS[motion]
-    column = ('x', 'y', 'size', 'angle').index(part)
+    column = PARTS.index(part)
     for seed in range(5):
         steps = np.diff(poses(source, motion, seed), axis=0)
         assert (direction * steps[:, column] > 0).all()
@@ -119,14 +119,14 @@ def test_lists_and_parameters(made):
     assert not (made / 'test.txt').exists()
 
 
-def test_reuses_and_refuses(made, tmp_path):
-    assert not write_clip_folder(made, **SMALL)
+def test_reuses_and_refuses(made):
+    assert not ClipFolder(**SMALL).write(made)
     with pytest.raises(FileExistsError, match='frames is 6 and not 7'):
-        write_clip_folder(made, **dict(SMALL, frames=7))
+        ClipFolder(**dict(SMALL, frames=7)).write(made)
     with pytest.raises(ValueError, match='frames must be at least 2, got 1'):
-        write_clip_folder(tmp_path / 'clips', **dict(SMALL, frames=1))
+        ClipFolder(**dict(SMALL, frames=1))
     with pytest.raises(ValueError, match='one split needs clips'):
-        write_clip_folder(tmp_path / 'clips', dict(train=0))
+        ClipFolder(dict(train=0))
 
 
 def test_command_line(tmp_path, capsys):

@@ -2,8 +2,10 @@
 import numpy as np
 import pytest
 
-from projects.digits import (DigitSource, draw_difficulty, draw_glyph,
-                             draw_image, draw_occluders, draw_pose, draw_style)
+from projects.digits import DigitSource, draw_image
+from projects.digits.draw import (draw_difficulty, draw_glyph, draw_occluders,
+                                  draw_style)
+from projects.digits.images import draw_pose
 
 
 @pytest.fixture(scope='module')
@@ -15,7 +17,7 @@ def draw_parts(source, seed, difficulty):
     rng = np.random.default_rng(seed)
     style = draw_style(rng, difficulty)
     glyph = draw_glyph(rng, style, seed % len(source), difficulty)
-    pose = draw_pose(rng, source, glyph, difficulty, (64, 64))
+    pose = draw_pose(rng, source, glyph, difficulty, 64)
     return style, pose, draw_occluders(rng, style, pose, difficulty)
 
 

@@ -8,12 +8,16 @@ import cv2
 import numpy as np
 import pytest
 
-from projects.digits import (DigitSource, draw_image, image_folder, image_seed,
-                             write_image_folder)
+from projects.digits import DigitSource, ImageFolder, draw_image, folder
 from projects.digits.__main__ import main
+from projects.digits.folder import item_seed
 
 COUNTS = dict(train=53, val=20, test=10)
-SMALL = dict(counts=COUNTS, size=32, seed=3)
+
+
+def write(root, counts=COUNTS, size=32, seed=3, hardness=1., **options):
+    folder = ImageFolder(counts, size, seed, hardness)
+    return folder.write(root, **options)
 
 
 def content(root):
@@ -44,7 +48,7 @@ def stop_after(number):
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
     root = tmp_path_factory.mktemp('made') / 'digits'
-    assert write_image_folder(root, **SMALL)
+    assert write(root)
     return root
 
 
@@ -72,7 +76,7 @@ def test_index_tells_how_each_image_was_made(made):
         assert max(per_class) - min(per_class) <= 1
         for number, row in enumerate(rows):
             assert row['file'] == f'{split}/{row["label"]}/{number:06d}.jpg'
-            assert int(row['seed']) == image_seed(3, split, number)
+            assert int(row['seed']) == item_seed(3, split, number)
             position = np.searchsorted(source.indices, int(row['source']))
             assert source.indices[position] == int(row['source'])
             assert source.labels[position] == int(row['label'])
@@ -86,27 +90,27 @@ def test_index_tells_how_each_image_was_made(made):
 
 
 def test_source_digits_are_used_evenly(tmp_path):
-    write_image_folder(tmp_path / 'a', dict(test=450), size=32)
+    write(tmp_path / 'a', dict(test=450))
     used = Counter(row['source'] for row in index(tmp_path / 'a', 'test'))
     assert len(used) == 300 and set(used.values()) == {1, 2}
     assert not (tmp_path / 'a' / 'train').exists()
 
 
 def test_second_run_gives_the_same_bytes(made, tmp_path):
-    write_image_folder(tmp_path / 'again', **SMALL)
+    write(tmp_path / 'again')
     assert content(tmp_path / 'again') == content(made)
 
 
 def test_processes_give_the_same_bytes(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_folder, '_POOL_PAYS', 0)
-    monkeypatch.setattr(image_folder, '_CHUNK', 20)
-    write_image_folder(tmp_path / 'again', workers=2, **SMALL)
+    monkeypatch.setattr(folder, '_POOL_PAYS', 0)
+    monkeypatch.setattr(folder, '_CHUNK', 20)
+    write(tmp_path / 'again', workers=2)
     assert content(tmp_path / 'again') == content(made)
 
 
 def test_image_does_not_depend_on_the_counts(made, tmp_path):
     root = tmp_path / 'fewer'
-    write_image_folder(root, dict(train=7), size=32, seed=3)
+    write(root, dict(train=7))
     for row in index(root, 'train'):
         name = row['file']
         assert (root / name).read_bytes() == (made / name).read_bytes()
@@ -114,7 +118,7 @@ def test_image_does_not_depend_on_the_counts(made, tmp_path):
 
 @pytest.mark.parametrize('change', [dict(seed=4), dict(hardness=2.)])
 def test_parameters_change_the_images(made, tmp_path, change):
-    write_image_folder(tmp_path / 'other', **{**SMALL, **change})
+    write(tmp_path / 'other', **change)
     ours, other = content(made), content(tmp_path / 'other')
     assert all(ours[name] != other[name] for name in ours
                if name.endswith('.jpg'))
@@ -123,8 +127,7 @@ def test_parameters_change_the_images(made, tmp_path, change):
 def test_finished_folder_is_reused(made):
     before = (made / 'dataset.json').stat().st_mtime_ns
     calls = []
-    assert not write_image_folder(
-        made, progress=lambda *args: calls.append(args), **SMALL)
+    assert not write(made, progress=lambda *args: calls.append(args))
     assert not calls
     assert (made / 'dataset.json').stat().st_mtime_ns == before
 
@@ -132,18 +135,18 @@ def test_finished_folder_is_reused(made):
 def test_other_parameters_are_refused(made):
     before = content(made)
     with pytest.raises(FileExistsError, match='seed is 3 and not 9'):
-        write_image_folder(made, **{**SMALL, 'seed': 9})
+        write(made, seed=9)
     assert content(made) == before
 
 
 def test_overwrite_replaces_a_data_set(tmp_path):
     root = tmp_path / 'digits'
-    write_image_folder(root, dict(test=10), size=32)
-    assert write_image_folder(root, dict(val=10), size=32, overwrite=True)
+    write(root, dict(test=10))
+    assert write(root, dict(val=10), overwrite=True)
     assert (root / 'val').exists() and not (root / 'test').exists()
     assert list(tmp_path.iterdir()) == [root]
     # With the same parameters there is nothing to replace.
-    assert not write_image_folder(root, dict(val=10), size=32, overwrite=True)
+    assert not write(root, dict(val=10), overwrite=True)
 
 
 @pytest.mark.parametrize('name', ['holiday.jpg', 'dataset.json'])
@@ -152,7 +155,7 @@ def test_foreign_folder_is_never_replaced(tmp_path, name):
     root.mkdir()
     (root / name).write_text('{}')
     with pytest.raises(FileExistsError, match='photos exists and is not'):
-        write_image_folder(root, overwrite=True, **SMALL)
+        write(root, overwrite=True)
     assert [path.name for path in root.iterdir()] == [name]
 
 
@@ -161,38 +164,37 @@ def test_foreign_partial_folder_is_never_emptied(tmp_path):
     partial.mkdir()
     (partial / 'thesis.txt').write_text('words')
     with pytest.raises(FileExistsError, match='partial exists and was not'):
-        write_image_folder(tmp_path / 'digits', **SMALL)
+        write(tmp_path / 'digits')
     assert (partial / 'thesis.txt').read_text() == 'words'
 
 
 def test_empty_folder_is_filled(tmp_path, made):
     root = tmp_path / 'digits'
     root.mkdir()
-    assert write_image_folder(root, **SMALL)
+    assert write(root)
     assert content(root) == content(made)
 
 
 def test_damaged_folder_is_reported(tmp_path):
     root = tmp_path / 'digits'
-    write_image_folder(root, dict(test=10), size=32)
+    write(root, dict(test=10))
     (root / 'test.csv').unlink()
     with pytest.raises(FileNotFoundError, match='test.csv is missing'):
-        write_image_folder(root, dict(test=10), size=32)
+        write(root, dict(test=10))
 
 
 def test_interrupted_run_goes_on(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_folder, '_CHUNK', 10)
+    monkeypatch.setattr(folder, '_CHUNK', 10)
     root, partial = tmp_path / 'digits', tmp_path / '.digits.partial'
     with pytest.raises(Interrupt):
-        write_image_folder(root, progress=stop_after(30), **SMALL)
+        write(root, progress=stop_after(30))
     assert not root.exists()
     kept = partial / 'train' / '9' / '000029.jpg'
     os.utime(kept, ns=(1, 1))
     # As if the process had been killed while it wrote an image.
     (partial / 'train' / '0' / '000030.jpg').write_bytes(b'half an im')
     calls = []
-    assert write_image_folder(
-        root, progress=lambda done, total: calls.append(done), **SMALL)
+    assert write(root, progress=lambda done, total: calls.append(done))
     assert calls[0] == 30 and calls[-1] == sum(COUNTS.values())
     assert content(root) == content(made) and not partial.exists()
     assert (root / 'train' / '9' / '000029.jpg').stat().st_mtime_ns == 1
@@ -200,25 +202,19 @@ def test_interrupted_run_goes_on(made, tmp_path, monkeypatch):
 
 def test_interrupted_run_with_other_parameters_starts_again(
         made, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_folder, '_CHUNK', 10)
+    monkeypatch.setattr(folder, '_CHUNK', 10)
     root = tmp_path / 'digits'
     with pytest.raises(Interrupt):
-        write_image_folder(
-            root, dict(train=100), size=40, progress=stop_after(60))
-    assert write_image_folder(root, **SMALL)
+        write(root, dict(train=100), size=40, progress=stop_after(60))
+    assert write(root)
     assert content(root) == content(made)
 
 
 def test_interrupted_overwrite_keeps_the_old_data_set(made, tmp_path):
     root = tmp_path / 'digits'
-    write_image_folder(root, **SMALL)
+    write(root)
     with pytest.raises(Interrupt):
-        write_image_folder(
-            root,
-            dict(val=10),
-            size=32,
-            overwrite=True,
-            progress=stop_after(10))
+        write(root, dict(val=10), overwrite=True, progress=stop_after(10))
     assert content(root) == content(made)
 
 
@@ -228,24 +224,24 @@ def test_two_writers_do_not_meet(tmp_path):
 
     def second_writer(done, total):
         with pytest.raises(OSError, match='another process is making'):
-            write_image_folder(root, **SMALL)
+            write(root)
 
-    assert write_image_folder(root, progress=second_writer, **SMALL)
+    assert write(root, progress=second_writer)
 
 
 def test_unwritable_place_is_reported_before_work(tmp_path, monkeypatch):
     (tmp_path / 'file').write_text('')
-    monkeypatch.setattr(image_folder, '_write_chunk', None)
+    monkeypatch.setattr(folder, '_write_chunk', None)
     with pytest.raises(OSError, match='cannot write to .*file'):
-        write_image_folder(tmp_path / 'file' / 'digits', **SMALL)
+        write(tmp_path / 'file' / 'digits')
 
 
 def test_full_disk_is_reported_before_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_folder, '_write_chunk', None)
+    monkeypatch.setattr(folder, '_write_chunk', None)
     counts = dict(train=10**12)
-    monkeypatch.setattr(image_folder, '_CHUNK', 10**12)
+    monkeypatch.setattr(folder, '_CHUNK', 10**12)
     with pytest.raises(OSError, match='images need about .* MiB'):
-        write_image_folder(tmp_path / 'digits', counts)
+        write(tmp_path / 'digits', counts)
 
 
 @pytest.mark.parametrize('change, error, message', [
@@ -263,7 +259,7 @@ def test_full_disk_is_reported_before_work(tmp_path, monkeypatch):
 ])
 def test_bad_parameters(tmp_path, change, error, message):
     with pytest.raises(error, match=message):
-        write_image_folder(tmp_path / 'digits', **{**SMALL, **change})
+        write(tmp_path / 'digits', **change)
     assert not list(tmp_path.iterdir())
 
 
@@ -297,6 +293,6 @@ def test_command_says_how_to_go_on(tmp_path, capsys, monkeypatch):
     def interrupt(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(image_folder, 'draw_image', interrupt)
+    monkeypatch.setattr(ImageFolder, 'write_item', interrupt)
     assert main([str(tmp_path / 'digits'), '--workers', '1']) == 130
     assert 'run the same command again' in capsys.readouterr().err

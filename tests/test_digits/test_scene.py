@@ -4,9 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from projects.digits import (Backdrop, DigitSource, Glyph, Occluder, Pose,
-                             Style, half_extent, render)
-from projects.digits.backdrop import TEXTURES, luma, tinted
+from projects.digits import DigitSource
+from projects.digits.backdrop import TEXTURES, Backdrop, Style, luma, tinted
+from projects.digits.scene import Glyph, Occluder, Pose, half_extent, render
 
 PLAIN = Style(seed=0, background=(0.1, 0.1, 0.1), contrast=0.8)
 RICH = Style(

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from projects.digits import (DigitSource, draw_scene, image_folder,
-                             write_scene_folder)
+from projects.digits import DigitSource, SceneFolder, draw_scene, folder
 
 SMALL = dict(counts=dict(train=12, test=5), size=64, max_digits=4, seed=3)
 
@@ -19,7 +18,7 @@ def source():
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
     root = tmp_path_factory.mktemp('scenes') / 'scenes'
-    assert write_scene_folder(root, **SMALL)
+    assert SceneFolder(**SMALL).write(root)
     return root
 
 
@@ -105,13 +104,13 @@ def test_no_digit_is_in_two_splits(made):
 
 
 def test_a_finished_folder_is_reused(made):
-    assert not write_scene_folder(made, **SMALL)
+    assert not SceneFolder(**SMALL).write(made)
     with pytest.raises(FileExistsError, match='max_digits is 4 and not 5'):
-        write_scene_folder(made, **{**SMALL, 'max_digits': 5})
+        SceneFolder(**{**SMALL, 'max_digits': 5}).write(made)
 
 
 def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_folder, '_CHUNK', 4)
+    monkeypatch.setattr(folder, '_CHUNK', 4)
 
     def stop(done, total):
         if done >= 8:
@@ -119,9 +118,9 @@ def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch):
 
     root = tmp_path / 'scenes'
     with pytest.raises(KeyboardInterrupt):
-        write_scene_folder(root, progress=stop, **SMALL)
+        SceneFolder(**SMALL).write(root, progress=stop)
     assert not root.exists()
-    assert write_scene_folder(root, **SMALL)
+    assert SceneFolder(**SMALL).write(root)
     for split in ('train', 'test'):
         assert read(root, split) == read(made, split)
 
@@ -130,6 +129,6 @@ def test_an_interrupted_run_goes_on(made, tmp_path, monkeypatch):
     (dict(max_digits=0), 'max_digits must be at least 1, got 0'),
     (dict(size=16), 'size must be at least 32, got 16'),
 ])
-def test_refuses_parameters(tmp_path, change, error):
+def test_refuses_parameters(change, error):
     with pytest.raises(ValueError, match=error):
-        write_scene_folder(tmp_path / 'scenes', **{**SMALL, **change})
+        SceneFolder(**{**SMALL, **change})

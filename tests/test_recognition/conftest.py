@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from projects.digits.clip_folder import write_video
+from projects.digits import write_video
 
 collect_ignore_glob = [] if importlib.util.find_spec('mmaction') else [
     'test_*'

@@ -71,7 +71,7 @@ def break_video(root, kind):
     elif kind == 'text':
         path.write_text('no video ' * 50)
     else:
-        from projects.digits.clip_folder import write_video
+        from projects.digits import write_video
         from .conftest import draw_frames
         write_video(path, draw_frames(1, 1, frames=2))
 
