@@ -3,15 +3,15 @@
 import argparse
 import os
 import sys
-from typing import List, Optional, Sequence
+from typing import Sequence
 
 from .curve import Curve, plot_accuracy_macs
-from .figure import COLOURS
-from .published import published_curves, published_figures, read_curves
-from .sweep_file import read_sweep
+from .curve_files import (published_curves, published_figures, read_curves,
+                          read_sweep)
+from .figure import exit_colour
 
 
-def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog='python -m mmdynperceiver.report', description=__doc__)
@@ -46,18 +46,9 @@ def parse_args(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     return args
 
 
-def keep(curves: Sequence[Curve], texts: Optional[Sequence[str]],
-         path: str) -> List[Curve]:
-    """Those that are wanted of a file's curves.
-
-    Args:
-        curves (Sequence[Curve]): All of them.
-        texts (Sequence[str], optional): A name must hold one of these.
-        path (str): The file.
-
-    Raises:
-        ValueError: If none is left.
-    """
+def keep(curves: Sequence[Curve], texts: Sequence[str] | None,
+         path: str) -> list[Curve]:
+    """The curves of a file that have one of the texts in their names."""
     kept = [
         curve for curve in curves
         if texts is None or any(text in curve.name for text in texts)
@@ -69,28 +60,32 @@ def keep(curves: Sequence[Curve], texts: Optional[Sequence[str]],
     return kept
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def read(args: argparse.Namespace) -> list[Curve]:
+    """The curves of all files, and the published ones."""
+    curves: list[Curve] = []
+    for number, path in enumerate(args.curves):
+        found = read_sweep(path) if path.endswith('.json') else \
+            read_curves(path)
+        if len(args.curves) > 1:
+            # Reports all name their series alike: a name and a colour for
+            # each network.
+            folder, name = os.path.split(path)
+            stem = os.path.basename(folder) if name == 'curve.csv' else \
+                os.path.splitext(name)[0]
+            for curve in found:
+                curve.name = f'{stem}: {curve.name}'
+                curve.colour = exit_colour(number)
+        curves += keep(found, args.only, path)
+    if args.published is not None:
+        curves += published_curves(args.published, args.network)
+    return curves
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Draw the plot; errors of use are one line."""
     args = parse_args(argv)
     try:
-        curves: List[Curve] = []
-        for number, path in enumerate(args.curves):
-            found = read_sweep(path) if path.endswith('.json') else \
-                read_curves(path)
-            if len(args.curves) > 1:
-                # One colour for each network.
-                colour = COLOURS[number % len(COLOURS)]
-                # Reports all name their series alike.
-                stem = os.path.basename(os.path.dirname(path)) \
-                    if os.path.basename(path) == 'curve.csv' else \
-                    os.path.splitext(os.path.basename(path))[0]
-                for curve in found:
-                    curve.name = f'{stem}: {curve.name}'
-                    curve.colour = colour
-            curves += keep(found, args.only, path)
-        if args.published is not None:
-            curves += published_curves(args.published, args.network)
-        plot_accuracy_macs(curves, args.out, args.title)
+        plot_accuracy_macs(read(args), args.out, args.title)
     except (OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

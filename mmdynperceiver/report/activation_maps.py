@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Where each exit looks: class-activation maps through the trunk."""
-from typing import Any, List, Optional, Sequence
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ __all__ = ['activation_maps', 'exit_maps', 'resized']
 
 def activation_maps(model: Any,
                     images: Tensor,
-                    classes: Optional[Tensor] = None) -> Tensor:
+                    classes: Tensor | None = None) -> Tensor:
     """Map at each exit which places speak for a class.
 
     HiResCAM (arXiv 2011.08891): a feature map times the gradient of the
@@ -48,31 +48,21 @@ def activation_maps(model: Any,
 
 def exit_maps(model: Any,
               images: Tensor,
-              classes: Optional[Tensor] = None) -> List[Tensor]:
-    """Activation maps of the size of the features that each exit reads.
+              classes: Tensor | None = None) -> list[Tensor]:
+    """Activation maps (B, h, w) of the size of the features of each exit.
 
-    Args:
-        model (DynPerceiver | DynPerceiverClassifier): In eval mode.
-        images (Tensor): As for :func:`activation_maps`.
-        classes (Tensor, optional): The same.
-
-    Returns:
-        list[Tensor]: For each exit (B, h, w), at least 0.
-
-    Raises:
-        RuntimeError: If the model is in training mode.
-        ValueError: If the classes do not fit.
+    For the rest see :func:`activation_maps`; these are not scaled.
     """
     if model.training:
         raise RuntimeError('activation maps need the model in eval mode: call '
                            'eval() first')
     trunk, exits = model.exit_parts()
     classes = _check_classes(classes, exits, images)
-    maps: List[Tensor] = []
+    maps: list[Tensor] = []
     # Maps need gradients even where the caller has switched them off.
     with torch.inference_mode(False), torch.enable_grad():
         state = trunk.begin(images.detach().clone().requires_grad_())
-        read: List[Tensor] = []
+        read: list[Tensor] = []
         hooks = [
             stage.x2z.register_forward_pre_hook(
                 lambda module, inputs: read.append(inputs[0]))
@@ -91,15 +81,17 @@ def exit_maps(model: Any,
                 # a mean over places.
                 on_features = 'x' in trunk.exit_kinds[index]
                 place = state.x if on_features else read[-1]
-                maps.append(_map(score, place))
+                gradient, = torch.autograd.grad(
+                    score, place, retain_graph=True)
+                maps.append((gradient * place).sum(1).relu().detach())
         finally:
             for hook in hooks:
                 hook.remove()
     return maps
 
 
-def _check_classes(classes: Optional[Tensor], exits: Any,
-                   images: Tensor) -> Optional[Tensor]:
+def _check_classes(classes: Tensor | None, exits: Any,
+                   images: Tensor) -> Tensor | None:
     """Classes of each image at each exit."""
     if classes is None:
         return None
@@ -114,22 +106,8 @@ def _check_classes(classes: Optional[Tensor], exits: Any,
     return classes.expand(shape)
 
 
-def _map(score: Tensor, place: Tensor) -> Tensor:
-    """The map of one exit, (B, h, w)."""
-    gradient, = torch.autograd.grad(score, place, retain_graph=True)
-    return (gradient * place).sum(1).relu().detach()
-
-
 def resized(found: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring maps to the size of their images and to the maximum 1.
-
-    Args:
-        found (Tensor): Maps (B, h, w), at least 0.
-        size (Sequence[int]): Height H and width W.
-
-    Returns:
-        Tensor: Maps (B, H, W) in [0, 1].
-    """
+    """Maps (B, h, w) at the size (H, W) of their images, at most 1."""
     cam = F.interpolate(
         found[:, None].float(),
         size=tuple(size),

@@ -1,18 +1,16 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What a report says: all numbers, before anything is drawn."""
 import math
-from typing import (Any, Callable, Dict, List, NamedTuple, Optional, Protocol,
-                    Sequence, Tuple)
+from typing import Any, Callable, NamedTuple, Protocol, Sequence
 
 import torch
 from torch import Tensor
 
 from ..core import (HeldOut, OperatingPoint, area_under_curve, evaluate,
-                    expected_calibration_error, failure_auroc, select_exits,
-                    wilson_interval)
-from .criteria_table import CriterionRow, compare_criteria
+                    select_exits, wilson_interval)
+from .criteria_table import CriterionRow, compare_criteria, quality
 from .curve import Curve
-from .headline import KeyFigure, headline
+from .headline import Interval, KeyFigure, headline
 from .sweep import (SweepRow, mean_latency, select, static_rows, sweep_budgets,
                     sweep_rows, whole_curve)
 
@@ -24,106 +22,63 @@ HELD_OUT, TEST = 'held-out', 'test'
 class Labelled(Protocol):
     """Logits (N, K) of each exit, and labels (N,)."""
 
-    logits: Tuple[Tensor, ...]
+    logits: tuple[Tensor, ...]
     labels: Tensor
 
 
 class MarkedPoint(NamedTuple):
-    """What an operating point brings.
+    """What an operating point brings."""
 
-    Args:
-        name (str): What it was solved for.
-        data (str): 'held-out' or 'test'.
-        accuracy (float): In [0, 1].
-        interval (tuple[float, float]): 95 % interval of the accuracy.
-        macs (float): Mean MACs of one sample.
-        latency_ms (float, optional): Mean latency by the table.
-        shares (tuple[float]): Share of each exit.
-        thresholds (tuple[float]): One for each exit but the last.
-        criterion (str): What they are compared with.
-    """
-
-    name: str
-    data: str
-    accuracy: float
-    interval: Tuple[float, float]
-    macs: float
-    latency_ms: Optional[float]
-    shares: Tuple[float, ...]
-    thresholds: Tuple[float, ...]
-    criterion: str
+    name: str  # what it was solved for
+    data: str  # 'held-out' or 'test'
+    accuracy: float  # in [0, 1]
+    interval: Interval  # 95 % interval of the accuracy
+    macs: float  # mean of one sample
+    latency_ms: float | None  # mean by the table
+    shares: tuple[float, ...]  # of each exit
+    thresholds: tuple[float, ...]  # one for each exit but the last
+    criterion: str  # what they are compared with
 
 
 class Contents(NamedTuple):
-    """All that a report says.
+    """All that a report says."""
 
-    Args:
-        model_name (str): For headings.
-        criterion (str): What the curves' thresholds are compared with.
-        temperature (tuple[float], optional): Of each exit.
-        macs (tuple[float]): Cumulative MACs of each exit.
-        latency_ms (tuple[float], optional): Cumulative latency of each exit.
-        sizes (dict[str, int]): Number of samples of each data set.
-        shown (str): The data set of the pictures.
-        judged (HeldOut): Its samples under the criterion.
-        rows (list[SweepRow]): The curves.
-        criteria (list[CriterionRow]): The comparison of the criteria.
-        points (list[MarkedPoint]): The operating points on each data set;
-            the first one says which sample left where.
-        headline (list[KeyFigure]): What that one brings on the shown data.
-        ece (tuple[float]): Expected calibration error of each exit.
-        auroc (tuple[float]): Failure-prediction AUROC of each exit.
-        exit_index (Tensor): Where each pictured sample leaves (N,).
-        conf (Tensor): Confidence (N,) there.
-        predicted (Tensor): Class at each exit (num_exits, N).
-        labels (Tensor): True classes (N,).
-        paths (tuple[str]): Files of the samples, '' where not known.
-        unit (str): What a sample is: 'image' or 'clip'. Defaults to 'image'.
-        curves (tuple[Curve]): Of other networks. Defaults to none.
-    """
-
-    model_name: str
-    criterion: str
-    temperature: Optional[Tuple[float, ...]]
-    macs: Tuple[float, ...]
-    latency_ms: Optional[Tuple[float, ...]]
-    sizes: Dict[str, int]
-    shown: str
-    judged: HeldOut
-    rows: List[SweepRow]
-    criteria: List[CriterionRow]
-    points: List[MarkedPoint]
-    headline: List[KeyFigure]
-    ece: Tuple[float, ...]
-    auroc: Tuple[float, ...]
+    model_name: str  # for headings
+    criterion: str  # what the curves' thresholds are compared with
+    temperature: tuple[float, ...] | None  # of each exit
+    macs: tuple[float, ...]  # cumulative, of each exit
+    latency_ms: tuple[float, ...] | None  # the same
+    sizes: dict[str, int]  # number of samples of each data set
+    shown: str  # the data set of the pictures
+    judged: HeldOut  # its samples under the criterion
+    rows: list[SweepRow]  # the curves
+    criteria: list[CriterionRow]
+    points: list[MarkedPoint]  # the operating points on each data set
+    headline: list[KeyFigure]  # of the first one, on the shown data
+    ece: tuple[float, ...]  # expected calibration error of each exit
+    auroc: tuple[float, ...]  # failure-prediction AUROC of each exit
+    # Where the samples of the pictures leave by the first point (N,), their
+    # confidence there, the class at each exit (num_exits, N), and the true one
     exit_index: Tensor
     conf: Tensor
     predicted: Tensor
     labels: Tensor
-    paths: Tuple[str, ...]
-    unit: str = 'image'
-    curves: Tuple[Curve, ...] = ()
+    paths: tuple[str, ...]  # their files, '' where not known
+    unit: str  # what a sample is: 'image' or 'clip'
+    curves: tuple[Curve, ...]  # of other networks
 
     @property
-    def leading(self) -> MarkedPoint:
-        """The first operating point, on the data of the pictures."""
-        return next(p for p in self.points if p.data == self.shown)
+    def shown_points(self) -> list[MarkedPoint]:
+        """The operating points on the data of the pictures."""
+        return [point for point in self.points if point.data == self.shown]
 
-    def interval(self,
-                 accuracy: float,
-                 data: Optional[str] = None) -> Tuple[float, float]:
-        """95 % interval of an accuracy, in [0, 1].
+    def interval(self, accuracy: float) -> Interval:
+        """95 % interval of an accuracy in [0, 1] on the shown data."""
+        return accuracy_interval(accuracy, self.sizes[self.shown])
 
-        Args:
-            accuracy (float): In [0, 1].
-            data (str, optional): On which data. Defaults to None, those of
-                the pictures.
-        """
-        return accuracy_interval(accuracy, self.sizes[data or self.shown])
-
-    def areas(self) -> Dict[str, Dict[str, float]]:
+    def areas(self) -> dict[str, dict[str, float]]:
         """Mean accuracy over the range of MACs: series -> data -> value."""
-        found: Dict[str, Dict[str, float]] = {}
+        found: dict[str, dict[str, float]] = {}
         for series in ('search', 'shares', 'random'):
             for data in self.sizes:
                 rows = whole_curve(self.rows, series, data)
@@ -131,7 +86,7 @@ class Contents(NamedTuple):
                     [row.macs for row in rows], [row.accuracy for row in rows])
         return found
 
-    def as_dict(self) -> Dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """The numbers as JSON can hold them."""
         return _plain(
             dict(
@@ -151,7 +106,7 @@ class Contents(NamedTuple):
                 rows=[row._asdict() for row in self.rows]))
 
 
-def accuracy_interval(accuracy: float, size: int) -> Tuple[float, float]:
+def accuracy_interval(accuracy: float, size: int) -> Interval:
     """95 % interval of an accuracy in [0, 1] on so many samples."""
     # Rounding must not make more hits than samples.
     return wilson_interval(min(float(size), accuracy * size), size)
@@ -168,19 +123,22 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def gather(held_out: Labelled, test: Optional[Labelled], macs: Sequence[float],
-           model_name: str, points: Sequence[Any],
-           latency_ms: Optional[Sequence[float]], criterion: Optional[str],
-           temperature: Optional[Sequence[float]], num_budgets: int,
+def gather(sets: dict[str, Labelled], macs: Sequence[float], model_name: str,
+           points: Sequence[Any], latency_ms: Sequence[float] | None,
+           criterion: str | None, temperature: Sequence[float] | None,
+           num_budgets: int, unit: str, curves: Sequence[Curve],
            tick: Callable[[], Any]) -> Contents:
-    """Compute everything; for the arguments see :func:`write_report`."""
+    """Compute everything; for the arguments see :func:`write_report`.
+
+    ``sets`` holds the held-out samples and, if there are any, the test ones.
+    """
     if criterion is None:
         criterion = points[0].criterion if points else 'max_prob'
         if points and temperature is None:
             temperature = points[0].temperature
+    temperature = None if temperature is None else tuple(temperature)
     costs = tuple(map(float, macs))
     latency_ms = _check_latency(latency_ms, len(costs))
-    sets = {HELD_OUT: held_out, **({} if test is None else {TEST: test})}
     data = {
         name: HeldOut.of(part.logits, part.labels, criterion, temperature)
         for name, part in sets.items()
@@ -188,40 +146,45 @@ def gather(held_out: Labelled, test: Optional[Labelled], macs: Sequence[float],
     rows = static_rows(data, costs, latency_ms)
     budgets = sweep_budgets(costs, num_budgets)
     rows += sweep_rows(data, costs, budgets, latency_ms, tick)
-    shown = list(sets)[-1]
+    name = list(sets)[-1]
+    shown, judged = sets[name], data[name]
     pairs = {name: (part.logits, part.labels) for name, part in sets.items()}
-    criteria = compare_criteria(pairs[HELD_OUT], pairs[shown], costs,
+    criteria = compare_criteria(pairs[HELD_OUT], pairs[name], costs,
                                 budgets[::2], tick)
     points = points or [_middle(rows, criterion, temperature)]
     first = points[0]
-    chosen = select_exits(sets[shown].logits, first.thresholds,
-                          first.criterion, first.temperature)
-    judged = data[shown]
+    chosen = select_exits(shown.logits, first.thresholds, first.criterion,
+                          first.temperature)
+    ece, auroc = quality(judged)
     return Contents(
         model_name=model_name,
         criterion=criterion,
-        temperature=None if temperature is None else tuple(temperature),
+        temperature=temperature,
         macs=costs,
         latency_ms=latency_ms,
-        sizes={name: len(sets[name].labels)
-               for name in sets},
-        shown=shown,
+        sizes={
+            name: len(part.labels)
+            for name, part in sets.items()
+        },
+        shown=name,
         judged=judged,
         rows=rows,
         criteria=criteria,
         points=_mark(points, sets, costs, latency_ms),
         headline=headline(chosen.exit_index, judged.right, costs, latency_ms),
-        ece=tuple(expected_calibration_error(*row) for row in zip(*judged)),
-        auroc=tuple(failure_auroc(*row) for row in zip(*judged)),
+        ece=ece,
+        auroc=auroc,
         exit_index=chosen.exit_index,
         conf=chosen.confidence,
-        predicted=torch.stack([x.argmax(1) for x in sets[shown].logits]),
-        labels=torch.as_tensor(sets[shown].labels),
-        paths=tuple(getattr(sets[shown], 'paths', ())))
+        predicted=torch.stack([x.argmax(1) for x in shown.logits]),
+        labels=torch.as_tensor(shown.labels),
+        paths=tuple(getattr(shown, 'paths', ())),
+        unit=unit,
+        curves=tuple(curves))
 
 
-def _check_latency(latency_ms: Optional[Sequence[float]],
-                   num_exits: int) -> Optional[Tuple[float, ...]]:
+def _check_latency(latency_ms: Sequence[float] | None,
+                   num_exits: int) -> tuple[float, ...] | None:
     """Latencies as numbers, one for each exit."""
     if latency_ms is None:
         return None
@@ -233,20 +196,20 @@ def _check_latency(latency_ms: Optional[Sequence[float]],
 
 
 def _middle(rows: Sequence[SweepRow], criterion: str,
-            temperature: Optional[Sequence[float]]) -> OperatingPoint:
+            temperature: tuple[float, ...] | None) -> OperatingPoint:
     """The searched point in the middle, where none is given."""
     found = select(rows, 'search', HELD_OUT)
     row = found[len(found) // 2]
     return OperatingPoint(
         row.thresholds,
         criterion,
-        None if temperature is None else tuple(temperature),
+        temperature,
         solved_for=dict(budget_macs=row.budget))
 
 
-def _mark(points: Sequence[Any], sets: Dict[str, Labelled], macs: Tuple[float,
+def _mark(points: Sequence[Any], sets: dict[str, Labelled], macs: tuple[float,
                                                                         ...],
-          latency_ms: Optional[Sequence[float]]) -> List[MarkedPoint]:
+          latency_ms: Sequence[float] | None) -> list[MarkedPoint]:
     """What operating points bring on each data set."""
     marked = []
     for point in points:
@@ -269,12 +232,9 @@ def _point_name(point: Any) -> str:
     wanted = dict(point.solved_for)
     if 'sweep' in wanted:
         return f'{wanted["sweep"]} sweep {wanted.get("index", "")}'.rstrip()
-    texts = []
-    for key, value in wanted.items():
-        if key == 'budget_macs':
-            texts.append(f'budget {value / 1e6:.4g} M MACs')
-        elif key == 'budget_ms':
-            texts.append(f'budget {value:.4g} ms')
-        elif key == 'min_accuracy':
-            texts.append(f'at least {100 * value:.2f} % held-out')
-    return ', '.join(texts) or 'operating point'
+    texts = dict(
+        budget_macs=lambda value: f'budget {value / 1e6:.4g} M MACs',
+        budget_ms=lambda value: f'budget {value:.4g} ms',
+        min_accuracy=lambda value: f'at least {100 * value:.2f} % held-out')
+    return ', '.join(texts[key](value) for key, value in wanted.items()
+                     if key in texts) or 'operating point'

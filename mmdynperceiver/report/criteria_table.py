@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Which criterion is best: all of them, with and without temperatures."""
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, NamedTuple, Sequence
 
 from torch import Tensor
 
@@ -8,7 +8,12 @@ from ..core import (CRITERIA, HeldOut, ThresholdSearch, area_under_curve,
                     evaluate, expected_calibration_error, failure_auroc,
                     fit_temperature, fixed_exit_thresholds)
 
-__all__ = ['CriterionRow', 'compare_criteria', 'num_comparisons']
+__all__ = ['VARIANTS', 'CriterionRow', 'compare_criteria']
+
+# A criterion, and whether temperatures are fitted: one does not change which
+# class an exit predicts.
+VARIANTS = [(name, fitted) for name in CRITERIA for fitted in (False, True)
+            if not (fitted and name == 'patience')]
 
 
 class CriterionRow(NamedTuple):
@@ -26,28 +31,18 @@ class CriterionRow(NamedTuple):
     """
 
     criterion: str
-    temperature: Optional[Tuple[float, ...]]
+    temperature: tuple[float, ...] | None
     area: float
-    ece: Tuple[float, ...]
-    auroc: Tuple[float, ...]
-
-
-# A temperature does not change which class an exit predicts.
-_VARIANTS = [(name, fitted) for name in CRITERIA for fitted in (False, True)
-             if not (fitted and name == 'patience')]
-
-
-def num_comparisons() -> int:
-    """How often :func:`compare_criteria` calls ``tick``."""
-    return len(_VARIANTS)
+    ece: tuple[float, ...]
+    auroc: tuple[float, ...]
 
 
 def compare_criteria(
-        held_out: Tuple[Sequence[Tensor], Tensor],
-        judged: Tuple[Sequence[Tensor], Tensor],
+        held_out: tuple[Sequence[Tensor], Tensor],
+        judged: tuple[Sequence[Tensor], Tensor],
         macs: Sequence[float],
         budgets: Sequence[float],
-        tick: Callable[[], Any] = lambda: None) -> List[CriterionRow]:
+        tick: Callable[[], Any] = lambda: None) -> list[CriterionRow]:
     """Compare all criteria, each with and without fitted temperatures.
 
     Args:
@@ -65,23 +60,23 @@ def compare_criteria(
     logits, labels = held_out
     fitted = tuple(fit_temperature(x, labels) for x in logits)
     rows = []
-    for criterion, with_temperature in _VARIANTS:
+    for criterion, with_temperature in VARIANTS:
         temperature = fitted if with_temperature else None
         solve_on = HeldOut.of(logits, labels, criterion, temperature)
         judge_on = solve_on if judged is held_out else HeldOut.of(
             *judged, criterion, temperature)
+        area = _area(solve_on, judge_on, macs, budgets)
         rows.append(
-            CriterionRow(
-                criterion, temperature, _area(solve_on, judge_on, macs,
-                                              budgets),
-                tuple(
-                    expected_calibration_error(conf, right)
-                    for conf, right in zip(*judge_on)),
-                tuple(
-                    failure_auroc(conf, right)
-                    for conf, right in zip(*judge_on))))
+            CriterionRow(criterion, temperature, area, *quality(judge_on)))
         tick()
     return rows
+
+
+def quality(samples: HeldOut) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Calibration error and failure AUROC of each exit."""
+    pairs = list(zip(*samples))
+    return (tuple(expected_calibration_error(*pair) for pair in pairs),
+            tuple(failure_auroc(*pair) for pair in pairs))
 
 
 def _area(solve_on: HeldOut, judge_on: HeldOut, macs: Sequence[float],

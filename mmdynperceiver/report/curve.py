@@ -2,7 +2,7 @@
 """Accuracy against mean cost: MACs or latency."""
 import os
 from dataclasses import dataclass
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from .figure import COLOURS, INK, PAPER, save_figure, styled
 from .labels import Label, place_labels
 
-__all__ = ['Curve', 'cost_axis', 'draw_accuracy_macs', 'plot_accuracy_macs']
+__all__ = ['Curve', 'cost_axis', 'plot_accuracy_macs']
 
 # Tell curves of one colour apart where there are more curves than colours.
 MARKERS = ('o', 's', '^', 'D', 'v', 'P')
@@ -22,7 +22,7 @@ LINES = ('-', '--', ':', '-.')
 WIDE, NARROW, NAMED = (7.2, 4.9), (3.6, 4.2), (9., 6.)
 
 # Cost, accuracy in percent, and name.
-Point = Tuple[float, float, str]
+Point = tuple[float, float, str]
 
 
 @dataclass
@@ -47,42 +47,25 @@ class Curve:
     name: str
     macs: Sequence[float]
     accuracy: Sequence[float]
-    labels: Optional[Sequence[str]] = None
-    style: Optional[str] = None
-    intervals: Optional[Sequence[Tuple[float, float]]] = None
-    colour: Optional[str] = None
+    labels: Sequence[str] | None = None
+    style: str | None = None
+    intervals: Sequence[tuple[float, float]] | None = None
+    colour: str | None = None
 
     def __post_init__(self) -> None:
         """Check that every point is whole."""
-        sizes = {len(self.macs), len(self.accuracy)}
-        for part in (self.labels, self.intervals):
-            if part is not None:
-                sizes.add(len(part))
+        parts = (self.macs, self.accuracy, self.labels, self.intervals)
+        sizes = {len(part) for part in parts if part is not None}
         if len(sizes) != 1:
             raise ValueError(f'curve {self.name!r} needs as many MACs as '
                              f'accuracies and labels, got {sorted(sizes)}')
 
 
-def plot_accuracy_macs(curves: Sequence[Curve], path: Union[str, os.PathLike],
-                       *args: Any, **kwargs: Any) -> None:
-    """Write a picture of accuracy against the mean cost of one image.
-
-    Args:
-        curves (Sequence[Curve]): At least one.
-        path (str | PathLike): PNG or SVG file to write.
-        *args: Of :func:`draw_accuracy_macs`.
-        **kwargs: The same.
-
-    Raises:
-        ValueError: If there is no curve, or no such cost.
-    """
-    save_figure(draw_accuracy_macs(curves, *args, **kwargs), path)
-
-
 @styled()
-def draw_accuracy_macs(curves: Sequence[Curve],
+def plot_accuracy_macs(curves: Sequence[Curve],
+                       path: str | os.PathLike | None = None,
                        title: str = '',
-                       chosen: Union[Point, Sequence[Point], None] = None,
+                       chosen: Point | Sequence[Point] | None = None,
                        cost: str = 'macs',
                        measure: str = 'top-1 accuracy',
                        unit: str = 'image',
@@ -92,6 +75,8 @@ def draw_accuracy_macs(curves: Sequence[Curve],
 
     Args:
         curves (Sequence[Curve]): At least one.
+        path (str | PathLike, optional): PNG or SVG file to write. Defaults
+            to None, none.
         title (str): Title of the picture. Defaults to ''.
         chosen (tuple[float, float, str] | Sequence[tuple], optional): Cost,
             accuracy and name of one point to mark, or several such.
@@ -117,30 +102,21 @@ def draw_accuracy_macs(curves: Sequence[Curve],
                          'none')
     largest = max(max(curve.macs, default=0.) for curve in curves)
     scale, label = cost_axis(cost, largest, unit)
+    points: Any = chosen or ()
+    if points and not isinstance(points[0], (tuple, list)):
+        points = [points]
     width, height = NARROW if narrow else WIDE if legend else NAMED
-    points = _points(chosen)
     lines = len(curves) + len(points) if legend else 0
     columns = 1 if narrow else 2
     figure = Figure((width, height + 0.18 * -(-lines // columns)),
                     layout='constrained')
     axes = figure.add_subplot()
-    labels: List[Label] = []
-    for number, curve in enumerate(curves):
-        labels += _draw(axes, curve, scale, number, legend)
-    for number, (x, y, name) in enumerate(points):
-        axes.plot(
-            x / scale,
-            y,
-            STARS[number % len(STARS)] if name and legend else '*',
-            color=INK,
-            markersize=14,
-            markeredgecolor=PAPER,
-            zorder=3,
-            label=name if name and legend else '_')
-        if name and not legend:
-            labels.append(Label([(x / scale, y)], name, INK))
-    axes.set_xlabel(label)
-    axes.set_ylabel(f'{measure} (%)')
+    labels = [
+        label for number, curve in enumerate(curves)
+        for label in _draw(axes, curve, scale, number, legend)
+    ]
+    labels += _mark(axes, points, scale, legend)
+    axes.set(xlabel=label, ylabel=f'{measure} (%)')
     axes.set_title(title, wrap=True)
     axes.margins(x=0.07, y=0.12 if legend else 0.2)
     axes.grid(True)
@@ -150,10 +126,78 @@ def draw_accuracy_macs(curves: Sequence[Curve],
     place_labels(
         axes, labels,
         [course for curve in curves for course in _courses(curve, scale)])
-    return figure
+    return save_figure(figure, path)
 
 
-def _courses(curve: Curve, scale: float) -> List[Any]:
+def _mark(axes: Any, points: Sequence[Point], scale: float,
+          legend: bool) -> Iterator[Label]:
+    """Mark chosen points; their names, if these stand beside them."""
+    for number, (x, y, name) in enumerate(points):
+        in_legend = name and legend
+        axes.plot(
+            x / scale,
+            y,
+            STARS[number % len(STARS)] if in_legend else '*',
+            color=INK,
+            markersize=14,
+            markeredgecolor=PAPER,
+            zorder=3,
+            label=name if in_legend else '_')
+        if name and not legend:
+            yield Label([(x / scale, y)], name, INK)
+
+
+def _draw(axes: Any, curve: Curve, scale: float, number: int,
+          legend: bool) -> list[Label]:
+    """Draw one curve; what is to be written beside its points."""
+    lap, index = divmod(number, len(COLOURS))
+    colour = curve.colour or COLOURS[index]
+    marker, line = MARKERS[lap % len(MARKERS)], LINES[lap % len(LINES)]
+    costs = [value / scale for value in curve.macs]
+    style = curve.style
+    if style is None:
+        # A lone point has no line.
+        style = marker if curve.labels is not None else \
+            line if len(costs) > 30 else f'{marker}{line}'
+    # Points of a line are small, others not.
+    size = 8 if curve.labels is not None or len(costs) == 1 else 4
+    axes.plot(
+        costs,
+        curve.accuracy,
+        style,
+        color=colour,
+        # Matplotlib leaves out names that begin with an underscore.
+        label=curve.name.lstrip('_') if legend else '_',
+        markersize=14 if style == '*' else size,
+        linewidth=2.2 if curve.labels is None else 0.8)
+    if curve.intervals is not None:
+        _draw_intervals(axes, curve, costs, colour)
+    points = list(zip(costs, curve.accuracy))
+    beside = [
+        Label([point], text, INK if legend else colour)
+        for point, text in zip(points, curve.labels or ()) if text
+    ]
+    if costs and curve.name and not legend:
+        beside.insert(0, Label(points[::-1], curve.name, colour, True))
+    return beside
+
+
+def _draw_intervals(axes: Any, curve: Curve, costs: Sequence[float],
+                    colour: str) -> None:
+    """Draw how far the accuracies may be off."""
+    assert curve.intervals is not None
+    low, high = np.transpose(curve.intervals)
+    if curve.labels is None:
+        shade = dict(color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(costs, low, high, label='its 95 % interval', **shade)
+    else:
+        accuracy = np.asarray(curve.accuracy)
+        ends = np.maximum((accuracy - low, high - accuracy), 0)
+        bars = dict(ecolor=colour, elinewidth=1.2, capsize=3)
+        axes.errorbar(costs, accuracy, ends, fmt='none', **bars)
+
+
+def _courses(curve: Curve, scale: float) -> list[Any]:
     """Lines that no label should cover: the curve, or its points' bars."""
     costs = np.divide(curve.macs, scale)
     courses = [np.column_stack([costs, curve.accuracy])]
@@ -166,83 +210,9 @@ def _courses(curve: Curve, scale: float) -> List[Any]:
     return [course for course in courses if len(course)]
 
 
-def _points(chosen: Union[Point, Sequence[Point], None]) -> Sequence[Point]:
-    """One point, several or none, as a sequence."""
-    if chosen and not isinstance(chosen[0], (tuple, list)):
-        return [chosen]  # type: ignore[list-item]
-    return chosen or ()  # type: ignore[return-value]
-
-
-def _draw(axes: Any, curve: Curve, scale: float, number: int,
-          legend: bool) -> List[Label]:
-    """Draw one curve; what is to be written beside its points."""
-    lap, index = divmod(number, len(COLOURS))
-    colour = curve.colour or COLOURS[index]
-    marker, line = MARKERS[lap % len(MARKERS)], LINES[lap % len(LINES)]
-    costs = [value / scale for value in curve.macs]
-    style = curve.style
-    if style is None:
-        # A lone point has no line.
-        style = marker if curve.labels is not None else \
-            line if len(costs) > 30 else f'{marker}{line}'
-    axes.plot(
-        costs,
-        curve.accuracy,
-        style,
-        color=colour,
-        # Matplotlib leaves out names that begin with an underscore.
-        label=curve.name.lstrip('_') if legend else '_',
-        markersize=_marker_size(curve, style),
-        linewidth=2.2 if curve.labels is None else 0.8)
-    if curve.intervals is not None:
-        _draw_intervals(axes, curve, costs, colour)
-    beside = [
-        Label([(x, y)], text, INK if legend else colour)
-        for x, y, text in zip(costs, curve.accuracy, curve.labels or ())
-        if text
-    ]
-    if costs and curve.name and not legend:
-        points = list(zip(costs, curve.accuracy))[::-1]
-        beside.insert(0, Label(points, curve.name, colour, True))
-    return beside
-
-
-def _marker_size(curve: Curve, style: str) -> int:
-    """Points of a line are small, others not."""
-    if style == '*':
-        return 14
-    return 8 if curve.labels is not None or len(curve.macs) == 1 else 4
-
-
-def _draw_intervals(axes: Any, curve: Curve, costs: Sequence[float],
-                    colour: str) -> None:
-    """Draw how far the accuracies may be off."""
-    assert curve.intervals is not None
-    low, high = np.transpose(curve.intervals)
-    if curve.labels is None:
-        axes.fill_between(
-            costs,
-            low,
-            high,
-            color=colour,
-            alpha=0.18,
-            linewidth=0,
-            label='its 95 % interval')
-    else:
-        accuracy = np.asarray(curve.accuracy)
-        axes.errorbar(
-            costs,
-            accuracy,
-            np.maximum((accuracy - low, high - accuracy), 0),
-            fmt='none',
-            ecolor=colour,
-            elinewidth=1.2,
-            capsize=3)
-
-
 def cost_axis(cost: str,
               largest: float,
-              unit: str = 'image') -> Tuple[float, str]:
+              unit: str = 'image') -> tuple[float, str]:
     """Scale and label of the axis of costs.
 
     Args:

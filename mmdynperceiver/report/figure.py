@@ -4,7 +4,7 @@ import io
 import os
 import re
 from functools import lru_cache
-from typing import Any, Dict, FrozenSet, Tuple, Union
+from typing import Any
 
 from cycler import cycler
 from matplotlib import font_manager, rc_context
@@ -14,8 +14,8 @@ from matplotlib.ft2font import FT2Font
 from ..core.files import replacing, write_text
 
 __all__ = [
-    'COLOURS', 'INK', 'PAPER', 'SOFT', 'VARIABLES', 'drawable', 'font_file',
-    'save_figure', 'settle', 'short', 'styled'
+    'COLOURS', 'INK', 'PAPER', 'SOFT', 'VARIABLES', 'drawable', 'exit_colour',
+    'font_file', 'save_figure', 'settle', 'short', 'styled'
 ]
 
 # Okabe-Ito, which colour-blind readers tell apart, too, and others for more
@@ -25,42 +25,37 @@ COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9',
 INK, SOFT, GRID, PAPER = '#1b1f24', '#57606a', '#d0d7de', '#ffffff'
 # In an SVG each colour is a variable of the page, which knows whether it is
 # dark; on its own the picture has the colour itself.
-VARIABLES: Dict[str, str] = {
-    INK: '--ink',
-    SOFT: '--soft',
-    GRID: '--line',
-    PAPER: '--card',
-    **{
-        colour: f'--c{k}'
-        for k, colour in enumerate(COLOURS)
-    }
-}
+VARIABLES = dict(
+    zip((INK, SOFT, GRID, PAPER, *COLOURS),
+        ('--ink', '--soft', '--line', '--card',
+         *(f'--c{k}' for k in range(len(COLOURS))))))
 # Fonts of other scripts, for what the first one lacks.
 _FAMILIES = ('Noto Sans CJK JP', 'Noto Sans CJK SC', 'WenQuanYi Zen Hei',
              'Microsoft YaHei', 'Hiragino Sans', 'Noto Sans Devanagari',
              'Noto Sans Thai', 'Arial Unicode MS')
 
 
+def exit_colour(number: int) -> str:
+    """The colour of an exit, or of any other numbered thing."""
+    return COLOURS[number % len(COLOURS)]
+
+
 @lru_cache(maxsize=None)
-def _families() -> Tuple[str, ...]:
+def _families() -> tuple[str, ...]:
     """The fonts that are here; each gives what those before lack."""
     known = {font.name for font in font_manager.fontManager.ttflist}
     return ('DejaVu Sans', *(name for name in _FAMILIES if name in known))
 
 
 @lru_cache(maxsize=None)
-def _characters() -> Dict[str, FrozenSet[int]]:
+def _characters() -> dict[str, frozenset[int]]:
     """Files of these fonts, and the codes of the characters that they have."""
     paths = [font_manager.findfont(name) for name in _families()]
     return {path: frozenset(FT2Font(path).get_charmap()) for path in paths}
 
 
 def font_file(text: str) -> str:
-    """File of the font that lacks fewest of a text's characters.
-
-    Args:
-        text (str): In any script.
-    """
+    """File of the font that lacks fewest of the characters of a text."""
     wanted = {ord(x) for x in text}
     return min(
         _characters().items(), key=lambda item: len(wanted - item[1]))[0]
@@ -75,6 +70,17 @@ def drawable(name: str, otherwise: str) -> str:
     """
     known = frozenset().union(*_characters().values())
     return name if {ord(x) for x in name} <= known else otherwise
+
+
+def short(name: str, length: int = 13) -> str:
+    """A name of a class, cut where it would write over its neighbour.
+
+    Args:
+        name (str): Such as 'great white shark, white shark, man-eater'.
+        length (int): Most characters. Defaults to 13.
+    """
+    name = name.split(',')[0].strip() or name
+    return name if len(name) <= length else name[:length - 1] + '…'
 
 
 def styled() -> Any:
@@ -106,14 +112,7 @@ def styled() -> Any:
 
 
 def settle(figure: Figure) -> Figure:
-    """Lay a complete picture out, once for all files of it.
-
-    Args:
-        figure (Figure): The picture; nothing moves from here on.
-
-    Returns:
-        Figure: The same.
-    """
+    """Lay a complete picture out, once for all files: nothing moves again."""
     figure.draw_without_rendering()
     figure.set_layout_engine('none')
     return figure
@@ -121,23 +120,30 @@ def settle(figure: Figure) -> Figure:
 
 @styled()
 def save_figure(figure: Figure,
-                path: Union[str, os.PathLike],
-                dpi: int = 150) -> None:
+                path: str | os.PathLike | None,
+                dpi: int = 150) -> Figure:
     """Write a picture, whole or not at all.
 
     Args:
         figure (Figure): The picture.
-        path (str | PathLike): File to write, ``.png`` or ``.svg``; its
-            folder must exist. An SVG takes its colours from the page that
-            it is in (see ``VARIABLES``) and has no background.
+        path (str | PathLike, optional): File to write, ``.png`` or ``.svg``;
+            its folder must exist. An SVG takes its colours from the page
+            that it is in (see ``VARIABLES``) and has no background. None
+            writes nothing.
         dpi (int): Dots per inch of a PNG. Defaults to 150.
+
+    Returns:
+        Figure: The same.
     """
+    if path is None:
+        return figure
     path = os.fspath(path)
     if path.endswith('.svg'):
         write_text(path, _svg(figure, os.path.basename(path)[:-4]))
-        return
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format='png', dpi=dpi, facecolor=PAPER)
+    else:
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format='png', dpi=dpi, facecolor=PAPER)
+    return figure
 
 
 def _svg(figure: Figure, name: str) -> str:
@@ -149,14 +155,3 @@ def _svg(figure: Figure, name: str) -> str:
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f'var({variable}, {colour})')
     return text
-
-
-def short(name: str, length: int = 13) -> str:
-    """A name of a class, cut where it would write over its neighbour.
-
-    Args:
-        name (str): Such as 'great white shark, white shark, man-eater'.
-        length (int): Most characters. Defaults to 13.
-    """
-    name = name.split(',')[0].strip() or name
-    return name if len(name) <= length else name[:length - 1] + '…'

@@ -3,7 +3,7 @@
 import math
 import os
 import textwrap
-from typing import Any, List, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import matplotlib
 import numpy as np
@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from .figure import COLOURS, PAPER, save_figure, settle, short, styled
 
 __all__ = [
-    'GalleryImage', 'MappedImage', 'draw_activation_maps', 'draw_gallery',
-    'mapped_exits', 'overlay', 'plot_activation_maps', 'plot_gallery'
+    'GalleryImage', 'MappedImage', 'mapped_exits', 'overlay',
+    'plot_activation_maps', 'plot_gallery'
 ]
 
 _RIGHT, _WRONG = '#00664a', '#c02000'
@@ -40,7 +40,7 @@ class GalleryImage(NamedTuple):
     truth: str
     predicted: str
     confidence: float
-    caption: Optional[str] = None
+    caption: str | None = None
 
     @property
     def right(self) -> bool:
@@ -48,35 +48,14 @@ class GalleryImage(NamedTuple):
         return self.truth == self.predicted
 
     @property
-    def is_strip(self) -> bool:
-        """Whether it shows frames of a clip side by side."""
-        height, width = self.pixels.shape[:2]
-        return width > 2 * height
-
-
-def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
-                 path: Union[str, os.PathLike],
-                 title: str = '',
-                 columns: int = 10,
-                 side: float = 1.05) -> None:
-    """Write a picture of groups of images below each other.
-
-    Args:
-        groups (Mapping[str, Sequence[GalleryImage]]): Heading -> images.
-        path (str | PathLike): PNG file to write.
-        title (str): Title of the picture. Defaults to ''.
-        columns (int): Images in a row. Defaults to 10.
-        side (float): Side of an image in inches. Defaults to 1.05.
-
-    Raises:
-        ValueError: If there is no group.
-    """
-    # Enough for images of this size; a finer picture is only larger.
-    save_figure(draw_gallery(groups, title, columns, side), path, dpi=100)
+    def aspect(self) -> float:
+        """Width for a height of 1, but at least 1."""
+        return max(1., self.pixels.shape[1] / self.pixels.shape[0])
 
 
 @styled()
-def draw_gallery(groups: Mapping[str, Sequence[GalleryImage]],
+def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
+                 path: str | os.PathLike | None = None,
                  title: str = '',
                  columns: int = 10,
                  side: float = 1.05) -> Figure:
@@ -85,6 +64,8 @@ def draw_gallery(groups: Mapping[str, Sequence[GalleryImage]],
     Args:
         groups (Mapping[str, Sequence[GalleryImage]]): Heading -> images. Of
             clips only as many are drawn as one screen takes.
+        path (str | PathLike, optional): PNG file to write. Defaults to None,
+            none.
         title (str): Title of the picture. Defaults to ''.
         columns (int): Images in a row. Defaults to 10.
         side (float): Side of an image in inches. Defaults to 1.05.
@@ -98,21 +79,19 @@ def draw_gallery(groups: Mapping[str, Sequence[GalleryImage]],
     if not groups:
         raise ValueError('a gallery needs at least one group, got none')
     images = [image for part in groups.values() for image in part]
-    shapes = [image.pixels.shape for image in images]
     # Film strips need a wider place than images.
-    aspect = max((width / height for height, width, _ in shapes), default=1.)
-    width = side * columns
-    columns = math.ceil(columns / max(aspect, 1.))
+    aspect = max((image.aspect for image in images), default=1.)
+    width, columns = side * columns, math.ceil(columns / aspect)
     place = width / columns
     letters = int(place * 72 / (0.62 * _FONT))
     lines = max((_caption(image, letters).count('\n') + 1 for image in images),
                 default=1)
-    cell = place / max(aspect, 1.) + lines * 1.25 * _FONT / 72 + 0.05
-    shown = {heading: list(part) for heading, part in groups.items()}
-    if any(image.is_strip for image in images):
+    cell = place / aspect + lines * 1.25 * _FONT / 72 + 0.05
+    most = len(images)
+    if any(image.aspect > 2 for image in images):  # frames of a clip
         rows = int((SCREEN - 0.4) / len(groups) - 0.35) // cell
         most = columns * max(1, int(rows))
-        shown = {heading: part[:most] for heading, part in shown.items()}
+    shown = {heading: part[:most] for heading, part in groups.items()}
     heights = [
         cell * -(-len(part) // columns) + 0.35 for part in shown.values()
     ]
@@ -124,7 +103,8 @@ def draw_gallery(groups: Mapping[str, Sequence[GalleryImage]],
         part.suptitle(heading, fontsize=11, x=0.01, ha='left')
         if found:
             _fill(part, found, columns, letters)
-    return settle(figure)
+    # Enough for images of this size; a finer picture is only larger.
+    return save_figure(settle(figure), path, dpi=100)
 
 
 def _fill(part: Any, images: Sequence[GalleryImage], columns: int,
@@ -147,21 +127,15 @@ def _caption(image: GalleryImage, letters: int) -> str:
     """Classes and confidence, in lines that fit above the image."""
     if image.caption is not None:
         return '\n'.join(textwrap.wrap(image.caption, letters))
-    confident = f'{100 * image.confidence:.0f} %'
-    text = image.truth if image.right else \
-        f'{image.truth}, as {image.predicted}'
-    if len(f'{text}  {confident}') <= letters:
-        return f'{text}  {confident}'
     names = [image.truth]
     if not image.right:
         names.append(f'as {image.predicted}')
-    lines = [
-        line for name in names for line in textwrap.wrap(
-            short(name, 2 * letters - 2),
-            letters,
-            max_lines=2,
-            placeholder='…')
-    ]
+    confident = f'{100 * image.confidence:.0f} %'
+    text = f'{", ".join(names)}  {confident}'
+    if len(text) <= letters:
+        return text
+    wrap = textwrap.TextWrapper(letters, max_lines=2, placeholder='…')
+    lines = [wrap.fill(short(name, 2 * letters - 2)) for name in names]
     return '\n'.join([*lines, confident])
 
 
@@ -184,12 +158,8 @@ class MappedImage(NamedTuple):
     exit_index: int
 
 
-def mapped_exits(images: Sequence[MappedImage]) -> List[int]:
-    """The exits of which any image has a map.
-
-    Args:
-        images (Sequence[MappedImage]): The images.
-    """
+def mapped_exits(images: Sequence[MappedImage]) -> list[int]:
+    """The exits of which any of the images has a map."""
     return sorted({
         k
         for image in images
@@ -212,29 +182,16 @@ def overlay(pixels: Any, found: Any) -> np.ndarray:
     return mixed.round().astype(np.uint8)
 
 
-def plot_activation_maps(images: Sequence[MappedImage],
-                         path: Union[str, os.PathLike],
-                         title: str = '') -> None:
-    """Write a picture of images, and of the map of each exit on them.
-
-    Args:
-        images (Sequence[MappedImage]): At least one, with at least one map.
-        path (str | PathLike): PNG file to write.
-        title (str): Title of the picture. Defaults to ''.
-
-    Raises:
-        ValueError: If there is no map.
-    """
-    save_figure(draw_activation_maps(images, title), path)
-
-
 @styled()
-def draw_activation_maps(images: Sequence[MappedImage],
+def plot_activation_maps(images: Sequence[MappedImage],
+                         path: str | os.PathLike | None = None,
                          title: str = '') -> Figure:
     """Draw one image in each row: itself, and the map of each exit on it.
 
     Args:
         images (Sequence[MappedImage]): At least one, with at least one map.
+        path (str | PathLike, optional): PNG file to write. Defaults to None,
+            none.
         title (str): Title of the picture. Defaults to ''.
 
     Returns:
@@ -251,11 +208,12 @@ def draw_activation_maps(images: Sequence[MappedImage],
     figure = Figure((1.6 * columns, 1.9 * len(images) + 0.6),
                     layout='constrained')
     figure.suptitle(title, fontsize=11, wrap=True)
-    axes = figure.subplots(len(images), columns, squeeze=False)
+    axes = figure.subplots(
+        len(images),
+        columns,
+        squeeze=False,
+        subplot_kw=dict(xticks=[], yticks=[]))
     for row, image in zip(axes, images):
-        for axis in row:
-            axis.set_xticks([])
-            axis.set_yticks([])
         row[0].imshow(image.pixels)
         row[0].set_title(
             f'{short(image.truth, 18)}\nleaves at exit {image.exit_index}',
@@ -263,15 +221,19 @@ def draw_activation_maps(images: Sequence[MappedImage],
         for axis, k in zip(row[1:], exits):
             if image.maps[k] is None:
                 axis.axis('off')
-                continue
-            axis.imshow(overlay(image.pixels, image.maps[k]))
-            leaves = k == image.exit_index
-            axis.set_title(
-                f'exit {k}\n{short(image.predicted[k], 18)}',
-                fontsize=_FONT,
-                fontweight='bold' if leaves else 'normal')
-            for spine in axis.spines.values():
-                spine.set_visible(True)
-                spine.set_edgecolor(COLOURS[2] if leaves else PAPER)
-                spine.set_linewidth(4 if leaves else 0.5)
-    return settle(figure)
+            else:
+                _draw_map(axis, image, k)
+    return save_figure(settle(figure), path)
+
+
+def _draw_map(axis: Any, image: MappedImage, k: int) -> None:
+    """Draw the map of an exit, framed where the image leaves there."""
+    leaves = k == image.exit_index
+    axis.imshow(overlay(image.pixels, image.maps[k]))
+    axis.set_title(
+        f'exit {k}\n{short(image.predicted[k], 18)}',
+        fontsize=_FONT,
+        fontweight='bold' if leaves else 'normal')
+    axis.spines[:].set_visible(True)
+    axis.spines[:].set_edgecolor(COLOURS[2] if leaves else PAPER)
+    axis.spines[:].set_linewidth(4 if leaves else 0.5)

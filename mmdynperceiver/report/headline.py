@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The four figures that a report begins with, each beside the last exit."""
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from ..core import mean_interval, paired_interval, wilson_interval
 
 __all__ = ['KeyFigure', 'headline']
 
-Interval = Tuple[float, float]
+Interval = tuple[float, float]
 
 
 class KeyFigure(NamedTuple):
@@ -37,7 +37,7 @@ class KeyFigure(NamedTuple):
 def headline(exit_index: Tensor,
              right: Tensor,
              macs: Sequence[float],
-             latency_ms: Optional[Sequence[float]] = None) -> List[KeyFigure]:
+             latency_ms: Sequence[float] | None = None) -> list[KeyFigure]:
     """What leaving early brings, each figure beside the last exit's.
 
     Args:
@@ -53,26 +53,25 @@ def headline(exit_index: Tensor,
     """
     total = exit_index.numel()
     hits, last = right.gather(0, exit_index[None])[0], right[-1]
-    difference = paired_interval(
-        int((hits & ~last).sum()), int((last & ~hits).sum()), total)
+    gained, lost = int((hits & ~last).sum()), int((last & ~hits).sum())
     figures = [
-        _share('accuracy', hits.double(),
-               last.double().mean().item(), difference)
+        _share('accuracy', hits,
+               last.double().mean().item(),
+               paired_interval(gained, lost, total)),
+        _cost('macs', exit_index, macs)
     ]
-    for name, costs in (('macs', macs), ('latency_ms', latency_ms)):
-        if costs is not None:
-            figures.append(_cost(name, exit_index, costs))
-    early = (exit_index < len(right) - 1).double()
+    if latency_ms is not None:
+        figures.append(_cost('latency_ms', exit_index, latency_ms))
+    early = exit_index < len(right) - 1
     interval = wilson_interval(early.sum().item(), total)
-    figures.append(_share('early_exits', early, 0., interval))
-    return figures
+    return [*figures, _share('early_exits', early, 0., interval)]
 
 
-def _share(name: str, values: Tensor, last: float,
+def _share(name: str, chosen: Tensor, last: float,
            difference: Interval) -> KeyFigure:
     """A figure that counts samples."""
-    share = values.mean().item()
-    interval = wilson_interval(values.sum().item(), len(values))
+    share = chosen.double().mean().item()
+    interval = wilson_interval(chosen.sum().item(), len(chosen))
     return KeyFigure(name, share, interval, last, share - last, difference)
 
 

@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Names beside the points of a plot that do not write over each other."""
-from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
 from matplotlib.transforms import Bbox
@@ -32,16 +32,37 @@ class Label(NamedTuple):
         bold (bool): Whether it is. Defaults to False.
     """
 
-    points: Sequence[Tuple[float, float]]
+    points: Sequence[tuple[float, float]]
     text: str
     colour: str
     bold: bool = False
 
 
+class _Place(NamedTuple):
+    """Where a label may stand, in pixels but for the distance (1/72 inch)."""
+
+    point: int  # its number
+    pixel: Any  # where that is
+    shift: Any  # from there to the centre of the label
+    box: Bbox
+    distance: float  # from the point to the label
+
+    @property
+    def end(self) -> Any:
+        """Where a line from the point reaches the label."""
+        return np.clip(self.pixel, self.box.min, self.box.max)
+
+    def lead(self, scale: float) -> Any:
+        """Course of the line from the point to a label that is far away."""
+        if self.distance <= _NEAR:
+            return np.empty((0, 2))
+        return _course(np.array([self.pixel, self.end]), scale)
+
+
 def place_labels(axes: Any,
                  labels: Sequence[Label],
                  lines: Sequence[Any] = (),
-                 size: float = 9) -> List[Any]:
+                 size: float = 9) -> list[Any]:
     """Write each label where it covers least, always at the same place.
 
     One label after another takes the best of the places around its point.
@@ -58,64 +79,57 @@ def place_labels(axes: Any,
         list[Annotation]: One for each label.
     """
     scale = settle(axes.figure).dpi / 72
-    anchors = [axes.transData.transform(label.points) for label in labels]
-    points = np.concatenate([np.empty((0, 2)), *anchors])
-    courses = np.concatenate([
-        np.empty((0, 2)),
-        *(_course(axes.transData.transform(line), scale) for line in lines)
-    ])
-    frame, taken, written = axes.get_window_extent(), [], []
+    to_pixels = axes.transData.transform
+    anchors = [to_pixels(label.points) for label in labels]
+    nothing = np.empty((0, 2))
+    points = np.concatenate([nothing, *anchors])
+    courses = np.concatenate(
+        [nothing, *(_course(to_pixels(line), scale) for line in lines)])
+    frame, written = axes.get_window_extent(), []
+    taken: list[Bbox] = []
     for label, own in zip(labels, anchors):
-        text = axes.annotate(
-            label.text,
-            label.points[0],
-            xytext=(0, 0),
-            textcoords='offset points',
-            color=label.colour,
-            fontsize=size,
-            fontweight='bold' if label.bold else 'normal',
-            ha='center',
-            va='center',
-            zorder=5,
-            bbox=dict(facecolor=PAPER, edgecolor='none', alpha=0.7, pad=0.5))
-        _, place, box = min(
-            ((_cost(place, frame, taken, points, courses,
-                    scale), place, place.box)
-             for place in _places(own, text.get_window_extent(), scale)),
-            key=lambda found: found[0])
+        text = _write(axes, label, size)
+        place = min(
+            _places(own, text.get_window_extent(), scale),
+            key=lambda place: _cost(place, frame, taken, points, courses, scale
+                                    ))
         text.xy = label.points[place.point]
         text.set_position(tuple(place.shift / scale))
         if place.distance > _NEAR:
-            _lead(axes, label.points[place.point], place, scale)
+            _lead(axes, text.xy, place, scale)
             courses = np.concatenate([courses, place.lead(scale)])
-        taken.append(box)
+        taken.append(place.box)
         written.append(text)
     return written
 
 
-class _Place(NamedTuple):
-    """Where a label may stand, in pixels but for the distance.
+def _write(axes: Any, label: Label, size: float) -> Any:
+    """Write a label over its first point."""
+    return axes.annotate(
+        label.text,
+        label.points[0],
+        xytext=(0, 0),
+        textcoords='offset points',
+        color=label.colour,
+        fontsize=size,
+        fontweight='bold' if label.bold else 'normal',
+        ha='center',
+        va='center',
+        zorder=5,
+        bbox=dict(facecolor=PAPER, edgecolor='none', alpha=0.7, pad=0.5))
 
-    Args:
-        point (int): Number of its point.
-        pixel (ndarray): Where that is.
-        shift (ndarray): From there to the centre of the label.
-        box (Bbox): The label.
-        distance (float): From the point to the label, in 1/72 inch.
-    """
 
-    point: int
-    pixel: Any
-    shift: Any
-    box: Bbox
-    distance: float
-
-    def lead(self, scale: float) -> Any:
-        """Course of the line from the point to a label that is far away."""
-        if self.distance <= _NEAR:
-            return np.empty((0, 2))
-        end = np.clip(self.pixel, self.box.min, self.box.max)
-        return _course(np.array([self.pixel, end]), scale)
+def _lead(axes: Any, point: Any, place: _Place, scale: float) -> None:
+    """Draw a line from a point to its label."""
+    arrow = dict(
+        arrowstyle='-', color=SOFT, linewidth=0.7, shrinkA=0, shrinkB=3)
+    axes.annotate(
+        '',
+        point,
+        xytext=tuple((place.end - place.pixel) / scale),
+        textcoords='offset points',
+        zorder=4,
+        arrowprops=arrow)
 
 
 def _places(anchors: Any, extent: Bbox, scale: float) -> Iterator[_Place]:
@@ -123,41 +137,23 @@ def _places(anchors: Any, extent: Bbox, scale: float) -> Iterator[_Place]:
     half = np.array([extent.width, extent.height]) / 2
     for number, point in enumerate(anchors):
         for distance in _DISTANCES:
-            for side in _SIDES:
+            for x, y in _SIDES:
                 # As far from a corner as from a side.
-                away = distance * scale * (0.7 if side[0]**2 == 1 == side[1]**2
-                                           else 1)
-                shift = np.array(side) * (half + away)
-                yield _Place(
-                    number, point, shift,
-                    Bbox([point + shift - half, point + shift + half]),
-                    distance)
-
-
-def _lead(axes: Any, point: Any, place: _Place, scale: float) -> None:
-    """Draw a line from a point to its label."""
-    end = np.clip(place.pixel, place.box.min, place.box.max)
-    axes.annotate(
-        '',
-        point,
-        xytext=tuple((end - place.pixel) / scale),
-        textcoords='offset points',
-        zorder=4,
-        arrowprops=dict(
-            arrowstyle='-', color=SOFT, linewidth=0.7, shrinkA=0, shrinkB=3))
+                away = distance * scale * (0.7 if x**2 == 1 == y**2 else 1)
+                shift = np.array((x, y)) * (half + away)
+                box = Bbox([point + shift - half, point + shift + half])
+                yield _Place(number, point, shift, box, distance)
 
 
 def _cost(place: _Place, frame: Bbox, taken: Sequence[Bbox], points: Any,
           courses: Any, scale: float) -> float:
     """How far away a label would be, and how much it would cover."""
-    box, wide = place.box, place.box.padded(2 * scale)
-    cost = place.distance + _LABEL * sum(
-        wide.overlaps(other) for other in taken)
-    if not (frame.contains(*box.min) and frame.contains(*box.max)):
-        cost += _LABEL
+    box, wide, lead = place.box, place.box.padded(2 * scale), place.lead(scale)
+    covered = sum(wide.overlaps(other) for other in taken)
+    covered += not (frame.contains(*box.min) and frame.contains(*box.max))
+    cost = place.distance + _LABEL * covered
     cost += _POINT * _inside(points, box.padded(4 * scale))
     cost += _LINE * _inside(courses, box)
-    lead = place.lead(scale)
     cost += _CROSSED * sum(_inside(lead, other) for other in taken)
     others = points[np.hypot(*(points - place.pixel).T) > scale]
     return cost + _POINT / 4 * sum(
@@ -174,7 +170,7 @@ def _course(corners: Any, scale: float) -> Any:
     """Points along a line, 1/72 inch from each other."""
     parts = [corners]
     for start, end in zip(corners, corners[1:]):
-        count = int(np.hypot(*(end - start)) / scale)
-        parts.append(start + np.linspace(0, 1, max(count, 1))[:, None] *
-                     (end - start))
+        count = max(int(np.hypot(*(end - start)) / scale), 1)
+        steps = np.linspace(0, 1, count)[:, None]
+        parts.append(start + steps * (end - start))
     return np.concatenate(parts)

@@ -1,16 +1,16 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Accuracy against measured latency."""
 import os
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from .curve import LINES, Curve, draw_accuracy_macs
-from .figure import COLOURS, save_figure
-from .published import published_curves
+from .curve import LINES, Curve, plot_accuracy_macs
+from .curve_files import published_curves
+from .figure import exit_colour
 
-__all__ = ['draw_accuracy_latency', 'plot_accuracy_latency']
+__all__ = ['plot_accuracy_latency']
 
 # What a config's name says of the network, and its published curve.
 _FAMILIES = dict(
@@ -22,21 +22,7 @@ Row = Mapping[str, Any]
 
 
 def plot_accuracy_latency(rows: Sequence[Row],
-                          path: Union[str, os.PathLike]) -> None:
-    """Write a picture of what ``tools/benchmark.py`` found.
-
-    Args:
-        rows (Sequence[Mapping[str, Any]]): Of its ``compared``; those
-            without ``top1`` are left out.
-        path (str | PathLike): PNG or SVG file to write.
-
-    Raises:
-        ValueError: If no row has an accuracy.
-    """
-    save_figure(draw_accuracy_latency(rows), path)
-
-
-def draw_accuracy_latency(rows: Sequence[Row]) -> Figure:
+                          path: str | os.PathLike | None = None) -> Figure:
     """Draw accuracy against latency: a colour for each network.
 
     A mode has its kind of line. Dots are exits, lines leaving early: by
@@ -45,8 +31,10 @@ def draw_accuracy_latency(rows: Sequence[Row]) -> Figure:
     exits. Stars are what leaving early at the given thresholds took.
 
     Args:
-        rows (Sequence[Mapping[str, Any]]): Of ``compared``; those without
-            ``top1`` are left out.
+        rows (Sequence[Mapping[str, Any]]): ``compared`` of
+            ``tools/benchmark.py``; those without ``top1`` are left out.
+        path (str | PathLike, optional): PNG or SVG file to write. Defaults
+            to None, none.
 
     Returns:
         Figure: The picture.
@@ -56,36 +44,35 @@ def draw_accuracy_latency(rows: Sequence[Row]) -> Figure:
     """
     rows = [row for row in rows if 'top1' in row]
     names = list(dict.fromkeys(row['name'] for row in rows))
-    shown, shared = _networks(names)
     modes = list(dict.fromkeys(row['mode'] for row in rows))
-    curves: List[Curve] = []
-    title = [shared] if shared else []
-    title += [f'batch {row["batch_size"]}' for row in rows[:1]]
-    title += modes if len(modes) == 1 else []
+    shown, shared = _networks(names)
+    curves: list[Curve] = []
     for row in rows:
-        colour = COLOURS[names.index(row['name']) % len(COLOURS)]
+        number = names.index(row['name'])
+        colour = exit_colour(number)
         line = LINES[modes.index(row['mode']) % len(LINES)]
-        name = shown[names.index(row['name'])]
+        name = shown[number]
         if len(modes) > 1:
             name += f', {row["mode"]}'
         curves += _exits(row, name, line, colour)
-        early = _early_exit(row, rows)
-        if early is not None:
-            curves.append(Curve('', *early, style=line, colour=colour))
-    title.append('dots: always the same exit; thick lines: leaving early')
+        points = _early_exits(row, rows)
+        if points:
+            curves.append(
+                Curve('', *_latencies(row, points), style=line, colour=colour))
+    title = [shared, *(f'batch {row["batch_size"]}' for row in rows[:1])]
+    title += modes if len(modes) == 1 else []
+    note = 'dots: always the same exit; thick lines: leaving early'
     if any(_published(row, rows) for row in rows):
-        title[-1] += ' as published'
+        note += ' as published'
     if any('macs' in point for row in rows
-           for point in row['top1'].get('curve') or _published(row, rows)):
-        title[-1] += ', latency estimated from MACs'
-    return draw_accuracy_macs(
-        curves,
-        ', '.join(title[:-1]) + '\n' + title[-1],
-        cost='latency_ms',
-        legend=False)
+           for point in _early_exits(row, rows)):
+        note += ', latency estimated from MACs'
+    title_lines = ', '.join(filter(None, title)) + '\n' + note
+    return plot_accuracy_macs(
+        curves, path, title_lines, cost='latency_ms', legend=False)
 
 
-def _networks(names: Sequence[str]) -> Tuple[List[str], str]:
+def _networks(names: Sequence[str]) -> tuple[list[str], str]:
     """Of configs' names, what tells the networks apart, and what all share."""
     found = []
     for name in names:
@@ -93,7 +80,7 @@ def _networks(names: Sequence[str]) -> Tuple[List[str], str]:
         if ':' not in name:
             name = '_'.join(name.split('_')[:2])
         found.append([*name.rpartition(':')[2].split('_'), ' '.join(kind)])
-    shared: List[str] = []
+    shared: list[str] = []
     if len({len(parts) for parts in found}) == 1 < len(found):
         while len(found[0]) > 2 and len({parts[-2] for parts in found}) == 1:
             shared.insert(0, found[0][-2])
@@ -104,17 +91,15 @@ def _networks(names: Sequence[str]) -> Tuple[List[str], str]:
     ], '_'.join(shared)
 
 
-def _exits(row: Row, name: str, line: str, colour: str) -> List[Curve]:
+def _exits(row: Row, name: str, line: str, colour: str) -> list[Curve]:
     """The exits of a network, and what its own thresholds bring."""
-    size, top1 = row['batch_size'], row['top1']
-    several = len(row['exits']) > 1
+    exits, top1, size = row['exits'], row['top1'], row['batch_size']
+    several = len(exits) > 1
     curves = [
         Curve(
-            name, [found['median_ms'] / size for found in row['exits']],
+            name, [found['median_ms'] / size for found in exits],
             top1['exits'],
-            labels=[
-                f'{found["exit"]}' if several else '' for found in row['exits']
-            ],
+            labels=[f'{found["exit"]}' if several else '' for found in exits],
             style=f'o{line}' if several else 's',
             colour=colour)
     ]
@@ -128,21 +113,25 @@ def _exits(row: Row, name: str, line: str, colour: str) -> List[Curve]:
     return curves
 
 
-def _early_exit(row: Row, rows: Sequence[Row]) -> Optional[Tuple[Any, Any]]:
-    """Mean latencies and accuracies along the curve of leaving early."""
+def _early_exits(row: Row, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Points of leaving early with a network: its own, or published ones."""
+    return row['top1'].get('curve') or _published(row, rows)
+
+
+def _latencies(
+        row: Row, points: list[dict[str,
+                                    Any]]) -> tuple[list[float], list[float]]:
+    """Mean latencies and accuracies of such points."""
     ms = [found['median_ms'] / row['batch_size'] for found in row['exits']]
-    points = row['top1'].get('curve') or _published(row, rows)
-    if not points:
-        return None
     macs = [found.get('macs', 0.) for found in row['exits']]
-    return ([
+    return [
         float(
             np.dot(point['shares'], ms) if 'shares' in
             point else np.interp(point['macs'], macs, ms)) for point in points
-    ], [point['top1'] for point in points])
+    ], [point['top1'] for point in points]
 
 
-def _published(row: Row, rows: Sequence[Row]) -> List[Dict[str, float]]:
+def _published(row: Row, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Published points of leaving early with a network.
 
     The authors' curve is of all sizes of a family. A point belongs to the
@@ -152,33 +141,26 @@ def _published(row: Row, rows: Sequence[Row]) -> List[Dict[str, float]]:
     curve = _family(row)
     if curve is None or row['top1'].get('curve'):
         return []
-    best = max(row['top1']['exits'])
-    likes = [
-        other for other in rows
-        if _family(other) == curve and other['mode'] == row['mode']
+    first, last = (row['exits'][k]['macs'] for k in (0, -1))
+    smaller = [
+        other['exits'][-1]['macs'] for other in rows if _family(other) == curve
+        and other['mode'] == row['mode'] and other['exits'][-1]['macs'] < last
     ]
     return [
         dict(macs=macs, top1=accuracy)
         for macs, accuracy in zip(curve.macs, curve.accuracy)
-        if _range(row)[0] <= macs <= _range(row)[1] and accuracy <= best
-        and not any(
-            _range(other)[1] < _range(row)[1] and macs <= _range(other)[1]
-            for other in likes)
+        if max([0, *smaller]) < macs and first <= macs <= last
+        and accuracy <= max(row['top1']['exits'])
     ]
 
 
-def _family(row: Row) -> Optional[Curve]:
+def _family(row: Row) -> Curve | None:
     """The published curve of the family of a network on ImageNet."""
+    name = row['name']
     if len(row['exits']) == 1 or 'macs' not in row['exits'][0] or not (
-            row['name'].startswith('dyn-perceiver_')
-            and '_in1k' in row['name']):
+            name.startswith('dyn-perceiver_') and '_in1k' in name):
         return None
     for part, (figure, network) in _FAMILIES.items():
-        if part in row['name']:
+        if part in name:
             return published_curves(figure, network)[0]
     return None
-
-
-def _range(row: Row) -> Tuple[float, float]:
-    """MACs of the first exit and of the last one."""
-    return row['exits'][0]['macs'], row['exits'][-1]['macs']

@@ -1,99 +1,116 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""One HTML page with everything inside: no network, no script."""
+"""The report's page: one HTML file with everything inside, from templates."""
 import base64
 import io
+import math
 import re
-from html import escape
 from pathlib import Path
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Iterable, NamedTuple, Sequence
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
-from .style import STYLE
+from ..core.files import write_text
+from ..version import __version__
+from .contents import Contents
+from .criteria_table import CriterionRow
+from .draw import LEAST_PLACES, NAMES, Pictures
+from .figure import VARIABLES
+from .gallery import mapped_exits, overlay
+from .sweep import select
 
-__all__ = [
-    'Cell', 'build_page', 'cells_html', 'figures_html', 'paragraph',
-    'plot_html', 'section', 'table_html'
-]
+__all__ = ['write_page']
 
-# A picture, what it shows, its lines of text, and the class of its style.
-Cell = Tuple[Any, str, Sequence[str], str]
 # Smaller pictures are drawings or icons, which JPEG would blur.
 _PHOTO = 96
 
 
-def paragraph(text: str, kind: str = '') -> str:
-    """A paragraph.
+def write_page(path: Path, contents: Contents, pictures: Pictures) -> None:
+    """Write the page.
 
     Args:
-        text (str): Plain text.
-        kind (str): Class of the style. Defaults to ''.
+        path (Path): The file; the plots lie beside it.
+        contents (Contents): All numbers.
+        pictures (Pictures): What :func:`draw_all` returns.
     """
-    attribute = f' class="{kind}"' if kind else ''
-    return f'<p{attribute}>{escape(text)}</p>'
+    unit = contents.unit
+    sections = dict(
+        points='Thresholds',
+        curve='Accuracy against cost',
+        exits='The exits',
+        shares=f'Where {unit}s leave',
+        reliability='Can the confidence be trusted?',
+        criteria='Which criterion?')
+    if pictures.gallery:
+        sections['gallery'] = f'Easy and hard {unit}s'
+    if pictures.maps:
+        sections['maps'] = 'Where the exits look'
+    criterion = contents.criterion
+    if contents.temperature is not None:
+        criterion += ' with temperatures ' + ', '.join(
+            f'{value:.2f}' for value in contents.temperature)
+    exits = range(len(contents.macs))
+    mapped = mapped_exits(pictures.maps)
+    # Templates see every field of the contents, and these.
+    page = _environment().get_template('page.html.j2').render(
+        contents._asdict(),
+        sections=sections,
+        criterion_text=criterion,
+        point=contents.shown_points[0],
+        shown_points=contents.shown_points,
+        exit_names=[f'exit\N{NO-BREAK SPACE}{k}' for k in exits],
+        static={
+            name: select(contents.rows, 'exit', name)
+            for name in contents.sizes
+        },
+        interval_of=contents.interval,
+        areas=contents.areas(),
+        names=NAMES,
+        best=_best(contents.criteria),
+        plots={name: _plot(path.parent, name)
+               for name in pictures.plots},
+        gallery=pictures.gallery,
+        maps=pictures.maps,
+        mapped=mapped,
+        unmapped=[k for k in exits if k not in mapped],
+        least_places=LEAST_PLACES,
+        colours=VARIABLES,
+        version=__version__)
+    write_text(path, page)
 
 
-def figures_html(figures: Sequence[Sequence[str]]) -> str:
-    """The figures that a page begins with.
-
-    Args:
-        figures (Sequence[Sequence[str]]): Of each its name, its value, and
-            lines below it.
-    """
-    parts = []
-    for name, value, *notes in figures:
-        below = ''.join(f'<dd>{escape(note)}</dd>' for note in notes)
-        parts.append(f'<div><dt>{escape(name)}</dt>'
-                     f'<dd class="value">{escape(value)}</dd>{below}</div>')
-    return f'<dl class="figures">{"".join(parts)}</dl>'
-
-
-def plot_html(folder: Path, name: str, alt: str, caption: str) -> str:
-    """A plot, once for wide screens and once for narrow ones.
-
-    Args:
-        folder (Path): Where its two SVG files are.
-        name (str): Their stem.
-        alt (str): What it shows, for those who do not see it.
-        caption (str): Stands below it.
-    """
-    parts = []
-    for kind, stem in (('wide', name), ('narrow', f'{name}_narrow')):
-        text = (folder / f'{stem}.svg').read_text('utf-8')
-        # Print of 14 pixels for letters of 10 points, as in the page.
-        size = 1.4 * float(re.findall(r'viewBox="0 0 ([\d.]+)', text)[0])
-        parts.append(f'<div class="{kind}" style="max-width: {size:.0f}px" '
-                     f'role="img" aria-label="{escape(alt)}">'
-                     f'{_inline(text)}</div>')
-    return (f'<figure class="plot">{"".join(parts)}'
-            f'<figcaption>{escape(caption)}</figcaption></figure>')
+def _environment() -> Environment:
+    """What templates are read with: all that is no template is escaped."""
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True)
+    environment.filters.update(
+        macs=_macs, percent=_percent, interval=_interval, address=_address)
+    environment.globals.update(overlay=overlay)
+    return environment
 
 
-def _inline(text: str) -> str:
-    """An SVG file as a part of a page, without what only a file needs."""
-    text = text[text.index('<svg'):]
-    text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.DOTALL)
-    return re.sub(r' xmlns(:\w+)?="[^"]*"', '', text, count=2)
+def _macs(value: float) -> str:
+    """MACs with a unit."""
+    return f'{value / 1e9:.3f} G' if value >= 1e9 else f'{value / 1e6:.3f} M'
 
 
-def cells_html(cells: Sequence[Cell], kind: str) -> str:
-    """Pictures beside each other, with their text.
-
-    Args:
-        cells (Sequence[Cell]): Of each its RGB pixels (H, W, 3), what it
-            shows, its lines of text, and the class of its style.
-        kind (str): Class of the style: 'images', 'clips' or 'maps'.
-    """
-    parts = []
-    for pixels, alt, lines, style in cells:
-        text = ''.join(f'<span>{escape(line)}</span>' for line in lines)
-        parts.append(f'<li class="{style}"><img alt="{escape(alt)}" '
-                     f'src="{_data(pixels)}">{text}</li>')
-    return f'<ul class="cells {kind}" tabindex="0">{"".join(parts)}</ul>'
+def _percent(value: float, digits: int = 1) -> str:
+    """A share in percent, or a dash if it is not known."""
+    return '–' if math.isnan(value) else f'{100 * value:.{digits}f}'
 
 
-def _data(pixels: Any) -> str:
-    """A picture as an address that holds all its bytes."""
+def _interval(ends: Iterable[float], sign: str = '') -> str:
+    """An interval of a share, in percent."""
+    return ' to '.join(f'{100 * end:{sign}.1f}' for end in ends)
+
+
+def _address(pixels: Any) -> str:
+    """A picture (H, W, 3) as an address that holds all its bytes."""
     image, file = Image.fromarray(pixels), io.BytesIO()
     kind = 'JPEG' if min(image.size) >= _PHOTO else 'PNG'
     image.save(file, kind, quality=90)
@@ -101,89 +118,39 @@ def _data(pixels: Any) -> str:
     return f'data:image/{kind.lower()};base64,{data}'
 
 
-def table_html(
-    caption: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    best: Sequence[Sequence[int]] = (),
-    groups: Sequence[Tuple[str, int]] = ()
-) -> str:
-    """A table that scrolls inside its box where it is too wide.
+class _Svg(NamedTuple):
+    """A plot for one kind of screen: its greatest width in pixels."""
 
-    Args:
-        caption (str): Names the box for those who hear the page.
-        columns (Sequence[str]): Headings.
-        rows (Sequence[Sequence[str]]): Cells; the first names the row.
-        best (Sequence[Sequence[int]]): Row and column of cells to mark.
-            Defaults to none.
-        groups (Sequence[tuple[str, int]]): Headings above the columns, and
-            how many columns each has. Defaults to none.
-    """
-    marked = {tuple(cell) for cell in best}
-    head = ''.join(f'<th scope="col">{escape(name)}</th>' for name in columns)
-    head = f'<tr>{head}</tr>'
-    if groups:
-        above = ''.join(f'<th scope="colgroup" colspan="{count}">'
-                        f'{escape(name)}</th>' for name, count in groups)
-        head = f'<tr class="groups">{above}</tr>{head}'
-    lines: List[str] = []
-    for i, row in enumerate(rows):
-        cells = [f'<th scope="row">{escape(row[0])}</th>']
-        for j, cell in enumerate(row[1:], 1):
-            kind = ' class="best"' if (i, j) in marked else ''
-            cells.append(f'<td{kind}>{escape(cell)}</td>')
-        lines.append(f'<tr>{"".join(cells)}</tr>')
-    return (f'<div class="scroll" role="region" tabindex="0" '
-            f'aria-label="{escape(caption)}"><table><thead>{head}</thead>'
-            f'<tbody>{"".join(lines)}</tbody></table></div>')
+    kind: str
+    width: float
+    svg: Markup
 
 
-def section(name: str, title: str, parts: Sequence[str]) -> str:
-    """A section of the page.
+def _plot(folder: Path, name: str) -> list[_Svg]:
+    """A plot, once for wide screens and once for narrow ones."""
+    found = []
+    for kind, stem in (('wide', name), ('narrow', f'{name}_narrow')):
+        text = (folder / f'{stem}.svg').read_text('utf-8')
+        # Print of 14 pixels for letters of 10 points, as in the page.
+        width = 1.4 * float(re.findall(r'viewBox="0 0 ([\d.]+)', text)[0])
+        # Without what only a file needs.
+        text = text[text.index('<svg'):]
+        text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.DOTALL)
+        text = re.sub(r' xmlns(:\w+)?="[^"]*"', '', text, count=2)
+        found.append(_Svg(kind, width, Markup(text)))
+    return found
 
-    Args:
-        name (str): Its anchor.
-        title (str): Its heading.
-        parts (Sequence[str]): HTML.
-    """
-    inside = '\n'.join(parts)
-    return (f'<section id="{name}" aria-labelledby="{name}-title">'
-            f'<h2 id="{name}-title">{escape(title)}</h2>\n{inside}\n'
-            f'</section>')
 
+def _best(rows: Sequence[CriterionRow]) -> dict[str, Any]:
+    """The best number of each column of the criteria, as it is written."""
 
-def build_page(title: str, lead: str, links: Sequence[Sequence[str]],
-               sections: Sequence[str], footer: str) -> str:
-    """The whole page.
+    def best(values: Iterable[float], digits: int, choose: Any) -> str:
+        texts = {_percent(value, digits) for value in values} - {'–'}
+        return choose(texts, key=float, default='')
 
-    Args:
-        title (str): Its heading.
-        lead (str): HTML below it.
-        links (Sequence[tuple[str, str]]): Anchor and title of each section.
-        sections (Sequence[str]): What :func:`section` returns.
-        footer (str): Stands at the end.
-    """
-    items = ''.join(f'<li><a href="#{name}">{escape(text)}</a></li>'
-                    for name, text in links)
-    body = '\n'.join(sections)
-    return f'''<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
-<h1>{escape(title)}</h1>
-{lead}
-<nav aria-label="Sections"><ul>{items}</ul></nav>
-</header>
-<main>
-{body}
-</main>
-<footer>{escape(footer)}</footer>
-</body>
-</html>
-'''
+    return dict(
+        area=best((row.area for row in rows), 2, max),
+        ece=[best(exit, 2, min) for exit in zip(*(row.ece for row in rows))],
+        auroc=[
+            best(ends, 1, max) for ends in zip(*(row.auroc for row in rows))
+        ])

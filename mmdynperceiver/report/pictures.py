@@ -1,41 +1,21 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Pictures of shares and of reliability."""
 import os
-from typing import Any, Optional, Sequence, Union
+from typing import Any, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from .curve import NARROW, WIDE, cost_axis
-from .figure import COLOURS, INK, PAPER, save_figure, settle, styled
+from .figure import INK, PAPER, exit_colour, save_figure, settle, styled
 
-__all__ = [
-    'draw_reliability', 'draw_shares', 'plot_reliability', 'plot_shares'
-]
-
-
-def plot_shares(macs: Sequence[float], shares: Sequence[Sequence[float]],
-                path: Union[str,
-                            os.PathLike], *args: Any, **kwargs: Any) -> None:
-    """Write a picture of how many images leave at each exit.
-
-    Args:
-        macs (Sequence[float]): Mean MACs, rising.
-        shares (Sequence[Sequence[float]]): Share of each exit at each of
-            them.
-        path (str | PathLike): PNG or SVG file to write.
-        *args: Of :func:`draw_shares`.
-        **kwargs: The same.
-
-    Raises:
-        ValueError: If there are not as many shares as costs, or none.
-    """
-    save_figure(draw_shares(macs, shares, *args, **kwargs), path)
+__all__ = ['plot_reliability', 'plot_shares']
 
 
 @styled()
-def draw_shares(macs: Sequence[float],
+def plot_shares(macs: Sequence[float],
                 shares: Sequence[Sequence[float]],
+                path: str | os.PathLike | None = None,
                 title: str = '',
                 unit: str = 'image',
                 narrow: bool = False) -> Figure:
@@ -45,6 +25,8 @@ def draw_shares(macs: Sequence[float],
         macs (Sequence[float]): Mean MACs, rising.
         shares (Sequence[Sequence[float]]): Share of each exit at each of
             them.
+        path (str | PathLike, optional): PNG or SVG file to write. Defaults
+            to None, none.
         title (str): Title of the picture. Defaults to ''.
         unit (str): What the network takes. Defaults to 'image'.
         narrow (bool): Whether it is for a phone. Defaults to False.
@@ -65,44 +47,27 @@ def draw_shares(macs: Sequence[float],
     figure = Figure((width, 0.9 * height), layout='constrained')
     axes = figure.add_subplot()
     axes.stackplot(
-        [value / scale for value in macs],
+        np.divide(macs, scale),
         rows,
-        colors=[COLOURS[k % len(COLOURS)] for k in range(len(rows))],
+        colors=[exit_colour(k) for k in range(len(rows))],
         labels=[f'exit {k}' for k in range(len(rows))],
         edgecolor=PAPER,
         linewidth=0.5)
-    axes.set_xlabel(label)
-    axes.set_ylabel(f'{unit}s that leave there (%)')
-    axes.set_ylim(0, 100)
+    axes.set(
+        xlabel=label, ylabel=f'{unit}s that leave there (%)', ylim=(0, 100))
     axes.margins(x=0)
     axes.set_title(title, wrap=True)
     figure.legend(
         loc='outside lower left', ncols=3 if narrow else 6, fontsize=9)
-    return settle(figure)
-
-
-def plot_reliability(conf: Any, right: Any, path: Union[str, os.PathLike],
-                     *args: Any, **kwargs: Any) -> None:
-    """Write a picture of how often each exit is right at each confidence.
-
-    Args:
-        conf (array): Confidences (num_exits, N), in [0, 1].
-        right (array): Whether the exit is right (num_exits, N).
-        path (str | PathLike): PNG or SVG file to write.
-        *args: Of :func:`draw_reliability`.
-        **kwargs: The same.
-
-    Raises:
-        ValueError: If the shapes do not fit.
-    """
-    save_figure(draw_reliability(conf, right, *args, **kwargs), path)
+    return save_figure(settle(figure), path)
 
 
 @styled()
-def draw_reliability(conf: Any,
+def plot_reliability(conf: Any,
                      right: Any,
+                     path: str | os.PathLike | None = None,
                      title: str = '',
-                     errors: Optional[Sequence[float]] = None,
+                     errors: Sequence[float] | None = None,
                      bins: int = 15,
                      unit: str = 'image',
                      narrow: bool = False) -> Figure:
@@ -111,6 +76,8 @@ def draw_reliability(conf: Any,
     Args:
         conf (array): Confidences (num_exits, N), in [0, 1].
         right (array): Whether the exit is right (num_exits, N).
+        path (str | PathLike, optional): PNG or SVG file to write. Defaults
+            to None, none.
         title (str): Title of the picture. Defaults to ''.
         errors (Sequence[float], optional): Expected calibration error of
             each exit, written above it. Defaults to None.
@@ -142,22 +109,21 @@ def draw_reliability(conf: Any,
         height_ratios=(3, 1) * rows)
     for k in range(rows * columns):
         row, column = divmod(k, columns)
-        pair = axes[2 * row:2 * row + 2, column]
+        upper, lower = pair = axes[2 * row:2 * row + 2, column]
         if k >= len(conf):
-            for axis in pair:
-                axis.axis('off')
+            upper.axis('off')
+            lower.axis('off')
             continue
-        _draw_exit(pair, conf[k], right[k].astype(bool), bins,
-                   COLOURS[k % len(COLOURS)])
+        _draw_exit(pair, conf[k], right[k].astype(bool), bins, exit_colour(k))
         error = '' if errors is None else f'\nECE {100 * errors[k]:.1f} %'
-        pair[0].set_title(f'exit {k}{error}', fontsize=10)
+        upper.set_title(f'exit {k}{error}', fontsize=10)
         if column == 0:
-            pair[0].set_ylabel('accuracy')
-            pair[1].set_ylabel(f'{unit}s (%)')
+            upper.set_ylabel('accuracy')
+            lower.set_ylabel(f'{unit}s (%)')
         if k + columns >= len(conf):
-            pair[1].set_xlabel('confidence')
-            pair[1].tick_params(labelbottom=True)
-    return settle(figure)
+            lower.set_xlabel('confidence')
+            lower.tick_params(labelbottom=True)
+    return save_figure(settle(figure), path)
 
 
 def _draw_exit(axes: Any, conf: Any, right: Any, bins: int,
@@ -173,7 +139,6 @@ def _draw_exit(axes: Any, conf: Any, right: Any, bins: int,
     style = dict(width=1 / bins, color=colour, edgecolor=PAPER, linewidth=0.5)
     upper.bar(centres[filled], hits[filled] / count[filled], **style)
     upper.plot([0, 1], [0, 1], '--', color=INK, linewidth=1)
-    upper.set_xlim(0, 1)
-    upper.set_ylim(0, 1)
+    upper.set(xlim=(0, 1), ylim=(0, 1))
     upper.set_xticks([0, 0.5, 1], ['0', '0.5', '1'])
     lower.bar(centres, 100 * count / count.sum(), **style)

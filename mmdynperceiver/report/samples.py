@@ -5,9 +5,8 @@ from typing import Any, NamedTuple, Sequence
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
-__all__ = ['FileImages', 'PipelineImages', 'Sample', 'film_strip']
+__all__ = ['FileImages', 'PipelineImages', 'Sample']
 
 STRIP_FRAMES = 4
 
@@ -16,30 +15,14 @@ class Sample(NamedTuple):
     """One image.
 
     Args:
-        pixels (ndarray): RGB image (H, W, 3), uint8.
+        pixels (ndarray): RGB image (H, W, 3), uint8; of a clip, some frames
+            side by side.
         inputs (Tensor, optional): What the network takes (3, H, W),
             normalised. Defaults to None, not known.
     """
 
     pixels: Any
     inputs: Any = None
-
-
-def film_strip(frames: np.ndarray) -> np.ndarray:
-    """Lay some frames of a video side by side.
-
-    Args:
-        frames (ndarray): RGB frames (M, 3, H, W).
-
-    Returns:
-        ndarray: ``STRIP_FRAMES`` of them, evenly spaced, from the first to
-        the last, (H, W', 3), uint8.
-    """
-    chosen = np.linspace(0, len(frames) - 1, STRIP_FRAMES).round().astype(int)
-    # [T, 3, H, W] -> [H, T, W, 3] -> [H, T * W, 3]
-    strip = frames[chosen].transpose(2, 0, 3, 1)
-    height, _, _, channels = strip.shape
-    return strip.reshape(height, -1, channels).astype(np.uint8)
 
 
 class FileImages:
@@ -86,11 +69,14 @@ class PipelineImages:
     def __call__(self, index: int) -> Sample:
         """Load one image and normalise it; of a video, some frames."""
         item = self.dataset[index]
-        if item['inputs'].ndim == 4:
-            return Sample(film_strip(item['inputs'].numpy()))
-        pixels = item['inputs'].permute(1, 2, 0).flip(-1)
-        batch = dict(
-            inputs=item['inputs'][None], data_samples=[item['data_samples']])
+        raw = item['inputs']
+        if raw.ndim == 4:
+            # [M, 3, H, W] -> [T, 3, H, W], evenly spaced -> [H, T * W, 3]
+            chosen = torch.linspace(0, len(raw) - 1, STRIP_FRAMES).round()
+            strip = raw[chosen.long()].permute(2, 0, 3, 1).flatten(1, 2)
+            return Sample(strip.numpy().astype(np.uint8))
+        pixels = raw.permute(1, 2, 0).flip(-1)
+        batch = dict(inputs=raw[None], data_samples=[item['data_samples']])
         with torch.no_grad():
-            inputs: Tensor = self.preprocessor(batch, training=False)['inputs']
+            inputs = self.preprocessor(batch, training=False)['inputs']
         return Sample(pixels.numpy().astype(np.uint8), inputs[0])

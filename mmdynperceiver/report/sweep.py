@@ -3,8 +3,7 @@
 import csv
 import io
 from functools import partial
-from typing import (Any, Callable, Dict, List, Mapping, NamedTuple, Optional,
-                    Sequence, Tuple)
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from ..core import (HeldOut, Outcome, ThresholdSearch, evaluate,
                     fixed_exit_thresholds, random_exit_outcome,
@@ -32,23 +31,37 @@ class SweepRow(NamedTuple):
 
     series: str
     data: str
-    budget: Optional[float]
+    budget: float | None
     macs: float
-    latency_ms: Optional[float]
+    latency_ms: float | None
     accuracy: float
-    shares: Tuple[float, ...]
-    thresholds: Tuple[float, ...] = ()
+    shares: tuple[float, ...]
+    thresholds: tuple[float, ...] = ()
+
+
+def _row(
+    series: str,
+    data: str,
+    budget: float | None,
+    outcome: Outcome,
+    latency_ms: Sequence[float] | None,
+    thresholds: tuple[float, ...] = ()
+) -> SweepRow:
+    """The row of an outcome."""
+    return SweepRow(series, data, budget, outcome.macs,
+                    mean_latency(outcome.shares, latency_ms), outcome.accuracy,
+                    outcome.shares, thresholds)
 
 
 def mean_latency(shares: Sequence[float],
-                 latency_ms: Optional[Sequence[float]]) -> Optional[float]:
+                 latency_ms: Sequence[float] | None) -> float | None:
     """Mean latency of one image, if that of each exit is known."""
     if latency_ms is None:
         return None
     return sum(s * ms for s, ms in zip(shares, latency_ms))
 
 
-def sweep_budgets(macs: Sequence[float], count: int = 33) -> List[float]:
+def sweep_budgets(macs: Sequence[float], count: int = 33) -> list[float]:
     """Budgets from the first exit's cost to the last one's.
 
     They are denser at the cheap end, where accuracy rises fastest: their
@@ -67,8 +80,8 @@ def sweep_budgets(macs: Sequence[float], count: int = 33) -> List[float]:
 def sweep_rows(data: Mapping[str, HeldOut],
                macs: Sequence[float],
                budgets: Sequence[float],
-               latency_ms: Optional[Sequence[float]] = None,
-               tick: Callable[[], Any] = lambda: None) -> List[SweepRow]:
+               latency_ms: Sequence[float] | None = None,
+               tick: Callable[[], Any] = lambda: None) -> list[SweepRow]:
     """Solve each budget with each solver, and leave at random as often.
 
     Args:
@@ -85,36 +98,30 @@ def sweep_rows(data: Mapping[str, HeldOut],
         that the searched thresholds have there.
     """
     held_out = next(iter(data.values()))
-    solvers: Mapping[str, Callable[[float], Tuple[float, ...]]] = {
+    solvers: dict[str, Callable[[float], Sequence[float]]] = {
         'search': ThresholdSearch(held_out, macs).for_budget,
         'shares': partial(share_solution_for_budget, held_out, macs)
     }
     rows = []
-
-    def add(series: str, name: str, budget: float, outcome: Outcome,
-            thresholds: Tuple[float, ...]) -> None:
-        rows.append(
-            SweepRow(series, name, budget, outcome.macs,
-                     mean_latency(outcome.shares, latency_ms),
-                     outcome.accuracy, outcome.shares, thresholds))
-
     for budget in budgets:
         for series, solve in solvers.items():
             thresholds = tuple(solve(budget))
             for name, samples in data.items():
                 outcome = evaluate(samples, thresholds, macs)
-                add(series, name, budget, outcome, thresholds)
+                rows.append(
+                    _row(series, name, budget, outcome, latency_ms,
+                         thresholds))
                 if series == 'search':
-                    add('random', name, budget,
-                        random_exit_outcome(samples, outcome.shares, macs), ())
+                    chance = random_exit_outcome(samples, outcome.shares, macs)
+                    rows.append(
+                        _row('random', name, budget, chance, latency_ms))
         tick()
     return rows
 
 
-def static_rows(
-        data: Mapping[str, HeldOut],
-        macs: Sequence[float],
-        latency_ms: Optional[Sequence[float]] = None) -> List[SweepRow]:
+def static_rows(data: Mapping[str, HeldOut],
+                macs: Sequence[float],
+                latency_ms: Sequence[float] | None = None) -> list[SweepRow]:
     """What it brings to leave always at the same exit.
 
     Args:
@@ -123,19 +130,17 @@ def static_rows(
         latency_ms (Sequence[float], optional): Cumulative latency of each
             exit. Defaults to None.
     """
-    rows = []
-    for name, samples in data.items():
-        for k in range(len(macs)):
-            outcome = evaluate(samples, fixed_exit_thresholds(k, len(macs)),
-                               macs)
-            rows.append(
-                SweepRow(f'exit {k}', name, None, outcome.macs,
-                         mean_latency(outcome.shares, latency_ms),
-                         outcome.accuracy, outcome.shares))
-    return rows
+    thresholds = [
+        fixed_exit_thresholds(k, len(macs)) for k in range(len(macs))
+    ]
+    return [
+        _row(f'exit {k}', name, None, evaluate(samples, fixed, macs),
+             latency_ms) for name, samples in data.items()
+        for k, fixed in enumerate(thresholds)
+    ]
 
 
-def select(rows: Sequence[SweepRow], series: str, data: str) -> List[SweepRow]:
+def select(rows: Sequence[SweepRow], series: str, data: str) -> list[SweepRow]:
     """The rows of one series on one data set, cheap to expensive.
 
     Args:
@@ -143,14 +148,15 @@ def select(rows: Sequence[SweepRow], series: str, data: str) -> List[SweepRow]:
         series (str): Its name; 'exit' for all static exits.
         data (str): Name of the data set.
     """
-    return sorted(
-        (row for row in rows if row.data == data and (row.series == series or (
-            series == 'exit' and row.series.startswith('exit ')))),
-        key=lambda row: row.macs)
+    found = [
+        row for row in rows if row.data == data and
+        (row.series == series or series == row.series.split(' ')[0] == 'exit')
+    ]
+    return sorted(found, key=lambda row: row.macs)
 
 
 def whole_curve(rows: Sequence[SweepRow], series: str,
-                data: str) -> List[SweepRow]:
+                data: str) -> list[SweepRow]:
     """The rows of one series from the first exit to the last.
 
     A searched series ends where more MACs help no longer; the last exit is
@@ -166,24 +172,18 @@ def whole_curve(rows: Sequence[SweepRow], series: str,
 
 
 def rows_to_csv(rows: Sequence[SweepRow]) -> str:
-    """The rows as CSV; what is not known stays empty.
+    """The rows, of which there must be one, as CSV.
 
-    Args:
-        rows (Sequence[SweepRow]): At least one.
+    What is not known stays empty.
     """
     num_exits = len(rows[0].shares)
-    names = [
-        'series', 'data', 'budget', 'macs', 'latency_ms', 'accuracy',
-        *(f'share_{k}' for k in range(num_exits)),
-        *(f'threshold_{k}' for k in range(num_exits - 1))
-    ]
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator='\n')
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow([
+        *SweepRow._fields[:-2], *(f'share_{k}' for k in range(num_exits)),
+        *(f'threshold_{k}' for k in range(num_exits - 1))
+    ])
     for row in rows:
-        line: Dict[str, Any] = row._asdict()
-        for part in ('share', 'threshold'):
-            values = line.pop(f'{part}s')
-            line.update((f'{part}_{k}', v) for k, v in enumerate(values))
-        writer.writerow(line)
+        padding = [None] * (num_exits - 1 - len(row.thresholds))
+        writer.writerow([*row[:-2], *row.shares, *row.thresholds, *padding])
     return text.getvalue()

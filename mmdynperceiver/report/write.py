@@ -2,39 +2,39 @@
 """The report: a folder of tables and pictures, and a page that shows them."""
 import os
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence, Union
+from typing import Any, Callable, Sequence
 
 from rich.progress import Progress
 
 from ..core.files import write_json, write_text
-from .contents import Labelled, gather
-from .criteria_table import num_comparisons
+from .contents import HELD_OUT, TEST, Labelled, gather
+from .criteria_table import VARIANTS
 from .curve import Curve
 from .draw import draw_all
 from .folder import check_report_folder, replacing_report
-from .html import write_page
+from .page import write_page
 from .sweep import rows_to_csv
 
 __all__ = ['write_report']
 
 
-def write_report(folder: Union[str, os.PathLike],
+def write_report(folder: str | os.PathLike,
                  *,
                  held_out: Labelled,
-                 test: Optional[Labelled] = None,
+                 test: Labelled | None = None,
                  macs: Sequence[float],
                  model_name: str,
                  points: Sequence[Any] = (),
-                 latency_ms: Optional[Sequence[float]] = None,
-                 images: Optional[Callable[[int], Any]] = None,
+                 latency_ms: Sequence[float] | None = None,
+                 images: Callable[[int], Any] | None = None,
                  model: Any = None,
                  curves: Sequence[Curve] = (),
-                 criterion: Optional[str] = None,
-                 temperature: Optional[Sequence[float]] = None,
-                 class_names: Optional[Sequence[str]] = None,
-                 map_samples: Optional[Sequence[int]] = None,
+                 criterion: str | None = None,
+                 temperature: Sequence[float] | None = None,
+                 class_names: Sequence[str] | None = None,
+                 map_samples: Sequence[int] | None = None,
                  num_budgets: int = 33,
-                 unit: Optional[str] = None,
+                 unit: str | None = None,
                  progress: bool = True) -> Path:
     """Write what to judge an early-exit model by.
 
@@ -92,16 +92,16 @@ def write_report(folder: Union[str, os.PathLike],
     if unit not in ('image', 'clip'):
         raise ValueError(f"unit must be 'image' or 'clip', got {unit!r}")
     folder = check_report_folder(folder)
+    sets = {HELD_OUT: held_out, **({} if test is None else {TEST: test})}
     with Progress(transient=True, disable=not progress) as bar:
-        task = bar.add_task(
-            'report', total=num_budgets + num_comparisons() + 2)
+        task = bar.add_task('report', total=num_budgets + len(VARIANTS) + 2)
 
         def tick() -> None:
             bar.advance(task)
 
-        contents = gather(held_out, test, macs, model_name, points, latency_ms,
-                          criterion, temperature, num_budgets, tick)
-        contents = contents._replace(curves=tuple(curves), unit=unit)
+        contents = gather(sets, macs, model_name, points, latency_ms,
+                          criterion, temperature, num_budgets, unit, curves,
+                          tick)
         with replacing_report(folder) as place:
             write_text(place / 'curve.csv', rows_to_csv(contents.rows))
             write_json(place / 'curve.json', contents.as_dict())

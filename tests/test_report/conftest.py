@@ -10,19 +10,20 @@ collect_ignore_glob = [] if importlib.util.find_spec('matplotlib') else [
 
 
 @pytest.fixture
-def png_size():
-    """Open a picture, check that it is whole, and give its size."""
+def colour_at():
+    """The colour of a PNG file at a point of one of its figure's axes."""
 
-    def size(path):
+    def colour(path, axes, x, y):
         from PIL import Image
         with Image.open(path) as image:
             assert image.format == 'PNG'
-            image.load()
-            # A blank picture has a single colour.
-            assert len(image.convert('L').getcolors()) > 2
-            return image.size
+            scale = image.width / axes.figure.bbox.width
+            right, up = scale * axes.transData.transform((x, y))
+            pixel = image.convert('RGB').getpixel(
+                (int(right), int(image.height - up)))
+        return '#{:02x}{:02x}{:02x}'.format(*pixel)
 
-    return size
+    return colour
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import pytest
 from matplotlib.colors import to_hex
 
 from mmdynperceiver.report import plot_accuracy_latency
-from mmdynperceiver.report.latency import draw_accuracy_latency
 
 
 def network(name, top1, mode='eager', **kwargs):
@@ -46,7 +45,7 @@ def lines_of(axes):
 
 
 def test_draws_exits_curve_and_thresholds(rows, labels_of):
-    axes, = draw_accuracy_latency(rows).axes
+    axes, = plot_accuracy_latency(rows).axes
     exits, star, early, static = lines_of(axes)
     assert exits[0] == [[2, 70], [4, 80]] and exits[3] == 'o'
     # Half of the images take 2 ms and half take 4.
@@ -68,7 +67,7 @@ def test_modes_share_the_colour_of_their_network(labels_of):
         for k, name in enumerate(('ours', 'multi-exit'))
         for mode in ('eager', 'prepared', 'openvino')
     ]
-    axes, = draw_accuracy_latency(rows).axes
+    axes, = plot_accuracy_latency(rows).axes
     colours = [line[1] for line in lines_of(axes)]
     assert len(set(colours[:3])) == len(set(colours[3:])) == 1
     assert colours[0] != colours[3]
@@ -80,7 +79,7 @@ def test_modes_share_the_colour_of_their_network(labels_of):
 
 def test_many_networks_have_as_many_colours(labels_of):
     rows = [network(f'torchvision:net{k}', (60 + k, )) for k in range(11)]
-    axes, = draw_accuracy_latency(rows).axes
+    axes, = plot_accuracy_latency(rows).axes
     assert len({line[1] for line in lines_of(axes)}) == 11
     assert set(labels_of(axes)) == {f'net{k}' for k in range(11)}
 
@@ -90,7 +89,7 @@ def test_one_graph_has_a_name_of_its_own(labels_of):
         network('ours_net_8xb1_data', (70, 80), 'openvino'),
         network('ours_net_8xb1_data (one graph)', (80, ), 'openvino')
     ]
-    axes, = draw_accuracy_latency(rows).axes
+    axes, = plot_accuracy_latency(rows).axes
     assert {'ours', 'ours (one graph)'} <= set(labels_of(axes))
 
 
@@ -101,7 +100,7 @@ def test_published_curve_of_leaving_early():
     for row, macs in ((small, (3e8, 5e8, 6e8)), (large, (4e8, 9e8, 13e8))):
         for found, value in zip(row['exits'], macs):
             found['macs'] = value
-    axes, = draw_accuracy_latency([small, large]).axes
+    axes, = plot_accuracy_latency([small, large]).axes
     first, second = [line for line in lines_of(axes) if line[2]]
     # The paper's points at 0.35, 0.38, 0.42 and 0.45 GMACs; those at 0.5 and
     # 0.55 are better than the exits of the small network.
@@ -116,7 +115,7 @@ def test_published_curve_of_leaving_early():
 def test_a_curve_of_macs_is_estimated():
     row = network('ours', (70, 80))
     row['top1']['curve'] = [dict(macs=1e8, top1=70), dict(macs=1.5e8, top1=78)]
-    axes, = draw_accuracy_latency([row]).axes
+    axes, = plot_accuracy_latency([row]).axes
     early, = [line for line in lines_of(axes) if line[2]]
     assert early[0] == [[2, 70], [3, 78]]
     assert axes.get_title().endswith('latency estimated from MACs')
@@ -128,14 +127,15 @@ def test_no_published_curve_of_other_networks():
         network('dyn-perceiver_resnet22-w025_1xb128_cifar10', (60, 70)),
         network('multi-exit_regnety-400mf_8xb128_in1k', (60, 70))
     ]
-    axes, = draw_accuracy_latency(rows).axes
+    axes, = plot_accuracy_latency(rows).axes
     assert not any(line[2] for line in lines_of(axes))
     assert 'published' not in axes.get_title()
 
 
-def test_writes(rows, tmp_path, png_size):
-    plot_accuracy_latency(rows, tmp_path / 'x.png')
-    assert png_size(tmp_path / 'x.png') == (1350, 900)
+def test_writes(rows, tmp_path, colour_at):
+    axes, = plot_accuracy_latency(rows, tmp_path / 'x.png').axes
+    exits = lines_of(axes)[0]
+    assert colour_at(tmp_path / 'x.png', axes, *exits[0][1]) == exits[1]
 
 
 def test_refuses_nothing_to_draw(rows, tmp_path):

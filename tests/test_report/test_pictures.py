@@ -1,15 +1,17 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Shares, reliability, galleries and activation maps: what is drawn."""
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_hex
 
-from mmdynperceiver.report import (GalleryImage, MappedImage,
+from mmdynperceiver.report import (GalleryImage, MappedImage, PipelineImages,
                                    plot_activation_maps, plot_gallery,
                                    plot_reliability, plot_shares)
-from mmdynperceiver.report.gallery import (SCREEN, draw_activation_maps,
-                                           draw_gallery, overlay)
-from mmdynperceiver.report.pictures import draw_reliability, draw_shares
+from mmdynperceiver.report.figure import COLOURS
+from mmdynperceiver.report.gallery import SCREEN, overlay
 
 PIXELS = np.zeros((8, 8, 3), np.uint8)
 STRIP = np.zeros((8, 32, 3), np.uint8)
@@ -39,7 +41,7 @@ def captions(figure):
 def test_shares_go_from_the_first_exit_to_the_last():
     macs, shares = [1e9, 2e9, 3e9], [(1., 0.), (0.4, 0.6), (0., 1.)]
     for narrow in (False, True):
-        figure = draw_shares(macs, shares, 'title', narrow=narrow)
+        figure = plot_shares(macs, shares, narrow=narrow)
         axes, = figure.axes
         assert axes.get_xlim() == (1., 3.) and axes.get_ylim() == (0, 100)
         lower, upper = axes.collections
@@ -50,7 +52,7 @@ def test_shares_go_from_the_first_exit_to_the_last():
         assert [t.get_text()
                 for t in legend.get_texts()] == ['exit 0', 'exit 1']
     with pytest.raises(ValueError, match='got 2 costs and 1 shares'):
-        draw_shares([1e6, 2e6], [(1., 0.)])
+        plot_shares([1e6, 2e6], [(1., 0.)])
 
 
 def _corners(area):
@@ -60,7 +62,7 @@ def _corners(area):
 def test_reliability_by_hand():
     conf = np.array([[0.1, 0.9, 0.9, 0.9], [0.4, 0.6, 0.6, 1.]])
     right = np.array([[0, 1, 1, 0], [1, 1, 1, 1]])
-    figure = draw_reliability(conf, right, errors=(0.125, 0.2), bins=2)
+    figure = plot_reliability(conf, right, errors=(0.125, 0.2), bins=2)
     upper, other, lower, _ = figure.axes
     assert [bar.get_height() for bar in upper.patches] == [0, 2 / 3]
     assert [bar.get_height() for bar in other.patches] == [1, 1]
@@ -68,12 +70,12 @@ def test_reliability_by_hand():
     assert upper.get_title() == 'exit 0\nECE 12.5 %'
     assert lower.get_ylabel() == 'images (%)'
     with pytest.raises(ValueError, match=r'got \(2, 3\) and \(3,\)'):
-        draw_reliability(np.ones((2, 3)), [True, True, False])
+        plot_reliability(np.ones((2, 3)), [True, True, False])
 
 
 def test_narrow_reliability_has_two_columns():
     conf = np.full((5, 4), 0.5)
-    figure = draw_reliability(conf, conf > 0, narrow=True, unit='clip')
+    figure = plot_reliability(conf, conf > 0, narrow=True, unit='clip')
     shown = [axis for axis in figure.axes if axis.axison]
     assert len(shown) == 10 and figure.get_figwidth() < 4
     assert len({round(axis.get_position().x0, 3) for axis in shown}) == 2
@@ -85,12 +87,11 @@ def test_narrow_reliability_has_two_columns():
 
 
 def test_gallery():
-    figure = draw_gallery(
+    figure = plot_gallery(
         {
             'easy': [image('cat'), image('cat', 'dog')],
             'hard': []
         },
-        'title',
         columns=2,
         side=1.5)
     assert captions(figure) == {
@@ -100,7 +101,7 @@ def test_gallery():
     right, wrong = [axis.title for axis in figure.subfigs[0].axes]
     assert to_hex(right.get_color()) != to_hex(wrong.get_color())
     with pytest.raises(ValueError, match='at least one group, got none'):
-        draw_gallery({})
+        plot_gallery({})
 
 
 def test_names_of_all_kinds_fit():
@@ -110,7 +111,7 @@ def test_names_of_all_kinds_fit():
         'a name of very many words that go on and on'
     ]
     images = [image(name, other) for name in names for other in names]
-    found = captions(draw_gallery({'exit 0': images}))['exit 0']
+    found = captions(plot_gallery({'exit 0': images}))['exit 0']
     assert found[0] == '[bold]cat[/bo\nld]\n90 %'
     assert 'great white\nshark\nas $x$ and $\n90 %' in found
     assert 'xxxxxxxxxxxxx\nxxxxxxxxxx…\n90 %' in found
@@ -118,7 +119,7 @@ def test_names_of_all_kinds_fit():
 
 
 def test_a_gallery_of_images_shows_all():
-    found = captions(draw_gallery({'some': [image()] * 23, 'more': [image()]}))
+    found = captions(plot_gallery({'some': [image()] * 23, 'more': [image()]}))
     assert [len(part) for part in found.values()] == [23, 1]
 
 
@@ -126,7 +127,7 @@ def test_a_gallery_of_images_shows_all():
 def test_clips_fill_at_most_one_screen(exits, each):
     strip = image('cat', pixels=STRIP)
     groups = {f'exit {k}': [strip] * each for k in range(exits)}
-    figure = draw_gallery(groups)
+    figure = plot_gallery(groups)
     found = captions(figure)
     assert set(found) == set(groups)
     assert all(1 <= len(part) <= each for part in found.values())
@@ -135,7 +136,7 @@ def test_clips_fill_at_most_one_screen(exits, each):
 
 def test_captions_of_their_own_are_wrapped():
     found = captions(
-        draw_gallery({'x': [image(caption='2 of 3 found, 11 wrong')]}))
+        plot_gallery({'x': [image(caption='2 of 3 found, 11 wrong')]}))
     assert found == {'x': ['2 of 3 found,\n11 wrong']}
 
 
@@ -146,7 +147,7 @@ def test_activation_maps_leave_out_exits_without_any():
                     ['cat', 'dog', '$x$', 'cat'], exit_index)
         for exit_index in (2, 3)
     ]
-    figure = draw_activation_maps(images, 'title')
+    figure = plot_activation_maps(images)
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == [
         'cat\nleaves at exit 2', 'exit 0\ncat', 'exit 2\n$x$',
@@ -169,7 +170,7 @@ def test_activation_maps_leave_out_exits_without_any():
     nothing = [part._replace(maps=[None] * 4) for part in images]
     for part in ([], nothing):
         with pytest.raises(ValueError, match='at least one image with a map'):
-            draw_activation_maps(part)
+            plot_activation_maps(part)
 
 
 def test_overlay_by_hand():
@@ -178,16 +179,38 @@ def test_overlay_by_hand():
     assert mixed.dtype == np.uint8 and mixed[0, 0].tolist() == [40, 40, 42]
 
 
-def test_files(tmp_path, png_size):
-    plot_shares([1e6, 2e6], [(1., 0.), (0.4, 0.6)], tmp_path / 's.png')
-    conf = np.array([[0., 0.2, 1.], [0.5, 0.9, 1.]])
-    plot_reliability(conf, conf > 0.4, tmp_path / 'r.png')
-    mapped = MappedImage(PIXELS, np.ones((1, 8, 8)), 'a', 'a', 0)
-    plot_activation_maps([mapped], tmp_path / 'm.png')
-    plot_gallery({'some': [image()]}, tmp_path / 'g.png')
-    for name in 'srmg':
-        width, height = png_size(tmp_path / f'{name}.png')
-        assert 400 < width < 1600 and 100 < height < 1000
+def test_files_show_what_is_drawn(tmp_path, colour_at):
+    path = tmp_path / 'picture.png'
+    axes, = plot_shares([1e6, 2e6], [(1., 0.), (0.4, 0.6)], path).axes
+    assert [colour_at(path, axes, 1.9, y)
+            for y in (10, 90)] == list(COLOURS[:2])
+    conf = np.array([[0.25, 0.25, 0.75, 0.75], [0.25, 0.75, 0.75, 0.75]])
+    right = np.array([[0, 0, 1, 1], [1, 1, 1, 1]])
+    upper, other, lower, _ = plot_reliability(conf, right, path, bins=2).axes
+    assert colour_at(path, upper, 0.25, 0.9) == '#ffffff'
+    assert colour_at(path, upper, 0.75, 0.9) == COLOURS[0]
+    assert colour_at(path, other, 0.25, 0.9) == COLOURS[1]
+    assert colour_at(path, lower, 0.25, 40) == COLOURS[0]
+    red = PIXELS + np.uint8([200, 10, 20])
+    figure = plot_gallery({'some': [image(pixels=red)]}, path)
+    shown = next(a for a in figure.subfigs[0].axes if a.images)
+    assert colour_at(path, shown, 4, 4) == '#c80a14'
+    mapped = MappedImage(red, np.zeros((1, 8, 8)), 'a', 'a', 0)
+    axes = plot_activation_maps([mapped], path).axes
+    assert colour_at(path, axes[0], 4, 4) == '#c80a14'
+    assert colour_at(path, axes[1], 4, 4) == '#50040a'
+    assert [file.name for file in tmp_path.iterdir()] == ['picture.png']
     with pytest.raises(FileNotFoundError):
         plot_gallery({'easy': []}, tmp_path / 'missing' / 'g.png')
-    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_frames_of_a_clip_lie_side_by_side():
+    model = SimpleNamespace(data_preprocessor=None)
+    frames = torch.arange(7.).reshape(7, 1, 1, 1).expand(7, 3, 2, 5)
+    images = PipelineImages([dict(inputs=frames)], model)
+    assert images.unit == 'clip'
+    strip = images(0).pixels
+    assert strip.shape == (2, 20, 3) and strip.dtype == np.uint8
+    assert strip[1, ::5, 2].tolist() == [0, 2, 4, 6]
+    data = [dict(inputs=torch.zeros(3, 8, 8))]
+    assert PipelineImages(data, model).unit == 'image'

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from mmdynperceiver.core import (CRITERIA, HeldOut, OperatingPoint,
-                                 wilson_interval)
-from mmdynperceiver.report import (Sample, compare_criteria, read_curves,
+                                 area_under_curve, wilson_interval)
+from mmdynperceiver.report import (Sample, compare_criteria, draw, read_curves,
                                    replacing_report, static_rows,
                                    sweep_budgets, sweep_rows, write_report)
-from mmdynperceiver.report.sweep import select
+from mmdynperceiver.report.sweep import select, whole_curve
 from .test_activation_maps import build
 
 MACS = (100, 200, 400, 1000)
@@ -84,7 +84,13 @@ def test_criteria_table():
             for row in rows] == [False, True] * 3 + [False] and len(ticks) == 7
     for row in rows:
         assert len(row.ece) == len(row.auroc) == 4
-        assert 0.4 < row.area < 1
+    # The first one's area is that of the curve of searched thresholds.
+    held_out = dict(all=HeldOut.of(*pair, 'max_prob', None))
+    swept = sweep_rows(held_out, MACS, sweep_budgets(MACS, 3))
+    curve = whole_curve(swept + static_rows(held_out, MACS), 'search', 'all')
+    assert rows[0].area == pytest.approx(
+        area_under_curve([row.macs for row in curve],
+                         [row.accuracy for row in curve]))
     # Patience at exit 0 is 1/4 for all samples.
     assert rows[-1].auroc[0] == 0.5
     accuracy = (data.logits[0].argmax(1) == data.labels).double().mean()
@@ -198,3 +204,12 @@ def test_map_samples_out_of_range(tmp_path):
             model=build(),
             map_samples=[80])
     assert not list(tmp_path.iterdir())
+
+
+def test_no_map_is_large_enough(tmp_path, monkeypatch):
+    monkeypatch.setattr(draw, 'LEAST_PLACES', 9)
+    path = write(
+        tmp_path / 'report', images=pictures, model=build(), num_budgets=2)
+    assert not (path.parent / 'activation_maps.png').exists()
+    text = path.read_text()
+    assert 'href="#gallery"' in text and 'href="#maps"' not in text

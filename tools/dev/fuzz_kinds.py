@@ -20,7 +20,7 @@ from mmdynperceiver.deploy.manifest import MANIFEST, _digest, file_sha256
 from mmdynperceiver.deploy.preprocessing import Preprocessing
 from mmdynperceiver.engine.hold_out import read_list
 from mmdynperceiver.engine.latency import read_latencies
-from mmdynperceiver.report.published import read_curves
+from mmdynperceiver.report import read_curves
 from fuzz_base import CLASSES, NETWORK, Fault, Kind, as_json, attempt, check
 from fuzz_weights import Checkpoint, Published
 from mutations import damage_bytes, damage_json, damage_text

@@ -1,35 +1,37 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Published points, so that other networks can stand on one plot."""
+"""Curves of files: published points, reports, sweeps, and one's own."""
 import csv
 import math
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Mapping, Sequence
 
+from ..core import OperatingPoint
 from .curve import Curve
 
 __all__ = [
-    'published_curves', 'published_figures', 'read_curves', 'read_early_exits'
+    'published_curves', 'published_figures', 'read_curves', 'read_early_exits',
+    'read_sweep', 'sweep_curve'
 ]
 
 # Name of the curve of a report's static exits, shallow to deep.
 STATIC = 'static exits'
 
 
-def _published_rows() -> List[Dict[str, str]]:
+def _published_rows() -> list[dict[str, str]]:
     """All lines of the file that comes with the package."""
     file = resources.files(__package__) / 'data' / 'published_points.csv'
     return list(csv.DictReader(file.read_text('utf-8').splitlines()))
 
 
-def published_figures() -> Tuple[str, ...]:
+def published_figures() -> tuple[str, ...]:
     """Names of the figures of which points are shipped."""
     return tuple(dict.fromkeys(row['figure'] for row in _published_rows()))
 
 
-def published_curves(figure: Optional[str] = None,
-                     network: Optional[str] = None) -> List[Curve]:
+def published_curves(figure: str | None = None,
+                     network: str | None = None) -> list[Curve]:
     """Points that the paper's figures show.
 
     Source: read off the figures of arXiv 2306.11248 (8a, 8b, 8c and 9:
@@ -61,21 +63,21 @@ def published_curves(figure: Optional[str] = None,
         if not rows:
             raise ValueError(f'network must be (a part of) one of '
                              f'{", ".join(known)}, got {network!r}')
-    points: Dict[Tuple[str, str], List[Tuple[float, float]]] = {}
+    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
-        points.setdefault((row['figure'], row['model']), []).append(
-            (1e9 * float(row['gmacs']), float(row['top1'])))
+        points.setdefault((row['figure'], row['model']),
+                          []).append(_point(row)[1:])
     return [_curve(name, found) for (_, name), found in points.items()]
 
 
-def _curve(name: str, points: List[Tuple[float, float]]) -> Curve:
+def _curve(name: str, points: Sequence[tuple[float, float]]) -> Curve:
     """A curve, cheap to expensive."""
     points = sorted(points)
     return Curve(name, [macs for macs, _ in points],
                  [accuracy for _, accuracy in points])
 
 
-def read_curves(path: Union[str, os.PathLike]) -> List[Curve]:
+def read_curves(path: str | os.PathLike) -> list[Curve]:
     """Read named curves from a CSV file.
 
     Three kinds of columns are known: those of a report's ``curve.csv``
@@ -96,7 +98,7 @@ def read_curves(path: Union[str, os.PathLike]) -> List[Curve]:
             no point.
     """
     columns, rows = _read_csv(path)
-    points: Dict[str, List[Tuple[float, float]]] = {}
+    points: dict[str, list[tuple[float, float]]] = {}
     for number, row in enumerate(rows, 2):
         try:
             name, macs, accuracy = _point(row)
@@ -121,8 +123,8 @@ def read_curves(path: Union[str, os.PathLike]) -> List[Curve]:
 
 
 def _read_csv(
-    path: Union[str,
-                os.PathLike]) -> Tuple[Tuple[str, ...], List[Dict[str, str]]]:
+        path: str | os.PathLike
+) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """Names of the columns, and the lines."""
     path = Path(path)
     if not path.is_file():
@@ -136,7 +138,28 @@ def _read_csv(
             f'{str(path)!r} is no table of curves: {error}') from error
 
 
-def read_early_exits(path: Union[str, os.PathLike]) -> List[Dict[str, Any]]:
+def _point(row: Mapping[str, str]) -> tuple[str, float, float]:
+    """Name of the curve, MACs and percent of one line."""
+    if 'gmacs' in row:
+        return row['model'], 1e9 * float(row['gmacs']), float(row['top1'])
+    if 'series' not in row:
+        return row['name'], float(row['macs']), float(row['top1'])
+    name = row['series']
+    if name.startswith('exit '):
+        name = STATIC
+    return (f'{name}, {row["data"]}', float(row['macs']),
+            100 * float(row['accuracy']))
+
+
+def _complete(points: dict[str, list[tuple[float, float]]]) -> None:
+    """Let a report's curves begin and end where its static exits do."""
+    for name, found in points.items():
+        exits = sorted(points.get(f'{STATIC}, {name.split(", ")[-1]}', ()))
+        if exits and not name.startswith(STATIC):
+            found[:] = [exits[0], *found, exits[-1]]
+
+
+def read_early_exits(path: str | os.PathLike) -> list[dict[str, Any]]:
     """Read points of leaving early with one network.
 
     Args:
@@ -152,10 +175,9 @@ def read_early_exits(path: Union[str, os.PathLike]) -> List[Dict[str, Any]]:
         FileNotFoundError: If there is no such file.
         ValueError: As for :func:`read_curves`.
     """
-    curves = {curve.name: curve for curve in read_curves(path)}
+    first = read_curves(path)[0]
     columns, rows = _read_csv(path)
     if not {'share_0', 'series'} <= set(columns):
-        first = next(iter(curves.values()))
         return [
             dict(macs=macs, top1=top1)
             for macs, top1 in zip(first.macs, first.accuracy)
@@ -174,22 +196,47 @@ def read_early_exits(path: Union[str, os.PathLike]) -> List[Dict[str, Any]]:
     ]
 
 
-def _complete(points: Dict[str, List[Tuple[float, float]]]) -> None:
-    """Let a report's curves begin and end where its static exits do."""
-    for name, found in points.items():
-        exits = sorted(points.get(f'{STATIC}, {name.split(", ")[-1]}', ()))
-        if exits and not name.startswith(STATIC):
-            found[:] = [exits[0], *found, exits[-1]]
+def sweep_curve(points: Sequence[OperatingPoint],
+                name: str = 'published sweep',
+                test: bool = False) -> Curve:
+    """Accuracy against MACs of several operating points.
+
+    Args:
+        points (Sequence[OperatingPoint]): With ``accuracy`` and ``macs`` in
+            ``expected``.
+        name (str): Shown in the legend. Defaults to 'published sweep'.
+        test (bool): Whether what was measured on the test images counts.
+            Defaults to False: that on the held-out images.
+
+    Raises:
+        ValueError: If a point does not say what it brings.
+    """
+    found = [p.expected['test'] if test else p.expected for p in points]
+    try:
+        return _curve(name, [(float(e['macs']), 100 * float(e['accuracy']))
+                             for e in found])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'a curve needs accuracy and MACs of each operating '
+                         f'point, got {found[:2]}') from error
 
 
-def _point(row: Mapping[str, str]) -> Tuple[str, float, float]:
-    """Name of the curve, MACs and percent of one line."""
-    if 'gmacs' in row:
-        return row['model'], 1e9 * float(row['gmacs']), float(row['top1'])
-    if 'series' not in row:
-        return row['name'], float(row['macs']), float(row['top1'])
-    name = row['series']
-    if name.startswith('exit '):
-        name = STATIC
-    return (f'{name}, {row["data"]}', float(row['macs']),
-            100 * float(row['accuracy']))
+def read_sweep(path: str | os.PathLike) -> list[Curve]:
+    """Read the curves of a JSON file of ``tools/calibrate.py``.
+
+    Args:
+        path (str | PathLike): The file.
+
+    Returns:
+        list[Curve]: On the held-out images, and on the test images if they
+        were measured.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not hold operating points with accuracy and
+            MACs.
+    """
+    points = OperatingPoint.load_all(path)
+    curves = [sweep_curve(points, 'sweep, held-out')]
+    if all('test' in point.expected for point in points):
+        curves.append(sweep_curve(points, 'sweep, test', test=True))
+    return curves
