@@ -93,11 +93,11 @@ def _progress_printer(kind: str) -> Callable[[int, int], None]:
 
     def show(done: int, total: int) -> None:
         nonlocal shown
-        line = f'making {kind}: {done:,} of {total:,}'
-        line += f' ({100 * done // total} %)'
+        line = f'making {kind}: {done:,} of {total:,} '
+        line += f'({100 * done // total} %)'
         if sys.stderr.isatty():
-            end = '\n' if done == total else ''
-            print(f'\r{line}', end=end, file=sys.stderr, flush=True)
+            end = '\n' if done == total else '\r'
+            print(line, end=end, file=sys.stderr, flush=True)
         elif 10 * done // total > shown:
             shown = 10 * done // total
             print(line, file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -170,9 +170,9 @@ class ClipFolder(DigitFolder):
     """
     frames: int = 16
 
-    items: ClassVar[str] = 'clips'
-    classes: ClassVar[tuple[str, ...]] = tuple(MOTIONS)
-    subfolders: ClassVar[tuple[str, ...]] = classes
+    items = 'clips'
+    classes = tuple(MOTIONS)
+    subfolders = classes
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,12 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""What all generated data sets share.
-
-A folder appears whole or not at all, and an interrupted run goes on.
-"""
+"""What all generated data sets share."""
 import csv
 import functools
 import hashlib
-import io
 import json
 import math
 import multiprocessing
@@ -14,27 +10,22 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import cv2
 import numpy as np
 
+from .atomic import FORMAT, filling, is_finished, write_text
 from .sources import NUM_CLASSES, SPLITS, DigitSource
 
 # Raise it with every change that gives other pixels for the same parameters.
 GENERATOR_VERSION = 1
-FORMAT = 'mmdynperceiver-digits'
 MIN_SIZE = 32
 
-_INFO = 'dataset.json'
-# Both are in a partial folder only.
-_PLAN = 'plan.json'
-_PROBE = '.lock'
 _CHUNK = 500
 # Starting processes takes as long as drawing about this many images.
 _POOL_PAYS = 4000
@@ -67,13 +58,12 @@ class DigitFolder:
     hardness: float = 1.
 
     # What is counted, for messages.
-    items: ClassVar[str] = 'images'
+    items = 'images'
     # Columns of the index; source is the row in load_digits.
-    fields: ClassVar[tuple[str, ...]] = ('file', 'label', 'difficulty',
-                                         'source', 'seed')
-    classes: ClassVar[tuple[str, ...]] = tuple(map(str, range(NUM_CLASSES)))
+    fields = ('file', 'label', 'difficulty', 'source', 'seed')
+    classes = tuple(map(str, range(NUM_CLASSES)))
     # Folders below that of a split.
-    subfolders: ClassVar[tuple[str, ...]] = classes
+    subfolders = classes
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.counts) - set(SPLITS))
@@ -134,9 +124,8 @@ class DigitFolder:
               progress: Callable[[int, int], None] | None = None) -> bool:
         """Make the data set, or reuse it if it is there already.
 
-        The folder appears under its name when it is complete. Until then its
-        content is in a hidden sibling ``.<name>.partial``, from which a call
-        with the same parameters goes on after an interruption.
+        The folder appears when it is complete, and a call with the same
+        parameters goes on after an interruption.
 
         Args:
             root (str | os.PathLike): The folder to make.
@@ -159,15 +148,17 @@ class DigitFolder:
         check_int('workers', workers, 1)
         root = Path(os.path.abspath(root))
         info = self._info()
-        if _is_finished(root, info, overwrite):
+        if is_finished(root, info, overwrite):
             return False
-        partial = root.with_name(f'.{root.name}.partial')
-        with _locked(partial, root):
-            self._prepare(partial, info)
-            self._write_missing(partial, workers, progress)
+        with filling(root, info) as folder:
+            for split, _ in self._counts():
+                for name in self.subfolders:
+                    (folder / split / name).mkdir(parents=True, exist_ok=True)
+            self._write_missing(folder, workers, progress)
             for split, count in self._counts():
-                self._finish_split(partial, split, count)
-            _publish(partial, root)
+                self._finish_split(folder, split, count)
+            for part in folder.glob('.*.csv'):
+                part.unlink()
         return True
 
     def _info(self):
@@ -180,55 +171,35 @@ class DigitFolder:
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
         return dict(info, fingerprint=fingerprint, classes=list(self.classes))
 
-    def _prepare(self, partial, info):
-        """Keep what an interrupted run with the same parameters has left."""
-        plan = _read_info(partial / _PLAN)
-        if plan == info:
-            return
-        content = [path for path in partial.iterdir() if path.name != _PROBE]
-        if content and plan is None and _read_info(partial / _INFO) is None:
-            raise FileExistsError(
-                f'{partial} exists and was not made here; remove it or choose '
-                'another folder')
-        for path in content:
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        _write_text(partial / _PLAN, json.dumps(info, indent=2) + '\n')
-        for split, _ in self._counts():
-            for name in self.subfolders:
-                (partial / split / name).mkdir(parents=True)
-
-    def _write_missing(self, partial, workers, progress):
+    def _write_missing(self, folder, workers, progress):
         """Write the chunks whose index is not there yet."""
         chunks = [(split, range(start, min(start + _CHUNK, count)))
                   for split, count in self._counts()
                   for start in range(0, count, _CHUNK)
-                  if not _part_path(partial, split, start).exists()]
+                  if not _part_path(folder, split, start).exists()]
         left = sum(len(numbers) for _, numbers in chunks)
-        need, free = left * self.item_bytes, shutil.disk_usage(partial).free
+        need, free = left * self.item_bytes, shutil.disk_usage(folder).free
         if free < need:
             raise OSError(
                 f'{left} {self.items} need about {need >> 20} MiB, but '
-                f'{partial.parent} has {free >> 20} MiB left; free some space '
+                f'{folder.parent} has {free >> 20} MiB left; free some space '
                 'or choose another disk')
         total = sum(self.counts.values())
         show = progress or (lambda done, total: None)
         show(total - left, total)
         with _mapping(workers if left >= _POOL_PAYS else 1) as run:
-            write = functools.partial(_write_chunk, self, partial)
+            write = functools.partial(_write_chunk, self, folder)
             for written in run(write, chunks):
                 left -= written
                 show(total - left, total)
 
-    def _finish_split(self, partial, split, count):
+    def _finish_split(self, folder, split, count):
         """Join the indexes of a split's chunks, and write what they give."""
         text = ','.join(self.fields) + '\n'
         for start in range(0, count, _CHUNK):
-            text += _part_path(partial, split, start).read_text()
-        _write_text(partial / f'{split}.csv', text)
-        self.finish(partial, split, list(csv.DictReader(io.StringIO(text))))
+            text += _part_path(folder, split, start).read_text()
+        write_text(folder / f'{split}.csv', text)
+        self.finish(folder, split, list(csv.DictReader(text.splitlines())))
 
 
 def item_seed(seed: int, split: str, number: int) -> int:
@@ -252,16 +223,16 @@ def write_jpeg(path: Path, image: np.ndarray) -> None:
     path.write_bytes(cv2.imencode('.jpg', image, options)[1])
 
 
-def _write_chunk(folder, partial, chunk):
+def _write_chunk(data, folder, chunk):
     """Write some items, then their index, which marks them as finished."""
     split, numbers = chunk
     source = _digit_source(split)
-    text = io.StringIO()
-    index = csv.writer(text, lineterminator='\n')
+    text = ''
     for number in numbers:
-        seed = item_seed(folder.seed, split, number)
-        index.writerow(folder.write_item(partial, source, split, number, seed))
-    _write_text(_part_path(partial, split, numbers.start), text.getvalue())
+        row = data.write_item(folder, source, split, number,
+                              item_seed(data.seed, split, number))
+        text += ','.join(map(str, row)) + '\n'
+    write_text(_part_path(folder, split, numbers.start), text)
     return len(numbers)
 
 
@@ -269,8 +240,8 @@ def _write_chunk(folder, partial, chunk):
 _digit_source = functools.cache(DigitSource)
 
 
-def _part_path(partial, split, start):
-    return partial / f'.{split}-{start:09d}.csv'
+def _part_path(folder, split, start):
+    return folder / f'.{split}-{start:09d}.csv'
 
 
 @contextmanager
@@ -306,99 +277,3 @@ def _start_worker():
 def _end_with_parent():
     multiprocessing.parent_process().join()
     os._exit(1)
-
-
-def _read_info(path):
-    """Content of a description written here, or None for anything else."""
-    try:
-        info = json.loads(path.read_text())
-        return info if info['format'] == FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write_text(path, text):
-    scratch = path.with_name(path.name + '.tmp')
-    scratch.write_text(text)
-    os.replace(scratch, path)
-
-
-def _is_finished(root, info, overwrite):
-    """Whether the data set is there; refuse a folder with anything else."""
-    if not os.path.lexists(root) or root.is_dir() and not any(root.iterdir()):
-        return False
-    found = _read_info(root / _INFO)
-    if found is None:
-        raise FileExistsError(
-            f'{root} exists and is not a data set made here; choose another '
-            'folder or remove it')
-    if found.get('fingerprint') != info['fingerprint']:
-        if overwrite:
-            return False
-        raise FileExistsError(
-            f'{root} holds a data set with other parameters: '
-            f'{_differences(found, info)}; choose another folder or ask to '
-            'overwrite it')
-    for split, count in info['parameters']['counts'].items():
-        if count and not (root / f'{split}.csv').exists():
-            raise FileNotFoundError(
-                f'{root} is damaged: {split}.csv is missing; remove the '
-                'folder and run this again')
-    return True
-
-
-def _differences(*infos):
-    """How the parameters of two data sets differ."""
-    old, new = (
-        dict(
-            info.get('parameters', {}),
-            generator_version=info.get('generator_version')) for info in infos)
-    return ', '.join(f'{key} is {old.get(key)} and not {new.get(key)}'
-                     for key in new | old if old.get(key) != new.get(key))
-
-
-@contextmanager
-def _locked(partial: Path, root: Path) -> Iterator[None]:
-    """Make the partial folder and keep other processes out of it."""
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        # mkdir does not tell whether an old partial folder can be written.
-        probe = partial / _PROBE
-        probe.touch()
-    except OSError as error:
-        raise OSError(
-            f'cannot write to {partial.parent}: {error.strerror}; choose a '
-            'folder that can be written') from error
-    with open(probe) as file:
-        if not _lock(file.fileno(), probe):
-            raise OSError(
-                f'another process is making {root}; wait for it, then run '
-                'this again')
-        yield
-
-
-def _lock(handle, path):
-    """Lock an open file; False if another process has or had the lock."""
-    if os.name != 'posix':
-        return True
-    import fcntl
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # A process that had the lock before may have renamed the folder.
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except (BlockingIOError, FileNotFoundError):
-        return False
-
-
-def _publish(partial, root):
-    """Give the finished folder its name, in place of an older data set."""
-    for part in partial.glob('.*.csv'):
-        part.unlink()
-    (partial / _PROBE).unlink()
-    os.replace(partial / _PLAN, partial / _INFO)
-    old = root.with_name(f'.{root.name}.old')
-    shutil.rmtree(old, ignore_errors=True)
-    if root.exists():
-        os.rename(root, old)
-    os.replace(partial, root)
-    shutil.rmtree(old, ignore_errors=True)

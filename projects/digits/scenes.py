@@ -4,7 +4,6 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -111,9 +110,8 @@ class SceneFolder(DigitFolder):
     size: int = 96
     max_digits: int = 6
 
-    fields: ClassVar[tuple[str,
-                           ...]] = ('file', 'difficulty', 'seed', 'digits')
-    subfolders: ClassVar[tuple[str, ...]] = ('', )
+    fields = ('file', 'difficulty', 'seed', 'digits')
+    subfolders = ('', )
 
     def __post_init__(self) -> None:
         super().__post_init__()
