@@ -59,13 +59,9 @@ def draw_clip(source: DigitSource,
     """Draw a clip of one digit; the same arguments give the same pixels.
 
     Args:
-        source (DigitSource): Where all digits of the clip are from.
-        position (int): Position in ``source`` of the digit to show.
         motion (str): The class, a key of :data:`MOTIONS`.
-        seed (int): Everything random follows from it.
-        size (int): Height and width in pixels. Defaults to 64.
-        frames (int): Number T of frames, at least 2. Defaults to 16.
-        hardness (float): See :func:`draw_difficulty`. Defaults to 1.
+        frames (int): Number T of frames, at least 2. Defaults to 16. The
+            other arguments are those of :func:`draw_image`.
 
     Returns:
         tuple[np.ndarray, float]: Frames, blue, green, red, (T, H, W, 3),
@@ -162,11 +158,8 @@ class ClipFolder(DigitFolder):
     """Videos ``train/left/000123.avi``: split, class, number.
 
     Beside them are the lists ``train.txt`` that MMAction2's ``VideoDataset``
-    reads.
-
-    Args:
-        frames (int): Frames of a clip, at least 2. Defaults to 16. The other
-            arguments are those of :class:`DigitFolder`.
+    reads. A clip has ``frames`` frames, at least 2; the other arguments are
+    those of :class:`DigitFolder`.
     """
     frames: int = 16
 

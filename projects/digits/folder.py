@@ -45,8 +45,8 @@ class DigitFolder:
         size (int): Height and width in pixels, at least 32. Defaults to 64.
         seed (int): Seed, not negative. The source digits of a split do not
             depend on it. Defaults to 0.
-        hardness (float): Positive; shifts the distribution of the difficulty,
-            see :func:`draw_difficulty`. Defaults to 1.
+        hardness (float): Positive; below 1 easy items prevail, above 1 hard
+            ones. Defaults to 1.
 
     Raises:
         TypeError: If a value has the wrong type.

@@ -29,7 +29,8 @@ def draw_image(source: DigitSource,
         position (int): Position in ``source`` of the digit to show.
         seed (int): Everything random follows from it.
         size (int): Height and width in pixels. Defaults to 64.
-        hardness (float): See :func:`draw_difficulty`. Defaults to 1.
+        hardness (float): Positive; below 1 easy images prevail, above 1 hard
+            ones. Defaults to 1.
 
     Returns:
         tuple[Rendered, float]: The image and its difficulty in [0, 1].

@@ -32,11 +32,8 @@ def draw_scene(source: DigitSource,
     bars in front of some.
 
     Args:
-        source (DigitSource): Where all digits are from.
-        seed (int): Everything random follows from it.
-        size (int): Height and width in pixels. Defaults to 96.
-        hardness (float): See :func:`draw_difficulty`. Defaults to 1.
-        max_digits (int): Most digits in a scene. Defaults to 6.
+        max_digits (int): Most digits in a scene. Defaults to 6. The other
+            arguments are those of :func:`draw_image`.
 
     Returns:
         tuple[Rendered, list[int], float]: The scene, the positions in
@@ -100,12 +97,8 @@ class SceneFolder(DigitFolder):
 
     The annotations are in COCO's format: categories '0' to '9', boxes around
     the visible strokes, each image's ``difficulty``, each box's pixels of
-    visible ``ink``.
-
-    Args:
-        size (int): Height and width in pixels. Defaults to 96.
-        max_digits (int): Most digits in a scene. Defaults to 6. The other
-            arguments are those of :class:`DigitFolder`.
+    visible ``ink``. A scene has up to ``max_digits`` digits; the other
+    arguments are those of :class:`DigitFolder`.
     """
     size: int = 96
     max_digits: int = 6

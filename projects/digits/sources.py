@@ -39,10 +39,9 @@ class DigitSource:
         indices (np.ndarray): Row of each digit in ``load_digits``, (n, ).
         labels (np.ndarray): Class of each digit, (n, ).
         fields (np.ndarray): Stroke fields, (n, 48, 48), float32.
-        centers (np.ndarray): Centre (x, y) of each digit's strokes in field
-            samples, (n, 2).
-        extents (np.ndarray): Width and height of each digit's strokes in
-            cells, (n, 2).
+        centers (np.ndarray): Centre (x, y) of its strokes in field samples,
+            (n, 2).
+        extents (np.ndarray): Width and height of them in cells, (n, 2).
 
     Raises:
         ImportError: If scikit-learn is not installed.
