@@ -1,5 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Configs of image classification."""
+"""Configs: families, names and recipes; a step with each classifier."""
+import ast
+import re
+from collections import Counter
+
 import pytest
 import torch
 
@@ -9,11 +13,21 @@ from mmengine import registry  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.optim import build_optim_wrapper  # noqa: E402
 from mmpretrain.registry import DATASETS, MODELS  # noqa: E402
+from mmpretrain.structures import DataSample  # noqa: E402
 from tiny import IMAGENET_CONFIG, ROOT, make_image_folder  # noqa: E402
 
-from mmdynperceiver.core import DynPerceiver, available_archs  # noqa: E402
+import mmdynperceiver.classification  # noqa: E402, F401
+from mmdynperceiver.core import available_archs  # noqa: E402
 
-LEAVES = sorted((ROOT / 'configs/imagenet').glob('*.py'))
+LEAVES = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
+# Of which a step is tried here; videos and detectors have their own tests.
+CLASSIFIERS = [
+    path for path in LEAVES
+    if path.parent.name in ('imagenet', 'cifar',
+                            'folder') or path.stem.endswith('digits')
+]
+# Epochs where the name does not say them.
+EPOCHS = dict(imagenet=300, coco=12)
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +37,8 @@ def scope():
 
 
 def read(path=IMAGENET_CONFIG):
-    return Config.fromfile(str(path))
+    """Read a config; no host but the one of its bases is needed."""
+    return Config.fromfile(path, import_custom_modules=False)
 
 
 def build(config):
@@ -31,30 +46,78 @@ def build(config):
     return MODELS.build(config.model)
 
 
+def family(path):
+    """What configs that inherit each other have in common."""
+    model = read(path).model
+    arch = str(model.backbone.arch).split('-')[0]
+    return model.type, model.backbone.type, arch
+
+
+def bases_of(path):
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == '_base_':
+            value = ast.literal_eval(node.value)
+            return [value] if isinstance(value, str) else value
+    return []
+
+
 @pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
-def test_builds(path):
+def test_inherits_from_bases_and_its_own_family(path):
+    bases = bases_of(path)
+    for leaf in (path.parent / name for name in bases if '_base_' not in name):
+        assert leaf.parent == path.parent
+        assert family(leaf) == family(path)
+    models = [name for name in bases if '_base_/models/' in name]
+    assert len(models) <= 1
+    text = path.read_text()
+    assert '_delete_' not in text and len(text.splitlines()) <= 40
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
+def test_trains_as_the_name_says(path):
+    config, folder = read(path), path.parent.name
+    named = re.search(r'_(\d+)xb(\d+)(?:-1x1x8)?(?:-(\d+)e)?', path.stem)
+    gpus, batch, epochs = named.groups() if named else (8, 2, None)
+    assert config.train_dataloader.batch_size == int(batch)
+    if 'auto_scale_lr' in config:
+        base = config.auto_scale_lr.base_batch_size
+        assert base == int(gpus) * int(batch)
+    if folder != 'demo':
+        assert config.train_cfg.max_epochs == int(epochs or EPOCHS[folder])
+    last = config.param_scheduler[-1]
+    # A cosine follows the run, however long it is.
+    assert (last.type == 'CosineAnnealingLR') == ('end' not in last)
+
+
+def test_names_are_unique():
+    names = Counter(path.name for path in LEAVES)
+    assert max(names.values()) == 1
+
+
+@pytest.mark.parametrize('path', CLASSIFIERS, ids=lambda path: path.stem)
+def test_trains_a_step_and_predicts(path):
     config = read(path)
-    registry.init_default_scope(config.default_scope)
-    model = build(config)
-    assert model.head.num_classes == 1000
     for hook in config.custom_hooks:
         registry.HOOKS.build(hook)
     registry.METRICS.build(config.val_evaluator)
-    # The name says how many images a step has, and epochs other than 300.
-    images, _, epochs = path.stem.split('_')[-2].partition('-')
-    gpus, _, batch = images.partition('xb')
-    assert config.train_cfg.max_epochs == int(epochs[:-1] or 300)
-    assert 'end' not in config.param_scheduler[-1]  # it follows the run
-    assert config.train_dataloader.batch_size == int(batch)
-    assert config.auto_scale_lr.base_batch_size == int(gpus) * int(batch)
-    assert len(path.read_text().splitlines()) <= 40
-
-
-def test_is_the_published_network():
-    model = build(read())
-    expected = DynPerceiver('regnety-800mf')
-    count = sum(p.numel() for p in model.parameters())
-    assert count == sum(p.numel() for p in expected.parameters())
+    num_classes = 1000 if path.parent.name == 'imagenet' else \
+        100 if path.stem.endswith('cifar100') else 10
+    model = build(config)
+    optim_wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    size = 32 if path.parent.name == 'cifar' else 64
+    data = dict(
+        inputs=[torch.randint(256, (3, size, size)).byte() for _ in range(2)],
+        data_samples=[DataSample().set_gt_label(k) for k in range(2)])
+    before = [p.detach().clone() for p in model.parameters()]
+    losses = model.train().train_step(data, optim_wrapper)
+    assert all(loss.isfinite() for loss in losses.values())
+    assert any(not torch.equal(a, b)
+               for a, b in zip(before, model.parameters()))
+    num_exits = model.policy.num_exits
+    model.policy.set_thresholds((0.3, ) * (num_exits - 1))
+    samples = model.eval().test_step(data)
+    assert [len(sample.pred_score) for sample in samples] == [num_classes] * 2
+    assert all(sample.exit_index in range(num_exits) for sample in samples)
 
 
 def test_what_is_decayed():
@@ -69,8 +132,7 @@ def test_what_is_decayed():
     }
     assert len(decay) == len(names)
     for name, parameter in model.named_parameters():
-        expected = 0.05 if parameter.ndim > 1 else 0
-        assert decay[name] == expected, name
+        assert decay[name] == (0.05 if parameter.ndim > 1 else 0), name
     assert decay['backbone.net.latents'] == 0.05
     assert decay['backbone.net.stages.0.x2z.attn.position_bias'] == 0.05
     assert decay['backbone.net.stem.1.weight'] == 0
@@ -79,17 +141,15 @@ def test_what_is_decayed():
 
 def test_learning_rate_over_the_epochs():
     config = read()
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.AdamW([parameter],
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))],
                                   lr=config.optim_wrapper.optimizer.lr)
-    schedulers = []
-    for scheduler in config.param_scheduler:
-        options = dict(scheduler, optimizer=optimizer, epoch_length=5)
-        options.pop('convert_to_iter_based')
-        # As mmengine fills it in.
-        options.setdefault('end', config.train_cfg.max_epochs)
-        kind = registry.PARAM_SCHEDULERS.get(options.pop('type'))
-        schedulers.append(kind.build_iter_from_epoch(**options))
+    schedulers = [
+        registry.PARAM_SCHEDULERS.build(
+            # The end as mmengine fills it in.
+            dict(dict(end=config.train_cfg.max_epochs), **scheduler),
+            default_args=dict(optimizer=optimizer, epoch_length=5))
+        for scheduler in config.param_scheduler
+    ]
     rates = []
     for _ in range(300 * 5):
         rates.append(optimizer.param_groups[0]['lr'])
@@ -111,7 +171,6 @@ def test_recipe():
     assert 1 - average.momentum == pytest.approx(0.9999)
     assert average.update_buffers
     assert config.model.head.loss.label_smooth_val == 0.1
-    assert config.train_cfg.max_epochs == 300
     assert 'clip_grad' not in config.optim_wrapper
     augments = {a.type: a.alpha for a in config.model.train_cfg.augments}
     assert augments == dict(Mixup=0.8, CutMix=1.0)
@@ -123,10 +182,9 @@ def test_one_step_on_real_files(tmp_path):
     root = make_image_folder(tmp_path, per_class=1, size=48)
     config.model.head.num_classes = 3
     model = build(config).train()
-    loaders = (config.train_dataloader, config.val_dataloader)
     train, val = (
         DATASETS.build(dict(loader.dataset, data_root=str(root)))
-        for loader in loaders)
+        for loader in (config.train_dataloader, config.val_dataloader))
     batch = [train[0], train[1]]
     batch = dict(
         inputs=torch.stack([item['inputs'] for item in batch]),

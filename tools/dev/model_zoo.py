@@ -9,111 +9,85 @@ table in the README beside it is made from the metafile.
     python tools/dev/model_zoo.py --write  # bring up to date
 """
 import argparse
-import os
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Sequence, Tuple, Union
+from typing import Any, Dict, List, Sequence, Tuple
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = '''\
-# FLOPs is the name that OpenMMLab's tools read: these are MACs (multiply-adds
-# of convolutions and matrix products) of one image, to the last exit and to
-# each exit. Counted by tools/dev/model_zoo.py --write.
-# Rows of numbers are text, because mim only joins lists of words.
-# Weights: no file is hosted. `mim download` wants an entry; './' gives it no
-# file to fetch, so that it writes the config alone.
+# FLOPs, the name that OpenMMLab's tools read, are MACs of one input to the
+# last exit; tools/dev/model_zoo.py --write counts them. Rows of numbers are
+# text, because mim only joins lists of words; Weights is './', because none
+# are hosted and `mim download` wants an entry.
 '''
-NO_FILE = './'
 BEGIN, END = '<!-- models -->', '<!-- end of models -->'
-
-
-def metafiles() -> List[Path]:
-    """All metafiles."""
-    return sorted(ROOT.glob('configs/*/metafile.yml'))
+HEAD = ('| config | parameters (M) | MACs to exits 0 / 1 / ... (M) | {} |\n'
+        '| --- | --- | --- | --- |\n')
 
 
 def count(config_path: Path,
           shape: Sequence[int]) -> Tuple[int, Tuple[int, ...]]:
-    """Parameters, and MACs to each exit.
-
-    Args:
-        config_path (Path): Config of any host's model that counts its MACs.
-        shape (Sequence[int]): Shape of one input.
-    """
+    """Parameters of any host's model, and MACs to each exit."""
     from mmengine.config import Config
     from mmengine.registry import MODELS, init_default_scope
 
     config = Config.fromfile(config_path)
-    config.model.pop('init_cfg', None)
     if config.default_scope == 'mmpretrain':
         config.model.pop('train_cfg', None)  # mixup and cutmix
     init_default_scope(config.default_scope)
     model = MODELS.build(config.model)
-    parameters = sum(p.numel() for p in model.parameters())
     # Of a host's own detector the backbone is ours.
     counted = model if hasattr(model, 'macs_per_exit') else model.backbone
+    parameters = sum(p.numel() for p in model.parameters())
     return parameters, counted.macs_per_exit(tuple(shape))
 
 
-def row(numbers: Iterable[int]) -> str:
-    """Write numbers as a metafile keeps them."""
-    return ', '.join(map(str, numbers))
-
-
-def numbers_of(text: Union[str, Sequence[int]]) -> List[int]:
-    """Read what :func:`row` wrote; a list serves as well."""
-    parts = text.split(',') if isinstance(text, str) else text
-    return [int(part) for part in parts]
+def numbers_of(row: str) -> List[int]:
+    """Read a row of numbers."""
+    return [int(number) for number in row.split(',')]
 
 
 def recount(content: Dict[str, Any]) -> None:
     """Fill in what follows from the configs."""
     for model in content['Models']:
         metadata = model.setdefault('Metadata', {})
-        shape = numbers_of(metadata.get('Input Shape', (3, 224, 224)))
-        if 'Input Shape' in metadata:
-            metadata['Input Shape'] = row(shape)
+        shape = numbers_of(metadata.get('Input Shape', '3, 224, 224'))
         parameters, macs = count(ROOT / model['Config'], shape)
         metadata['FLOPs'] = macs[-1]
-        metadata['Exit FLOPs'] = row(macs)
+        metadata['Exit FLOPs'] = ', '.join(map(str, macs))
         metadata['Parameters'] = parameters
-        model.setdefault('Weights', NO_FILE)
+        model.setdefault('Weights', './')
 
 
-def table(content: Dict[str, Any]) -> str:
+def table(models: Sequence[Dict[str, Any]]) -> str:
     """The models as a Markdown table."""
-    detection = any('box AP' in result['Metrics']
-                    for model in content['Models']
-                    for result in model.get('Results', ()))
-    measure = 'box AP (%)' if detection else 'top-1 at the exits (%)'
-    lines = [
-        '| config | parameters (M) | MACs to exits 0 / 1 / ... (M) | '
-        f'{measure} |', '| --- | --- | --- | --- |'
-    ]
-    for model in content['Models']:
+    measure, lines = 'top-1 at the exits (%)', []
+    for model in models:
+        metrics = [
+            item for result in model.get('Results', ())
+            for item in result['Metrics'].items()
+        ]
+        if 'box AP' in dict(metrics):
+            measure = 'box AP (%)'
+        values = ' / '.join(f'{value:.2f}' for key, value in metrics
+                            if key.startswith('Exit') or key == 'box AP')
         metadata = model['Metadata']
         digits = 1 if metadata['FLOPs'] < 1e8 else 0
         macs = ' / '.join(f'{x / 1e6:,.{digits}f}'
                           for x in numbers_of(metadata['Exit FLOPs']))
-        accuracies = [
-            f'{value:.2f}' for result in model.get('Results', ())
-            for key, value in result['Metrics'].items()
-            if key.startswith('Exit') or key == 'box AP'
-        ]
-        name = os.path.basename(model['Config'])
-        lines.append(f'| [{model["Name"]}]({name}) | '
+        lines.append(f'| [{model["Name"]}]({Path(model["Config"]).name}) | '
                      f'{metadata["Parameters"] / 1e6:.1f} | {macs} | '
-                     f'{" / ".join(accuracies) or "–"} |')
-    return '\n'.join(lines)
+                     f'{values or "–"} |\n')
+    return HEAD.format(measure) + ''.join(lines)
 
 
 def with_table(text: str, content: Dict[str, Any]) -> str:
     """A README's text with its table renewed."""
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    return f'{before}{BEGIN}\n{table(content)}\n{END}{after}'
+    return f'{before}{BEGIN}\n{table(content["Models"])}{END}{after}'
 
 
 def renewed(path: Path) -> Dict[Path, str]:
@@ -131,16 +105,18 @@ def main() -> int:
     """Check, or bring up to date."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--write', action='store_true')
-    args = parser.parse_args()
-    stale = [(path, text) for metafile in metafiles()
-             for path, text in renewed(metafile).items()
-             if path.read_text(encoding='utf-8') != text]
-    for path, text in stale:
-        name = path.relative_to(ROOT)
-        if args.write:
-            path.write_text(text, encoding='utf-8')
-        print(f'{name} {"is renewed" if args.write else "is stale"}')
-    return 1 if stale and not args.write else 0
+    write = parser.parse_args().write
+    stale = 0
+    for metafile in sorted(ROOT.glob('configs/*/metafile.yml')):
+        for path, text in renewed(metafile).items():
+            if path.read_text(encoding='utf-8') == text:
+                continue
+            stale += 1
+            if write:
+                path.write_text(text, encoding='utf-8')
+            print(
+                path.relative_to(ROOT), 'is', 'renewed' if write else 'stale')
+    return int(stale > 0 and not write)
 
 
 if __name__ == '__main__':
