@@ -22,33 +22,43 @@ STHV1 = ROOT / f'configs/sthv1/{W0625}_sthv1-rgb.py'
 def test_builds_what_the_name_says(path):
     config = Config.fromfile(path)
     model = MODELS.build(config.model)
-    _, pre, schedule, data = path.stem.split('_')
+    _, pre, _, data = path.stem.split('_')
     width, latents = pre.split('-')[-2:]
     net = model.backbone.net
     assert len(net.latents) == int(latents[1:])
     # '0625' is 0.625, '050' is 0.5.
     assert net.channels[4] == int(2048 * float(f'0.{width[2:]}'))
-    gpus, _, batch = schedule.split('-')[0].partition('xb')
-    assert config.train_dataloader.batch_size == int(batch)
-    assert config.auto_scale_lr.base_batch_size == int(gpus) * int(batch)
-    assert config.train_cfg.max_epochs == 50
     classes = 400 if data.startswith('kinetics400') else 174
     assert model.cls_head.num_classes == classes
-    assert config.model.backbone.init_cfg.prefix == 'backbone.'
-    assert f'resnet50-{width}_' in config.model.backbone.init_cfg.checkpoint
-    assert len(path.read_text().splitlines()) <= 40
-
-
-@pytest.mark.parametrize('latents, macs', [(128, 25.6e9), (192, 28.7e9)])
-def test_macs_of_the_paper(latents, macs):
-    config = Config.fromfile(STHV1)
-    config.model.backbone.num_latents = latents
-    model = MODELS.build(config.model)
-    found = model.macs_per_exit((8, 3, 224, 224))
-    assert found[-1] == pytest.approx(macs, rel=0.005)
     shifts = [m for m in model.modules() if isinstance(m, ShiftedConv2d)]
-    assert len(shifts) == 16
-    assert {m.num_segments for m in shifts} == {8}
+    assert [m.num_segments for m in shifts] == [8] * 16
+    start = config.model.backbone.init_cfg
+    assert start.prefix == 'backbone.'
+    assert f'resnet50-{width}_' in start.checkpoint
+
+
+def test_a_step_with_a_small_trunk():
+    """Head, loss and optimiser are those of the config."""
+    config = Config.fromfile(STHV1)
+    config.model.backbone.update(width=0.125, num_latents=8)
+    model = MODELS.build(config.model).train()
+    optim_wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    data = dict(
+        inputs=[torch.randint(256, (8, 3, 32, 32)).byte() for _ in range(2)],
+        data_samples=[ActionDataSample().set_gt_label(k) for k in range(2)])
+    before = [p.detach().clone() for p in model.parameters()]
+    losses = model.train_step(data, optim_wrapper)
+    assert all(loss.isfinite() for loss in losses.values())
+    changed = {
+        name
+        for (name, after), old in zip(model.named_parameters(), before)
+        if not torch.equal(after, old)
+    }
+    assert 'backbone.net.stages.0.conv.0.bn1.weight' not in changed  # frozen
+    assert {
+        'backbone.net.latents', 'backbone.net.stages.1.conv.0.conv1.weight',
+        'cls_head.exits.classifiers.0.weight'
+    } <= changed
 
 
 def test_optimizer_of_tsm():
