@@ -21,12 +21,6 @@ DOCUMENTED = $(wildcard mmdynperceiver projects tools setup.py)
 TEXTS = $(SOURCES) $(wildcard *.md docs requirements Makefile setup.cfg)
 LINTERS := yapf isort flake8 codespell interrogate mypy
 
-# The step that all targets share; $(1) is the profile.
-define bootstrap
-	@python=$$(tools/dev/find_python.sh $(PYTHON)) && \
-	"$$python" tools/dev/bootstrap.py $(1) $(if $(PYTHON),--renew-python)
-endef
-
 .PHONY: help demo test lint format doctor clean setup-demo setup-test \
 	$(addprefix lint-,$(LINTERS))
 
@@ -56,11 +50,8 @@ clean:  ## Remove .venv and build products; compiled wheels stay cached
 	find mmdynperceiver configs projects tools tests -name __pycache__ -type d \
 	    -prune -exec rm -rf {} + 2>/dev/null || true
 
-setup-demo:
-	$(call bootstrap,demo)
-
-setup-test:
-	$(call bootstrap,test)
+setup-demo setup-test: setup-%:
+	@PYTHON='$(PYTHON)' tools/dev/set_up.sh $*
 
 # The single checks, also the hooks of .pre-commit-config.yaml.
 lint-yapf:

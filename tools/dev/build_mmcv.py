@@ -1,0 +1,163 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Print the path of a wheel of mmcv with compiled operators, built once.
+
+Run it with the Python that has torch and requirements/build.txt. Wheels are
+kept in ``$MMDYNPERCEIVER_CACHE/wheels`` (by default
+``${XDG_CACHE_HOME:-~/.cache}/mmdynperceiver/wheels``), one folder for each
+torch, Python and platform. ``FORCE_CUDA=1`` builds them for CUDA, and
+``MAX_JOBS`` limits how many files compile at once.
+"""
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import zipfile
+from collections import deque
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class BuildError(Exception):
+    """There is no wheel; the message names the remedy."""
+
+
+def mmcv_version():
+    """Read the pinned version: the one of mmcv-lite holds for both."""
+    pins = (ROOT / 'requirements' / 'constraints.txt').read_text()
+    return re.search(r'^mmcv-lite==(\S+)', pins, re.MULTILINE).group(1)
+
+
+def torch_version():
+    """Read the version of the installed torch, as 2.11.0+cpu, unimported."""
+    spec = importlib.util.find_spec('torch')
+    if spec is None:
+        raise BuildError(f'no torch in {sys.prefix}; run `make setup-test`')
+    text = Path(spec.origin).with_name('version.py').read_text()
+    return re.search(r"^__version__ = '(.+)'", text, re.MULTILINE).group(1)
+
+
+def wheel_folder(torch):
+    """Return the folder of the wheels for a version of torch."""
+    base = os.environ.get('MMDYNPERCEIVER_CACHE')
+    if not base:
+        caches = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+        base = os.path.join(caches, 'mmdynperceiver')
+    python = 'cp{}{}'.format(*sys.version_info)
+    platform = re.sub('[-.]', '_', sysconfig.get_platform())
+    cuda = '-cuda' if os.environ.get('FORCE_CUDA') == '1' else ''
+    return (Path(base).expanduser().resolve() / 'wheels' /
+            f'torch{torch}-{python}-{platform}{cuda}')
+
+
+def check_compiler():
+    """Refuse to start without a compiler or Python's headers."""
+    compiler = os.environ.get('CXX', 'c++').split()[0]
+    if not shutil.which(compiler):
+        raise BuildError(
+            f'no C++ compiler ({compiler}) for the operators of mmcv, which '
+            'detection needs; install one (Debian/Ubuntu: apt install g++), '
+            'or name it in CXX; `make demo` needs none')
+    if not Path(sysconfig.get_paths()['include'], 'Python.h').exists():
+        raise BuildError(
+            'the headers of Python are missing, which the operators of mmcv '
+            'need; install them (Debian/Ubuntu: apt install '
+            'python{}.{}-dev)'.format(*sys.version_info))
+
+
+def build_environment(temporary):
+    """Choose the operators of mmcv, and how many files compile at once."""
+    environment = dict(os.environ, MMCV_WITH_OPS='1', TMPDIR=str(temporary))
+    environment['PATH'] = os.pathsep.join(
+        [os.path.dirname(sys.executable), os.environ.get('PATH', os.defpath)])
+    if os.environ.get('FORCE_CUDA') != '1':
+        # A machine with a GPU but without nvcc could not compile the rest,
+        # and one with nvcc takes far longer.
+        environment['CUDA_VISIBLE_DEVICES'] = ''
+    try:
+        free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    except (ValueError, OSError):
+        free = 3e9
+    jobs = min(os.cpu_count() or 1, int(free / 1.5e9))  # one compiler's peak
+    environment.setdefault('MAX_JOBS', str(max(jobs, 1)))
+    return environment
+
+
+def run(command, log_path, environment):
+    """Run a command, show ninja's progress, and log what it prints."""
+    start = shown = time.monotonic()
+    every, end = (1, '\r') if sys.stderr.isatty() else (20, '\n')
+    tail = deque(maxlen=12)
+    with open(log_path, 'w') as log, subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors='replace') as process:
+        for line in process.stdout:
+            log.write(line)
+            tail.append(line)
+            now = time.monotonic()
+            progress = re.search(r'\[(\d+)/(\d+)\]', line)
+            if progress and now - shown >= every:
+                done, total = progress.groups()
+                minutes, seconds = divmod(int(now - start), 60)
+                print(
+                    f'  compiled {done} of {total} files '
+                    f'[{minutes}:{seconds:02d}]  ',
+                    end=end,
+                    file=sys.stderr,
+                    flush=True)
+                shown = now
+    if process.returncode:
+        sys.stderr.writelines(f'  | {line}' for line in tail)
+        raise BuildError(
+            f'mmcv could not be built, see {log_path}; if memory ran out, '
+            'try again with MAX_JOBS=1 in the environment')
+
+
+def build(version, folder):
+    """Build the wheel, and move it into its folder in one go."""
+    check_compiler()
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='.partial-', dir=folder) as partial:
+        # Isolation would build against a torch of its own, and pip's own
+        # cache does not know torch's version.
+        run([
+            sys.executable, '-m', 'pip', 'wheel', '-v', '--no-deps',
+            '--no-build-isolation', '--no-cache-dir', '--no-binary', 'mmcv',
+            '--wheel-dir', partial, f'mmcv=={version}'
+        ], Path(sys.prefix, 'mmcv-build.log'), build_environment(partial))
+        wheel = next(Path(partial).glob('mmcv-*.whl'))
+        names = zipfile.ZipFile(wheel).namelist()
+        if not any(name.startswith('mmcv/_ext.') for name in names):
+            raise BuildError('mmcv was built without its operators; see '
+                             f'{sys.prefix}/mmcv-build.log')
+        return wheel.replace(folder / wheel.name)
+
+
+def main():
+    """Print the wheel's path, or say in a line why there is none."""
+    try:
+        version, folder = mmcv_version(), wheel_folder(torch_version())
+        wheel = next(folder.glob(f'mmcv-{version}-*.whl'), None)
+        if wheel is None:
+            print(
+                f'Compiling mmcv {version}: once, then kept in {folder}; '
+                'about 8 minutes on two cores',
+                file=sys.stderr)
+            wheel = build(version, folder)
+    except (BuildError, OSError) as error:
+        sys.exit(f'Error: {error}')
+    print(wheel)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+# Set up .venv in the checkout with the pinned reference stack, by uv.
+# Usage: [PYTHON=/path/to/python] tools/dev/set_up.sh demo|test
+#
+# 'demo' needs no compiler. 'test' adds mmaction2, mmdet and the tools, and
+# replaces mmcv-lite by mmcv with compiled operators. What is installed stays:
+# an interrupted run goes on where it stopped, and a run with nothing to do
+# takes a moment.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+profile=$1
+python=.venv/bin/python
+again='run the same command again, it goes on where it stopped'
+trap 'echo "Interrupted; $again." >&2; exit 130' INT TERM
+
+# Settings that would send packages elsewhere, or take modules from elsewhere.
+unset PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER \
+    PIP_REQUIRE_HASHES PIP_NO_DEPS PIP_CONSTRAINT
+export PYTHONNOUSERSITE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+
+fail() {
+    echo "Error: $*" >&2
+    exit 1
+}
+
+versions=' 3.10 3.11 3.12 '  # mmcv 2.1.0 cannot be built with a later one
+[ "$profile" = test ] || versions+='3.13 '
+
+version() {  # of a Python, as 3.11; nothing if it does not run
+    "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' \
+        2>/dev/null || true
+}
+
+find_python() {  # 3.11 first: it is what the pins were tested with most
+    local candidate is why=', and none was found'
+    for candidate in ${PYTHON:-python3.11 python3.12 python3.10 python3.13 \
+                      python3 python}; do
+        is=$(version "$candidate")
+        if [ -n "$is" ] && [[ $versions != *" $is "* ]]; then
+            why=", $candidate is $is"
+        elif [ -n "$is" ] && "$candidate" -c 'import ensurepip' 2>/dev/null
+        then
+            echo "$candidate"
+            return
+        elif [ -n "$is" ]; then
+            why=", $candidate ($is) is without it"
+        fi
+    done
+    fail "One of Python${versions}with venv is needed$why. Install it" \
+        '(Debian/Ubuntu: apt install python3.11 python3.11-venv' \
+        "python3.11-dev), or name one: make $profile PYTHON=/path/to/python"
+}
+
+make_venv() {  # with uv in it; what is in it stays if its Python fits
+    local base is uv free
+    uv=$(sed -n 's/^uv==/uv /p' requirements/constraints.txt)
+    is=$(version $python)
+    if [[ -z ${PYTHON:-} && $versions == *" ${is:-none} "* &&
+        $(.venv/bin/uv --version 2>/dev/null) == "$uv "* ]]; then
+        return
+    fi
+    base=$(find_python)
+    if [ "$is" != "$(version "$base")" ]; then
+        [ ! -e .venv ] || [ -e .venv/pyvenv.cfg ] || fail \
+            'there is a .venv that is no virtual environment; move it away'
+        free=$(df -Pk . | awk 'NR == 2 {print int($4 / 1e6)}')
+        [ "$free" -ge 9 ] || fail "about 9 GB of free disk are needed in" \
+            "$PWD, $free GB are free; free some, or clone to a larger disk"
+        rm -rf .venv
+        echo "Making .venv with Python $(version "$base")"
+    fi
+    "$base" -m venv .venv
+    $python -m pip install --quiet --retries 2 \
+        -c requirements/constraints.txt uv || fail \
+        'uv cannot be had; check the network and the proxy (HTTPS_PROXY,' \
+        "pip config list), then $again"
+}
+
+pip_setting() {  # from the environment or else a file: uv reads neither
+    sed -nE "s/^(:env:|global|install)\.$1='(.*)'$/\2/p" <<<"$settings" |
+        head -1 | sed 's/\\n/ /g'
+}
+
+make_venv
+# What a killed installation left: RECORD comes last.
+for folder in .venv/lib/python3*/site-packages/*.dist-info; do
+    [ -e "$folder/RECORD" ] || rm -rf "$folder"
+done
+
+settings=$($python -m pip config list)
+# As pip does: the best version of all indexes.
+options=(--index-strategy unsafe-best-match)
+for name in index-url extra-index-url find-links trusted-host; do
+    for value in $(pip_setting $name); do
+        options+=("--$name" "$value")
+    done
+done
+certificates=${SSL_CERT_FILE:-$(pip_setting cert)}
+[ -z "$certificates" ] || export SSL_CERT_FILE=$certificates
+
+install() {
+    .venv/bin/uv pip install --python $python -c requirements/constraints.txt \
+        --excludes requirements/excludes.txt \
+        --overrides requirements/overrides.txt "${options[@]}" "$@" || fail \
+        "see above what went wrong; mend it and $again"
+}
+
+installed() {  # whether a distribution is in .venv
+    compgen -G ".venv/lib/python3*/site-packages/$1-[0-9]*.dist-info" \
+        >/dev/null
+}
+
+if [ "$profile" = test ]; then
+    install -r requirements/dev.txt
+    wheel=$($python tools/dev/build_mmcv.py)
+    # Both install the module mmcv: the other must go first.
+    ! installed mmcv_lite || .venv/bin/uv pip uninstall --python $python \
+        mmcv-lite
+    install --no-deps "$wheel"
+elif installed mmcv; then  # it can do all of mmcv-lite
+    install -r requirements/demo.txt
+else
+    install -r requirements/demo.txt mmcv-lite
+fi
+# Editable; anew if what its metadata and .mim are made from has changed.
+changed=$(find setup.py requirements mmdynperceiver/version.py \
+    -newer mmdynperceiver/.mim 2>&1 || true)
+install --no-deps --no-build-isolation ${changed:+--reinstall} -e .
+echo ".venv is ready for $profile (Python $(version $python))."
