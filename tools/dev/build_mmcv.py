@@ -72,9 +72,14 @@ def check_compiler():
 
 def build_environment(temporary):
     """Choose the operators of mmcv, and how many files compile at once."""
-    environment = dict(os.environ, MMCV_WITH_OPS='1', TMPDIR=str(temporary))
+    environment = dict(
+        os.environ,
+        MMCV_WITH_OPS='1',
+        PYTHONUNBUFFERED='1',
+        TMPDIR=str(temporary))
     environment['PATH'] = os.pathsep.join(
-        [os.path.dirname(sys.executable), os.environ.get('PATH', os.defpath)])
+        [os.path.dirname(sys.executable),
+         os.environ.get('PATH', os.defpath)])
     if os.environ.get('FORCE_CUDA') != '1':
         # A machine with a GPU but without nvcc could not compile the rest,
         # and one with nvcc takes far longer.
@@ -93,14 +98,15 @@ def run(command, log_path, environment):
     start = shown = time.monotonic()
     every, end = (1, '\r') if sys.stderr.isatty() else (20, '\n')
     tail = deque(maxlen=12)
-    with open(log_path, 'w') as log, subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors='replace') as process:
+    with open(
+            log_path, 'w', buffering=1) as log, subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors='replace') as process:
         for line in process.stdout:
             log.write(line)
             tail.append(line)
@@ -127,7 +133,8 @@ def build(version, folder):
     """Build the wheel, and move it into its folder in one go."""
     check_compiler()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.partial-', dir=folder) as partial:
+    with tempfile.TemporaryDirectory(
+            prefix='.partial-', dir=folder) as partial:
         # Isolation would build against a torch of its own, and pip's own
         # cache does not know torch's version.
         run([

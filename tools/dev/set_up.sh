@@ -52,41 +52,58 @@ find_python() {  # 3.11 first: it is what the pins were tested with most
         "python3.11-dev), or name one: make $profile PYTHON=/path/to/python"
 }
 
-make_venv() {  # with uv in it; what is in it stays if its Python fits
-    local base is uv free
-    uv=$(sed -n 's/^uv==/uv /p' requirements/constraints.txt)
+fits() {  # whether .venv has a Python as it is wanted
+    local is
     is=$(version $python)
-    if [[ -z ${PYTHON:-} && $versions == *" ${is:-none} "* &&
-        $(.venv/bin/uv --version 2>/dev/null) == "$uv "* ]]; then
-        return
-    fi
+    [[ $versions == *" ${is:-none} "* &&
+        ( -z ${PYTHON:-} || $is == "$(version "$PYTHON")" ) ]]
+}
+
+make_venv() {
+    local base free
     base=$(find_python)
-    if [ "$is" != "$(version "$base")" ]; then
-        [ ! -e .venv ] || [ -e .venv/pyvenv.cfg ] || fail \
-            'there is a .venv that is no virtual environment; move it away'
-        free=$(df -Pk . | awk 'NR == 2 {print int($4 / 1e6)}')
-        [ "$free" -ge 9 ] || fail "about 9 GB of free disk are needed in" \
-            "$PWD, $free GB are free; free some, or clone to a larger disk"
-        rm -rf .venv
-        echo "Making .venv with Python $(version "$base")"
-    fi
+    [ ! -e .venv ] || [ -e .venv/pyvenv.cfg ] || fail \
+        'there is a .venv that is no virtual environment; move it away'
+    free=$(df -Pk . | awk 'NR == 2 {print int($4 / 1e6)}')
+    [ "$free" -ge 9 ] || fail "about 9 GB of free disk are needed in $PWD," \
+        "$free GB are free; free some, or clone to a larger disk"
+    echo "Making .venv with Python $(version "$base")"
+    rm -rf .venv
     "$base" -m venv .venv
-    $python -m pip install --quiet --retries 2 \
-        -c requirements/constraints.txt uv || fail \
+}
+
+get_uv() {
+    local uv
+    uv=$(sed -n 's/^uv==/uv /p' requirements/constraints.txt)
+    $python -m pip --version >/dev/null 2>&1 || $python -m ensurepip
+    [[ $(.venv/bin/uv --version 2>/dev/null) == "$uv "* ]] ||
+        $python -m pip install -qq --retries 2 \
+            -c requirements/constraints.txt uv || fail \
         'uv cannot be had; check the network and the proxy (HTTPS_PROXY,' \
         "pip config list), then $again"
 }
 
-pip_setting() {  # from the environment or else a file: uv reads neither
-    sed -nE "s/^(:env:|global|install)\.$1='(.*)'$/\2/p" <<<"$settings" |
-        head -1 | sed 's/\\n/ /g'
+pip_setting() {  # of the environment or else of a file: uv reads neither
+    local section
+    for section in :env: install global; do
+        sed -nE "s/^$section\.$1='(.*)'$/\1/p" <<<"$settings"
+    done | sed -n '1{s/\\n/ /g;p;}'
 }
 
-make_venv
-# What a killed installation left: RECORD comes last.
+state="$PWD ${FORCE_CUDA:-} $(cat requirements/* setup.py \
+    mmdynperceiver/version.py | cksum)"
+if fits && [ -e mmdynperceiver/.mim ] && [ -e .venv/.ready ] &&
+    [[ $(<.venv/.ready) == @(test|"$profile")" $state" ]]; then
+    echo ".venv is ready for $profile (Python $(version $python))."
+    exit
+fi
+fits || make_venv
+rm -f .venv/.ready
+# What a killed installation left: pip writes RECORD last, uv INSTALLER.
 for folder in .venv/lib/python3*/site-packages/*.dist-info; do
-    [ -e "$folder/RECORD" ] || rm -rf "$folder"
+    [ -e "$folder/RECORD" ] && [ -e "$folder/INSTALLER" ] || rm -rf "$folder"
 done
+get_uv
 
 settings=$($python -m pip config list)
 # As pip does: the best version of all indexes.
@@ -96,6 +113,7 @@ for name in index-url extra-index-url find-links trusted-host; do
         options+=("--$name" "$value")
     done
 done
+[[ ! $(pip_setting no-index) =~ ^(1|[Tt]rue|yes|on)$ ]] || options+=(--no-index)
 certificates=${SSL_CERT_FILE:-$(pip_setting cert)}
 [ -z "$certificates" ] || export SSL_CERT_FILE=$certificates
 
@@ -103,7 +121,7 @@ install() {
     .venv/bin/uv pip install --python $python -c requirements/constraints.txt \
         --excludes requirements/excludes.txt \
         --overrides requirements/overrides.txt "${options[@]}" "$@" || fail \
-        "see above what went wrong; mend it and $again"
+        "see above for what is wrong, then $again"
 }
 
 installed() {  # whether a distribution is in .venv
@@ -123,8 +141,6 @@ elif installed mmcv; then  # it can do all of mmcv-lite
 else
     install -r requirements/demo.txt mmcv-lite
 fi
-# Editable; anew if what its metadata and .mim are made from has changed.
-changed=$(find setup.py requirements mmdynperceiver/version.py \
-    -newer mmdynperceiver/.mim 2>&1 || true)
-install --no-deps --no-build-isolation ${changed:+--reinstall} -e .
+install --no-deps --no-build-isolation -e .
+echo "$profile $state" >.venv/.ready
 echo ".venv is ready for $profile (Python $(version $python))."

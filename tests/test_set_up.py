@@ -1,0 +1,251 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The set-up of .venv, with stand-ins for uv and for the build of mmcv."""
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+
+class Checkout:
+    """A checkout with a ``.venv`` in which uv only notes how it is called.
+
+    Args:
+        source (Path): The real one.
+        folder (Path): Where it is made.
+    """
+
+    def __init__(self, source, folder):
+        self.folder = folder
+        for name in ('requirements', 'tools/dev'):
+            shutil.copytree(source / name, folder / name)
+        (folder / 'mmdynperceiver' / '.mim').mkdir(parents=True)
+        for name in ('setup.py', 'mmdynperceiver/version.py'):
+            shutil.copy2(source / name, folder / name)
+        pins = (folder / 'requirements' / 'constraints.txt').read_text()
+        uv = 'uv ' + re.search('^uv==(.*)', pins, re.MULTILINE).group(1)
+        bin = folder / '.venv' / 'bin'
+        bin.mkdir(parents=True)
+        self.script(bin / 'python', f'exec {sys.executable} "$@"')
+        self.script(
+            bin / 'uv', f'[ "$1" != --version ] || exec echo "{uv} (x)"\n'
+            f'echo "PYTHONPATH=$PYTHONPATH $*" >>{folder}/calls')
+        (folder / '.venv' / 'pyvenv.cfg').touch()
+        self.site = folder / '.venv/lib/python3.11/site-packages'
+        self.site.mkdir(parents=True)
+
+    @staticmethod
+    def script(path, text):
+        """Write a script of bash."""
+        path.write_text(f'#!/bin/bash\n{text}\n')
+        path.chmod(0o755)
+
+    def add(self, name, files=('RECORD', 'INSTALLER')):
+        """Add the metadata of a distribution."""
+        folder = self.site / f'{name}.dist-info'
+        folder.mkdir()
+        for file in files:
+            (folder / file).touch()
+        return folder
+
+    def set_up(self, profile='demo', **variables):
+        """Run the set-up; returns its result and the calls of uv."""
+        calls = self.folder / 'calls'
+        calls.write_text('')
+        result = subprocess.run([self.folder / 'tools/dev/set_up.sh', profile],
+                                env={
+                                    **os.environ,
+                                    **variables
+                                },
+                                stdin=subprocess.DEVNULL,
+                                capture_output=True,
+                                text=True,
+                                timeout=120)
+        return result, calls.read_text().splitlines()
+
+
+@pytest.fixture
+def checkout(repo_root, tmp_path):
+    return Checkout(repo_root, tmp_path)
+
+
+def test_second_run_does_nothing_until_the_pins_change(checkout):
+    result, calls = checkout.set_up()
+    assert result.returncode == 0, result.stderr
+    assert len(calls) == 2
+    assert '-r requirements/demo.txt mmcv-lite' in calls[0]
+    assert calls[1].endswith('--no-deps --no-build-isolation -e .')
+    result, calls = checkout.set_up()
+    assert (result.returncode, calls) == (0, [])
+    with open(checkout.folder / 'requirements/constraints.txt', 'a') as file:
+        file.write('extra==1.0\n')
+    assert len(checkout.set_up()[1]) == 2
+
+
+def test_failed_installation_is_not_taken_for_done(checkout):
+    uv = checkout.folder / '.venv/bin/uv'
+    works = uv.read_text()
+    uv.write_text(works + 'exit 2\n')
+    result, _ = checkout.set_up()
+    assert result.returncode == 1
+    assert 'run the same command again' in result.stderr.splitlines()[-1]
+    uv.write_text(works)
+    assert len(checkout.set_up()[1]) == 2
+
+
+def test_settings_of_pip_are_handed_to_uv(checkout, tmp_path):
+    config = tmp_path / 'pip.conf'
+    config.write_text('[global]\nindex-url = https://file/simple\n'
+                      'trusted-host = one.example\n two.example\n')
+    _, calls = checkout.set_up(
+        PIP_CONFIG_FILE=str(config),
+        PIP_INDEX_URL='https://variable/simple',
+        PIP_EXTRA_INDEX_URL='https://a/simple https://b/simple',
+        PYTHONPATH='/elsewhere')
+    for option in ('--index-url https://variable/simple',
+                   '--extra-index-url https://a/simple',
+                   '--extra-index-url https://b/simple',
+                   '--trusted-host one.example', '--trusted-host two.example'):
+        assert f' {option} ' in calls[0]
+    assert calls[0].startswith('PYTHONPATH= ') and '/file/' not in calls[0]
+
+
+def test_test_profile_replaces_mmcv_lite(checkout):
+    lite = checkout.add('mmcv_lite-2.1.0')
+    (checkout.folder / 'tools/dev/build_mmcv.py').write_text('print("a.whl")')
+    result, calls = checkout.set_up('test')
+    assert result.returncode == 0, result.stderr
+    assert '-r requirements/dev.txt' in calls[0]
+    assert 'pip uninstall' in calls[1] and calls[1].endswith(' mmcv-lite')
+    assert calls[2].endswith('--no-deps a.whl')
+    assert checkout.set_up('demo')[1] == []  # it has all of the demo's
+    shutil.rmtree(lite)
+    checkout.add('mmcv-2.1.0')
+    (checkout.folder / '.venv/.ready').unlink()
+    assert 'mmcv-lite' not in ''.join(checkout.set_up('demo')[1])
+
+
+def test_half_installed_packages_are_removed(checkout):
+    whole = checkout.add('whole-1.0')
+    halves = [
+        checkout.add('by_pip-1.0', ['INSTALLER']),
+        checkout.add('by_uv-1.0', ['RECORD'])
+    ]
+    checkout.set_up()
+    assert whole.exists() and not any(half.exists() for half in halves)
+
+
+def test_foreign_folder_is_not_replaced(checkout):
+    (checkout.folder / '.venv/pyvenv.cfg').unlink()
+    checkout.script(checkout.folder / '.venv/bin/python', 'exit 1')
+    result, _ = checkout.set_up(PYTHON=sys.executable)
+    assert result.returncode == 1 and 'move it away' in result.stderr
+    assert (checkout.folder / '.venv/bin/uv').exists()
+
+
+@pytest.mark.parametrize('profile, version, expected',
+                         [('demo', '3.9', '3.10 3.11 3.12 3.13 with venv'),
+                          ('test', '3.13', '3.10 3.11 3.12 with venv'),
+                          ('test', '', 'none was found')])
+def test_wrong_python_is_refused_in_a_line(checkout, tmp_path, profile,
+                                           version, expected):
+    checkout.script(tmp_path / 'python', f'echo {version}; [ -n "{version}" ]')
+    result, calls = checkout.set_up(profile, PYTHON=str(tmp_path / 'python'))
+    assert result.returncode == 1 and calls == []
+    line, = result.stderr.splitlines()
+    assert expected in line and f'make {profile} PYTHON=' in line
+    assert not version or f'python is {version}. ' in line
+    assert (checkout.folder / '.venv/bin/uv').exists()
+
+
+@pytest.fixture
+def builder(repo_root, monkeypatch, tmp_path):
+    """Import tools/dev/build_mmcv.py, with a cache and a log of its own."""
+    monkeypatch.syspath_prepend(str(repo_root / 'tools' / 'dev'))
+    monkeypatch.setenv('MMDYNPERCEIVER_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.delenv('FORCE_CUDA', raising=False)
+    monkeypatch.setattr(sys, 'prefix', str(tmp_path))
+    yield importlib.import_module('build_mmcv')
+    sys.modules.pop('build_mmcv')
+
+
+def test_wheels_of_other_versions_are_not_used(builder, monkeypatch, capsys):
+    monkeypatch.setattr(builder, 'torch_version', lambda: '2.11.0+cpu')
+    monkeypatch.setattr(builder, 'build', lambda *_: 'built')
+    folder = builder.wheel_folder('2.11.0+cpu')
+    tag = 'cp{}{}'.format(*sys.version_info)
+    assert folder.name.startswith(f'torch2.11.0+cpu-{tag}-')
+    folder.mkdir(parents=True)
+    wheel = folder / f'mmcv-{builder.mmcv_version()}-x.whl'
+    wheel.touch()
+    builder.main()
+    assert capsys.readouterr().out == f'{wheel}\n'
+    monkeypatch.setenv('FORCE_CUDA', '1')
+    builder.main()
+    assert capsys.readouterr().out == 'built\n'
+    monkeypatch.delenv('FORCE_CUDA')
+    monkeypatch.setattr(builder, 'torch_version', lambda: '2.11.0+cu130')
+    builder.main()
+    assert capsys.readouterr().out == 'built\n'
+
+
+def test_version_of_torch_is_read_unimported(builder):
+    import torch
+    assert builder.torch_version() == torch.__version__
+
+
+def fake_run(file):
+    """Make a stand-in for the build, of a wheel with one more file."""
+
+    def run(command, log_path, environment):
+        assert environment['MMCV_WITH_OPS'] == '1'
+        assert int(environment['MAX_JOBS']) >= 1
+        assert {'--no-build-isolation', '--no-cache-dir'} <= set(command)
+        folder = Path(command[command.index('--wheel-dir') + 1])
+        with zipfile.ZipFile(folder / 'mmcv-2.1.0-x.whl', 'w') as archive:
+            archive.writestr('mmcv/__init__.py', '')
+            archive.writestr(file, '')
+
+    return run
+
+
+def test_built_wheel_is_moved_into_the_cache(builder, monkeypatch, tmp_path):
+    monkeypatch.setattr(builder, 'check_compiler', lambda: None)
+    monkeypatch.setattr(builder, 'run', fake_run('mmcv/_ext.cpython-311.so'))
+    folder = tmp_path / 'cache' / 'wheels' / 'torch'
+    wheel = builder.build('2.1.0', folder)
+    assert list(folder.iterdir()) == [wheel]
+    wheel.unlink()
+    monkeypatch.setattr(builder, 'run', fake_run('mmcv/other.py'))
+    with pytest.raises(builder.BuildError, match='without its operators'):
+        builder.build('2.1.0', folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_progress_and_end_of_a_failed_build(builder, monkeypatch, tmp_path,
+                                            capsys):
+    clock = iter(range(0, 1000, 30))
+    monkeypatch.setattr(builder.time, 'monotonic', lambda: next(clock))
+    code = 'print("[3/9] c++ a.cpp\\nno memory"); raise SystemExit(4)'
+    with pytest.raises(builder.BuildError, match='MAX_JOBS=1'):
+        builder.run([sys.executable, '-c', code], tmp_path / 'log', None)
+    shown = capsys.readouterr().err
+    assert 'compiled 3 of 9 files [0:30]' in shown and '| no memory' in shown
+    assert 'no memory' in (tmp_path / 'log').read_text()
+
+
+def test_missing_compiler_is_said_in_a_line(builder, monkeypatch, capsys):
+    monkeypatch.setattr(builder, 'torch_version', lambda: '0.0')
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    with pytest.raises(SystemExit, match=r'^Error: no C\+\+.* apt .*g\+\+'):
+        builder.main()
+    monkeypatch.setenv('CXX', 'sh')
+    monkeypatch.setattr(builder.sysconfig, 'get_paths',
+                        lambda: dict(include=''))
+    with pytest.raises(SystemExit, match='headers of Python'):
+        builder.main()
