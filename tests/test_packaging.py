@@ -134,7 +134,8 @@ def test_metadata(wheel, repo_root):
     needs = metadata.get_all('Requires-Dist')
     base = [need for need in needs if 'extra ==' not in need]
     assert {re.match(r'[\w-]+', need).group()
-            for need in base} == {'torch', 'torchvision', 'numpy', 'mmengine'}
+            for need in base
+            } == {'torch', 'torchvision', 'numpy', 'mmengine', 'jinja2'}
     assert not [need for need in needs if need.startswith('openmim')]
     # both are the module mmcv: which one is the user's choice
     assert not [need for need in needs if need.startswith('mmcv-lite')]

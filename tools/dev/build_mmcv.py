@@ -20,17 +20,12 @@ import zipfile
 from collections import deque
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+PINS = Path(__file__).resolve().parents[2] / 'requirements/constraints.txt'
+FOR_CUDA = os.environ.get('FORCE_CUDA') == '1'
 
 
 class BuildError(Exception):
     """There is no wheel; the message names the remedy."""
-
-
-def mmcv_version():
-    """Read the pinned version: the one of mmcv-lite holds for both."""
-    pins = (ROOT / 'requirements' / 'constraints.txt').read_text()
-    return re.search(r'^mmcv-lite==(\S+)', pins, re.MULTILINE).group(1)
 
 
 def torch_version():
@@ -42,17 +37,15 @@ def torch_version():
     return re.search(r"^__version__ = '(.+)'", text, re.MULTILINE).group(1)
 
 
-def wheel_folder(torch):
-    """Return the folder of the wheels for a version of torch."""
-    base = os.environ.get('MMDYNPERCEIVER_CACHE')
-    if not base:
-        caches = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-        base = os.path.join(caches, 'mmdynperceiver')
-    python = 'cp{}{}'.format(*sys.version_info)
-    platform = re.sub('[-.]', '_', sysconfig.get_platform())
-    cuda = '-cuda' if os.environ.get('FORCE_CUDA') == '1' else ''
-    return (Path(base).expanduser().resolve() / 'wheels' /
-            f'torch{torch}-{python}-{platform}{cuda}')
+def wheel_folder():
+    """Return the folder for this torch, Python and platform."""
+    base = os.environ.get('MMDYNPERCEIVER_CACHE') or os.path.join(
+        os.environ.get('XDG_CACHE_HOME') or '~/.cache', 'mmdynperceiver')
+    name = 'torch{}-cp{}{}-{}{}'.format(
+        torch_version(), *sys.version_info[:2],
+        re.sub('[-.]', '_', sysconfig.get_platform()),
+        '-cuda' if FOR_CUDA else '')
+    return Path(base).expanduser().resolve() / 'wheels' / name
 
 
 def check_compiler():
@@ -70,30 +63,7 @@ def check_compiler():
             'python{}.{}-dev)'.format(*sys.version_info))
 
 
-def build_environment(temporary):
-    """Choose the operators of mmcv, and how many files compile at once."""
-    environment = dict(
-        os.environ,
-        MMCV_WITH_OPS='1',
-        PYTHONUNBUFFERED='1',
-        TMPDIR=str(temporary))
-    environment['PATH'] = os.pathsep.join(
-        [os.path.dirname(sys.executable),
-         os.environ.get('PATH', os.defpath)])
-    if os.environ.get('FORCE_CUDA') != '1':
-        # A machine with a GPU but without nvcc could not compile the rest,
-        # and one with nvcc takes far longer.
-        environment['CUDA_VISIBLE_DEVICES'] = ''
-    try:
-        free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    except (ValueError, OSError):
-        free = 3e9
-    jobs = min(os.cpu_count() or 1, int(free / 1.5e9))  # one compiler's peak
-    environment.setdefault('MAX_JOBS', str(max(jobs, 1)))
-    return environment
-
-
-def run(command, log_path, environment):
+def run(command, log_path, **variables):
     """Run a command, show ninja's progress, and log what it prints."""
     start = shown = time.monotonic()
     every, end = (1, '\r') if sys.stderr.isatty() else (20, '\n')
@@ -101,7 +71,10 @@ def run(command, log_path, environment):
     with open(
             log_path, 'w', buffering=1) as log, subprocess.Popen(
                 command,
-                env=environment,
+                env={
+                    **os.environ,
+                    **variables
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -110,18 +83,11 @@ def run(command, log_path, environment):
         for line in process.stdout:
             log.write(line)
             tail.append(line)
-            now = time.monotonic()
-            progress = re.search(r'\[(\d+)/(\d+)\]', line)
-            if progress and now - shown >= every:
-                done, total = progress.groups()
-                minutes, seconds = divmod(int(now - start), 60)
-                print(
-                    f'  compiled {done} of {total} files '
-                    f'[{minutes}:{seconds:02d}]  ',
-                    end=end,
-                    file=sys.stderr,
-                    flush=True)
-                shown = now
+            progress = re.search(r'\[\d+/\d+\]', line)
+            if progress and time.monotonic() - shown >= every:
+                shown = time.monotonic()
+                text = f'  compiled {progress.group()}, {shown - start:.0f} s'
+                print(text, end=end, file=sys.stderr, flush=True)
     if process.returncode:
         sys.stderr.writelines(f'  | {line}' for line in tail)
         raise BuildError(
@@ -133,27 +99,39 @@ def build(version, folder):
     """Build the wheel, and move it into its folder in one go."""
     check_compiler()
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-            prefix='.partial-', dir=folder) as partial:
+    log_path = Path(sys.prefix, 'mmcv-build.log')
+    variables = dict(MMCV_WITH_OPS='1', PYTHONUNBUFFERED='1')
+    variables['PATH'] = os.pathsep.join(
+        [os.path.dirname(sys.executable),
+         os.environ.get('PATH', os.defpath)])
+    if not FOR_CUDA:  # otherwise a GPU without nvcc would fail the build
+        variables['CUDA_VISIBLE_DEVICES'] = ''
+    if 'MAX_JOBS' not in os.environ and 'SC_AVPHYS_PAGES' in os.sysconf_names:
+        free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+        jobs = min(os.cpu_count() or 1, int(free / 1.5e9))  # of one compiler
+        variables['MAX_JOBS'] = str(max(jobs, 1))
+    with tempfile.TemporaryDirectory(prefix='.partial-', dir=folder) as place:
         # Isolation would build against a torch of its own, and pip's own
         # cache does not know torch's version.
-        run([
-            sys.executable, '-m', 'pip', 'wheel', '-v', '--no-deps',
-            '--no-build-isolation', '--no-cache-dir', '--no-binary', 'mmcv',
-            '--wheel-dir', partial, f'mmcv=={version}'
-        ], Path(sys.prefix, 'mmcv-build.log'), build_environment(partial))
-        wheel = next(Path(partial).glob('mmcv-*.whl'))
+        command = [sys.executable, '-m', 'pip', 'wheel', f'mmcv=={version}']
+        command += ['-v', '--no-deps', '--no-build-isolation', '--no-binary']
+        command += ['mmcv', '--no-cache-dir', '--wheel-dir', place]
+        run(command, log_path, TMPDIR=place, **variables)
+        wheel = next(Path(place).glob('mmcv-*.whl'))
         names = zipfile.ZipFile(wheel).namelist()
         if not any(name.startswith('mmcv/_ext.') for name in names):
-            raise BuildError('mmcv was built without its operators; see '
-                             f'{sys.prefix}/mmcv-build.log')
+            raise BuildError(
+                f'mmcv has no operators after all, see {log_path}')
         return wheel.replace(folder / wheel.name)
 
 
 def main():
     """Print the wheel's path, or say in a line why there is none."""
+    # mmcv-lite has the same versions
+    pin = re.search(r'^mmcv-lite==(\S+)', PINS.read_text(), re.MULTILINE)
+    version = pin.group(1)
     try:
-        version, folder = mmcv_version(), wheel_folder(torch_version())
+        folder = wheel_folder()
         wheel = next(folder.glob(f'mmcv-{version}-*.whl'), None)
         if wheel is None:
             print(
