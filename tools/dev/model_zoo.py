@@ -11,7 +11,7 @@ table in the README beside it is made from the metafile.
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple, Union
 
 import yaml
 
@@ -44,19 +44,21 @@ def count(config_path: Path,
     return parameters, counted.macs_per_exit(tuple(shape))
 
 
-def numbers_of(row: str) -> List[int]:
-    """Read a row of numbers."""
-    return [int(number) for number in row.split(',')]
+def numbers_of(row: Union[str, int]) -> List[int]:
+    """Read a row of numbers, or one."""
+    return [int(number) for number in str(row).split(',')]
 
 
 def recount(content: Dict[str, Any]) -> None:
     """Fill in what follows from the configs."""
+    shared = content['Collections'][0]['Metadata']
     for model in content['Models']:
         metadata = model.setdefault('Metadata', {})
-        shape = numbers_of(metadata.get('Input Shape', '3, 224, 224'))
+        shape = numbers_of({**shared, **metadata}['Input Shape'])
         parameters, macs = count(ROOT / model['Config'], shape)
         metadata['FLOPs'] = macs[-1]
-        metadata['Exit FLOPs'] = ', '.join(map(str, macs))
+        if len(macs) > 1:
+            metadata['Exit FLOPs'] = ', '.join(map(str, macs))
         metadata['Parameters'] = parameters
         model.setdefault('Weights', './')
 
@@ -75,8 +77,8 @@ def table(models: Sequence[Dict[str, Any]]) -> str:
                             if key.startswith('Exit') or key == 'box AP')
         metadata = model['Metadata']
         digits = 1 if metadata['FLOPs'] < 1e8 else 0
-        macs = ' / '.join(f'{x / 1e6:,.{digits}f}'
-                          for x in numbers_of(metadata['Exit FLOPs']))
+        exits = metadata.get('Exit FLOPs', metadata['FLOPs'])
+        macs = ' / '.join(f'{x / 1e6:,.{digits}f}' for x in numbers_of(exits))
         lines.append(f'| [{model["Name"]}]({Path(model["Config"]).name}) | '
                      f'{metadata["Parameters"] / 1e6:.1f} | {macs} | '
                      f'{values or "–"} |\n')

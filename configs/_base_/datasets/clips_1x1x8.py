@@ -31,7 +31,6 @@ dataset = dict(
     data_root=data_root,
     data_prefix=dict(video=''),
     metainfo=dict(classes=classes))
-test_dataset = dict(**dataset, pipeline=test_pipeline, test_mode=True)
 train_dataloader = dict(
     batch_size=32,
     num_workers=1,
@@ -41,11 +40,10 @@ val_dataloader = dict(
     batch_size=50,
     num_workers=1,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(**test_dataset, ann_file='val.txt'))
+    dataset=dict(
+        **dataset, ann_file='val.txt', pipeline=test_pipeline, test_mode=True))
 test_dataloader = dict(
-    batch_size=50,
-    num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(**test_dataset, ann_file='test.txt'))
+    val_dataloader,
+    dataset=dict(val_dataloader['dataset'], ann_file='test.txt'))
 val_evaluator = dict(type='EarlyExitMetric', topk=(1, ))
 test_evaluator = val_evaluator

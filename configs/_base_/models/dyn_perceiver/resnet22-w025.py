@@ -1,11 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 # A small network for a CPU: most of its depth, and of its MACs, lies behind
 # the first exit.
-custom_imports = dict(
-    imports=['mmdynperceiver.classification'], allow_failed_imports=False)
+_base_ = '../classifier.py'
 
 model = dict(
-    type='DynPerceiverClassifier',
     backbone=dict(
         type='DynPerceiverBackbone',
         arch=dict(block='basic', depths=(1, 1, 4, 4)),
@@ -13,5 +11,4 @@ model = dict(
         num_latents=8,
         # Self-attention in stage 4 only: two blocks.
         depth_factor=(0, 0, 0, 2 / 3),
-        drop_path_rate=0.),
-    head=dict(type='DynPerceiverHead', num_classes=10))
+        drop_path_rate=0.))
