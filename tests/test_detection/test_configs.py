@@ -1,5 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Configs of detection."""
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,8 @@ from tiny_detector import ROOT, make_batch
 from mmdynperceiver.core import ConvTrunk
 
 LEAVES = sorted(
-    path for folder in ('coco', 'bccd')
-    for path in (ROOT / 'configs' / folder).glob('*.py'))
+    path for detector in ('retinanet', 'rcnn')
+    for path in (ROOT / 'configs').glob(f'[!_]*/*{detector}_*.py'))
 SMALL = dict(arch='resnet18', width=0.25)
 
 
@@ -22,25 +24,26 @@ def test_neck_and_checkpoint_fit_the_trunk(path):
     backbone = MODELS.build(config.backbone)
     assert list(backbone.out_channels) == list(config.neck.in_channels)
     assert backbone.out_strides == (4, 8, 16, 32)
-    static = '_dyn-perceiver' not in path.stem
+    static = not re.search('dyn-perceiver|early-exit', path.stem)
     assert isinstance(backbone.net, ConvTrunk) == static
-    # Pretrained with the classifier of the same name, or not at all.
-    checkpoint = (config.backbone.get('init_cfg') or {}).get('checkpoint')
-    if checkpoint:
+    # Pretrained with the classifier of the same name, or not on ImageNet.
+    checkpoint = config.backbone.get('init_cfg', {}).get('checkpoint', '')
+    if checkpoint.startswith('checkpoints/'):
         start, arch = checkpoint.split('/')[1].split('_')[:2]
         assert start == ('static' if static else 'dyn-perceiver')
         assert f'{arch}_' in path.stem
 
 
 @pytest.mark.parametrize('name', [
-    'retinanet_dyn-perceiver-regnety-1600mf_fpn_1x_coco',
-    'retinanet_regnety-1600mf_fpn_1x_coco',
-    'early-exit-retinanet_dyn-perceiver-regnety-1600mf_fpn_1x_coco',
-    'faster-rcnn_dyn-perceiver-regnety-1600mf_fpn_1x_coco'
+    'coco/retinanet_dyn-perceiver-regnety-1600mf_fpn_1x_coco',
+    'coco/retinanet_regnety-1600mf_fpn_1x_coco',
+    'coco/early-exit-retinanet_dyn-perceiver-regnety-1600mf_fpn_1x_coco',
+    'coco/faster-rcnn_dyn-perceiver-regnety-1600mf_fpn_1x_coco',
+    'demo/early-exit-retinanet_resnet22-w025_1xb16_scenes'
 ])
 def test_a_step_with_a_small_trunk(name):
     """Neck, head and recipe are those of the config."""
-    config = Config.fromfile(ROOT / f'configs/coco/{name}.py').model
+    config = Config.fromfile(ROOT / f'configs/{name}.py').model
     backbone = config.backbone
     backbone.update(SMALL, init_cfg=None)
     if 'num_latents' in backbone:

@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import pytest
 import torch
-from tiny_detector import TRUNK, build_detector, detector_config, make_batch
+from tiny_detector import TRUNK, build_detector, make_batch
 
 from mmdynperceiver.core import OperatingPoint, describe_model
 from mmdynperceiver.detection import PyramidFill
@@ -324,7 +324,3 @@ def test_fill_reads_the_latents():
         4: (32, 3, 2)
     }
     assert not torch.equal(first[3], second[3])
-
-
-def test_config_of_the_demo_is_complete():
-    assert detector_config().type == 'DynPerceiverDetector'

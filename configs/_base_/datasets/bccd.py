@@ -33,25 +33,17 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         **dataset, ann_file='annotations/train.json', pipeline=train_pipeline))
+loader = dict(
+    batch_size=8,
+    num_workers=1,
+    sampler=dict(type='DefaultSampler', shuffle=False))
+test_dataset = dict(**dataset, pipeline=test_pipeline, test_mode=True)
 val_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
+    **loader,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        **dataset,
-        ann_file='annotations/val.json',
-        pipeline=test_pipeline,
-        test_mode=True))
+    dataset=dict(**test_dataset, ann_file='annotations/val.json'))
 test_dataloader = dict(
-    batch_size=8,
-    num_workers=1,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(
-        **dataset,
-        ann_file='annotations/test.json',
-        pipeline=test_pipeline,
-        test_mode=True))
+    **loader, dataset=dict(**test_dataset, ann_file='annotations/test.json'))
 val_evaluator = dict(
     type='CheckedCocoMetric',
     ann_file=data_root + 'annotations/val.json',

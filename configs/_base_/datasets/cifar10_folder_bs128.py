@@ -16,29 +16,21 @@ train_pipeline = [
 ]
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 
+loader = dict(
+    num_workers=1,
+    persistent_workers=True,
+    collate_fn=dict(type='default_collate'))
+dataset = dict(type='CheckedImageFolder', data_root=data_root)
 train_dataloader = dict(
+    **loader,
     batch_size=128,
-    num_workers=1,
-    persistent_workers=True,
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='CheckedImageFolder',
-        data_root=data_root,
-        split='train',
-        pipeline=train_pipeline),
+    dataset=dict(**dataset, split='train', pipeline=train_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=True))
-
 val_dataloader = dict(
+    **loader,
     batch_size=200,
-    num_workers=1,
-    persistent_workers=True,
-    collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='CheckedImageFolder',
-        data_root=data_root,
-        split='test',
-        test_mode=True,
-        pipeline=test_pipeline),
+        **dataset, split='test', test_mode=True, pipeline=test_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=False))
 val_evaluator = dict(type='EarlyExitMetric', topk=(1, ))
 

@@ -18,6 +18,11 @@ test_pipeline = [
     dict(type='PackDetInputs')
 ]
 
+dataset = dict(
+    type='CheckedCocoDataset',
+    data_root=data_root,
+    # A few of its boxes are empty.
+    on_bad_box='skip')
 train_dataloader = dict(
     batch_size=2,
     num_workers=2,
@@ -25,13 +30,10 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
-        type='CheckedCocoDataset',
-        data_root=data_root,
+        **dataset,
         ann_file='annotations/instances_train2017.json',
         data_prefix=dict(img='train2017/'),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),
-        # A few of its boxes are empty.
-        on_bad_box='skip',
         pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=1,
@@ -40,11 +42,9 @@ val_dataloader = dict(
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='CheckedCocoDataset',
-        data_root=data_root,
+        **dataset,
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017/'),
-        on_bad_box='skip',
         test_mode=True,
         pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -54,29 +54,20 @@ test_pipeline = [
     dict(type='PackInputs'),
 ]
 
+loader = dict(
+    batch_size=128,
+    num_workers=8,
+    pin_memory=True,
+    collate_fn=dict(type='default_collate'))
+dataset = dict(type='CheckedImageFolder', data_root=data_root)
 train_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    pin_memory=True,
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(
-        type='CheckedImageFolder',
-        data_root=data_root,
-        split='train',
-        pipeline=train_pipeline),
+    **loader,
+    dataset=dict(**dataset, split='train', pipeline=train_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=True))
-
 val_dataloader = dict(
-    batch_size=128,
-    num_workers=8,
-    pin_memory=True,
-    collate_fn=dict(type='default_collate'),
+    **loader,
     dataset=dict(
-        type='CheckedImageFolder',
-        data_root=data_root,
-        split='val',
-        test_mode=True,
-        pipeline=test_pipeline),
+        **dataset, split='val', test_mode=True, pipeline=test_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=False))
 val_evaluator = dict(type='EarlyExitMetric', topk=(1, 5))
 

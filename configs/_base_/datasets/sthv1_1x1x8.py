@@ -12,18 +12,10 @@ dataset = dict(
 
 decode = dict(type='RawFrameDecode')
 # Classes that change sides in a mirror.
-flip = dict(
-    type='Flip',
-    flip_ratio=0.5,
-    flip_label_map={
-        2: 4,
-        4: 2,
-        30: 41,
-        41: 30,
-        52: 66,
-        66: 52
-    })
+flip_label_map = {2: 4, 4: 2, 30: 41, 41: 30, 52: 66, 66: 52}
+flip = dict(type='Flip', flip_ratio=0.5, flip_label_map=flip_label_map)
 pack = dict(type='PackActionInputs', meta_keys=('frame_dir', ))
+# Crops and sizes are those of the video files.
 train_pipeline = [
     _base_.train_pipeline[1], decode, *_base_.train_pipeline[3:-3], flip,
     _base_.train_pipeline[-2], pack

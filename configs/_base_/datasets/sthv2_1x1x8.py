@@ -7,17 +7,8 @@ data_root = 'data/sthv2'
 dataset = dict(data_root=data_root, data_prefix=dict(video='videos'))
 
 # Classes that change sides in a mirror.
-flip = dict(
-    type='Flip',
-    flip_ratio=0.5,
-    flip_label_map={
-        86: 87,
-        87: 86,
-        93: 94,
-        94: 93,
-        166: 167,
-        167: 166
-    })
+flip_label_map = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
+flip = dict(type='Flip', flip_ratio=0.5, flip_label_map=flip_label_map)
 train_pipeline = [
     *_base_.train_pipeline[:-3], flip, *_base_.train_pipeline[-2:]
 ]

@@ -11,12 +11,11 @@ rpn_assigner = dict(
     match_low_quality=True,
     ignore_iof_thr=-1)
 roi_assigner = dict(
-    type='MaxIoUAssigner',
+    rpn_assigner,
     pos_iou_thr=0.5,
     neg_iou_thr=0.5,
     min_pos_iou=0.5,
-    match_low_quality=False,
-    ignore_iof_thr=-1)
+    match_low_quality=False)
 roi_extractor = dict(
     type='SingleRoIExtractor',
     roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
