@@ -6,9 +6,9 @@ package. It only arranges that known breakages of the OpenMMLab stack are
 fixed at the moment the package concerned is imported; see
 :mod:`mmdynperceiver.compat`.
 """
-from .compat import install as _install_healing
+from .compat import install as _install_patches
 from .version import __version__
 
-_install_healing()
+_install_patches()
 
 __all__ = ['__version__']

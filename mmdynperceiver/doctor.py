@@ -76,7 +76,7 @@ def installed_versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             versions[name] = None
     if versions['mmdynperceiver'] is None:  # used from a checkout's folder
-        from mmdynperceiver import __version__
+        from . import __version__
         versions['mmdynperceiver'] = __version__
     return versions
 

@@ -41,16 +41,16 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
         'recognition': ('RequireFrames', ),
     },
     'HOOKS': {
-        'engine':
+        'hosts':
         ('CheckCheckpointHook', 'CheckDataHook', 'EvaluateAllExitsHook',
          'InferenceModeHook', 'ProgressBarHook', 'WarmupEMAHook'),
     },
     'METRICS': {
-        'engine': ('EarlyExitMetric', ),
+        'hosts': ('EarlyExitMetric', ),
         'detection': ('CheckedCocoMetric', 'EarlyExitCocoMetric'),
     },
     'OPTIM_WRAPPERS': {
-        'engine': ('BFloat16OptimWrapper', ),
+        'hosts': ('BFloat16OptimWrapper', ),
     },
 }
 

@@ -1,12 +1,12 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Each healing is tried with and without: without, it must be broken."""
+"""Each patch is tried with and without: without, it must be broken."""
 import importlib.util
 import sys
 import zipfile
 
 import pytest
 
-HEAL = 'import mmdynperceiver\n'
+PATCH = 'import mmdynperceiver\n'
 
 # A stand-in for mmaction2 1.2.0, as its wheel is.
 FAKE_MMACTION = {
@@ -38,19 +38,19 @@ def require(*modules):
             pytest.skip(f'{name} is not installed')
 
 
-def assert_heals(run, code, **kwargs):
+def assert_patches(run, code, **kwargs):
     """Assert that the code fails, and does not after importing us."""
     broken = run(code, **kwargs)
     assert broken.returncode, 'nothing is broken here'
-    healed = run(HEAL + code, **kwargs)
-    assert healed.returncode == 0, healed.stderr
-    return broken, healed
+    patched = run(PATCH + code, **kwargs)
+    assert patched.returncode == 0, patched.stderr
+    return broken, patched
 
 
 # ---------------------------------------------------------------- the import
 def test_import_is_light(run_python):
     result = run_python(
-        HEAL + 'import sys\n'
+        PATCH + 'import sys\n'
         'roots = {name.partition(".")[0] for name in sys.modules}\n'
         'print(sorted(roots & {"torch", "numpy", "mmengine", "mmcv", '
         '"mmpretrain", "mmaction", "mmdet", "mmdynperceiver"}))')
@@ -59,20 +59,20 @@ def test_import_is_light(run_python):
 
 def test_installing_twice_changes_nothing(run_python):
     result = run_python(
-        HEAL + 'import sys\nbefore = list(sys.meta_path)\n'
+        PATCH + 'import sys\nbefore = list(sys.meta_path)\n'
         'mmdynperceiver.compat.install()\n'
         'assert sys.meta_path == before\n'
         'kinds = [type(finder).__name__ for finder in before]\n'
-        'assert kinds[0] == "HealingFinder"\n'
+        'assert kinds[0] == "PatchingFinder"\n'
         'assert kinds[-1] == "DRNPlaceholderFinder"\n',
         site_packages=False)
     assert result.returncode == 0, result.stderr
 
 
-def test_healed_module_keeps_its_loader_and_source(run_python, make_files):
+def test_patched_module_keeps_its_loader_and_source(run_python, make_files):
     fake = make_files({'mmdet/__init__.py': 'value = 1\n'})
     result = run_python(
-        HEAL + 'import mmdet, inspect, importlib\n'
+        PATCH + 'import mmdet, inspect, importlib\n'
         'from importlib.machinery import SourceFileLoader\n'
         'assert type(mmdet.__loader__) is SourceFileLoader\n'
         'assert "exec_module" not in vars(mmdet.__loader__)\n'
@@ -86,20 +86,20 @@ def test_healed_module_keeps_its_loader_and_source(run_python, make_files):
 def test_failing_import_stays_a_failing_import(run_python, make_files):
     fake = make_files({'mmdet/__init__.py': 'raise OSError("broken")\n'})
     result = run_python(
-        HEAL + 'import mmdet', paths=[fake], site_packages=False)
+        PATCH + 'import mmdet', paths=[fake], site_packages=False)
     assert result.returncode and 'OSError: broken' in result.stderr
 
 
 # ----------------------------------------------------------------- mmaction2
 def test_missing_drn_is_replaced(run_python, make_files):
     fake = make_files(FAKE_MMACTION)
-    assert_heals(
+    assert_patches(
         run_python,
         'from mmaction.models import DRN',
         paths=[fake],
         site_packages=False)
     result = run_python(
-        HEAL + 'import mmaction.models\n'
+        PATCH + 'import mmaction.models\n'
         'from mmaction.registry import MODELS\nMODELS["DRN"](hidden_dim=512)',
         paths=[fake],
         site_packages=False)
@@ -113,7 +113,7 @@ def test_real_drn_wins_over_the_placeholder(run_python, make_files):
         'DRN = "real"\n'
     })
     result = run_python(
-        HEAL + 'from mmaction.models import DRN\nassert DRN == "real"',
+        PATCH + 'from mmaction.models import DRN\nassert DRN == "real"',
         paths=[fake],
         site_packages=False)
     assert result.returncode == 0, result.stderr
@@ -122,9 +122,9 @@ def test_real_drn_wins_over_the_placeholder(run_python, make_files):
 def test_importlib_metadata_is_lent_to_one_module(run_python, make_files):
     fake = make_files(FAKE_MMACTION)
     code = 'from mmaction.utils.dependency import distribution, value\n'
-    assert_heals(run_python, code, paths=[fake], site_packages=False)
+    assert_patches(run_python, code, paths=[fake], site_packages=False)
     result = run_python(
-        HEAL + code + 'assert value == 7\nimport importlib_metadata',
+        PATCH + code + 'assert value == 7\nimport importlib_metadata',
         paths=[fake],
         site_packages=False)
     assert "No module named 'importlib_metadata'" in result.stderr
@@ -132,7 +132,7 @@ def test_importlib_metadata_is_lent_to_one_module(run_python, make_files):
 
 def test_real_mmaction_imports(run_python):
     require('mmaction', 'mmcv')
-    result = run_python(HEAL + 'import mmaction.models\n'
+    result = run_python(PATCH + 'import mmaction.models\n'
                         'from mmaction.registry import MODELS\n'
                         'assert MODELS.get("Recognizer2D") is not None\n')
     assert result.returncode == 0, result.stderr
@@ -153,7 +153,7 @@ def test_upper_bound_of_mmcv_is_lifted(run_python, make_files, host):
         f'{host}/__init__.py': HOST_WITH_LIMIT
     })
     code = f'import {host}, mmcv\nassert mmcv.__version__ == "2.2.0"\n'
-    assert_heals(run_python, code, paths=[fake], site_packages=False)
+    assert_patches(run_python, code, paths=[fake], site_packages=False)
 
 
 @pytest.mark.parametrize('version', ['2.4.0', '3.0.0'])
@@ -163,7 +163,7 @@ def test_unknown_mmcv_is_still_refused(run_python, make_files, version):
         'mmdet/__init__.py': HOST_WITH_LIMIT
     })
     result = run_python(
-        HEAL + 'import mmdet', paths=[fake], site_packages=False)
+        PATCH + 'import mmdet', paths=[fake], site_packages=False)
     assert 'AssertionError: too new' in result.stderr
 
 
@@ -179,10 +179,10 @@ def test_lookup_works_without_pkg_resources(run_python):
         'assert is_installed("mmengine") and not is_installed("mmnothing")\n'
         'assert os.path.samefile(get_installed_path("mmengine"), '
         'mmengine.__path__[0])\n')
-    assert_heals(run_python, code)
+    assert_patches(run_python, code)
 
 
-def test_lookup_is_healed_when_mmengine_came_first(run_python):
+def test_lookup_is_patched_when_mmengine_came_first(run_python):
     require('mmengine')
     code = WITHOUT_PKG_RESOURCES + (
         'import mmengine.config.config as config, mmengine.utils as utils\n'
@@ -202,12 +202,12 @@ def test_host_config_is_inherited_without_pkg_resources(
         'from mmengine.config import Config\n'
         f'config = Config.fromfile({str(folder / "config.py")!r})\n'
         'assert config.default_scope == "mmpretrain"\n')
-    assert_heals(run_python, code)
+    assert_patches(run_python, code)
 
 
 def test_configs_of_this_package_can_be_named(run_python):
     require('mmengine')
-    assert_heals(
+    assert_patches(
         run_python, 'from mmengine.config.utils import '
         '_get_package_and_cfg_path as split\n'
         'assert split("mmdynperceiver::a/b.py")[0] == "mmdynperceiver"\n')
@@ -228,7 +228,7 @@ def test_editable_install_is_located(run_python, make_files, repo_root,
         'from mmengine.utils import get_installed_path\n'
         'path = get_installed_path("mmdynperceiver")\n'
         f'assert path == {str(repo_root / "mmdynperceiver")!r}, path\n')
-    assert_heals(run_python, code, paths=[fake])
+    assert_patches(run_python, code, paths=[fake])
 
 
 def test_lookup_reports_what_is_not_installed():
@@ -336,9 +336,9 @@ def checkpoint(run_python):
 def test_checkpoint_loads_safely_and_resumes(run_python, checkpoint, schedule,
                                              hooks):
     code = checkpoint(SCHEDULES[schedule], HOOKS[hooks])
-    broken, _ = assert_heals(run_python, LOAD)
+    broken, _ = assert_patches(run_python, LOAD)
     assert 'Unsupported global' in broken.stderr
-    result = run_python(HEAL + code + 'assert train(2, True).epoch == 2\n')
+    result = run_python(PATCH + code + 'assert train(2, True).epoch == 2\n')
     assert result.returncode == 0, result.stderr
 
 
@@ -358,7 +358,7 @@ def test_checkpoint_of_the_other_numpy_loads(run_python, checkpoint, tmp_path):
     with zipfile.ZipFile(path, 'w') as archive:
         for name, content in files.items():
             archive.writestr(name, content)
-    result = run_python(HEAL + LOAD)
+    result = run_python(PATCH + LOAD)
     assert result.returncode == 0, result.stderr
 
 
@@ -370,7 +370,7 @@ def test_hostile_checkpoints_are_refused(run_python):
         "(getattr, (HistoryBuffer, '__init__'))",
         "(os.system, ('echo reached',))", "(eval, ('print(\"reached\")',))"
     ]
-    result = run_python(HEAL + f'''
+    result = run_python(PATCH + f'''
 import os, pickle, torch
 import mmengine.runner.checkpoint
 from mmengine.logging import HistoryBuffer
@@ -435,7 +435,7 @@ def test_grad_cam_looks_at_the_last_exit():
         evaluate_all_exits = False
 
     module = SimpleNamespace(ActivationsAndGradients=ActivationsAndGradients)
-    for _ in range(2):  # healing twice changes nothing
+    for _ in range(2):  # patching twice changes nothing
         with explain_last_exit(module):
             pass
     assert ActivationsAndGradients(EarlyExit())(1) == 2
@@ -468,7 +468,7 @@ def test_a_script_that_sorts_its_imports(run_python, tmp_path):
     (tmp_path / 'epoch_1.pth').write_bytes(b'half')
     code = 'from mmengine.runner import find_latest_checkpoint\n{}' \
         f'print(find_latest_checkpoint({str(tmp_path)!r}) is None)'
-    for line, is_skipped in (('', 'False'), (HEAL, 'True')):
+    for line, is_skipped in (('', 'False'), (PATCH, 'True')):
         result = run_python(code.format(line))
         assert result.stdout.split()[-1] == is_skipped, result.stderr
 

@@ -11,29 +11,31 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 import mmdynperceiver
-from mmdynperceiver.core import (MODES, ExitPolicy, OperatingPoint,
-                                 describe_model, in_mode)
-from mmdynperceiver.core.files import write_json
+from mmdynperceiver.benchmark import compare as benchmark
+from mmdynperceiver.benchmark import deployed, entries
+from mmdynperceiver.benchmark.deployed import DEPLOYED_MODES
+from mmdynperceiver.benchmark.entries import BenchmarkEntry
+from mmdynperceiver.benchmark.latency import describe_machine
+from mmdynperceiver.benchmark.peak_memory import peak_memory
+from mmdynperceiver.cli import common
+from mmdynperceiver.cli.benchmark_options import (FEWEST_RUNS, TORCHVISION,
+                                                  deployed_modes, parse_args)
+from mmdynperceiver.cli.tables import print_benchmark
+from mmdynperceiver.core import ExitPolicy, OperatingPoint
+from mmdynperceiver.core.accelerate.compiled import MODES, in_mode
+from mmdynperceiver.core.operating_point import describe_model
 from mmdynperceiver.deploy import Manifest
-from mmdynperceiver.engine import benchmark, cli, contenders, deployed
-from mmdynperceiver.engine.benchmark_options import (FEWEST_RUNS, TORCHVISION,
-                                                     deployed_modes,
-                                                     parse_args)
-from mmdynperceiver.engine.checkpoints import load_whole, read_weights
-from mmdynperceiver.engine.contenders import Contender
-from mmdynperceiver.engine.deployed import DEPLOYED_MODES
-from mmdynperceiver.engine.errors import InputError
-from mmdynperceiver.engine.image_stream import (Stream, data_stream,
-                                                random_stream, sample_shape)
-from mmdynperceiver.engine.latency import describe_machine
-from mmdynperceiver.engine.peak_memory import peak_memory
-from mmdynperceiver.engine.standalone import build_model
-from mmdynperceiver.engine.tables import print_benchmark
-from mmdynperceiver.engine.zoo import (early_exit_curves, metafile_top1,
-                                       torchvision_top1)
+from mmdynperceiver.errors import InputError, input_errors
+from mmdynperceiver.hosts.build import build_model
+from mmdynperceiver.hosts.image_stream import (Stream, data_stream,
+                                               random_stream, sample_shape)
+from mmdynperceiver.hosts.model_index import (early_exit_curves, metafile_top1,
+                                              torchvision_top1)
+from mmdynperceiver.io.atomic import write_json
+from mmdynperceiver.io.checkpoints import load_strict, read_weights
 
 
-class Entry(NamedTuple):
+class Network(NamedTuple):
     """What the command line names: a model, its files and its policy."""
 
     name: str
@@ -42,21 +44,21 @@ class Entry(NamedTuple):
     config: Optional[str] = None
 
 
-def load_entry(config: Config, path: str, checkpoint: Optional[str],
-               device: str) -> Entry:
+def load_network(config: Config, path: str, checkpoint: Optional[str],
+                 device: str) -> Network:
     """Build the model of a config, with the checkpoint's weights if any."""
     weights = read_weights(checkpoint) if checkpoint else None
     model = build_model(config)
     if weights is not None and checkpoint is not None:
-        load_whole(model, weights, checkpoint)
+        load_strict(model, weights, checkpoint)
     name = os.path.splitext(os.path.basename(path))[0]
-    with cli.input_errors():
+    with input_errors():
         model = model.to(device)
     policy = model.policy if model.policy.thresholds is not None else None
-    return Entry(name, model, policy, path)
+    return Network(name, model, policy, path)
 
 
-def load_other(given: List[str], args: argparse.Namespace) -> Entry:
+def load_other(given: List[str], args: argparse.Namespace) -> Network:
     """Build what --against names."""
     path, *rest = given
     if len(rest) > 1 or (rest and path.startswith(TORCHVISION)):
@@ -64,16 +66,17 @@ def load_other(given: List[str], args: argparse.Namespace) -> Entry:
                          f'checkpoint, or one network of torchvision, got '
                          f'{" ".join(given)}')
     if path.startswith(TORCHVISION):
-        with cli.input_errors():
+        with input_errors():
             net = torchvision.models.get_model(path[len(TORCHVISION):])
-        return Entry(path, net.to(args.device))
+        return Network(path, net.to(args.device))
     # The options given are for the first config.
     plain = argparse.Namespace(**{
         **vars(args), 'config': path,
         'cfg_options': None
     })
-    return load_entry(
-        cli.load_config(plain), path, rest[0] if rest else None, args.device)
+    return load_network(
+        common.load_config(plain), path, rest[0] if rest else None,
+        args.device)
 
 
 def make_stream(config: Config, args: argparse.Namespace,
@@ -93,63 +96,64 @@ def make_stream(config: Config, args: argparse.Namespace,
                          args.device)
 
 
-def choose_policy(entry: Entry, args: argparse.Namespace,
+def choose_policy(network: Network, args: argparse.Namespace,
                   first: bool) -> Optional[ExitPolicy]:
     """Where the images of one network leave, unless by shares."""
-    parts = entry.model.exit_parts()
+    parts = network.model.exit_parts()
     if parts[1].num_exits == 1:
         return None
-    with cli.input_errors():
+    with input_errors():
         if first and args.thresholds:
             return ExitPolicy(parts[1].num_exits, args.thresholds)
         if first and args.thresholds_file:
             return ExitPolicy.from_operating_point(
                 OperatingPoint.load(args.thresholds_file, parts[1].num_exits,
                                     describe_model(*parts)))
-    return entry.policy
+    return network.policy
 
 
-def enter_config(entry: Entry, args: argparse.Namespace, images: Tensor,
-                 first: bool, folder: str) -> List[Contender]:
+def enter_config(network: Network, args: argparse.Namespace, images: Tensor,
+                 first: bool, folder: str) -> List[BenchmarkEntry]:
     """The model of a config, in all modes.
 
     Args:
-        entry (Entry): The model.
+        network (Network): The model.
         args (Namespace): The command line.
         images (Tensor): Those of the stream.
         first (bool): Whether the thresholds on the command line are for it.
         folder (str): A new folder, for what is exported.
     """
     shape = tuple(images.shape[1:])
-    policy = choose_policy(entry, args, first)
-    num_exits = entry.model.exit_parts()[1].num_exits
+    policy = choose_policy(network, args, first)
+    num_exits = network.model.exit_parts()[1].num_exits
     unsplit = args.unsplit and num_exits > 1
-    with cli.input_errors():
+    with input_errors():
         if deployed_modes(args):
-            deployed.export_model(entry.model, shape[1:], folder)
+            deployed.export_model(network.model, shape[1:], folder)
         if unsplit:
-            deployed.export_one_graph(entry.model, shape[1:], f'{folder}-one')
+            deployed.export_one_graph(network.model, shape[1:],
+                                      f'{folder}-one')
     entered = []
     for mode in args.modes:
         if mode not in DEPLOYED_MODES:
-            model = in_mode(entry.model, mode, shape[-2:])
+            model = in_mode(network.model, mode, shape[-2:])
             if args.shares and num_exits > 1:
-                with cli.input_errors():
-                    policy = contenders.policy_for_shares(
-                        contenders.all_exits_pass(model), images, args.shares,
+                with input_errors():
+                    policy = entries.policy_for_shares(
+                        entries.all_exits_pass(model), images, args.shares,
                         args.batch_size[0])
             entered.append(
-                contenders.early_exit_contender(entry.name, mode, model, shape,
-                                                policy))
+                entries.early_exit_entry(network.name, mode, model, shape,
+                                         policy))
             continue
         entered.append(
-            enter_folder(entry.name, mode, folder, args, images, policy))
+            enter_folder(network.name, mode, folder, args, images, policy))
         if unsplit:
             entered.append(
-                deployed.graph_contender(
-                    f'{entry.name} (one graph)', mode, f'{folder}-one',
+                deployed.graph_entry(
+                    f'{network.name} (one graph)', mode, f'{folder}-one',
                     torch.get_num_threads(), entered[-1].macs[-1],
-                    entry.model.exit_parts()[1].num_classes))
+                    network.model.exit_parts()[1].num_classes))
     return entered
 
 
@@ -158,45 +162,45 @@ def enter_folder(name: str,
                  folder: str,
                  args: argparse.Namespace,
                  images: Tensor,
-                 policy: Optional[ExitPolicy] = None) -> Contender:
+                 policy: Optional[ExitPolicy] = None) -> BenchmarkEntry:
     """An exported network in one runtime."""
-    with cli.input_errors():
+    with input_errors():
         runner = deployed.open_exported(folder, mode, torch.get_num_threads(),
                                         images.shape[1:])
-        return deployed.runner_contender(name, mode, runner, policy, images,
-                                         args.shares, args.batch_size[0])
+        return deployed.runner_entry(name, mode, runner, policy, images,
+                                     args.shares, args.batch_size[0])
 
 
-def enter_static(entry: Entry, args: argparse.Namespace, images: Tensor,
-                 folder: str) -> List[Contender]:
+def enter_static(network: Network, args: argparse.Namespace, images: Tensor,
+                 folder: str) -> List[BenchmarkEntry]:
     """A network of torchvision: eager, and in the runtimes."""
     runtimes = deployed_modes(args)
     entered = []
     if len(runtimes) < len(args.modes):
-        entered.append(contenders.static_contender(entry.name, entry.model))
+        entered.append(entries.static_entry(network.name, network.model))
     if runtimes:
-        with cli.input_errors():
-            deployed.export_net(entry.model, images.shape[2:], folder)
+        with input_errors():
+            deployed.export_net(network.model, images.shape[2:], folder)
     return entered + [
-        deployed.graph_contender(entry.name, mode, folder,
-                                 torch.get_num_threads()) for mode in runtimes
+        deployed.graph_entry(network.name, mode, folder,
+                             torch.get_num_threads()) for mode in runtimes
     ]
 
 
-def enter_all(entries: List[Entry], args: argparse.Namespace, images: Tensor,
-              folder: str) -> List[Contender]:
+def enter_all(networks: List[Network], args: argparse.Namespace,
+              images: Tensor, folder: str) -> List[BenchmarkEntry]:
     """All networks in all modes; what is exported goes into the folder."""
     runtimes = deployed_modes(args)
     if runtimes and images.ndim != 4:
         raise InputError(f'videos cannot be exported: choose --modes among '
                          f'{", ".join(MODES)}, got {", ".join(runtimes)}')
     entered = []
-    for index, entry in enumerate(entries):
+    for index, network in enumerate(networks):
         own = os.path.join(folder, str(index))
-        if entry.name.startswith(TORCHVISION):
-            entered += enter_static(entry, args, images, own)
+        if network.name.startswith(TORCHVISION):
+            entered += enter_static(network, args, images, own)
         else:
-            entered += enter_config(entry, args, images, index == 0, own)
+            entered += enter_config(network, args, images, index == 0, own)
     for path in args.exported:
         name = os.path.basename(os.path.normpath(path))
         entered += [
@@ -205,9 +209,9 @@ def enter_all(entries: List[Entry], args: argparse.Namespace, images: Tensor,
     return entered
 
 
-def find_bases(entered: List[Contender],
+def find_bases(entered: List[BenchmarkEntry],
                names: Optional[List[str]]) -> List[int]:
-    """The contenders that ratios refer to."""
+    """The entries that ratios refer to."""
     labels = [f'{one.name}:{one.mode}' for one in entered]
     bases = []
     for name in names or labels[:1]:
@@ -222,7 +226,7 @@ def find_bases(entered: List[Contender],
     return bases
 
 
-def training_base(entered: List[Contender], base: int) -> int:
+def training_base(entered: List[BenchmarkEntry], base: int) -> int:
     """The base of a training step: the same network, eager."""
     for index, one in enumerate(entered):
         if one.name == entered[base].name and one.train_step is not None:
@@ -231,7 +235,8 @@ def training_base(entered: List[Contender], base: int) -> int:
                      f'got {entered[base].name}')
 
 
-def measure(entered: List[Contender], stream: Stream, args: argparse.Namespace,
+def measure(entered: List[BenchmarkEntry], stream: Stream,
+            args: argparse.Namespace,
             bases: List[int]) -> List[Dict[str, Any]]:
     """Time everything, in each batch size."""
     rows: List[Dict[str, Any]] = []
@@ -255,36 +260,38 @@ def measure(entered: List[Contender], stream: Stream, args: argparse.Namespace,
     return rows
 
 
-def published_top1(entries: List[Entry]) -> Dict[str, Tuple[float, ...]]:
+def published_top1(networks: List[Network]) -> Dict[str, Tuple[float, ...]]:
     """Accuracies that others measured, by the names in the table."""
     found = {}
-    for entry in entries:
-        if entry.config is None:
-            top1: Tuple[float,
-                        ...] = torchvision_top1(entry.name[len(TORCHVISION):])
+    for network in networks:
+        if network.config is None:
+            top1: Tuple[float, ...] = torchvision_top1(
+                network.name[len(TORCHVISION):])
         else:
-            top1 = metafile_top1(entry.config)
-        found[entry.name] = top1
-        found[f'{entry.name} (one graph)'] = top1[-1:]
+            top1 = metafile_top1(network.config)
+        found[network.name] = top1
+        found[f'{network.name} (one graph)'] = top1[-1:]
     return found
 
 
 def run(args: argparse.Namespace, config: Config,
         folder: str) -> Dict[str, Any]:
     """Build everything and measure it; exported graphs go into the folder."""
-    entries = [load_entry(config, args.config, args.checkpoint, args.device)]
-    entries += [load_other(given, args) for given in args.against]
-    stream = make_stream(config, args, entries[0].model)
+    networks = [
+        load_network(config, args.config, args.checkpoint, args.device)
+    ]
+    networks += [load_other(given, args) for given in args.against]
+    stream = make_stream(config, args, networks[0].model)
     curves = early_exit_curves(
         args.curve, {
-            entry.name: entry.model.exit_parts()[1].num_exits
-            for entry in entries if entry.config is not None
+            network.name: network.model.exit_parts()[1].num_exits
+            for network in networks if network.config is not None
         })
-    entered = enter_all(entries, args, stream.images, folder)
+    entered = enter_all(networks, args, stream.images, folder)
     bases = find_bases(entered, args.base)
     step_base = training_base(entered, bases[0]) if args.train_batch_size \
         else None
-    published = published_top1(entries) if args.published_top1 else {}
+    published = published_top1(networks) if args.published_top1 else {}
     rows = measure(entered, stream, args, bases)
     for row in rows:
         if row['name'] in published:
@@ -311,7 +318,7 @@ def run(args: argparse.Namespace, config: Config,
         checkpoint=args.checkpoint and os.path.basename(args.checkpoint),
         bases=[f'{entered[k].name}, {entered[k].mode}' for k in bases],
         shares=args.shares,
-        model=describe_model(*entries[0].model.exit_parts()),
+        model=describe_model(*networks[0].model.exit_parts()),
         machine=describe_machine(
             stream.images.device,
             sorted({DEPLOYED_MODES[mode][0]
@@ -325,11 +332,11 @@ def main() -> None:
     """Check what is given, then measure."""
     args = parse_args()
     deployed.check_deployed_modes(deployed_modes(args))
-    config = cli.load_config(args)
+    config = common.load_config(args)
     for path, ending in ((args.out, '.json'), (args.plot, '.png')):
         if path:
-            cli.check_writable_file(path, (ending, ))
-    with cli.input_errors():
+            common.check_writable_file(path, (ending, ))
+    with input_errors():
         for path in args.exported:
             Manifest.load(path)
     if args.threads is not None:
@@ -347,4 +354,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    common.run_tool(main)

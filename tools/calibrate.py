@@ -9,21 +9,24 @@ from mmengine.config import Config
 from torch import nn
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
-from mmdynperceiver.core import (HeldOut, OperatingPoint, describe_model,
-                                 evaluate, read_checkpoint)
-from mmdynperceiver.engine import ExitLogits, calibrate, cli
-from mmdynperceiver.engine.calibrate_options import check_args, parse_args
-from mmdynperceiver.engine.checkpoints import load_whole, read_weights
-from mmdynperceiver.engine.class_names import checkpoint_classes
-from mmdynperceiver.engine.errors import InputError
-from mmdynperceiver.engine.goals import Goal, parse_accuracy, parse_amount
-from mmdynperceiver.engine.held_out_data import (check_images, held_out_data,
-                                                 separate_test_data)
-from mmdynperceiver.engine.latency import read_latencies
-from mmdynperceiver.engine.lists import as_utf8, write_list
-from mmdynperceiver.engine.standalone import (LabelledData, build_data,
-                                              build_model)
-from mmdynperceiver.engine.tables import print_outcomes
+from mmdynperceiver.benchmark.latency import read_latencies
+from mmdynperceiver.calibration.goals import Goal, parse_accuracy, parse_amount
+from mmdynperceiver.calibration.held_out import HeldOut, evaluate
+from mmdynperceiver.cli import common
+from mmdynperceiver.cli.calibrate_options import check_args, parse_args
+from mmdynperceiver.cli.tables import print_outcomes
+from mmdynperceiver.core import OperatingPoint
+from mmdynperceiver.core.operating_point import describe_model
+from mmdynperceiver.datasets.class_names import checkpoint_classes
+from mmdynperceiver.datasets.lists import as_utf8, write_list
+from mmdynperceiver.errors import InputError
+from mmdynperceiver.hosts import calibrate
+from mmdynperceiver.hosts.build import LabelledData, build_data, build_model
+from mmdynperceiver.hosts.exit_logits import ExitLogits
+from mmdynperceiver.hosts.held_out_data import (check_images, held_out_data,
+                                                separate_test_data)
+from mmdynperceiver.io.checkpoint_file import read_checkpoint
+from mmdynperceiver.io.checkpoints import load_strict, read_weights
 
 
 class Job(NamedTuple):
@@ -49,7 +52,7 @@ def list_file(config: Config, args: argparse.Namespace) -> str:
 
 def write_hold_out(config: Config, args: argparse.Namespace) -> None:
     """Write the list of images that training has to leave out."""
-    cli.check_data_folders(config, (f'{args.split}_dataloader', ))
+    common.check_data_folders(config, (f'{args.split}_dataloader', ))
     data = held_out_data(config, args.split, args.hold_out)
     path = list_file(config, args)
     write_list(path, data.names())
@@ -62,8 +65,8 @@ def load_model(config: Config, args: argparse.Namespace,
                weights: Mapping[str, Any]) -> nn.Module:
     """Build the model with the checkpoint's weights."""
     model = build_model(config)
-    load_whole(model, weights, args.checkpoint)
-    with cli.input_errors():
+    load_strict(model, weights, args.checkpoint)
+    with common.input_errors():
         return model.to(args.device)
 
 
@@ -71,7 +74,8 @@ def prepare(config: Config, args: argparse.Namespace) -> Job:
     """Read and check everything before the network runs."""
     weights = read_weights(args.checkpoint)
     splits = [args.split] + ['test'] * args.test
-    cli.check_data_folders(config, [f'{name}_dataloader' for name in splits])
+    common.check_data_folders(config,
+                              [f'{name}_dataloader' for name in splits])
     model = load_model(config, args, weights)
     made_for = describe_model(*model.exit_parts())
     if made_for['num_exits'] == 1:
@@ -88,7 +92,7 @@ def prepare(config: Config, args: argparse.Namespace) -> Job:
     if args.test:
         test = separate_test_data(config, data, args.hold_out is not None)
         check_images('test images', test, num_classes, known)
-    with cli.input_errors():
+    with common.input_errors():
         shape = data.dataset[0]['inputs'].shape
     # Before the network runs over all images, so that a budget out of range
     # is known at once.
@@ -104,7 +108,7 @@ def given_point(args: argparse.Namespace,
     """The operating point of --thresholds-file."""
     if args.thresholds_file is None:
         return None
-    with cli.input_errors():
+    with common.input_errors():
         return OperatingPoint.load(args.thresholds_file, made_for['num_exits'],
                                    made_for)
 
@@ -145,7 +149,7 @@ def run(job: Job, test: bool = False) -> Tuple[ExitLogits, Dict[str, str]]:
     data, split = (job.test, 'test') if test else (job.data, job.split)
     assert data is not None
     name = 'test images' if test else 'held-out images'
-    with cli.input_errors(OSError):
+    with common.input_errors(OSError):
         sources = calibrate.sources_of(job.config, job.weights, data,
                                        f'reading {name}')
     cached = calibrate.run_exits(job.model, data, job.config, split, sources,
@@ -232,13 +236,13 @@ def write_report_of(job: Job, args: argparse.Namespace,
 def main() -> None:
     """Check what is given, run the network once, and solve."""
     args = parse_args()
-    config = cli.load_config(args)
+    config = common.load_config(args)
     check_args(args)
     if args.checkpoint is None:
         write_hold_out(config, args)
         return
     job = prepare(config, args)
-    cli.check_writable_folder(config.work_dir)
+    common.check_writable_folder(config.work_dir)
     held_out, sources = run(job)
     points = solve_points(job, args, held_out, sources)
     test = run(job, test=True)[0] if args.test else None
@@ -253,4 +257,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run_tool(main, 'stopped; the same command goes on')
+    common.run_tool(main, 'stopped; the same command goes on')

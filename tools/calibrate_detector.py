@@ -22,19 +22,24 @@ from rich.table import Table
 from torch import nn
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
-from mmdynperceiver.core import (OperatingPoint, ThresholdSearch,
-                                 describe_model, evaluate, read_checkpoint)
-from mmdynperceiver.core.files import write_text
-from mmdynperceiver.engine import InputError, calibrate, cli
-from mmdynperceiver.engine.calibrate_options import (add_output_options,
-                                                     check_output_options)
-from mmdynperceiver.engine.checkpoints import load_whole, read_weights
-from mmdynperceiver.engine.class_names import (check_data_classes,
-                                               checkpoint_classes,
-                                               config_num_classes)
-from mmdynperceiver.engine.fingerprints import weights_fingerprint
-from mmdynperceiver.engine.goals import Goal, parse_amount
-from mmdynperceiver.engine.standalone import build_model
+from mmdynperceiver.calibration.goals import Goal, parse_amount
+from mmdynperceiver.calibration.held_out import evaluate
+from mmdynperceiver.calibration.threshold_search import ThresholdSearch
+from mmdynperceiver.cli import common
+from mmdynperceiver.cli.calibrate_options import (add_output_options,
+                                                  check_output_options)
+from mmdynperceiver.core import OperatingPoint
+from mmdynperceiver.core.operating_point import describe_model
+from mmdynperceiver.datasets.class_names import (check_data_classes,
+                                                 checkpoint_classes,
+                                                 config_num_classes)
+from mmdynperceiver.errors import InputError
+from mmdynperceiver.hosts import calibrate
+from mmdynperceiver.hosts.build import build_model
+from mmdynperceiver.io.atomic import write_text
+from mmdynperceiver.io.checkpoint_file import read_checkpoint
+from mmdynperceiver.io.checkpoints import load_strict, read_weights
+from mmdynperceiver.io.fingerprints import weights_fingerprint
 from mmdynperceiver.report import replacing_report
 from mmdynperceiver.report.curve import Curve, plot_accuracy_macs
 from mmdynperceiver.report.pictures import plot_shares
@@ -64,7 +69,7 @@ def parse_args() -> argparse.Namespace:
         metavar='DIR',
         help='evaluate on the test data too; write a table and pictures there')
     add_output_options(parser)
-    cli.add_common_options(parser)
+    common.add_common_options(parser)
     return parser.parse_args()
 
 
@@ -102,8 +107,8 @@ def load_model(config: Config, args: argparse.Namespace,
     if not hasattr(model, 'keep_losses'):
         raise InputError(f'{args.config!r} is not of a detector that stops '
                          f'early, but of a {type(model).__name__}')
-    load_whole(model, weights, args.checkpoint)
-    with cli.input_errors():
+    load_strict(model, weights, args.checkpoint)
+    with common.input_errors():
         return model.to(args.device)
 
 
@@ -111,7 +116,7 @@ def collect(config: Config, model: nn.Module, split: str,
             content: Mapping[str, Any]) -> Tuple[Any, Any]:
     """What all exits find in a part of the data, and that data set."""
     from mmdynperceiver.detection.evaluation import collect_detections
-    with cli.input_errors():
+    with common.input_errors():
         loader = Runner.build_dataloader(config[f'{split}_dataloader'])
     num_classes = config_num_classes(config)
     if num_classes is not None:
@@ -283,11 +288,12 @@ def write_report_of(args: argparse.Namespace, tested: Tested) -> None:
 def main() -> None:
     """Check what is given, run the network once, and solve."""
     args = parse_args()
-    config = cli.load_config(args)
+    config = common.load_config(args)
     check_args(args)
     weights = read_weights(args.checkpoint)
     splits = ['val'] + ['test'] * (args.report is not None)
-    cli.check_data_folders(config, [f'{name}_dataloader' for name in splits])
+    common.check_data_folders(config,
+                              [f'{name}_dataloader' for name in splits])
     check_splits(config)
     model = load_model(config, args, weights)
     content = read_checkpoint(args.checkpoint)
@@ -304,4 +310,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    common.run_tool(main)

@@ -25,14 +25,18 @@ from rich.console import Console
 from rich.table import Table
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is used)
+from mmdynperceiver.benchmark.latency import describe_machine, measure_exits
+from mmdynperceiver.calibration.held_out import HeldOut, Outcome, evaluate
+from mmdynperceiver.calibration.threshold_search import search_thresholds
+from mmdynperceiver.cli import common as cli
 from mmdynperceiver.compat.checkpoint_files import find_latest_checkpoint
-from mmdynperceiver.core import (HeldOut, OperatingPoint, Outcome,
-                                 describe_model, evaluate, search_thresholds)
-from mmdynperceiver.core.files import replacing, write_json
-from mmdynperceiver.engine import (ExitLogits, InputError, cli,
-                                   collect_exit_logits, progress_bar,
-                                   unwrap_model)
-from mmdynperceiver.engine.latency import describe_machine, measure_exits
+from mmdynperceiver.core import OperatingPoint
+from mmdynperceiver.core.operating_point import describe_model
+from mmdynperceiver.errors import InputError
+from mmdynperceiver.hosts.exit_logits import ExitLogits, collect_exit_logits
+from mmdynperceiver.hosts.wrappers import unwrap_model
+from mmdynperceiver.io.atomic import atomic_file, write_json
+from mmdynperceiver.progress import progress_bar
 from mmdynperceiver.report import (PipelineImages, check_report_folder,
                                    write_report)
 
@@ -242,7 +246,7 @@ def report(args: argparse.Namespace, runner: Runner, held_out: ExitLogits,
         model=model,
         class_names=dataset.CLASSES)
     for name in PICTURES:
-        with replacing(args.work_dir / name) as temporary:
+        with atomic_file(args.work_dir / name) as temporary:
             shutil.copyfile(page.with_name(name), temporary)
 
 

@@ -8,18 +8,19 @@ from mmengine.config import Config
 from torch import nn
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
-from mmdynperceiver.core import (ExitPolicy, OperatingPoint, describe_model,
-                                 fixed_exit_thresholds, read_checkpoint)
+from mmdynperceiver.cli import common
+from mmdynperceiver.core import (ExitPolicy, OperatingPoint,
+                                 fixed_exit_thresholds)
+from mmdynperceiver.core.operating_point import describe_model
+from mmdynperceiver.datasets.class_names import choose_class_names, listed
 from mmdynperceiver.deploy.manifest import Manifest, file_sha256
 from mmdynperceiver.deploy.onnxruntime_session import FIRST_VERSIONS, OPSET
 from mmdynperceiver.deploy.pipeline import read_preprocessing
 from mmdynperceiver.deploy.preprocessing import list_images
-from mmdynperceiver.engine import cli
-from mmdynperceiver.engine.checkpoints import load_whole, read_weights
-from mmdynperceiver.engine.class_names import choose_class_names, listed
-from mmdynperceiver.engine.standalone import (build_model, model_of,
-                                              test_transform)
-from mmdynperceiver.files import check_new_folder
+from mmdynperceiver.hosts.build import build_model, model_of, test_transform
+from mmdynperceiver.io.atomic import check_new_folder
+from mmdynperceiver.io.checkpoint_file import read_checkpoint
+from mmdynperceiver.io.checkpoints import load_strict, read_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('out', help='folder to write; new or empty')
-    cli.add_policy_options(parser)
+    common.add_policy_options(parser)
     parser.add_argument(
         '--size',
         type=int,
@@ -59,7 +60,7 @@ def parse_args() -> argparse.Namespace:
         default=OPSET,
         help='operator set of ONNX, 18 to 23; 20 for ONNX Runtime 1.17 to '
         '1.22, where attention takes longer (default: 23)')
-    cli.add_common_options(parser)
+    common.add_common_options(parser)
     args = parser.parse_args()
     if args.int8_test and not args.int8_calibration:
         parser.error('--int8-test needs --int8-calibration')
@@ -125,27 +126,27 @@ def print_quantization(report: Mapping[str, Any]) -> None:
 def main() -> None:
     """Check what is given, then export."""
     args = parse_args()
-    config = cli.load_config(args)
-    with cli.input_errors():
+    config = common.load_config(args)
+    with common.input_errors():
         from mmdynperceiver.deploy.export import export_network
         check_new_folder(args.out)
         preprocessing = read_preprocessing(
             test_transform(config),
             model_of(config).get('data_preprocessor') or {}, args.size)
-    cli.check_writable_folder(os.path.dirname(os.path.abspath(args.out)))
+    common.check_writable_folder(os.path.dirname(os.path.abspath(args.out)))
     weights = read_weights(args.checkpoint)
     model = build_model(config)
-    load_whole(model, weights, args.checkpoint)
+    load_strict(model, weights, args.checkpoint)
     classes = choose_class_names(args.classes,
                                  read_checkpoint(args.checkpoint),
                                  model.exit_parts()[1].num_classes)
-    with cli.input_errors():
+    with common.input_errors():
         policy = choose_policy(args, config, model)
     source: Dict[str, Any] = dict(
         config=os.path.basename(args.config),
         checkpoint=os.path.basename(args.checkpoint),
         checkpoint_sha256=file_sha256(args.checkpoint))
-    with cli.input_errors(ImportError, ValueError, OSError, RuntimeError):
+    with common.input_errors(ImportError, ValueError, OSError, RuntimeError):
         images = list_images(args.int8_calibration) \
             if args.int8_calibration else None
         if args.int8_test:
@@ -157,4 +158,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    common.run_tool(main)

@@ -10,12 +10,12 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
+from mmdynperceiver.cli import common, file_predictions
+from mmdynperceiver.datasets.image_files import find_files
 from mmdynperceiver.deploy.decoding import check_header, decode
-from mmdynperceiver.engine import InputError, cli, file_predictions
-from mmdynperceiver.engine.checkpoints import load_whole, read_weights
-from mmdynperceiver.engine.standalone import (build_model, model_of,
-                                              test_transform)
-from mmdynperceiver.image_files import find_files
+from mmdynperceiver.errors import InputError
+from mmdynperceiver.hosts.build import build_model, model_of, test_transform
+from mmdynperceiver.io.checkpoints import load_strict, read_weights
 
 OTHER_TASKS = dict(
     mmaction='tools/video_demo.py classifies videos',
@@ -25,7 +25,7 @@ OTHER_TASKS = dict(
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = file_predictions.prediction_parser('image')
-    cli.add_common_options(parser)
+    common.add_common_options(parser)
     return parser.parse_args()
 
 
@@ -33,7 +33,7 @@ def load_model(args: argparse.Namespace, config: Config) -> nn.Module:
     """The classifier of the config with the checkpoint and the policy."""
     weights = read_weights(args.checkpoint)
     model = build_model(config)
-    load_whole(model, weights, args.checkpoint)
+    load_strict(model, weights, args.checkpoint)
     if args.thresholds is args.thresholds_file is args.exit is None:
         # Those of the checkpoint hold where the config has none either.
         given = config.model.get('thresholds')
@@ -42,7 +42,7 @@ def load_model(args: argparse.Namespace, config: Config) -> nn.Module:
         args.exit = config.model.get('exit')
     file_predictions.set_policy(model, args)
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    with cli.input_errors():
+    with common.input_errors():
         return model.to(device)
 
 
@@ -72,7 +72,7 @@ def build_predict(model: nn.Module, config: Config) -> Callable[[str], Any]:
         # The data are no files, such as CIFAR's.
         settings = model_of(config).get('data_preprocessor') or {}
         steps.insert(0, LoadPixels(settings.get('to_rgb', False)))
-    with cli.input_errors():
+    with common.input_errors():
         pipeline = Compose(steps)
 
     def predict(path: str) -> Any:
@@ -92,7 +92,7 @@ def main() -> None:
     args = parse_args()
     file_predictions.check_options(args)
     files = find_files(args.files, args.on_broken)
-    config = cli.load_config(args)
+    config = common.load_config(args)
     scope = config.get('default_scope')
     if scope in OTHER_TASKS:
         raise InputError(f'the config must be one of an image classifier, got '
@@ -106,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    common.run_tool(main)

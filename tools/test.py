@@ -4,16 +4,19 @@ import argparse
 import os
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
-from mmdynperceiver.core import MODES, OperatingPoint, check_thresholds
-from mmdynperceiver.core.files import write_json
-from mmdynperceiver.engine import (EvaluateAllExitsHook, InferenceModeHook,
-                                   cli, unwrap_model)
-from mmdynperceiver.engine.checkpoints import load_whole, read_weights
-from mmdynperceiver.engine.class_names import config_num_classes
-from mmdynperceiver.engine.errors import InputError
-from mmdynperceiver.engine.exit_head import check_weights_classes
-from mmdynperceiver.engine.goals import choose_point
-from mmdynperceiver.engine.tables import print_exits
+from mmdynperceiver.calibration.goals import choose_point
+from mmdynperceiver.cli import common
+from mmdynperceiver.cli.tables import print_exits
+from mmdynperceiver.core import OperatingPoint
+from mmdynperceiver.core.accelerate.compiled import MODES
+from mmdynperceiver.core.policy import check_thresholds
+from mmdynperceiver.datasets.class_names import config_num_classes
+from mmdynperceiver.errors import InputError
+from mmdynperceiver.hosts.exit_head import check_weights_classes
+from mmdynperceiver.hosts.hooks import EvaluateAllExitsHook, InferenceModeHook
+from mmdynperceiver.hosts.wrappers import unwrap_model
+from mmdynperceiver.io.atomic import write_json
+from mmdynperceiver.io.checkpoints import load_strict, read_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,7 +26,7 @@ def parse_args() -> argparse.Namespace:
         'under thresholds, in one pass.')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    policy = cli.add_policy_options(parser)
+    policy = common.add_policy_options(parser)
     policy.add_argument(
         '--exit', type=int, help='the one exit at which all leave, from 0')
     parser.add_argument(
@@ -46,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', help='write the results to this JSON file')
     parser.add_argument(
         '--dump', help='write all predictions to this pickle file')
-    cli.add_common_options(parser)
+    common.add_common_options(parser)
     return parser.parse_args()
 
 
@@ -93,24 +96,24 @@ def main() -> None:
     if args.mode != 'eager' and args.launcher != 'none':
         raise InputError(f'--mode {args.mode} runs in one process, got '
                          f'--launcher {args.launcher}')
-    config = cli.load_config(args)
-    with cli.input_errors():
+    config = common.load_config(args)
+    with common.input_errors():
         merge_args(config, args)
     weights = None
     if '://' not in args.checkpoint:
         weights = read_weights(args.checkpoint)
         check_weights_classes(weights, config_num_classes(config))
-    cli.check_writable_folder(config.work_dir)
+    common.check_writable_folder(config.work_dir)
     if args.out:
-        cli.check_writable_file(args.out, ('.json', ))
+        common.check_writable_file(args.out, ('.json', ))
     if args.dump:
-        cli.check_writable_file(args.dump, ('.pkl', '.pickle'))
-    cli.check_data_folders(config, ('test_dataloader', ))
-    cli.start_processes(config)
-    runner = cli.build_runner(config, ('test', ), cli.is_verbose(args))
+        common.check_writable_file(args.dump, ('.pkl', '.pickle'))
+    common.check_data_folders(config, ('test_dataloader', ))
+    common.start_processes(config)
+    runner = common.build_runner(config, ('test', ), common.is_verbose(args))
     model = unwrap_model(runner.model)
     if weights is not None:
-        load_whole(model, weights, args.checkpoint)
+        load_strict(model, weights, args.checkpoint)
     choose_hooks(runner, args.really_stop)
     if args.mode != 'eager':
         runner.register_hook(InferenceModeHook(args.mode))
@@ -135,4 +138,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    common.run_tool(main)

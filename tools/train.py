@@ -3,9 +3,10 @@
 import argparse
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
-from mmdynperceiver.engine import CheckCheckpointHook, cli
-from mmdynperceiver.engine.checkpoints import read_weights
-from mmdynperceiver.engine.errors import InputError
+from mmdynperceiver.cli import common
+from mmdynperceiver.errors import InputError
+from mmdynperceiver.hosts.resume import CheckCheckpointHook
+from mmdynperceiver.io.checkpoints import read_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,7 +30,7 @@ def parse_args() -> argparse.Namespace:
         '--no-validate',
         action='store_true',
         help='do not evaluate during training')
-    cli.add_common_options(parser)
+    common.add_common_options(parser)
     return parser.parse_args()
 
 
@@ -63,19 +64,20 @@ def merge_args(config, args: argparse.Namespace) -> None:
 def main() -> None:
     """Check what is given, then train."""
     args = parse_args()
-    config = cli.load_config(args)
+    config = common.load_config(args)
     merge_args(config, args)
-    cli.check_writable_folder(config.work_dir)
-    cli.check_data_folders(config, ('train_dataloader', 'val_dataloader'))
+    common.check_writable_folder(config.work_dir)
+    common.check_data_folders(config, ('train_dataloader', 'val_dataloader'))
     if config.get('resume') != 'auto' and config.get('load_from') and \
             '://' not in config.load_from:
         read_weights(config.load_from)
-    cli.start_processes(config)
-    runner = cli.build_runner(config, ('train', 'val'), cli.is_verbose(args))
+    common.start_processes(config)
+    runner = common.build_runner(config, ('train', 'val'),
+                                 common.is_verbose(args))
     if not any(isinstance(hook, CheckCheckpointHook) for hook in runner.hooks):
         runner.register_hook(CheckCheckpointHook())
     runner.train()
 
 
 if __name__ == '__main__':
-    cli.run_tool(main, 'stopped; --resume goes on from the last checkpoint')
+    common.run_tool(main, 'stopped; --resume goes on from the last checkpoint')

@@ -5,9 +5,10 @@ import warnings
 from typing import Any, Callable, Dict, Sequence
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
-from mmdynperceiver.engine import InputError, cli, file_predictions
-from mmdynperceiver.engine.checkpoints import load_whole, read_weights
-from mmdynperceiver.image_files import find_files
+from mmdynperceiver.cli import common, file_predictions
+from mmdynperceiver.datasets.image_files import find_files
+from mmdynperceiver.errors import InputError
+from mmdynperceiver.io.checkpoints import load_strict, read_weights
 
 # What to look for in folders.
 ENDINGS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm')
@@ -22,13 +23,13 @@ def build_inferencer(args: argparse.Namespace) -> Any:
     """MMAction2's inferencer with the checkpoint and the policy."""
     from mmaction.apis import ActionRecogInferencer
     weights = read_weights(args.checkpoint)
-    with cli.input_errors(), warnings.catch_warnings():
+    with common.input_errors(), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         inferencer = ActionRecogInferencer(
             args.config, args.checkpoint, device=args.device)
     model = inferencer.model
     # The host's loading goes on with random values where names do not fit.
-    load_whole(model, weights, args.checkpoint)
+    load_strict(model, weights, args.checkpoint)
     if not hasattr(model, 'make_policy'):
         raise InputError(f'the config must be one of an early-exit '
                          f'recognizer, got {type(model).__name__}')
@@ -73,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    common.run_tool(main)

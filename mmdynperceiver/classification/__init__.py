@@ -3,7 +3,7 @@
 
 Importing this registers everything that the classification configs name.
 """
-from .. import engine  # noqa: F401  (its hooks and metrics register)
+from .. import hosts  # noqa: F401  (its hooks and metrics register)
 from .backbone import ConvBackbone, DynPerceiverBackbone
 from .classifier import DynPerceiverClassifier
 from .datasets import BrokenImageError, CheckedImageFolder

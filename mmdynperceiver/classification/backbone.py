@@ -5,7 +5,8 @@ from typing import Any, Optional, Tuple
 from mmpretrain.registry import MODELS
 
 from ..core import ConvTrunk, Trunk
-from ..engine import TrunkBackbone, build_arch
+from ..hosts.feature_branch import build_arch
+from ..hosts.trunk_backbone import TrunkBackbone
 
 __all__ = ['ConvBackbone', 'DynPerceiverBackbone']
 
@@ -29,11 +30,12 @@ class DynPerceiverBackbone(_ToolsBackbone):
     Args:
         arch (str | dict): Name of the feature branch, the ``block`` and
             ``depths`` of another ResNet, or the config of any stage-wise
-            backbone (see :func:`~mmdynperceiver.engine.build_arch`).
-            Defaults to 'regnety-800mf'.
+            backbone (see
+            :func:`~mmdynperceiver.hosts.feature_branch.build_arch`). Defaults
+            to 'regnety-800mf'.
         frozen_stages (int): What to freeze; see
-            :class:`~mmdynperceiver.engine.TrunkBackbone`. Defaults to -1,
-            nothing.
+            :class:`~mmdynperceiver.hosts.trunk_backbone.TrunkBackbone`.
+            Defaults to -1, nothing.
         norm_eval (bool): Whether batch norms keep their running statistics
             in training. Defaults to False.
         init_cfg (dict, optional): Initialisation config, such as

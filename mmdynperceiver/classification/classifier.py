@@ -8,8 +8,9 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ..core import running_stats_for_one
-from ..engine import EarlyExitModel, exit_settings
+from ..core.early_exit import running_stats_for_one
+from ..hosts.exit_head import exit_settings
+from ..hosts.exit_model import EarlyExitModel
 
 __all__ = ['DynPerceiverClassifier']
 
@@ -20,7 +21,7 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
 
     Without thresholds all images run to the last exit. With thresholds each
     image runs only until it leaves, unless ``evaluate_all_exits`` is set (as
-    :class:`~mmdynperceiver.engine.EvaluateAllExitsHook` does): then
+    :class:`~mmdynperceiver.hosts.hooks.EvaluateAllExitsHook` does): then
     everything runs once and the thresholds are replayed.
 
     Args:

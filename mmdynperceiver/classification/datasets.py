@@ -9,13 +9,13 @@ from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets.custom import find_folders, get_samples
 from mmpretrain.registry import DATASETS
 
-from ..engine.broken_files import BrokenFileError, ChecksFiles, image_fault
-from ..engine.class_names import folder_labels, listed, with_class_names
-from ..engine.errors import InputError
-from ..engine.hold_out import leave_out
-from ..engine.lists import (local_separators, read_lines, split_label,
-                            wrong_line)
-from ..image_files import EXTENSIONS, list_files
+from ..datasets.checked_files import BrokenFileError, ChecksFiles, image_fault
+from ..datasets.class_names import folder_labels, listed, with_class_names
+from ..datasets.hold_out import leave_out
+from ..datasets.image_files import EXTENSIONS, list_files
+from ..datasets.lists import (local_separators, read_lines, split_label,
+                              wrong_line)
+from ..errors import InputError
 
 __all__ = ['BrokenImageError', 'CheckedImageFolder']
 
@@ -51,8 +51,8 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
             it of the training images. Defaults to '', none.
         **kwargs: Arguments of ``mmpretrain.datasets.CustomDataset``; set
             ``test_mode=True`` for validation and test. ``extensions``
-            defaults to :data:`mmdynperceiver.image_files.EXTENSIONS`, as in
-            deployment.
+            defaults to :data:`mmdynperceiver.datasets.image_files.EXTENSIONS`,
+            as in deployment.
 
     Attributes:
         num_labels (int): Largest label plus 1; the number of classes may be

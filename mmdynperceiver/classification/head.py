@@ -8,10 +8,11 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ..core import (PAPER_KINDS, Exits, LossWeights, Prediction, exit_losses,
+from ..core import (Exits, LossWeights, Prediction, exit_losses,
                     fixed_exit_thresholds, select_exits)
-from ..engine import (build_loss_weights, check_classes, check_one_label,
-                      fill_predictions)
+from ..core.exits import PAPER_KINDS
+from ..hosts.exit_head import (build_loss_weights, check_classes,
+                               check_one_label, fill_predictions)
 
 __all__ = ['DynPerceiverHead']
 
@@ -40,8 +41,8 @@ class DynPerceiverHead(BaseModule):
         loss (dict): Config of the classification loss, the same at each
             exit. Defaults to ``dict(type='mmpretrain.CrossEntropyLoss')``.
         loss_weights (dict, optional): See
-            :func:`~mmdynperceiver.engine.build_loss_weights`. Defaults to
-            None, the published recipe.
+            :func:`~mmdynperceiver.hosts.exit_head.build_loss_weights`.
+            Defaults to None, the published recipe.
         init_cfg (dict, optional): Initialisation config. Defaults to None.
 
     Raises:
@@ -191,7 +192,7 @@ class DynPerceiverHead(BaseModule):
 
         Returns:
             list[DataSample]: See
-            :func:`~mmdynperceiver.engine.fill_predictions`.
+            :func:`~mmdynperceiver.hosts.exit_head.fill_predictions`.
         """
         if data_samples is None:
             data_samples = [None] * len(out.logits)

@@ -1,12 +1,12 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Heal known breakages of the OpenMMLab stack, lazily and narrowly.
+"""Patch known breakages of the OpenMMLab stack, lazily and narrowly.
 
 The last releases of mmengine, mmdet and mmaction2 predate torch 2.6, NumPy 2
-and setuptools 82. Each breakage is healed only if it is present, only in the
+and setuptools 82. Each breakage is patched only if it is present, only in the
 module that has it, and only when that module is imported:
 
 ========================== ============================================
-imported module            what is healed
+imported module            what is patched
 ========================== ============================================
 mmengine.runner.checkpoint torch >= 2.6 refuses mmengine checkpoints; files
                            are written in place and read unchecked
@@ -39,12 +39,12 @@ Loading checkpoints stays safe: nothing here turns ``weights_only`` off.
 of this in place from the start.
 """
 from . import (broken_host, checkpoint_files, grad_cam, inferencers,
-               mmaction_wheel, mmcv_limit, model_hub, package_lookup,
+               mmaction_wheel, mmcv_limit, model_hub, package_lookup, renamed,
                safe_loading, schedules, tsne)
-from .import_hooks import (HealingFinder, chain, install_finder,
+from .import_hooks import (PatchingFinder, chain, install_finder,
                            installed_finder)
 
-__all__ = ['install', 'HealingFinder', 'installed_finder']
+__all__ = ['install', 'PatchingFinder', 'installed_finder']
 
 _PACKAGE = __name__.partition('.')[0]
 _explain = broken_host.explain_broken_host
@@ -53,13 +53,13 @@ _explain_and_lift = chain(_explain, mmcv_limit.lift_mmcv_limit)
 _checkpoints = chain(safe_loading.allow_mmengine_checkpoints,
                      checkpoint_files.check_checkpoint_files)
 
-HEALERS = {
+PATCHES = {
     'mmengine.runner.checkpoint': _checkpoints,
     'mmengine.runner.runner': schedules.fit_short_runs,
     'mmengine.hooks.checkpoint_hook': checkpoint_files.keep_until_written,
-    'mmengine.utils.package_utils': package_lookup.heal_package_utils,
+    'mmengine.utils.package_utils': package_lookup.patch_package_utils,
     'mmengine.config.utils': package_lookup.register_package,
-    'mim.utils.utils': package_lookup.heal_mim,
+    'mim.utils.utils': package_lookup.patch_mim,
     'mmpretrain': _explain,
     'mmaction': _explain_and_lift,
     'mmdet': _explain_and_lift,
@@ -69,12 +69,13 @@ HEALERS = {
     'mmengine.infer.infer': model_hub.extend_inferencers,
     'mmpretrain.apis.model': model_hub.extend_model_hub,
 }
-HEALERS.update(inferencers.EXTENSIONS)
+PATCHES.update(inferencers.EXTENSIONS)
 for _host, _task in broken_host.TASK_OF_HOST.items():
-    HEALERS[f'{_host}.models'] = HEALERS[f'{_PACKAGE}.{_task}'] = _explain
+    PATCHES[f'{_host}.models'] = PATCHES[f'{_PACKAGE}.{_task}'] = _explain
 
 
 def install() -> None:
-    """Arrange for the healing; calling it again changes nothing."""
-    install_finder(HEALERS)
+    """Arrange for the patches; calling it again changes nothing."""
+    install_finder(PATCHES)
     mmaction_wheel.install_drn_placeholder()
+    renamed.install()

@@ -63,7 +63,7 @@ def _checked(load: Callable) -> Callable:
 
     @functools.wraps(load)
     def load_from_local(filename: str, map_location: Any) -> Any:
-        from ..core import check_file
+        from ..io.checkpoint_scan import check_file
         path = osp.expanduser(filename)
         if osp.isfile(path):
             try:
@@ -88,7 +88,7 @@ def _atomic(save: Callable) -> Callable:
         if file_client_args is None and '://' not in filename and isinstance(
                 get_file_backend(filename, backend_args=backend_args),
                 LocalBackend):
-            from ..core import atomic_save
+            from ..io.checkpoint_file import atomic_save
             os.makedirs(osp.dirname(filename) or '.', exist_ok=True)
             atomic_save(checkpoint, filename)
         else:
@@ -100,8 +100,8 @@ def _atomic(save: Callable) -> Callable:
 @contextlib.contextmanager
 def _open_atomic(path: str, mode: str = 'r') -> Iterator[Any]:
     """Stand in for ``open`` where a small text is written."""
-    from ..files import replacing
-    with replacing(path) as temporary, open(temporary, mode) as file:
+    from ..io.atomic import atomic_file
+    with atomic_file(path) as temporary, open(temporary, mode) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -241,7 +241,7 @@ def _others(folders: set[str], named: str | None) -> list[str]:
 
 def _progress(path: str, needed: tuple[str, ...] = ()) -> int | None:
     """Iterations of a checkpoint; None if it is not whole or lacks a part."""
-    from ..core import read_checkpoint
+    from ..io.checkpoint_file import read_checkpoint
     try:
         content = read_checkpoint(path)
     except (OSError, ValueError) as error:

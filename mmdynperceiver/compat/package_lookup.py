@@ -102,7 +102,7 @@ def _uses_pkg_resources(module: ModuleType) -> bool:
 
 
 @contextlib.contextmanager
-def heal_package_utils(module: ModuleType):
+def patch_package_utils(module: ModuleType):
     """Replace ``pkg_resources``, which setuptools 82 no longer brings.
 
     Without it ``_base_ = 'mmpretrain::...'``, ``get_config`` and ``get_model``
@@ -148,7 +148,7 @@ def _replace(module: ModuleType, function) -> None:
 
 
 @contextlib.contextmanager
-def heal_mim(module: ModuleType):
+def patch_mim(module: ModuleType):
     """Let mim find an editable install, which it looks for in site-packages.
 
     mim does not import what it looks for: an editable install has Python do

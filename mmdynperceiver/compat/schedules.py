@@ -26,7 +26,7 @@ def _fitting(build: Callable) -> Callable:
     @functools.wraps(build)
     def build_param_scheduler(self: Any, scheduler: Any) -> Any:
         if _begins_too_late(self, scheduler):
-            from ..engine.schedule import fit_schedule
+            from ..hosts.schedule import fit_schedule
             scheduler, text = fit_schedule(scheduler, self.max_iters,
                                            len(self.train_dataloader))
             if text:

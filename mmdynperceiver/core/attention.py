@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .lean_linear import add_projection, linear_of_gelu, linear_of_norm
-from .plain import is_plain
+from .accelerate.plain import is_plain
+from .accelerate.recompute import (add_projection, linear_of_gelu,
+                                   linear_of_norm)
 
 __all__ = [
     'CrossAttention', 'MLP', 'SelfAttentionBlock', 'X2Z', 'Z2X',

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from .copies import NeedsDataError, called_without_hooks, on_meta
+from .accelerate.copies import NeedsDataError, called_without_hooks, on_meta
 from .early_exit import Carried, run_step
 from .exits import Exits
 from .segments import SegmentedTrunk
@@ -114,7 +114,7 @@ def macs_per_exit(trunk: SegmentedTrunk, exits: Exits,
 def _exits(both: Any, images: Tensor) -> Iterator[Tensor]:
     """Run to one exit after the other."""
     trunk, exits = both['trunk'], both['exits']
-    carried = Carried(trunk.begin(images))
+    carried = Carried(trunk.initial_state(images))
     for index in range(trunk.num_segments):
         carried, logits = run_step(trunk, exits, index, carried)
         yield logits

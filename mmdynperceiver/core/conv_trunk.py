@@ -56,7 +56,7 @@ class ConvTrunk(SegmentedTrunk):
                               for stage in range(first, last + 1))), 'x')
                           for first, last in zip(firsts, stages)])
         branch = build_feature_branch(arch, width, drop_path_rate)
-        self.adopt(branch)
+        self.attach(branch)
         # Named as in Trunk, so that weights can move between the two.
         self.stages = nn.ModuleList(
             nn.ModuleDict(dict(conv=conv)) for conv in branch.stages)

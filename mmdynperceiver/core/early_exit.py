@@ -12,8 +12,8 @@ from .policy import ExitPolicy, Prediction
 from .segments import SegmentedTrunk
 
 __all__ = [
-    'Arrived', 'Carried', 'as_images', 'average_groups', 'leave_early',
-    'put_rows', 'run_all_exits', 'run_early_exit', 'run_step',
+    'Arrived', 'Carried', 'as_images', 'average_groups', 'early_exit_loop',
+    'scatter_rows', 'run_all_exits', 'run_early_exit', 'run_step',
     'running_stats_for_one'
 ]
 
@@ -151,11 +151,11 @@ class Arrived(NamedTuple):
 
 
 @torch.no_grad()
-def leave_early(policy: ExitPolicy,
-                carried: Carried,
-                step: Callable[[int, Carried], Tuple[Carried, Tensor]],
-                keep: Callable[[Arrived], None],
-                group: int = 1) -> Tuple[Tensor, Tensor]:
+def early_exit_loop(policy: ExitPolicy,
+                    carried: Carried,
+                    step: Callable[[int, Carried], Tuple[Carried, Tensor]],
+                    keep: Callable[[Arrived], None],
+                    group: int = 1) -> Tuple[Tensor, Tensor]:
     """Run each sample only as deep as the policy demands.
 
     After each exit the samples that stay are gathered into a smaller batch;
@@ -212,8 +212,8 @@ def leave_early(policy: ExitPolicy,
     return exit_index, confidence
 
 
-def put_rows(whole: Optional[Tensor], rows: Optional[Tensor], part: Tensor,
-             batch: int) -> Tensor:
+def scatter_rows(whole: Optional[Tensor], rows: Optional[Tensor], part: Tensor,
+                 batch: int) -> Tensor:
     """Write rows of a tensor that comes about exit by exit.
 
     Args:
@@ -258,12 +258,12 @@ def run_early_exit(trunk: SegmentedTrunk,
 
     def keep(arrived: Arrived) -> None:
         nonlocal kept
-        kept = put_rows(kept, arrived.rows, arrived.logits,
-                        len(images) // group)
+        kept = scatter_rows(kept, arrived.rows, arrived.logits,
+                            len(images) // group)
 
-    exit_index, confidence = leave_early(policy, Carried(trunk.begin(images)),
-                                         partial(run_step, trunk, exits), keep,
-                                         group)
+    exit_index, confidence = early_exit_loop(
+        policy, Carried(trunk.initial_state(images)),
+        partial(run_step, trunk, exits), keep, group)
     assert kept is not None
     return Prediction(kept, exit_index, confidence)
 

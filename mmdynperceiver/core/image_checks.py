@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..kinds import describe, is_kind
+from ..io.describe import describe, is_kind
 
 __all__ = ['check_images']
 

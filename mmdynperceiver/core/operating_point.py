@@ -7,9 +7,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
+from ..io.atomic import write_json
 from .criteria import check_criterion, check_temperature
 from .exits import Exits
-from .files import write_json
 from .policy import check_thresholds
 from .segments import SegmentedTrunk
 

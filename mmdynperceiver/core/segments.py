@@ -6,9 +6,9 @@ from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from .accelerate.micro_batches import MicroBatches
 from .feature_branch import FeatureBranch
 from .image_checks import check_images
-from .pieces import Pieces
 
 __all__ = ['Half', 'SegmentedTrunk', 'TrunkState']
 
@@ -69,7 +69,7 @@ class SegmentedTrunk(nn.Module):
             weights; None keeps PyTorch's.
         together (int): Images that only make sense together, such as the
             frames of a clip.
-        pieces (Pieces, optional): How a prepared trunk divides large
+        pieces (MicroBatches, optional): How a prepared trunk divides large
             batches.
         dtype (torch.dtype, optional): Precision that a prepared trunk
             computes in; None takes images as they are.
@@ -88,10 +88,10 @@ class SegmentedTrunk(nn.Module):
         self.exit_kinds = tuple(kind for _, kind in plan)
         self.num_segments = len(self.exit_kinds)
         self.together = 1
-        self.pieces: Optional[Pieces] = None
+        self.micro_batches: Optional[MicroBatches] = None
         self.dtype: Optional[torch.dtype] = None
 
-    def adopt(self, branch: FeatureBranch) -> None:
+    def attach(self, branch: FeatureBranch) -> None:
         """Take over a feature branch's stem and what it declares.
 
         Args:
@@ -135,7 +135,7 @@ class SegmentedTrunk(nn.Module):
         """
         return self._halves[index]
 
-    def begin(self, images: Tensor) -> TrunkState:
+    def initial_state(self, images: Tensor) -> TrunkState:
         """Check the images and make the state before the first segment.
 
         Args:
@@ -179,8 +179,8 @@ class SegmentedTrunk(nn.Module):
             tuple: The new state, and the pooled vectors (B, C) that the exit
             classifies, of the widths ``exit_channels[index]``.
         """
-        if self.pieces is not None:
-            return self.pieces.run(self.run_segment, index, state)
+        if self.micro_batches is not None:
+            return self.micro_batches.run(self.run_segment, index, state)
         return self.run_segment(index, state)
 
     def run_segment(
@@ -226,7 +226,7 @@ class SegmentedTrunk(nn.Module):
         The work of a segment is done when its item is asked for, so whoever
         stops iterating skips all that is deeper.
         """
-        state = self.begin(images)
+        state = self.initial_state(images)
         for index in range(self.num_segments):
             state, features = self.segment(index, state)
             yield features

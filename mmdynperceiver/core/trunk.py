@@ -170,7 +170,7 @@ class Trunk(SegmentedTrunk):
         if depth_factor is None:
             depth_factor = branch.depth_factor
         _check_sizes(num_latents, depth_factor, mlp_ratio)
-        self.adopt(branch)
+        self.attach(branch)
         tokens, widths = _latent_sizes(num_latents, branch.channels,
                                        token_mixer)
         depths = [round(n * f) for n, f in zip(BASE_DEPTHS, depth_factor)]

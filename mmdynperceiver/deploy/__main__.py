@@ -8,10 +8,10 @@ import os
 import sys
 from typing import Any, Dict, List, Optional, Sequence
 
-from ..image_files import Broken, find_files
-from ..kinds import one_line
-from ..result_file import (ENDINGS, INTERRUPTED, ResultFile,
-                           add_result_options, printable, stoppable)
+from ..datasets.image_files import Broken, find_files
+from ..io.describe import one_line
+from ..io.result_file import (ENDINGS, INTERRUPTED, ResultFile,
+                              add_result_options, printable, stoppable)
 from .printing import Printer
 from .runner import Result, Runner
 from .sessions import PRECISIONS, RUNTIMES

@@ -5,9 +5,9 @@ from typing import Any, Optional
 
 import numpy as np
 
-from ..image_files import (MAX_PIXELS_VARIABLE, TooManyPixelsError,
-                           check_pixels, max_pixels)
-from ..kinds import describe, is_kind, one_line
+from ..datasets.image_files import (MAX_PIXELS_VARIABLE, TooManyPixelsError,
+                                    check_pixels, max_pixels)
+from ..io.describe import describe, is_kind, one_line
 
 __all__ = [
     'DECODERS', 'check_header', 'decode', 'import_cv2', 'import_pillow',
@@ -24,7 +24,7 @@ def decode(path: str, decoder: str, limit: Optional[int] = None) -> np.ndarray:
         path (str): The file.
         decoder (str): 'pillow' or 'cv2'.
         limit (int, optional): Most pixels. Defaults to None, those of
-            :func:`mmdynperceiver.image_files.max_pixels`.
+            :func:`mmdynperceiver.datasets.image_files.max_pixels`.
 
     Returns:
         ndarray: RGB pixels (H, W, 3), uint8.

@@ -12,19 +12,20 @@ import onnx
 import torch
 from torch import Tensor
 
-from ..core import (Carried, ExitPolicy, Exits, SegmentedTrunk, TrunkState,
-                    macs_per_exit, run_step)
-from ..core.copies import copy_model
+from ..core import ExitPolicy, Exits, SegmentedTrunk, macs_per_exit
+from ..core.accelerate.copies import copy_model
+from ..core.early_exit import Carried, run_step
+from ..core.segments import TrunkState
 from ..exit_settings import NEVER
-from ..files import new_folder
+from ..io.atomic import atomic_folder
 from ..version import __version__
-from .lean_graphs import lean_copies
+from .graph_forms import copies_for_export
 from .manifest import Manifest, Segment
 from .onnxruntime_session import FIRST_VERSIONS, OPSET, check_opset
 from .preprocessing import Preprocessing
 from .runtimes import import_runtime
 from .sessions import open_session
-from .tidy import drop_unused_inputs, tidy
+from .simplify import drop_unused_inputs, simplify
 from .tracing import SegmentGraph, handed_on, to_onnx
 
 __all__ = [
@@ -102,7 +103,7 @@ def export_network(trunk: SegmentedTrunk,
                          f'{len(classes)} names')
     size = [int(length) for length in preprocessing['size']]
     trunk, exits = _as_exported(trunk.eval()), _as_exported(exits.eval())
-    with new_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         exported = export_segments(trunk, exits, size, temporary, opset)
         difference = verify_segments(trunk, exits, exported, temporary)
         quantization = None
@@ -202,7 +203,7 @@ def export_segments(trunk: SegmentedTrunk,
         ValueError: If the images are too small for the network, or there is
             no such operator set.
     """
-    lean, exits = lean_copies(trunk, exits, size, check_opset(opset))
+    lean, exits = copies_for_export(trunk, exits, size, check_opset(opset))
     plans, tensors = _plan(lean, exits, size)
     needed: set = set()
     segments = []
@@ -214,7 +215,7 @@ def export_segments(trunk: SegmentedTrunk,
         model = to_onnx(graph, plan.arguments, plan.sources.values(), outputs,
                         opset)
         inputs = drop_unused_inputs(model)
-        tidy(model, f'segment{index}')
+        simplify(model, f'segment{index}')
         file = f'segment{index}.onnx'
         onnx.save(model, os.path.join(folder, file))
         segments.append(Segment(file, inputs, outputs))
@@ -228,7 +229,7 @@ def export_segments(trunk: SegmentedTrunk,
 def _plan(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int]) -> Any:
     """Run the segments once to see what each takes and makes."""
     images = torch.zeros(EXAMPLE_BATCH, 3, *size)
-    state = trunk.begin(images)
+    state = trunk.initial_state(images)
     values: Dict[str, Optional[Tensor]] = dict(
         x=state.x, z=state.z, knowledge=None)
     names = dict(x='images')

@@ -9,7 +9,7 @@ import reprlib
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Union
 
-from ..files import write_json
+from ..io.atomic import write_json
 from .graphs import Graph, read_graph, read_regular
 from .manifest_schema import check_manifest
 

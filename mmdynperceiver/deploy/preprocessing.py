@@ -5,8 +5,8 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from ..image_files import EXTENSIONS, check_pixels, list_images
-from ..kinds import describe, is_kind, one_line
+from ..datasets.image_files import EXTENSIONS, check_pixels, list_images
+from ..io.describe import describe, is_kind, one_line
 from .decoding import DECODERS, decode, import_cv2, import_pillow, to_pixels
 from .policy import all_finite
 

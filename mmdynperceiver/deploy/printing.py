@@ -7,8 +7,8 @@ from typing import Dict, List, Sequence
 
 import numpy as np
 
-from ..image_files import Broken
-from ..result_file import printable
+from ..datasets.image_files import Broken
+from ..io.result_file import printable
 from .manifest import Manifest
 from .runner import Result
 from .stream import Classified

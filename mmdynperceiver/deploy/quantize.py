@@ -12,8 +12,8 @@ import onnx
 from onnxruntime.quantization import (CalibrationDataReader, QuantFormat,
                                       QuantType, quantize_static)
 
-from ..image_files import FILE_ERRORS
-from ..kinds import one_line
+from ..datasets.image_files import FILE_ERRORS
+from ..io.describe import one_line
 from .manifest import Segment
 from .preprocessing import Preprocessing, list_images
 from .printing import Count

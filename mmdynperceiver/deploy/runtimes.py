@@ -2,7 +2,7 @@
 """What the two runtimes have in common."""
 from typing import Any
 
-from ..kinds import one_line
+from ..io.describe import one_line
 
 __all__ = ['failure', 'import_runtime']
 

@@ -5,8 +5,8 @@ from typing import Iterator, List, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
 
-from ..image_files import FILE_ERRORS, Broken
-from ..kinds import one_line
+from ..datasets.image_files import FILE_ERRORS, Broken
+from ..io.describe import one_line
 from .runner import Outcome, Result, Runner
 from .sessions import bucket
 

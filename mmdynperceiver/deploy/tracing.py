@@ -10,7 +10,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ..core import Carried, Exits, SegmentedTrunk, Trunk, TrunkState, run_step
+from ..core import Exits, SegmentedTrunk, Trunk
+from ..core.early_exit import Carried, run_step
+from ..core.segments import TrunkState
 
 __all__ = ['SegmentGraph', 'handed_on', 'to_onnx']
 

@@ -3,7 +3,7 @@
 
 Importing this registers everything that the detection configs name.
 """
-from .. import engine  # noqa: F401  (its hooks and metrics register)
+from .. import hosts  # noqa: F401  (its hooks and metrics register)
 from .backbone import DynPerceiverDetBackbone
 from .datasets import CheckedCocoDataset
 from .detector import DynPerceiverDetector

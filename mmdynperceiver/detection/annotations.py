@@ -5,8 +5,8 @@ from typing import Any, Container, Dict, List, NamedTuple, Optional, Sequence
 
 from mmengine.logging import print_log
 
-from ..engine import InputError
-from ..engine.class_names import listed
+from ..datasets.class_names import listed
+from ..errors import InputError
 from .coco_file import is_number, value_of
 
 __all__ = ['TOLERANCE', 'AnnotationChecks']

@@ -6,9 +6,10 @@ from mmdet.registry import MODELS
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..core import (ConvTrunk, Half, SegmentedTrunk, Trunk, TrunkState,
-                    count_macs)
-from ..engine import TrunkBackbone, build_arch
+from ..core import ConvTrunk, SegmentedTrunk, Trunk, count_macs
+from ..core.segments import Half, TrunkState
+from ..hosts.feature_branch import build_arch
+from ..hosts.trunk_backbone import TrunkBackbone
 
 __all__ = ['DynPerceiverDetBackbone']
 
@@ -28,8 +29,8 @@ class DynPerceiverDetBackbone(TrunkBackbone):
     Args:
         arch (str | dict): Name of the feature branch, or the config of a
             backbone of any host; see
-            :func:`~mmdynperceiver.engine.build_arch`. Defaults to
-            'regnety-800mf'.
+            :func:`~mmdynperceiver.hosts.feature_branch.build_arch`. Defaults
+            to 'regnety-800mf'.
         branches (str): 'both', or 'feature' for the feature branch alone:
             the static network to compare with. Defaults to 'both'.
         out_indices (Sequence[int]): Which levels to return: 0 to 3 have the
@@ -37,8 +38,8 @@ class DynPerceiverDetBackbone(TrunkBackbone):
             (MobileNet-v3), the deeper one counts. Defaults to
             ``(0, 1, 2, 3)``.
         frozen_stages (int): What to freeze; see
-            :class:`~mmdynperceiver.engine.TrunkBackbone`. Defaults to -1,
-            nothing.
+            :class:`~mmdynperceiver.hosts.trunk_backbone.TrunkBackbone`.
+            Defaults to -1, nothing.
         norm_eval (bool): Whether batch norms keep their running statistics
             in training. Defaults to False.
         with_cp (bool): Whether training computes each half stage again in
@@ -159,7 +160,7 @@ class DynPerceiverDetBackbone(TrunkBackbone):
             tuple[Tensor]: The levels (B, C, h, w), fine to coarse, stored
             channels first.
         """
-        _, maps = self.advance(self._needed, self.net.begin(images))
+        _, maps = self.advance(self._needed, self.net.initial_state(images))
         # mmcv's operators, such as RoIAlign, read any map as if it were
         # stored so.
         return tuple(maps[i].contiguous() for i in self.level_maps)

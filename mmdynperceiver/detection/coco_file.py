@@ -6,7 +6,7 @@ import reprlib
 from collections import Counter
 from typing import Any, Dict, Sequence
 
-from ..engine import InputError
+from ..errors import InputError
 
 __all__ = ['is_number', 'read_annotations', 'value_of']
 

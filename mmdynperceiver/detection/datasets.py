@@ -13,9 +13,9 @@ from mmdet.registry import DATASETS
 from mmengine import fileio
 from mmengine.logging import print_log
 
-from ..engine import InputError
-from ..engine.broken_files import BrokenFileError, ChecksFiles
-from ..engine.class_names import listed
+from ..datasets.checked_files import BrokenFileError, ChecksFiles
+from ..datasets.class_names import listed
+from ..errors import InputError
 from .annotations import TOLERANCE, AnnotationChecks
 from .coco_file import read_annotations
 

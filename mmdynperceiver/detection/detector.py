@@ -10,9 +10,10 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from ..core import (Arrived, Carried, Half, Trunk, count_macs, leave_early,
-                    put_rows)
-from ..engine import EarlyExitModel
+from ..core import Trunk, count_macs
+from ..core.early_exit import Arrived, Carried, early_exit_loop, scatter_rows
+from ..core.segments import Half
+from ..hosts.exit_model import EarlyExitModel
 from .image_losses import image_losses, total_loss
 from .pyramid import DetectionExits, as_tuple, merge_rows, select_state
 
@@ -39,7 +40,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
 
     Without thresholds all images run to the last exit. With thresholds each
     image runs only until it stops, unless ``evaluate_all_exits`` is set (as
-    :class:`~mmdynperceiver.engine.EvaluateAllExitsHook` does).
+    :class:`~mmdynperceiver.hosts.hooks.EvaluateAllExitsHook` does).
 
     Args:
         backbone (dict): Config of :class:`DynPerceiverDetBackbone` with both
@@ -116,7 +117,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
     def _walk(self,
               images: Tensor) -> Iterator[Tuple[Dict[int, Tensor], Tensor]]:
         """Go from exit to exit: its pyramid, and what is decided on."""
-        state, maps = self.backbone.net.begin(images), {}
+        state, maps = self.backbone.net.initial_state(images), {}
         for index, halves in enumerate(self._segments):
             state, finished = self.backbone.advance(halves, state)
             maps.update(finished)
@@ -224,7 +225,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
 
         def write(rows: Optional[Tensor], parts: Dict[int, Tensor]) -> None:
             for i in parts.keys() & set(levels):
-                maps[i] = put_rows(maps.get(i), rows, parts[i], batch)
+                maps[i] = scatter_rows(maps.get(i), rows, parts[i], batch)
 
         def keep(arrived: Arrived) -> None:
             rows = arrived.rows
@@ -238,8 +239,8 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
                 self.exits.fill(arrived.exit,
                                 self.backbone.net.hand_over(state)))
 
-        start = Carried(self.backbone.net.begin(images))
-        return (maps, *leave_early(self.policy, start, step, keep))
+        start = Carried(self.backbone.net.initial_state(images))
+        return (maps, *early_exit_loop(self.policy, start, step, keep))
 
     def _predict_all(self, images: Tensor, samples: List[DetDataSample],
                      rescale: bool, macs: Tuple[int,
@@ -310,7 +311,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
 
 def _steps(model: 'DynPerceiverDetector', images: Tensor) -> Iterator[Any]:
     """The way to each exit and its filling in turn; neck and head at last."""
-    state, maps = model.backbone.net.begin(images), {}
+    state, maps = model.backbone.net.initial_state(images), {}
     for index, halves in enumerate(model._segments):
         state, finished = model.backbone.advance(halves, state)
         yield model.exits.logits(index, state)

@@ -10,9 +10,12 @@ from mmengine.structures import InstanceData
 from rich.progress import track
 from torch import Tensor, nn
 
-from ..core import HeldOut, confidences, evaluate, fixed_exit_thresholds
+from ..calibration.held_out import HeldOut, evaluate
+from ..core import fixed_exit_thresholds
+from ..core.criteria import confidences
 from ..core.policy import leave_at
-from ..engine import InputError, unwrap_model
+from ..errors import InputError
+from ..hosts.wrappers import unwrap_model
 from ..report.sweep import SweepRow
 from .detector import CRITERION
 from .metrics import EMPTY, CheckedCocoMetric

@@ -10,8 +10,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
-from ..engine import InputError, exit_statistics
-from ..engine.metrics import check_views
+from ..errors import InputError
+from ..hosts.metrics import check_views, exit_statistics
 from .annotations import AnnotationChecks
 from .coco_file import read_annotations
 from .datasets import check_classes, index_annotations

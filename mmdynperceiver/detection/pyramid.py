@@ -5,8 +5,8 @@ from typing import Dict, Sequence, Tuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import TrunkState
 from ..core.attention import Z2X
+from ..core.segments import TrunkState
 
 __all__ = ['DetectionExits', 'GainHead', 'LevelFill', 'PyramidFill']
 

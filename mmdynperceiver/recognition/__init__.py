@@ -3,7 +3,7 @@
 
 Importing this registers everything that the video configs name.
 """
-from .. import engine  # noqa: F401  (its hooks and metrics register)
+from .. import hosts  # noqa: F401  (its hooks and metrics register)
 from .backbone import DynPerceiverTSM
 from .datasets import (BrokenVideoError, CheckedRawframeDataset,
                        CheckedVideoDataset, RequireFrames)

@@ -6,7 +6,7 @@ from mmaction.registry import MODELS
 from torch import nn
 
 from ..core import Trunk
-from ..engine import TrunkBackbone
+from ..hosts.trunk_backbone import TrunkBackbone
 from .shift import insert_shift
 
 __all__ = ['DynPerceiverTSM']
@@ -31,8 +31,8 @@ class DynPerceiverTSM(TrunkBackbone):
             the first keep their statistics and weights in training. Defaults
             to False.
         frozen_stages (int): What to freeze; see
-            :class:`~mmdynperceiver.engine.TrunkBackbone`. Defaults to -1,
-            nothing.
+            :class:`~mmdynperceiver.hosts.trunk_backbone.TrunkBackbone`.
+            Defaults to -1, nothing.
         norm_eval (bool): Whether all batch norms keep their statistics in
             training. Defaults to False.
         init_cfg (dict, optional): Initialisation config, such as

@@ -10,13 +10,13 @@ from mmaction.registry import DATASETS, TRANSFORMS
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 
-from ..engine.broken_files import (MOST_FRAMES, BrokenFileError, ChecksFiles,
-                                   frames_missing, image_fault)
-from ..engine.class_names import with_class_names
-from ..engine.errors import InputError
-from ..engine.hold_out import leave_out
-from ..engine.lists import (ends_with_number, local_separators, read_lines,
-                            split_label, unquoted, wrong_line)
+from ..datasets.checked_files import (MOST_FRAMES, BrokenFileError,
+                                      ChecksFiles, frames_missing, image_fault)
+from ..datasets.class_names import with_class_names
+from ..datasets.hold_out import leave_out
+from ..datasets.lists import (ends_with_number, local_separators, read_lines,
+                              split_label, unquoted, wrong_line)
+from ..errors import InputError
 
 __all__ = [
     'BrokenVideoError', 'CheckedRawframeDataset', 'CheckedVideoDataset',

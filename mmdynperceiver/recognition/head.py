@@ -9,11 +9,12 @@ from mmaction.registry import MODELS
 from mmaction.utils import SampleList
 from torch import Tensor
 
-from ..core import (PAPER_KINDS, Exits, LossWeights, Prediction,
-                    average_groups, exit_losses, fixed_exit_thresholds,
-                    select_exits)
-from ..engine import (build_loss_weights, check_classes, check_one_label,
-                      fill_predictions)
+from ..core import (Exits, LossWeights, Prediction, exit_losses,
+                    fixed_exit_thresholds, select_exits)
+from ..core.early_exit import average_groups
+from ..core.exits import PAPER_KINDS
+from ..hosts.exit_head import (build_loss_weights, check_classes,
+                               check_one_label, fill_predictions)
 
 __all__ = ['DynPerceiverTSMHead']
 
@@ -45,8 +46,8 @@ class DynPerceiverTSMHead(BaseHead):
             exit. Defaults to ``dict(type='mmaction.CrossEntropyLoss')``.
         label_smooth_eps (float): Label smoothing. Defaults to 0.
         loss_weights (dict, optional): See
-            :func:`~mmdynperceiver.engine.build_loss_weights`. Defaults to
-            None, the published recipe.
+            :func:`~mmdynperceiver.hosts.exit_head.build_loss_weights`.
+            Defaults to None, the published recipe.
         init_cfg (dict, optional): Initialisation config. Defaults to None.
 
     Raises:
@@ -178,7 +179,7 @@ class DynPerceiverTSMHead(BaseHead):
 
         Returns:
             list[ActionDataSample]: See
-            :func:`~mmdynperceiver.engine.fill_predictions`.
+            :func:`~mmdynperceiver.hosts.exit_head.fill_predictions`.
         """
         return fill_predictions(data_samples, out, all_logits, macs)
 

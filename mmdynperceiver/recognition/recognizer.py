@@ -8,8 +8,9 @@ from mmaction.structures import ActionDataSample
 from mmaction.utils import SampleList
 from torch import Tensor, nn
 
-from ..core import running_stats_for_one
-from ..engine import EarlyExitModel, exit_settings
+from ..core.early_exit import running_stats_for_one
+from ..hosts.exit_head import exit_settings
+from ..hosts.exit_model import EarlyExitModel
 
 __all__ = ['DynPerceiverRecognizer']
 
@@ -24,8 +25,8 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
     Without thresholds all videos run to the last exit. With thresholds each
     video runs only until it leaves, with all its frames, crops and clips,
     and the others go on as a smaller batch, unless ``evaluate_all_exits`` is
-    set (as :class:`~mmdynperceiver.engine.EvaluateAllExitsHook` does): then
-    everything runs once and the thresholds are replayed.
+    set (as :class:`~mmdynperceiver.hosts.hooks.EvaluateAllExitsHook` does):
+    then everything runs once and the thresholds are replayed.
 
     Args:
         backbone (dict): Config of :class:`DynPerceiverTSM`.

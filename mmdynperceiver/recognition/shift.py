@@ -9,7 +9,7 @@ from torchvision.models.regnet import ResBottleneckBlock
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ..core import SegmentedTrunk
-from ..core.plain import is_plain
+from ..core.accelerate.plain import is_plain
 
 __all__ = ['ShiftedConv2d', 'insert_shift']
 

@@ -61,7 +61,7 @@ def exit_maps(model: Any,
     maps: list[Tensor] = []
     # Maps need gradients even where the caller has switched them off.
     with torch.inference_mode(False), torch.enable_grad():
-        state = trunk.begin(images.detach().clone().requires_grad_())
+        state = trunk.initial_state(images.detach().clone().requires_grad_())
         read: list[Tensor] = []
         hooks = [
             stage.x2z.register_forward_pre_hook(

@@ -6,8 +6,9 @@ from typing import Any, Callable, NamedTuple, Protocol, Sequence
 import torch
 from torch import Tensor
 
-from ..core import (HeldOut, OperatingPoint, area_under_curve, evaluate,
-                    select_exits, wilson_interval)
+from ..calibration.held_out import HeldOut, area_under_curve, evaluate
+from ..calibration.intervals import wilson_interval
+from ..core import OperatingPoint, select_exits
 from .criteria_table import CriterionRow, compare_criteria, quality
 from .curve import Curve
 from .headline import Interval, KeyFigure, headline

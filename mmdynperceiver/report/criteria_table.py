@@ -4,9 +4,12 @@ from typing import Any, Callable, NamedTuple, Sequence
 
 from torch import Tensor
 
-from ..core import (CRITERIA, HeldOut, ThresholdSearch, area_under_curve,
-                    evaluate, expected_calibration_error, failure_auroc,
-                    fit_temperature, fixed_exit_thresholds)
+from ..calibration.held_out import (HeldOut, area_under_curve, evaluate,
+                                    expected_calibration_error, failure_auroc,
+                                    fit_temperature)
+from ..calibration.threshold_search import ThresholdSearch
+from ..core import fixed_exit_thresholds
+from ..core.criteria import CRITERIA
 
 __all__ = ['VARIANTS', 'CriterionRow', 'compare_criteria']
 

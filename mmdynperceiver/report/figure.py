@@ -11,7 +11,7 @@ from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 
-from ..core.files import replacing, write_text
+from ..io.atomic import atomic_file, write_text
 
 __all__ = [
     'COLOURS', 'INK', 'PAPER', 'SOFT', 'VARIABLES', 'drawable', 'exit_colour',
@@ -141,7 +141,7 @@ def save_figure(figure: Figure,
     if path.endswith('.svg'):
         write_text(path, _svg(figure, os.path.basename(path)[:-4]))
     else:
-        with replacing(path) as temporary:
+        with atomic_file(path) as temporary:
             figure.savefig(temporary, format='png', dpi=dpi, facecolor=PAPER)
     return figure
 

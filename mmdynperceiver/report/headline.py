@@ -5,7 +5,8 @@ from typing import NamedTuple, Sequence
 import torch
 from torch import Tensor
 
-from ..core import mean_interval, paired_interval, wilson_interval
+from ..calibration.intervals import (mean_interval, paired_interval,
+                                     wilson_interval)
 
 __all__ = ['KeyFigure', 'headline']
 

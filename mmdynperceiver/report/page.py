@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from ..core.files import write_text
+from ..io.atomic import write_text
 from ..version import __version__
 from .contents import Contents
 from .criteria_table import CriterionRow

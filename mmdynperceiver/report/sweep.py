@@ -5,9 +5,11 @@ import io
 from functools import partial
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
-from ..core import (HeldOut, Outcome, ThresholdSearch, evaluate,
-                    fixed_exit_thresholds, random_exit_outcome,
-                    share_solution_for_budget)
+from ..calibration.held_out import (HeldOut, Outcome, evaluate,
+                                    random_exit_outcome)
+from ..calibration.share_solver import share_solution_for_budget
+from ..calibration.threshold_search import ThresholdSearch
+from ..core import fixed_exit_thresholds
 
 __all__ = [
     'SweepRow', 'mean_latency', 'rows_to_csv', 'select', 'static_rows',

@@ -6,7 +6,7 @@ from typing import Any, Callable, Sequence
 
 from rich.progress import Progress
 
-from ..core.files import write_json, write_text
+from ..io.atomic import write_json, write_text
 from .contents import HELD_OUT, TEST, Labelled, gather
 from .criteria_table import VARIANTS
 from .curve import Curve

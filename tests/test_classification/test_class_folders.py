@@ -7,7 +7,7 @@ import pytest
 from tiny import CLASSES
 
 from mmdynperceiver.classification import CheckedImageFolder
-from mmdynperceiver.engine import InputError
+from mmdynperceiver.errors import InputError
 from .test_datasets import build
 
 

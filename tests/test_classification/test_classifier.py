@@ -10,9 +10,10 @@ from mmengine.runner.checkpoint import (get_state_dict, load_checkpoint,
 from mmpretrain.structures import DataSample
 from tiny import build_model, model_config
 
-from mmdynperceiver.core import (OperatingPoint, confidences, describe_model,
-                                 macs_per_exit, select_exits)
-from mmdynperceiver.engine import InputError
+from mmdynperceiver.core import OperatingPoint, macs_per_exit, select_exits
+from mmdynperceiver.core.criteria import confidences
+from mmdynperceiver.core.operating_point import describe_model
+from mmdynperceiver.errors import InputError
 
 IMAGES = torch.randn(
     6, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 3

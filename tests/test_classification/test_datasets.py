@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 
 import mmdynperceiver.classification  # noqa: F401
 from mmdynperceiver.classification import BrokenImageError
-from mmdynperceiver.engine import InputError
-from mmdynperceiver.image_files import list_images
+from mmdynperceiver.datasets.image_files import list_images
+from mmdynperceiver.errors import InputError
 
 PIPELINE = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),

@@ -7,7 +7,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 import mmdynperceiver.classification  # noqa: F401
-from mmdynperceiver.engine import build_loss_weights
+from mmdynperceiver.hosts.exit_head import build_loss_weights
 
 CHANNELS = ((3, ), (4, ), (6, ), (6, 4))
 LABELS = (1, 0, 2)

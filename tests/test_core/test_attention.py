@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmdynperceiver.core import lean_linear
+from mmdynperceiver.core.accelerate import recompute as lean_linear
 from mmdynperceiver.core.attention import add_projection, attend
 
 

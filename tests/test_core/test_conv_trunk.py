@@ -2,10 +2,12 @@
 import pytest
 import torch
 
-from mmdynperceiver.core import (EXIT_PLANS, ConvTrunk, DynPerceiver,
-                                 ExitPolicy, Half, Trunk, build_exits,
+from mmdynperceiver.core import (ConvTrunk, DynPerceiver, ExitPolicy, Trunk,
                                  fixed_exit_thresholds, macs_per_exit,
                                  run_all_exits, run_early_exit)
+from mmdynperceiver.core.dyn_perceiver import build_exits
+from mmdynperceiver.core.segments import Half
+from mmdynperceiver.core.trunk import EXIT_PLANS
 
 TINY = dict(arch='resnet18', width=0.25)
 IMAGES = torch.rand(9, 3, 64, 64)
@@ -102,7 +104,7 @@ def test_exits_follow_the_plan(plan, counts):
 def test_the_early_exit_of_feature_reads_stage_3():
     net = DynPerceiver(
         **TINY, num_latents=16, num_classes=5, exits='feature').eval()
-    state = net.trunk.begin(IMAGES)
+    state = net.trunk.initial_state(IMAGES)
     for half in net.trunk.halves(0):
         state = net.trunk.run_half(half, state)
     assert half == Half('extract', 2)

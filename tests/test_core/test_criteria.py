@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from mmdynperceiver.core import check_temperature, confidence, confidences
-from mmdynperceiver.core.criteria import CHUNK, patience_step
+from mmdynperceiver.core.criteria import (CHUNK, check_temperature, confidence,
+                                          confidences, patience_step)
 
 # Softmax probabilities 1/2, 1/4, 1/4 and 1, 0, 0 and 1/3 each.
 LOGITS = torch.tensor([[0.5, 0.25, 0.25], [1., 0., 0.], [1., 1., 1.]]).log()

@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmdynperceiver.core import (CRITERIA, DynPerceiver, ExitPolicy, as_images,
-                                 average_groups, confidence, confidences,
-                                 run_all_exits, run_early_exit, select_exits)
+from mmdynperceiver.core import (DynPerceiver, ExitPolicy, run_all_exits,
+                                 run_early_exit, select_exits)
+from mmdynperceiver.core.criteria import CRITERIA, confidence, confidences
+from mmdynperceiver.core.early_exit import as_images, average_groups
 
 NET = dict(arch='resnet18', width=0.25, num_latents=16, num_classes=10)
 
@@ -254,7 +255,7 @@ def test_a_training_batch_of_one(images):
 
 def test_segments_fold_to_the_whole(net, images):
     logits = run_all_exits(net.trunk, net.exits, images)
-    state, knowledge = net.trunk.begin(images), None
+    state, knowledge = net.trunk.initial_state(images), None
     for k, expected in enumerate(logits):
         state, features = net.trunk.segment(k, state)
         assert tuple(f.shape[1] for f in features) == \

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mmdynperceiver.core import LossWeights, exit_losses, self_distillation
+from mmdynperceiver.core import LossWeights, exit_losses
+from mmdynperceiver.core.losses import self_distillation
 
 
 def test_published_recipe_is_the_default():

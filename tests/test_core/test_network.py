@@ -8,9 +8,9 @@ import torch
 from torch.nn.functional import gelu
 from torchvision.models import mobilenet_v3_large, regnet_y_800mf, resnet18
 
-from mmdynperceiver.core import (DynPerceiver, Exits, Trunk, expected_macs,
-                                 macs_per_exit)
+from mmdynperceiver.core import DynPerceiver, Exits, Trunk, macs_per_exit
 from mmdynperceiver.core.attention import CrossAttention, SelfAttentionBlock
+from mmdynperceiver.core.complexity import expected_macs
 from mmdynperceiver.core.feature_branch import build_feature_branch
 
 SMALL = dict(arch='resnet18', width=0.25, num_latents=16)
@@ -176,7 +176,7 @@ def test_switches(switch, absent):
 def test_without_token_mixers_the_latents_keep_their_shape():
     trunk = Trunk(**SMALL, token_mixer=False).eval()
     assert trunk.exit_channels == ((16, ), (16, ), (128, ), (128, 16))
-    state = trunk.begin(torch.rand(2, 3, 64, 64))
+    state = trunk.initial_state(torch.rand(2, 3, 64, 64))
     for k in range(4):
         state, _ = trunk.segment(k, state)
         assert state.z.shape == (2, 16, 16)
@@ -184,7 +184,7 @@ def test_without_token_mixers_the_latents_keep_their_shape():
 
 def test_latents_halve_and_widen():
     trunk = Trunk(**SMALL).eval()
-    state = trunk.begin(torch.rand(2, 3, 64, 64))
+    state = trunk.initial_state(torch.rand(2, 3, 64, 64))
     shapes = []
     for k in range(4):
         state, _ = trunk.segment(k, state)

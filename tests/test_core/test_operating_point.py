@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from mmdynperceiver.core import (DynPerceiver, ExitPolicy, OperatingPoint,
-                                 describe_model, load_thresholds,
-                                 save_thresholds)
+from mmdynperceiver.calibration.thresholds_file import (load_thresholds,
+                                                        save_thresholds)
+from mmdynperceiver.core import DynPerceiver, ExitPolicy, OperatingPoint
+from mmdynperceiver.core.operating_point import describe_model
 
 MODEL = dict(num_exits=4, num_classes=10, parameters=123)
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from mmdynperceiver.core import (ExitPolicy, check_thresholds, confidence,
-                                 fixed_exit_thresholds, select_exits)
+from mmdynperceiver.core import ExitPolicy, fixed_exit_thresholds, select_exits
+from mmdynperceiver.core.criteria import confidence
+from mmdynperceiver.core.policy import check_thresholds
 
 
 def logits_of(*probabilities):

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision import models
 
-from mmdynperceiver.core import (ConvTrunk, DynPerceiver, Trunk,
-                                 feature_branch_from_stages, select_exits,
+from mmdynperceiver.core import (ConvTrunk, DynPerceiver, Trunk, select_exits,
                                  split_backbone)
+from mmdynperceiver.core.feature_branch import feature_branch_from_stages
 
 IMAGES = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 

@@ -131,7 +131,7 @@ def spread_thresholds():
     """Thresholds under which a batch leaves at several exits."""
 
     def make(net, batch, criterion='max_prob', temperature=None):
-        from mmdynperceiver.core import confidences
+        from mmdynperceiver.core.criteria import confidences
         with torch.no_grad():
             conf = confidences(
                 net(torch.from_numpy(batch)), criterion, temperature)

@@ -11,11 +11,11 @@ import sys
 import pytest
 from PIL import Image
 
+from mmdynperceiver.datasets.image_files import list_images
 from mmdynperceiver.deploy import Runner, stream
 from mmdynperceiver.deploy.__main__ import main
 from mmdynperceiver.deploy.printing import Count, Printer
 from mmdynperceiver.deploy.stream import classify_files
-from mmdynperceiver.image_files import list_images
 
 QUIET = ('--quiet', '--threads', '1')
 

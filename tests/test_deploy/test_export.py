@@ -13,7 +13,7 @@ from mmdynperceiver.core import DynPerceiver, ExitPolicy
 from mmdynperceiver.deploy import Manifest, Runner
 from mmdynperceiver.deploy import export as module
 from mmdynperceiver.deploy.export import export_network
-from mmdynperceiver.deploy.lean_graphs import lean_copies
+from mmdynperceiver.deploy.graph_forms import copies_for_export
 from mmdynperceiver.deploy.onnxruntime_session import FIRST_VERSIONS
 from mmdynperceiver.deploy.quantize import unquantized
 from mmdynperceiver.exit_settings import NEVER
@@ -144,7 +144,8 @@ def test_ablations(tmp_path, settings, carried):
 
 
 def test_classic_multi_exit_network(tmp_path):
-    from mmdynperceiver.core import ConvTrunk, build_exits
+    from mmdynperceiver.core import ConvTrunk
+    from mmdynperceiver.core.dyn_perceiver import build_exits
     trunk = ConvTrunk('resnet18', width=0.25, exit_stages=(2, 3)).eval()
     exits = build_exits(trunk, len(CLASSES)).eval()
     module.export_network(trunk, exits, tmp_path / 'out', PREPROCESSING,
@@ -158,7 +159,7 @@ def test_classic_multi_exit_network(tmp_path):
 def test_lean_copies_compute_the_same(size):
     net = build_net('mobilenet').double()
     images = torch.randn(2, 3, size, size + 3, dtype=torch.float64)
-    trunk, exits = lean_copies(*net.exit_parts(), (size, size + 3))
+    trunk, exits = copies_for_export(*net.exit_parts(), (size, size + 3))
     with torch.no_grad():
         for got, expected in zip(
                 exits(trunk(images)), net(images), strict=True):
@@ -256,7 +257,7 @@ def test_layers_that_are_no_longer_plain(tmp_path, monkeypatch):
         after = net(images)
         assert all((one - other).abs().max() > 0.1
                    for one, other in zip(before, after))
-        trunk, exits = lean_copies(*net.exit_parts(), (SIZE, SIZE))
+        trunk, exits = copies_for_export(*net.exit_parts(), (SIZE, SIZE))
         for one, other in zip(exits(trunk(images)), after, strict=True):
             torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
     export(net, tmp_path / 'out')

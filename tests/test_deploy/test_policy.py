@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmdynperceiver.core import CRITERIA, ExitPolicy, confidences
+from mmdynperceiver.core import ExitPolicy
+from mmdynperceiver.core.criteria import CRITERIA, confidences
 from mmdynperceiver.deploy import Policy
 from mmdynperceiver.deploy.policy import all_finite
 

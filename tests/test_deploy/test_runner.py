@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mmdynperceiver.core import CRITERIA, ExitPolicy, run_early_exit
+from mmdynperceiver.core import ExitPolicy, run_early_exit
+from mmdynperceiver.core.criteria import CRITERIA
 from mmdynperceiver.deploy import Policy, Runner
 from mmdynperceiver.deploy.openvino_session import MAX_COMPILED, bucket
 

@@ -10,7 +10,7 @@ from mmdet.registry import DATASETS, METRICS
 from mmengine.logging import MMLogger
 from PIL import Image
 
-from mmdynperceiver.engine import InputError
+from mmdynperceiver.errors import InputError
 
 POLYGON = [[5, 5, 25, 5, 25, 25]]
 LOAD = [

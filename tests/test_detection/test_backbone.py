@@ -5,7 +5,8 @@ from mmcv.ops import RoIAlign
 from mmdet.registry import MODELS
 from tiny_detector import TRUNK
 
-from mmdynperceiver.core import ConvTrunk, DynPerceiver, Half, Trunk
+from mmdynperceiver.core import ConvTrunk, DynPerceiver, Trunk
+from mmdynperceiver.core.segments import Half
 from mmdynperceiver.detection import DynPerceiverDetBackbone
 
 FAMILIES = [('regnety-400mf', {}, (1, 2, 3, 4)),
@@ -40,7 +41,7 @@ def test_levels_are_the_maps_behind_the_feature_halves():
     backbone = build().eval()
     images = torch.rand(2, 3, 64, 64)
     net, maps = backbone.net, []
-    state = net.begin(images)
+    state = net.initial_state(images)
     with torch.no_grad():
         for half in [h for k in range(4) for h in net.halves(k)]:
             state = net.run_half(half, state)

@@ -5,7 +5,7 @@ import pytest
 from mmdet.registry import DATASETS
 from tiny_detector import make_scenes, write_annotations
 
-from mmdynperceiver.engine import InputError
+from mmdynperceiver.errors import InputError
 
 
 def build(path, classes=('a', 'b'), **kwargs):

@@ -3,7 +3,8 @@ import pytest
 import torch
 from tiny_detector import TRUNK, build_detector, make_batch
 
-from mmdynperceiver.core import OperatingPoint, describe_model
+from mmdynperceiver.core import OperatingPoint
+from mmdynperceiver.core.operating_point import describe_model
 from mmdynperceiver.detection import PyramidFill
 from mmdynperceiver.detection.image_losses import image_losses, total_loss
 
@@ -310,7 +311,7 @@ def test_refuses_options(changes, message):
 
 
 def test_fill_reads_the_latents():
-    from mmdynperceiver.core import TrunkState
+    from mmdynperceiver.core.segments import TrunkState
     fill = PyramidFill(2, (3, 4), (8, 8, 16, 24, 32), (4, 4, 8, 16, 32), 16)
     x = torch.rand(1, 16, 9, 7)
     fill.eval()

@@ -7,12 +7,12 @@ import torch
 from mmengine.structures import InstanceData
 from tiny_detector import build_detector, make_batch, write_annotations
 
-from mmdynperceiver.core import ThresholdSearch
+from mmdynperceiver.calibration.threshold_search import ThresholdSearch
 from mmdynperceiver.detection.evaluation import (ExitDetections,
                                                  collect_detections,
                                                  random_exits)
 from mmdynperceiver.detection.pictures import draw_detections, match_boxes
-from mmdynperceiver.engine import InputError
+from mmdynperceiver.errors import InputError
 
 BOX = [4., 6., 20., 16.]  # x, y, width, height
 FOUND, MISSED = [4., 6., 24., 22.], [30., 30., 38., 38.]

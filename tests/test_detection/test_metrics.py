@@ -11,8 +11,9 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from tiny_detector import write_annotations
 
-from mmdynperceiver.engine import EvaluateAllExitsHook, InputError
-from mmdynperceiver.engine.tables import exits_table
+from mmdynperceiver.cli.tables import exits_table
+from mmdynperceiver.errors import InputError
+from mmdynperceiver.hosts.hooks import EvaluateAllExitsHook
 
 BOX = [4., 6., 20., 16.]  # x, y, width, height
 FOUND = [[4., 6., 24., 22.]]

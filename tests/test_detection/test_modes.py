@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny_detector import build_detector, make_batch
 
-from mmdynperceiver.core import compile_segments, in_mode
+from mmdynperceiver.core import compile_segments
+from mmdynperceiver.core.accelerate.compiled import in_mode
 from mmdynperceiver.detection import DynPerceiverDetBackbone
 
 SIZES = [(64, 64), (64, 96)]

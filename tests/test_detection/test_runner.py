@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from tiny_detector import DEMO_CONFIG, TRUNK, make_scenes
 
-from mmdynperceiver.engine import InputError
-from mmdynperceiver.engine.cli import build_runner
+from mmdynperceiver.cli.common import build_runner
+from mmdynperceiver.errors import InputError
 
 
 @pytest.fixture(scope='module')

@@ -5,8 +5,9 @@ from mmaction.registry import MODELS
 from torch import nn
 
 import mmdynperceiver.recognition  # noqa: F401
-from mmdynperceiver.core import Trunk, build_exits
-from mmdynperceiver.engine import InputError
+from mmdynperceiver.core import Trunk
+from mmdynperceiver.core.dyn_perceiver import build_exits
+from mmdynperceiver.errors import InputError
 from mmdynperceiver.recognition import ShiftedConv2d
 
 TINY = dict(width=0.25, num_latents=16, depth_factor=(0, 0, 0, 0))
@@ -41,7 +42,7 @@ def classifier(tmp_path):
 def logged(monkeypatch):
     """What loading reports."""
     reports = []
-    monkeypatch.setattr('mmdynperceiver.engine.trunk_backbone.print_log',
+    monkeypatch.setattr('mmdynperceiver.hosts.trunk_backbone.print_log',
                         lambda text, **kwargs: reports.append(text))
     return reports
 

@@ -4,7 +4,7 @@ import shutil
 import pytest
 from mmaction.registry import DATASETS
 
-from mmdynperceiver.engine import InputError
+from mmdynperceiver.errors import InputError
 from mmdynperceiver.recognition import BrokenVideoError
 
 PACK = [

@@ -5,7 +5,9 @@ import torch
 from mmaction.registry import MODELS
 
 import mmdynperceiver.recognition  # noqa: F401
-from mmdynperceiver.core import compile_segments, in_mode, pieces
+from mmdynperceiver.core import compile_segments
+from mmdynperceiver.core.accelerate import micro_batches as micro_batches
+from mmdynperceiver.core.accelerate.compiled import in_mode
 
 # Frames of a clip that no power of two divides.
 FRAMES = 12
@@ -73,7 +75,7 @@ def test_prepared_in_pieces(model, monkeypatch):
     fast = in_mode(model, 'prepared', (32, 32))
     want = scores(model, videos)
     for block in (1, 10**5, 10**6):
-        monkeypatch.setattr(pieces, 'LARGEST_BLOCK', block)
+        monkeypatch.setattr(micro_batches, 'LARGEST_BLOCK', block)
         for (_, score), (_, expected) in zip(scores(fast, videos), want):
             torch.testing.assert_close(score, expected, atol=1e-4, rtol=1e-3)
 

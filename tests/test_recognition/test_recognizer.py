@@ -9,9 +9,10 @@ from mmaction.registry import MODELS
 from mmaction.structures import ActionDataSample
 
 import mmdynperceiver.recognition  # noqa: F401
-from mmdynperceiver.core import (average_groups, exit_losses, macs_per_exit,
-                                 select_exits)
-from mmdynperceiver.engine import EarlyExitMetric, InputError
+from mmdynperceiver.core import exit_losses, macs_per_exit, select_exits
+from mmdynperceiver.core.early_exit import average_groups
+from mmdynperceiver.errors import InputError
+from mmdynperceiver.hosts.metrics import EarlyExitMetric
 
 FRAMES, CROPS, CLIPS = 4, 3, 2
 # Five videos of 2 clips x 3 crops x 4 frames.

@@ -63,7 +63,7 @@ def test_last_features_by_hand():
     """The score of exit 2 is linear in the mean of its features."""
     net, images = build(), torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        state = net.trunk.begin(images)
+        state = net.trunk.initial_state(images)
         for k in range(3):
             state, _ = net.trunk.segment(k, state)
         weight = net.exits.classifiers[2][-1].weight[4]

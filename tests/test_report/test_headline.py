@@ -2,7 +2,8 @@
 import pytest
 import torch
 
-from mmdynperceiver.core import paired_interval, wilson_interval
+from mmdynperceiver.calibration.intervals import (paired_interval,
+                                                  wilson_interval)
 from mmdynperceiver.report.headline import headline
 
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmdynperceiver.core import (CRITERIA, HeldOut, OperatingPoint,
-                                 area_under_curve, wilson_interval)
+from mmdynperceiver.calibration.held_out import HeldOut, area_under_curve
+from mmdynperceiver.calibration.intervals import wilson_interval
+from mmdynperceiver.core import OperatingPoint
+from mmdynperceiver.core.criteria import CRITERIA
 from mmdynperceiver.report import (Sample, compare_criteria, draw, read_curves,
                                    replacing_report, static_rows,
                                    sweep_budgets, sweep_rows, write_report)

@@ -87,7 +87,7 @@ def checkpoint(trained, tmp_path):
     """A copy of the trained model whose exits are not all of one mind."""
     import torch
 
-    from mmdynperceiver.core import read_checkpoint
+    from mmdynperceiver.io.checkpoint_file import read_checkpoint
     content = dict(read_checkpoint(trained / 'epoch_1.pth'))
     weights = content['state_dict'] = dict(content['state_dict'])
     generator = torch.Generator().manual_seed(0)

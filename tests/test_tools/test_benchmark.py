@@ -191,8 +191,8 @@ def test_runtimes_alone(config, tool, tmp_path, runtimes):
 
 def test_int8_folder(config, tool, trained, images, tmp_path, runtimes):
     """Bf16 is for what was not quantised."""
-    from mmdynperceiver.engine.deployed import check_deployed_modes
-    from mmdynperceiver.engine.errors import InputError
+    from mmdynperceiver.benchmark.deployed import check_deployed_modes
+    from mmdynperceiver.errors import InputError
     modes = ['onnxruntime', 'openvino', 'openvino-bf16']
     try:
         check_deployed_modes(modes)
@@ -237,7 +237,7 @@ def test_errors_of_runtimes(config, tool, trained, tmp_path, runtimes, options,
 
 def test_a_missing_runtime_is_told_before_anything_is_built(
         config, tool, monkeypatch):
-    from mmdynperceiver.engine import deployed
+    from mmdynperceiver.benchmark import deployed
     monkeypatch.setattr(deployed, 'find_spec', lambda name: None)
     _, error = tool('benchmark', 'no config', '--modes', 'onnxruntime')
     assert 'pip install -e ".[deploy]"' in error and '\n' not in error

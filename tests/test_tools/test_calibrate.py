@@ -7,10 +7,10 @@ import pytest
 import torch
 from tiny import split_lines
 
-from mmdynperceiver.core import read_checkpoint
-from mmdynperceiver.engine import calibrate as engine_calibrate
-from mmdynperceiver.engine.calibrate import iter_batches
-from mmdynperceiver.engine.hold_out import read_list
+from mmdynperceiver.datasets.hold_out import read_list
+from mmdynperceiver.hosts import calibrate as engine_calibrate
+from mmdynperceiver.hosts.calibrate import iter_batches
+from mmdynperceiver.io.checkpoint_file import read_checkpoint
 
 SHARES = [f'exit{k}/share' for k in range(4)]
 

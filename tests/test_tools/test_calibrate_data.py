@@ -8,8 +8,9 @@ import pytest
 from tiny import split_lines
 
 from mmdynperceiver import report
-from mmdynperceiver.core import OperatingPoint, wilson_interval
-from mmdynperceiver.engine.lists import read_list
+from mmdynperceiver.calibration.intervals import wilson_interval
+from mmdynperceiver.core import OperatingPoint
+from mmdynperceiver.datasets.lists import read_list
 from mmdynperceiver.report.__main__ import main as draw_curves
 
 BUDGET = ('--budget-macs', '80%')

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmdynperceiver.core import OperatingPoint, read_checkpoint
+from mmdynperceiver.core import OperatingPoint
+from mmdynperceiver.io.checkpoint_file import read_checkpoint
 
 if not all(map(importlib.util.find_spec, ('onnx', 'onnxruntime'))):
     pytest.skip('onnx or onnxruntime is missing', allow_module_level=True)

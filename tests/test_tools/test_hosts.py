@@ -42,7 +42,7 @@ def free_port():
 
 
 def test_hosts_train_resumes(trained, config, tmp_path):
-    """Safe loading is healed although the host's tool is imported first."""
+    """Safe loading is patched although the host's tool is imported first."""
     run(sys.executable,
         HOST_TOOLS / 'train.py',
         config(),

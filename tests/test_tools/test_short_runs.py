@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny import CONFIG, IMAGENET_CONFIG, ROOT, make_image_folder
 
-from mmdynperceiver.core import read_checkpoint
-from mmdynperceiver.engine.checkpoints import save_whole
+from mmdynperceiver.io.checkpoint_file import read_checkpoint
+from mmdynperceiver.io.checkpoints import atomic_save
 
 CONFIGS = {
     'folder':
@@ -95,7 +95,7 @@ def test_new_classes_start_from_a_calibrated_checkpoint(
             if re.search(r'fkt.*weight$', name) and value.ndim == 2:
                 weights[name] = torch.cat([value, value[:, :2]], 1)
     path = tmp_path / 'calibrated.pth'
-    save_whole(content, path)
+    atomic_save(content, path)
     options = ['--work-dir', tmp_path, '--cfg-options']
     output, error = tool('train', config(), *options, f'load_from={path}')
     assert error is None, error

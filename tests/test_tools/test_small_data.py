@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmpretrain.datasets import CIFAR10, CIFAR100
 from tiny import ROOT, make_image_folder
 
-from mmdynperceiver.engine.standalone import build_model
+from mmdynperceiver.hosts.build import build_model
 
 FOLDER_CONFIG = (
     ROOT / 'configs/folder/dyn-perceiver_regnety-800mf_1xb64-30e_folder.py')

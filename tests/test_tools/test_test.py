@@ -6,8 +6,9 @@ import re
 import pytest
 import torch
 
-from mmdynperceiver.core import (OperatingPoint, read_checkpoint,
-                                 save_thresholds)
+from mmdynperceiver.calibration.thresholds_file import save_thresholds
+from mmdynperceiver.core import OperatingPoint
+from mmdynperceiver.io.checkpoint_file import read_checkpoint
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import make_image_folder
 
-from mmdynperceiver.core import read_checkpoint
+from mmdynperceiver.io.checkpoint_file import read_checkpoint
 
 
 def logged(work_dir):

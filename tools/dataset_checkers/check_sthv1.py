@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.progress import track
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
-from mmdynperceiver.engine import InputError, cli
-from mmdynperceiver.engine.broken_files import MOST_FRAMES, frames_missing
-from mmdynperceiver.engine.lists import read_classes, read_lines
+from mmdynperceiver.cli import common
+from mmdynperceiver.datasets.checked_files import MOST_FRAMES, frames_missing
+from mmdynperceiver.datasets.lists import read_classes, read_lines
+from mmdynperceiver.errors import InputError
 
 # Videos of the two lists of V1, and its classes.
 EXPECTED = dict(train=86017, val=11522)
@@ -259,7 +260,7 @@ def main() -> None:
         raise InputError('--annotations needs --labels')
     if args.workers < 1:
         raise InputError(f'--workers must be at least 1, got {args.workers}')
-    with cli.input_errors(
+    with common.input_errors(
             LookupError,
             ValueError,
             where=f'--filename-tmpl {args.filename_tmpl!r}: '):
@@ -283,4 +284,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    common.run_tool(main)

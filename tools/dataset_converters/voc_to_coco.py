@@ -16,9 +16,10 @@ from pathlib import Path, PurePath
 from typing import Any, Dict, List, Sequence, Tuple
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
-from mmdynperceiver.core.files import write_json
-from mmdynperceiver.engine import InputError, cli
-from mmdynperceiver.engine.lists import read_list
+from mmdynperceiver.cli import common
+from mmdynperceiver.datasets.lists import read_list
+from mmdynperceiver.errors import InputError
+from mmdynperceiver.io.atomic import write_json
 
 CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 
@@ -183,7 +184,7 @@ def main() -> None:
         if path.exists() and not args.overwrite:
             raise InputError(f'{str(path)!r} is there already; --overwrite '
                              f'replaces it')
-    cli.check_writable_folder(os.fspath(out))
+    common.check_writable_folder(os.fspath(out))
     lists = {
         name: read_names(args.root / 'ImageSets' / 'Main' / f'{name}.txt')
         for name in args.sets
@@ -210,4 +211,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    common.run_tool(main)

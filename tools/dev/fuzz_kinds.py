@@ -12,14 +12,14 @@ import torch
 from mmengine.registry import DefaultScope
 from PIL import Image
 
+from mmdynperceiver.benchmark.latency import read_latencies
 from mmdynperceiver.classification import CheckedImageFolder
 from mmdynperceiver.core import DynPerceiver, ExitPolicy, OperatingPoint
+from mmdynperceiver.datasets.hold_out import read_list
 from mmdynperceiver.deploy import Runner
 from mmdynperceiver.deploy.export import export_network
 from mmdynperceiver.deploy.manifest import MANIFEST, _digest, file_sha256
 from mmdynperceiver.deploy.preprocessing import Preprocessing
-from mmdynperceiver.engine.hold_out import read_list
-from mmdynperceiver.engine.latency import read_latencies
 from mmdynperceiver.report import read_curves
 from fuzz_base import CLASSES, NETWORK, Fault, Kind, as_json, attempt, check
 from fuzz_weights import Checkpoint, Published

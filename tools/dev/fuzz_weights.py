@@ -10,9 +10,9 @@ from mmengine.config import Config
 import mmdynperceiver.classification  # noqa: F401
 from mmdynperceiver.core import DynPerceiver, load_official
 from mmdynperceiver.core.official import _published_names
-from mmdynperceiver.engine.checkpoints import load_whole, read_weights
-from mmdynperceiver.engine.fingerprints import weights_fingerprint
-from mmdynperceiver.engine.standalone import build_model
+from mmdynperceiver.hosts.build import build_model
+from mmdynperceiver.io.checkpoints import load_strict, read_weights
+from mmdynperceiver.io.fingerprints import weights_fingerprint
 from fuzz_base import NETWORK, Kind, attempt, check
 from mutations import damage_bytes, damage_state
 
@@ -121,5 +121,5 @@ class Checkpoint(Weights):
 
     def read(self, path: str) -> str:
         """See :class:`Weights`."""
-        load_whole(self.model, read_weights(path), path)
+        load_strict(self.model, read_weights(path), path)
         return fingerprint(self.model)

@@ -14,7 +14,7 @@ from PIL import Image
 import mmdynperceiver.classification  # noqa: F401
 from mmdynperceiver.core import OperatingPoint
 from mmdynperceiver.deploy.manifest import Manifest
-from mmdynperceiver.engine.checkpoints import read_weights
+from mmdynperceiver.io.checkpoints import read_weights
 
 __all__ = ['JOBS', 'Job']
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from mmengine.config import Config
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
-from mmdynperceiver.engine import cli
-from mmdynperceiver.engine.convert import (Match, Source, find_config,
-                                           model_config, read_source,
-                                           write_verified)
-from mmdynperceiver.engine.errors import InputError
+from mmdynperceiver.cli import common
+from mmdynperceiver.errors import InputError
+from mmdynperceiver.hosts.convert import (Match, Source, find_config,
+                                          model_config, read_source,
+                                          write_verified)
 
 # Beside tools/, in a checkout as in an installed package.
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/imagenet'
@@ -46,7 +46,7 @@ def check_target(source: str, target: str, overwrite: bool) -> None:
     Raises:
         InputError: Naming it, and what to do.
     """
-    cli.check_writable_file(target, ENDINGS)
+    common.check_writable_file(target, ENDINGS)
     if osp.exists(target) and osp.exists(source) and \
             osp.samefile(source, target):
         raise InputError(f'the checkpoint would replace the published file '
@@ -110,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run_tool(main)
+    common.run_tool(main)

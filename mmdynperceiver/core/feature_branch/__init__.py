@@ -2,9 +2,9 @@
 """Convolutional networks that serve as the feature branch."""
 from typing import Any, Mapping, Optional, Tuple, Union
 
+from ..accelerate.narrow_conv import sample_before_narrow
 from .base import FeatureBranch
 from .mobilenet_v3 import mobilenetv3_large
-from .narrow import sample_before_narrow
 from .regnet import REGNETY_ARCHS, regnety
 from .resnet import RESNET_ARCHS, resnet
 from .split import feature_branch_from_stages, split_backbone

@@ -1,0 +1,289 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Exported networks in a benchmark, beside those that PyTorch runs."""
+import os
+from importlib.util import find_spec
+from typing import Any, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..core import (ExitPolicy, Exits, Prediction, SegmentedTrunk,
+                    fixed_exit_thresholds)
+from ..core.segments import TrunkState
+from ..deploy import Policy, Runner
+from ..errors import InputError
+from .entries import BenchmarkEntry, policy_for_shares
+
+__all__ = [
+    'DEPLOYED_MODES', 'check_deployed_modes', 'export_model', 'export_net',
+    'export_one_graph', 'graph_entry', 'open_exported', 'runner_entry'
+]
+
+# Name of each mode: the runtime and the precision.
+DEPLOYED_MODES = {
+    'onnxruntime': ('onnxruntime', 'fp32'),
+    'openvino': ('openvino', 'fp32'),
+    'openvino-bf16': ('openvino', 'bf16')
+}
+
+
+def check_deployed_modes(modes: Sequence[str]) -> None:
+    """Refuse modes that cannot run here.
+
+    Args:
+        modes (Sequence[str]): Of ``DEPLOYED_MODES``.
+
+    Raises:
+        InputError: If a package is missing, or the processor does not have
+            the precision.
+    """
+    for mode in modes:
+        runtime, precision = DEPLOYED_MODES[mode]
+        # Exporting takes the first two.
+        for package in ('onnx', 'onnxruntime', runtime):
+            if find_spec(package) is None:
+                raise InputError(f'--modes {mode} needs {package}, which is '
+                                 f'not installed: pip install -e ".[deploy]"')
+        from ..deploy.sessions import check_runtime
+        try:
+            check_runtime(runtime, precision)
+        except (ImportError, ValueError) as error:
+            raise InputError(f'--modes {mode}: {error}') from error
+
+
+def export_model(model: nn.Module, size: Sequence[int], folder: str) -> None:
+    """Export an early-exit model for normalised images of one size.
+
+    Args:
+        model (nn.Module): The model, on the CPU.
+        size (Sequence[int]): Height and width.
+        folder (str): A new folder, for :func:`open_exported`.
+
+    Raises:
+        RuntimeError: If the graphs do not agree with the model.
+        ValueError: If the images are too small.
+    """
+    from ..deploy.export import export_network
+    trunk, exits = model.exit_parts()
+    preprocessing = dict(
+        size=list(size),
+        mean=[0., 0., 0.],
+        std=[1., 1., 1.],
+        decoder='pillow',
+        steps=[])
+    classes = [str(number) for number in range(exits.num_classes)]
+    export_network(trunk, exits, folder, preprocessing,
+                   ExitPolicy(exits.num_exits), classes)
+
+
+def export_one_graph(model: nn.Module, size: Sequence[int],
+                     folder: str) -> None:
+    """Export an early-exit model as one graph that runs all its exits.
+
+    Args:
+        model (nn.Module): The model, on the CPU.
+        size (Sequence[int]): Height and width.
+        folder (str): A new folder, for :func:`graph_entry`.
+
+    Raises:
+        RuntimeError: If the graph does not agree with the model.
+        ValueError: If the images are too small.
+    """
+    from ..deploy.graph_forms import copies_for_export
+    parts = copies_for_export(*model.exit_parts(), size)
+    export_net(_AllExits(*parts), size, folder)
+
+
+def export_net(net: nn.Module, size: Sequence[int], folder: str) -> None:
+    """Export any network as one graph, as segments are exported.
+
+    Args:
+        net (nn.Module): Images (B, 3, H, W) -> logits (B, K), on the CPU.
+        size (Sequence[int]): Height and width.
+        folder (str): A new folder, for :func:`graph_entry`.
+
+    Raises:
+        RuntimeError: If the graph does not agree with the network.
+        ValueError: If the images are too small.
+    """
+    from ..deploy.export import export_segments, verify_segments
+    os.mkdir(folder)
+    parts: Tuple[Any, Any] = _OneSegment(net.eval()), _Logits()
+    exported = export_segments(*parts, size, folder)
+    verify_segments(*parts, exported, folder)
+
+
+class _AllExits(nn.Module):
+    """Images (B, 3, H, W) -> the logits of all exits in one row."""
+
+    def __init__(self, trunk: SegmentedTrunk, exits: Exits) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.exits = exits
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, number of exits * K)."""
+        return torch.cat(self.exits(self.trunk(images)), 1)
+
+
+class _OneSegment(SegmentedTrunk):
+    """Any network as a trunk with one exit, whose logits it knows itself."""
+
+    strides = (1, )
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__([((), 'x')])
+        self.net = net
+        self.stages = nn.ModuleList()
+
+    def segment(self, index: int,
+                state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
+        """Run the network."""
+        return state, (self.net(state.x), )
+
+
+class _Logits(nn.Module):
+    """Stands in for the exits behind :class:`_OneSegment`."""
+
+    fkt = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifiers = nn.ModuleList()
+
+    def step(self,
+             index: int,
+             features: Sequence[Tensor],
+             knowledge: Optional[Tensor] = None) -> Tuple[Tensor, None]:
+        """What is classified are the logits."""
+        return features[0], None
+
+    def forward(self,
+                features: Sequence[Sequence[Tensor]]) -> Tuple[Tensor, ...]:
+        """The logits (B, K) of the only exit."""
+        return tuple(logits for logits, in features)
+
+
+def open_exported(folder: str, mode: str, threads: int,
+                  image_shape: Sequence[int]) -> Runner:
+    """Open an exported network for images of one shape.
+
+    Args:
+        folder (str): What :func:`export_model` or ``tools/export.py`` wrote.
+        mode (str): One of ``DEPLOYED_MODES``.
+        threads (int): Number of threads.
+        image_shape (Sequence[int]): Of the images to come, (3, H, W).
+
+    Raises:
+        InputError: If the folder is none or was changed, or is for images of
+            another shape.
+    """
+    runtime, precision = DEPLOYED_MODES[mode]
+    try:
+        runner = Runner.load(folder, runtime, threads, precision)
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
+    expected = tuple(runner.manifest.tensors['images'][1:])
+    if expected != tuple(image_shape):
+        raise InputError(f'{folder!r} was exported for images of the shape '
+                         f'{expected}, and those to measure with have '
+                         f'{tuple(image_shape)}: choose them by --size')
+    return runner
+
+
+def runner_entry(name: str,
+                 mode: str,
+                 runner: Runner,
+                 policy: Optional[ExitPolicy] = None,
+                 images: Optional[Tensor] = None,
+                 shares: Optional[Sequence[float]] = None,
+                 batch_size: int = 1) -> BenchmarkEntry:
+    """Enter an exported network with its exits.
+
+    Args:
+        name (str): Its name.
+        mode (str): How it runs, one of ``DEPLOYED_MODES``.
+        runner (Runner): The network in that mode.
+        policy (ExitPolicy, optional): Where images leave. Defaults to None,
+            where the runner's own says.
+        images (Tensor, optional): Normalised images (N, 3, H, W) for the
+            shares. Defaults to None.
+        shares (Sequence[float], optional): Let these shares of the images
+            leave instead. Defaults to None.
+        batch_size (int): Images of a batch, for the shares. Defaults to 1.
+
+    Raises:
+        ValueError: If the shares do not fit.
+    """
+    count = runner.manifest.num_exits
+
+    def all_exits(batch: Tensor) -> Sequence[Tensor]:
+        return [torch.from_numpy(x) for x in runner.all_exits(_array(batch))]
+
+    used = runner.policy
+    if shares and images is not None and count > 1:
+        # Not those of PyTorch's logits: rounding would move the shares.
+        policy = policy_for_shares(all_exits, images, shares, batch_size)
+    if policy is not None:
+        used = Policy(count, policy.thresholds, policy.criterion,
+                      policy.temperature)
+    fixed = [
+        Policy(count, fixed_exit_thresholds(k, count)) for k in range(count)
+    ]
+    return BenchmarkEntry(
+        name, mode, [_runner_pass(runner, one) for one in fixed], all_exits,
+        _runner_pass(runner, used) if used.thresholds and count > 1 else None,
+        runner.manifest.macs_per_exit)
+
+
+def _runner_pass(runner: Runner, policy: Policy) -> Any:
+    """Batch -> prediction."""
+
+    def run(batch: Tensor) -> Prediction:
+        logits, exit_index, confidence, _ = runner.predict(
+            _array(batch), policy)
+        return Prediction(
+            torch.from_numpy(logits), torch.from_numpy(exit_index),
+            torch.from_numpy(confidence))
+
+    return run
+
+
+def graph_entry(name: str,
+                mode: str,
+                folder: str,
+                threads: int,
+                macs: Optional[int] = None,
+                num_classes: Optional[int] = None) -> BenchmarkEntry:
+    """Enter a network that is one graph.
+
+    Args:
+        name (str): Its name.
+        mode (str): How it runs, one of ``DEPLOYED_MODES``.
+        folder (str): What :func:`export_net` or :func:`export_one_graph`
+            wrote.
+        threads (int): Number of threads.
+        macs (int, optional): Its MACs. Defaults to None, not known.
+        num_classes (int, optional): How many of the last numbers in a row
+            are the last exit's. Defaults to None, all.
+    """
+    from ..deploy.sessions import open_session
+    session = open_session(DEPLOYED_MODES[mode][0],
+                           os.path.join(folder, 'segment0.onnx'), ['logits0'],
+                           threads, DEPLOYED_MODES[mode][1])
+
+    def run(batch: Tensor) -> List[np.ndarray]:
+        return session.run(dict(images=_array(batch)))
+
+    def last_exit(batch: Tensor) -> Sequence[Tensor]:
+        logits = torch.from_numpy(run(batch)[0].copy())
+        return (logits[:, -(num_classes or logits.shape[1]):], )
+
+    return BenchmarkEntry(
+        name, mode, [run], last_exit, macs=None if macs is None else [macs])
+
+
+def _array(batch: Tensor) -> np.ndarray:
+    """The same memory, if it lies as a runtime wants it."""
+    return np.ascontiguousarray(batch.numpy())

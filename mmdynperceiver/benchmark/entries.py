@@ -1,0 +1,161 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What takes part in a benchmark."""
+import copy
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Callable, Optional, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..calibration.held_out import HeldOut
+from ..calibration.share_solver import solve_by_shares
+from ..core import ExitPolicy, Prediction, run_all_exits
+from ..core.criteria import confidences
+from ..core.early_exit import as_images, average_groups
+from .latency import early_exit_pass, exit_passes
+
+__all__ = [
+    'EVAL_BATCH', 'BenchmarkEntry', 'all_exits_pass', 'early_exit_entry',
+    'policy_for_shares', 'static_entry'
+]
+
+# Images of one untimed pass.
+EVAL_BATCH = 32
+
+
+@dataclass
+class BenchmarkEntry:
+    """A network to time.
+
+    Args:
+        name (str): Of the config, the torchvision network or the folder.
+        mode (str): How it runs: one of ``core.MODES``, or of
+            ``deployed.DEPLOYED_MODES``.
+        passes (Sequence[Callable]): For each exit, what runs a batch
+            (B, 3, H, W) to it; one for a static network.
+        all_exits (Callable): Batch -> logits (B, K) of each exit.
+        dynamic (Callable, optional): Batch -> prediction under the
+            thresholds. Defaults to None, no thresholds.
+        macs (Sequence[int], optional): Cumulative MACs of each exit.
+            Defaults to None, not known.
+        train_step (Callable, optional): Batch -> None: forward, loss and
+            backward of a copy in training mode. Defaults to None.
+    """
+
+    name: str
+    mode: str
+    passes: Sequence[Callable[[Tensor], Any]]
+    all_exits: Callable[[Tensor], Sequence[Tensor]]
+    dynamic: Optional[Callable[[Tensor], Prediction]] = None
+    macs: Optional[Sequence[int]] = None
+    train_step: Optional[Callable[[Tensor], None]] = None
+
+
+def early_exit_entry(name: str,
+                     mode: str,
+                     model: nn.Module,
+                     image_shape: Sequence[int],
+                     policy: Optional[ExitPolicy] = None) -> BenchmarkEntry:
+    """Enter a model with exits.
+
+    Args:
+        name (str): Its name.
+        mode (str): How it runs.
+        model (nn.Module): The model, in that mode already.
+        image_shape (Sequence[int]): (3, H, W), or (M, 3, H, W) of videos,
+            for the MACs.
+        policy (ExitPolicy, optional): Where images leave. Defaults to None,
+            no dynamic mean.
+    """
+    trunk, exits = model.exit_parts()
+    return BenchmarkEntry(
+        name, mode, exit_passes(model), all_exits_pass(model),
+        None if policy is None else early_exit_pass(model, policy),
+        model.macs_per_exit(image_shape),
+        _train_step(nn.ModuleList([trunk, exits]), _all_exits)
+        if mode == 'eager' else None)
+
+
+def all_exits_pass(model: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
+    """The pass that returns the logits of each exit.
+
+    Args:
+        model (nn.Module): An early-exit model.
+    """
+    return partial(_all_exits, model.exit_parts())
+
+
+def _all_exits(parts: Any, batch: Tensor) -> Sequence[Tensor]:
+    """Logits of each exit, of images or of videos."""
+    images, group = as_images(batch)
+    return [
+        average_groups(logits, group)
+        for logits in run_all_exits(*parts, images)
+    ]
+
+
+def static_entry(name: str, net: nn.Module) -> BenchmarkEntry:
+    """Enter a network that returns logits, as it is.
+
+    Args:
+        name (str): Its name.
+        net (nn.Module): Images (B, 3, H, W) -> logits (B, K).
+    """
+    net = net.eval()
+    return BenchmarkEntry(
+        name,
+        'eager', [net],
+        lambda batch: (net(batch), ),
+        train_step=_train_step(net, lambda net, batch: (net(batch), )))
+
+
+def _train_step(
+    net: nn.Module, forward: Callable[[nn.Module, Tensor], Sequence[Tensor]]
+) -> Callable[[Tensor], None]:
+    """Forward, a cross-entropy at each exit, and backward, all of class 0."""
+
+    def step(batch: Tensor) -> None:
+        norms = copy.deepcopy(list(net.buffers()))
+        net.train()
+        with torch.inference_mode(False), torch.enable_grad():
+            target = batch.new_zeros(len(batch), dtype=torch.long)
+            loss = sum(
+                F.cross_entropy(logits, target)
+                for logits in forward(net, batch))
+            torch.autograd.backward(loss)
+        net.zero_grad()
+        net.eval()
+        for buffer, value in zip(net.buffers(), norms):
+            buffer.copy_(value)  # the running statistics stay
+
+    return step
+
+
+@torch.no_grad()
+def policy_for_shares(all_exits: Callable[[Tensor], Sequence[Tensor]],
+                      images: Tensor,
+                      shares: Sequence[float],
+                      batch_size: int = EVAL_BATCH) -> ExitPolicy:
+    """Thresholds at which given shares of these very images leave.
+
+    For timing alone: nothing is held out.
+
+    Args:
+        all_exits (Callable): Batch -> logits (B, K) of each exit.
+        images (Tensor): Normalised images (N, 3, H, W).
+        shares (Sequence[float]): One for each exit, summing to 1.
+        batch_size (int): Images of a batch; in low precision the numbers
+            depend on it. Defaults to 32.
+
+    Raises:
+        ValueError: If the shares do not fit.
+    """
+    logits = [
+        torch.cat(parts)
+        for parts in zip(*map(all_exits, images.split(batch_size)))
+    ]
+    conf = confidences(logits).cpu()
+    held_out = HeldOut(conf, torch.zeros_like(conf, dtype=torch.bool))
+    return ExitPolicy(len(logits), solve_by_shares(held_out, shares))

@@ -1,0 +1,117 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Large batches in pieces, with maps that the allocator keeps."""
+from typing import Any, Callable, List, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from .copies import called_without_hooks, on_meta
+
+__all__ = ['LARGEST_BLOCK', 'MicroBatches', 'measure_micro_batches']
+
+# In bytes. A block above 32 MiB (the most that glibc's malloc raises its
+# M_MMAP_THRESHOLD to) goes back to the system when it is freed, and whoever
+# asks for it again gets it page by page, zeroed: for the maps of stage 1 that
+# takes about as long as their convolutions. One such block in a segment does
+# not hurt yet; by measurement pieces are best a little larger.
+LARGEST_BLOCK = 40 * 2**20
+
+
+class MicroBatches:
+    """How many images of a batch run through a segment at once, on a CPU.
+
+    Args:
+        growth (Sequence[float]): For each segment, elements of its largest
+            tensor over those of the map that it starts with.
+        together (int): Images that no piece divides, such as the frames of a
+            clip. Defaults to 1.
+    """
+
+    def __init__(self, growth: Sequence[float], together: int = 1) -> None:
+        self.growth = tuple(growth)
+        self.together = together
+
+    def size(self, index: int, x: Tensor) -> int:
+        """Images of a piece.
+
+        Args:
+            index (int): Number of the segment.
+            x (Tensor): The map (B, C, H, W) that it starts with.
+
+        Returns:
+            int: A power of two, times the images that stay together; B where
+            one piece is enough.
+        """
+        batch = len(x)
+        if x.device.type != 'cpu' or not batch:
+            return batch
+        largest = x[0].numel() * x.element_size() * self.growth[index]
+        fitting = int(LARGEST_BLOCK / largest) // self.together
+        size = self.together << max(0, fitting.bit_length() - 1)
+        return min(size, batch)
+
+    def run(self, segment: Callable[[int, Any], Any], index: int,
+            state: Any) -> Tuple[Any, Tuple[Tensor, ...]]:
+        """Run a segment piece by piece.
+
+        Args:
+            segment (Callable): Takes the number of the segment and a state,
+                returns the new state and pooled vectors.
+            index (int): Number of the segment.
+            state (TrunkState): Of the whole batch.
+        """
+        size = self.size(index, state.x)
+        if size == len(state.x):
+            return segment(index, state)
+        done = []
+        for start in range(0, len(state.x), size):
+            piece = (None if t is None else t[start:start + size]
+                     for t in state)
+            done.append(segment(index, type(state)(*piece)))
+        states, vectors = zip(*done)
+        return (type(state)(*map(_join, zip(*states))),
+                tuple(map(torch.cat, zip(*vectors))))
+
+
+def _join(parts: Sequence[Optional[Tensor]]) -> Optional[Tensor]:
+    """One tensor of several, where there are any."""
+    found = [part for part in parts if part is not None]
+    return torch.cat(found) if found else None
+
+
+@torch.no_grad()
+def measure_micro_batches(trunk: Any,
+                          image_size: Sequence[int]) -> Optional[MicroBatches]:
+    """See how large the tensors of each segment become.
+
+    Nothing is computed: the trunk runs on the meta device.
+
+    Args:
+        trunk (SegmentedTrunk): In eval mode.
+        image_size (Sequence[int]): Height and width of an image.
+
+    Returns:
+        MicroBatches | None: None of a feature branch that reads numbers from
+        its tensors and so cannot run there.
+    """
+    trunk = on_meta(trunk)
+    trunk.dtype = None
+    largest = 0
+
+    def note(output: Any) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor):
+            largest = max(largest, output.numel())
+
+    images = torch.empty(trunk.together, 3, *image_size, device='meta')
+    state = trunk.initial_state(images)
+    growth: List[float] = []
+    with called_without_hooks(trunk, note):
+        for index in range(trunk.num_segments):
+            first = largest = state.x.numel()
+            try:
+                state, _ = trunk.segment(index, state)
+            except (NotImplementedError, RuntimeError):
+                return None
+            growth.append(largest / first)
+    return MicroBatches(growth, trunk.together)

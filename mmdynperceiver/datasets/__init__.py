@@ -1,0 +1,2 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Lists, class names and files of data sets, checked."""

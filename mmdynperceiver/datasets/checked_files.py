@@ -1,0 +1,243 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Data sets whose broken files are named, or skipped and counted."""
+import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, List, Optional, Sequence
+
+import torch
+from mmengine import fileio
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from PIL import Image, UnidentifiedImageError
+from rich.progress import track
+
+from ..errors import InputError
+from ..io.describe import one_line
+
+__all__ = [
+    'MOST_FRAMES', 'BrokenFileError', 'ChecksFiles', 'frames_missing',
+    'image_fault'
+]
+
+# Of a video in a list: their names must fit into memory.
+MOST_FRAMES = 10**7
+NO_IMAGE = 'the decoder of the pipeline finds no image in it'
+# Steps of a pipeline that decode: an image, or the frames of a video.
+DECODERS = ('LoadImageFromFile', 'RawFrameDecode')
+
+
+class BrokenFileError(InputError):
+    """A file of the data is missing or cannot be decoded."""
+
+
+class DecoderFault(str):
+    """What a pipeline's decoder says of a file that Pillow can read."""
+
+
+class ChecksFiles:
+    """Mixin for a data set of mmengine's ``BaseDataset``.
+
+    A broken file raises an error that names it, or is skipped and counted.
+    In training another sample is drawn in its place. In test mode, where no
+    sample may count twice, all files are checked once beforehand and the
+    broken ones left out.
+
+    A subclass sets ``on_broken`` before it calls the data set's own
+    ``__init__``, and gives ``path_of`` and ``fault_of``.
+
+    Attributes:
+        on_broken (str): 'raise' or 'skip'.
+        noun (str): What a file holds, for messages.
+        error (type): The kind of error.
+    """
+
+    on_broken: str
+    noun = 'file'
+    error = BrokenFileError
+    _broken: Optional[torch.Tensor] = None
+
+    def path_of(self, info: dict) -> str:
+        """The file or folder of a sample.
+
+        Args:
+            info (dict): What ``get_data_info`` says of it.
+        """
+        raise NotImplementedError
+
+    def fault_of(self, info: dict) -> Optional[str]:
+        """What is wrong with a sample's file, or None.
+
+        Args:
+            info (dict): What ``get_data_info`` says of it.
+        """
+        raise NotImplementedError
+
+    def decoding_fault(self, info: dict) -> Optional[str]:
+        """What the pipeline's own decoder says of a sample, or None.
+
+        It reads other files than Pillow does. What the steps before and
+        behind it do is no fault of the file.
+
+        Args:
+            info (dict): What ``get_data_info`` says of the sample.
+        """
+        steps = list(self.pipeline.transforms)
+        last = max((index for index, step in enumerate(steps)
+                    if type(step).__name__ in DECODERS),
+                   default=-1)
+        sample: Any = dict(info)
+        for index, step in enumerate(steps[:last + 1]):
+            try:
+                sample = step(sample)
+            except Exception as error:  # decoders raise whatever they like
+                if index < last or isinstance(error, BrokenFileError):
+                    return None
+                return NO_IMAGE if isinstance(error, AssertionError) else \
+                    one_line(error)
+            if sample is None:
+                return NO_IMAGE if index == last else None
+        found = sample.get('imgs', [sample.get('img')])
+        return NO_IMAGE if last >= 0 and any(image is None
+                                             for image in found) else None
+
+    @staticmethod
+    def check_on_broken(on_broken: str) -> str:
+        """Refuse another setting than 'raise' and 'skip'."""
+        if on_broken not in ('raise', 'skip'):
+            raise ValueError(
+                f"on_broken must be 'raise' or 'skip', got {on_broken!r}")
+        return on_broken
+
+    @property
+    def num_broken(self) -> int:
+        """Number of files skipped so far, counted over all workers."""
+        return 0 if self._broken is None else int(self._broken.sum())
+
+    def full_init(self) -> None:
+        """List the samples, and check them if nothing may be skipped later."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        if self.on_broken == 'skip' and self._broken is None:
+            # Shared memory: the workers count, the main process reports.
+            self._broken = torch.zeros(
+                len(self), dtype=torch.bool).share_memory_()
+
+    def filter_data(self) -> List[dict]:
+        """In test mode, leave out the broken files when they are skipped."""
+        data_list: List[dict] = self.data_list
+        if not (self.test_mode and self.on_broken == 'skip'):
+            return data_list
+        with ThreadPoolExecutor() as pool:
+            faults = list(
+                track(
+                    pool.map(self.fault_of, data_list),
+                    f'Checking {len(data_list)} {self.noun}s',
+                    total=len(data_list),
+                    disable=not is_main_process()))
+        kept = [
+            info for info, fault in zip(data_list, faults) if fault is None
+        ]
+        if not kept and all(isinstance(f, DecoderFault) for f in faults):
+            # Nor is it a fault of the files: the first use of one says so.
+            return data_list
+        if not kept:
+            raise self.error(
+                f'none of the {len(data_list)} {self.noun}s can be decoded; '
+                f'the first: {self.path_of(data_list[0])!r}: {faults[0]}')
+        for info, fault in zip(data_list, faults):
+            if fault is not None:
+                self._warn(f'skipped broken {self.noun} '
+                           f'{self.path_of(info)!r}: {fault}')
+        self._broken = torch.tensor([fault is not None for fault in faults])
+        if self.num_broken:
+            self._warn(f'skipped {self.num_broken} of {len(data_list)} '
+                       f'{self.noun}s')
+        return kept
+
+    def prepare_data(self, idx: int) -> Any:
+        """Load one sample; None, if it is broken and to be skipped."""
+        try:
+            return super().prepare_data(idx)
+        except Exception as error:
+            info = self.get_data_info(idx)
+            path, fault = self.path_of(info), self.fault_of(info)
+            if fault is None and _of_image_library(error):
+                # Such as one too thin or too large to be resized.
+                fault = f'the pipeline cannot take it: {one_line(error)}'
+            if fault is None:
+                raise  # the file is fine, so the pipeline is not
+            if self.on_broken == 'raise' or self.test_mode:
+                hint = " (the dataset option on_broken='skip' leaves such " \
+                    'files out)' if self.on_broken == 'raise' else ''
+                raise self.error(f'cannot read {self.noun} {path!r}: {fault}'
+                                 f'{hint}') from error
+            assert self._broken is not None
+            if not self._broken[idx]:
+                self._broken[idx] = True
+                self._warn(f'skipped broken {self.noun} {path!r}: {fault}')
+            return None
+
+    @staticmethod
+    def _warn(message: str) -> None:
+        """Log a warning from whatever process this is."""
+        print_log(message, logger='current', level=30)
+
+
+def _of_image_library(error: BaseException) -> bool:
+    """Whether OpenCV or Pillow raised an error, or the memory was full."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = trace.tb_frame.f_globals.get('__name__', '') if trace else ''
+    return isinstance(error, MemoryError) or 'cv2' == type(
+        error).__module__ or where.partition('.')[0] == 'PIL'
+
+
+def frames_missing(folder: str, names: Sequence[str]) -> List[str]:
+    """Find the frames that a folder lacks, or that are empty files.
+
+    Args:
+        folder (str): The folder.
+        names (Sequence[str]): Names of its frames.
+
+    Returns:
+        list[str]: Those that are missing or empty.
+    """
+    with os.scandir(folder) as entries:
+        found = {entry.name for entry in entries if entry.stat().st_size > 0}
+    return [name for name in names if name not in found]
+
+
+def image_fault(
+        path: str,
+        decode: Optional[Callable[[], Optional[str]]] = None) -> Optional[str]:
+    """Try to decode an image file.
+
+    Args:
+        path (str): The file.
+        decode (Callable, optional): Has another decoder try, and gives what
+            it finds wrong: Pillow alone knows where a file is cut off, and
+            the two do not know the same formats. Defaults to None, none.
+
+    Returns:
+        str | None: What is wrong with it, or None; a :class:`DecoderFault`
+        where Pillow can read it.
+    """
+    fault = None
+    try:
+        with Image.open(io.BytesIO(fileio.get(path))) as image:
+            image.load()
+    except FileNotFoundError:
+        return 'no such file'
+    except Exception as error:  # decoders raise whatever they like
+        reason = str(error).strip().split('\n')[0]
+        # The buffer's address would differ from run to run.
+        fault = reason.split(' <_io')[0] or type(error).__name__
+        if decode is None or not isinstance(error, UnidentifiedImageError):
+            return fault
+    if decode is None:
+        return fault
+    found = decode()
+    return None if found is None else fault or DecoderFault(found)

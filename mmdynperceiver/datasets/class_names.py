@@ -1,0 +1,274 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Names of classes: which label each has, and whether data fit a model.
+
+Class folders get their labels in the order of their names, so that data that
+lack a folder shift all later labels. Names are the only way to see it.
+"""
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+
+from mmengine.logging import print_log
+
+from ..errors import InputError
+from .lists import read_classes
+
+__all__ = [
+    'HEAD_NAMES', 'check_data_classes', 'checkpoint_classes',
+    'choose_class_names', 'class_names', 'config_num_classes', 'folder_labels',
+    'listed', 'with_class_names'
+]
+
+# Where the hosts keep what knows the number of classes.
+HEAD_NAMES = ('head', 'cls_head', 'bbox_head', 'roi_head.bbox_head')
+NUMBER_REMEDY = 'set model.head.num_classes or choose the right data'
+REMEDY = ('give the data a folder for each class of the model (an empty one '
+          'will do), or name the classes in the order of their labels by the '
+          'option `classes` of the data set')
+
+
+def listed(names: Sequence[Any], count: int = 5) -> str:
+    """The first names, in words.
+
+    Args:
+        names (Sequence): Names, or numbers.
+        count (int): Most that are shown. Defaults to 5.
+    """
+    shown = ', '.join(map(repr, names[:count]))
+    return shown + (', ...' if len(names) > count else '') or 'none'
+
+
+def class_names(dataset: Any) -> Optional[List[str]]:
+    """Class names of a data set, if it knows them.
+
+    Args:
+        dataset (Dataset): Of any host, or a wrapper.
+    """
+    names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    return None if names is None else list(names)
+
+
+def checkpoint_classes(content: Mapping[str, Any],
+                       num_classes: int) -> Optional[List[str]]:
+    """Names of the classes that a checkpoint was trained on.
+
+    Args:
+        content (Mapping): What its file holds.
+        num_classes (int): How many its model has.
+
+    Returns:
+        list[str] | None: In the order of the labels; None, if it does not
+        carry so many.
+    """
+    meta = content.get('meta')
+    for key in ('dataset_meta', 'classes'):
+        meta = meta.get(key) if isinstance(meta, Mapping) else None
+    if not isinstance(meta, (list, tuple)) or len(meta) != num_classes:
+        return None
+    return [str(name) for name in meta]
+
+
+def config_num_classes(config: Any) -> Optional[int]:
+    """Number of classes of a config's model, if its head says it.
+
+    Args:
+        config (Config): The whole config.
+    """
+    for path in HEAD_NAMES:
+        node: Any = config.get('model') or {}
+        for name in path.split('.'):
+            node = node.get(name) if isinstance(node, Mapping) else None
+        if isinstance(node, Mapping) and \
+                isinstance(node.get('num_classes'), int):
+            return node['num_classes']
+    return None
+
+
+def with_class_names(settings: Dict[str, Any]) -> Dict[str, Any]:
+    """Arguments of a data set with class names instead of a file of them.
+
+    Args:
+        settings (dict): Perhaps with ``classes`` or ``metainfo``.
+
+    Returns:
+        dict: A copy.
+
+    Raises:
+        InputError: If a file of class names cannot be read.
+    """
+    settings = dict(settings)
+    if isinstance(settings.get('classes'), str):
+        settings['classes'] = read_classes(settings['classes'])
+    metainfo = settings.get('metainfo')
+    if isinstance(metainfo, Mapping) and \
+            isinstance(metainfo.get('classes'), str):
+        settings['metainfo'] = dict(
+            metainfo, classes=tuple(read_classes(metainfo['classes'])))
+    return settings
+
+
+def folder_labels(folders: Sequence[str], classes: Optional[Sequence[str]],
+                  where: str) -> Dict[str, int]:
+    """The label of each class folder.
+
+    Args:
+        folders (Sequence[str]): Names of the folders, sorted.
+        classes (Sequence[str], optional): Names of the classes in the order
+            of their labels; None, those of the folders.
+        where (str): The folder that holds them, for the message.
+
+    Returns:
+        dict[str, int]: Name of each folder to its label.
+
+    Raises:
+        InputError: If a folder is no class.
+    """
+    if classes is None:
+        return {name: label for label, name in enumerate(folders)}
+    unknown = [name for name in folders if name not in classes]
+    if len(unknown) == len(folders) == len(classes):
+        # Titles as ImageNet has them, which stand in the order of its
+        # folders.
+        return {name: label for label, name in enumerate(folders)}
+    if unknown:
+        raise InputError(
+            f'{len(unknown)} of the {len(folders)} class folders in {where!r} '
+            f'are no class, the first: {listed(unknown)}; the classes are '
+            f'{listed(classes)}')
+    labels = {name: list(classes).index(name) for name in folders}
+    twice = [name for name in folders if list(classes).count(name) > 1]
+    if twice:
+        raise InputError(f'the class names of {where!r} hold {twice[0]!r} '
+                         f'twice: give each class a name of its own')
+    return labels
+
+
+def check_data_classes(what: str,
+                       dataset: Any,
+                       num_classes: int,
+                       known: Optional[Sequence[str]] = None,
+                       source: str = 'checkpoint',
+                       num_labels: Optional[int] = None) -> None:
+    """Refuse data whose labels do not mean the classes of the model.
+
+    Args:
+        what (str): What the data are, such as 'val data'.
+        dataset (Dataset): The data set; wrappers are looked into. One that
+            takes names from folders or from paths says so by
+            ``classes_from``.
+        num_classes (int): Number of classes that the model has.
+        known (Sequence[str], optional): Their names in the order of the
+            labels. Defaults to None, not known.
+        source (str): Where these names are from. Defaults to 'checkpoint'.
+        num_labels (int, optional): Largest label plus 1. Defaults to None:
+            what the data set says.
+
+    Raises:
+        InputError: If number, names or order differ.
+    """
+    if known is not None and len(known) != num_classes:
+        known = None
+    for part in _parts(dataset):
+        names = class_names(part)
+        if names is not None:
+            kind = getattr(part, 'classes_from', 'options')
+            _check_names(what, names, num_classes, known, source, kind)
+        most = num_labels
+        if most is None:
+            most = getattr(part, 'num_labels', 0)
+        if most > num_classes:
+            raise InputError(
+                f'the {what} have labels up to {most - 1} and the model has '
+                f'{num_classes} classes: {NUMBER_REMEDY}')
+
+
+def _parts(dataset: Any) -> Iterator[Any]:
+    """The data sets inside of wrappers."""
+    if getattr(dataset, 'datasets', None):
+        for part in dataset.datasets:
+            yield from _parts(part)
+    elif getattr(dataset, 'dataset', None) is not None:
+        yield from _parts(dataset.dataset)
+    else:
+        yield dataset
+
+
+def _check_names(what: str, names: List[str], num_classes: int,
+                 known: Optional[Sequence[str]], source: str,
+                 kind: str) -> None:
+    """Compare the names of a data set's classes with those of the model."""
+    if known is not None and kind == 'paths' and \
+            list(known[:len(names)]) == names:
+        _tell_absent(what, known[len(names):])
+        return
+    if len(names) != num_classes:
+        raise InputError(
+            f'the {what} have {len(names)} classes ({listed(names)}) and the '
+            f'model has {num_classes}{_differences(names, known)}: '
+            f'{NUMBER_REMEDY if known is None else REMEDY}')
+    if known is None or list(known) == names:
+        return
+    if kind != 'folders' and not set(known) & set(names):
+        # Titles instead of the names of folders, or folders that are none
+        # of classes.
+        print_log(
+            f'the {what} name the classes {listed(names)} and the {source} '
+            f'{listed(known)}: they are taken in this order',
+            logger='current',
+            level=30)
+        return
+    raise InputError(f'the {what} have other classes than the {source}'
+                     f'{_differences(names, known)}: {REMEDY}')
+
+
+def _tell_absent(what: str, names: Sequence[str]) -> None:
+    """Warn of classes without images."""
+    if names:
+        print_log(
+            f'the {what} have no images of some classes: {listed(names)}',
+            logger='current',
+            level=30)
+
+
+def _differences(names: Sequence[str], known: Optional[Sequence[str]]) -> str:
+    """What is missing, what is not known, or that the order differs."""
+    if known is None:
+        return ''
+    parts = [
+        f'; {title}: {listed(found)}'
+        for title, found in (('missing', [n for n in known if n not in names]),
+                             ('unknown', [n for n in names if n not in known]))
+        if found
+    ]
+    return ''.join(parts) or '; their order differs'
+
+
+def choose_class_names(path: Optional[str], content: Mapping[str, Any],
+                       num_classes: int) -> List[str]:
+    """Names of a model's classes, from a file, its checkpoint or as numbers.
+
+    Args:
+        path (str, optional): File with a name in each line; None, those that
+            the checkpoint carries, else the numbers.
+        content (Mapping): What the checkpoint's file holds.
+        num_classes (int): How many classes the model has.
+
+    Raises:
+        InputError: If there are more or fewer names, or the file has those
+            of the checkpoint in another order.
+    """
+    known = checkpoint_classes(content, num_classes)
+    if path is None:
+        return known or [str(number) for number in range(num_classes)]
+    names = read_classes(path)
+    if len(names) != num_classes:
+        raise InputError(f'{path!r} has {len(names)} class names and the '
+                         f'model has {num_classes} classes: give one in each '
+                         f'line, in the order of the labels')
+    # Other names may be given, such as titles.
+    for label, name in enumerate(names if known else ()):
+        if name != known[label] and names.count(name) == known.count(
+                name) == 1:
+            raise InputError(
+                f'{path!r} has {name!r} in place {label}, and in the '
+                f'checkpoint it is class {known.index(name)}: give the names '
+                f'in the order of the labels')
+    return names

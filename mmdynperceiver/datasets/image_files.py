@@ -1,0 +1,200 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Which files are images, and which of them are too large to decode.
+
+The same for training, the tools and deployment; needs neither torch nor an
+OpenMMLab package.
+"""
+import os
+from typing import (FrozenSet, List, NamedTuple, Optional, Sequence, Tuple,
+                    Union)
+
+from ..io.describe import one_line
+
+__all__ = [
+    'Broken', 'EXTENSIONS', 'FILE_ERRORS', 'MAX_PIXELS_VARIABLE',
+    'TooManyPixelsError', 'check_pixels', 'find_files', 'list_files',
+    'list_images', 'max_pixels'
+]
+
+EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
+              '.webp')
+# Set to allow larger images, or only smaller ones.
+MAX_PIXELS_VARIABLE = 'MMDYNPERCEIVER_MAX_PIXELS'
+# Where Pillow takes a file for a decompression bomb: half a GB of pixels.
+MAX_PIXELS = 178_956_970
+
+# What a file can do to whoever reads it.
+FILE_ERRORS = (OSError, ValueError, MemoryError)
+
+
+class Broken(NamedTuple):
+    """A file without a result.
+
+    Args:
+        path (str): The file, or a folder without files of its kind.
+        reason (str): What is wrong with it, in one line.
+    """
+
+    path: str
+    reason: str
+
+
+class TooManyPixelsError(ValueError):
+    """An image has more pixels than allowed."""
+
+
+def list_files(folder: Union[str, os.PathLike],
+               endings: Sequence[str],
+               broken: Optional[List[Broken]] = None) -> List[str]:
+    """The files of some kind in a folder and below it.
+
+    Links to folders are followed, but not to a folder that they are in.
+    Hidden files and folders are left out, such as the ``._`` files of macOS.
+
+    Args:
+        folder (str | PathLike): The folder.
+        endings (Sequence[str]): Endings of their names, in small letters.
+        broken (list[Broken], optional): Gets the folders below it that
+            cannot be read. Defaults to None, such a folder is an error.
+
+    Returns:
+        list[str]: Sorted paths.
+
+    Raises:
+        OSError: If a folder cannot be read.
+    """
+    found: List[str] = []
+    none: FrozenSet[str] = frozenset()
+    pending = [(os.fspath(folder), none)]
+    while pending:
+        path, above = pending.pop()
+        real = os.path.realpath(path)
+        if real in above:
+            continue
+        try:
+            entries = list(os.scandir(path))
+        except OSError as error:
+            if broken is None or not above:
+                raise
+            broken.append(Broken(path, one_line(error)))
+            continue
+        for entry in entries:
+            if entry.name.startswith('.'):
+                continue
+            if _is_folder(entry):
+                pending.append((entry.path, above | {real}))
+            elif entry.name.lower().endswith(tuple(endings)):
+                found.append(entry.path)
+    return sorted(found)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Whether it is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def list_images(folder: Union[str, os.PathLike],
+                noun: str = 'image',
+                endings: Sequence[str] = EXTENSIONS,
+                broken: Optional[List[Broken]] = None) -> List[str]:
+    """The image files in a folder and below it; see :func:`list_files`.
+
+    Args:
+        folder (str | PathLike): The folder.
+        noun (str): What the files are. Defaults to 'image'.
+        endings (Sequence[str]): Endings of their names. Defaults to those of
+            images.
+        broken (list[Broken], optional): As for :func:`list_files`.
+
+    Returns:
+        list[str]: Sorted paths.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        OSError: If a folder cannot be read.
+    """
+    found = list_files(folder, endings, broken)
+    if not found:
+        raise FileNotFoundError(
+            f'there is no {noun} in {os.fspath(folder)!r} or below it (looked '
+            f'for {", ".join(endings)})')
+    return found
+
+
+def find_files(
+        paths: Sequence[str],
+        on_broken: str = 'skip',
+        noun: str = 'image',
+        endings: Sequence[str] = EXTENSIONS) -> Tuple[List[str], List[Broken]]:
+    """Files, and those of a kind in folders, in the order given.
+
+    Args:
+        paths (Sequence[str]): Files and folders.
+        on_broken (str): 'skip' goes on without a folder that gives none;
+            'raise' raises its error. Defaults to 'skip'.
+        noun (str): What the files are. Defaults to 'image'.
+        endings (Sequence[str]): Endings of their names in folders. Defaults
+            to those of images.
+
+    Returns:
+        tuple: The files, and the folders that give none or cannot be read.
+
+    Raises:
+        OSError: If a folder gives none, with 'raise'.
+    """
+    found: List[str] = []
+    broken: List[Broken] = []
+    # What gets the folders that cannot be read.
+    unread = None if on_broken == 'raise' else broken
+    for path in paths:
+        if not os.path.isdir(path):
+            found.append(path)
+            continue
+        try:
+            found += list_images(path, noun, endings, unread)
+        except OSError as error:
+            if unread is None:
+                raise
+            broken.append(Broken(path, one_line(error)))
+    return found, broken
+
+
+def max_pixels() -> int:
+    """How many pixels an image may have before it is decoded.
+
+    Raises:
+        ValueError: If the environment says something else than a number.
+    """
+    text = os.environ.get(MAX_PIXELS_VARIABLE)
+    if not text:
+        return MAX_PIXELS
+    if not text.isdecimal() or not int(text):
+        raise ValueError(f'{MAX_PIXELS_VARIABLE} must be a positive whole '
+                         f'number, got {text!r}')
+    return int(text)
+
+
+def check_pixels(name: str,
+                 size: Sequence[int],
+                 limit: Optional[int] = None) -> None:
+    """Refuse an image that says of itself that it is very large.
+
+    Args:
+        name (str): What to call it.
+        size (Sequence[int]): Its width and height.
+        limit (int, optional): Most pixels. Defaults to None, those of
+            :func:`max_pixels`.
+
+    Raises:
+        TooManyPixelsError: If it has more.
+    """
+    limit = max_pixels() if limit is None else limit
+    width, height = size
+    if width * height > limit:
+        raise TooManyPixelsError(
+            f'{name} has {width}x{height} pixels, more than the limit of '
+            f'{limit:,}: make it smaller, or raise the limit by '
+            f'{MAX_PIXELS_VARIABLE}')

@@ -1,0 +1,64 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What is done to a graph behind PyTorch's exporter."""
+from typing import Dict, List
+
+import onnx
+
+__all__ = ['drop_unused_inputs', 'simplify']
+
+
+def drop_unused_inputs(model: onnx.ModelProto) -> List[str]:
+    """Remove inputs that no node reads.
+
+    Args:
+        model (ModelProto): Changed in place.
+
+    Returns:
+        list[str]: The names of the inputs that stay.
+    """
+    graph = model.graph
+    read = {name for node in graph.node for name in node.input}
+    kept = [entry for entry in graph.input if entry.name in read]
+    del graph.input[:]
+    graph.input.extend(kept)
+    return [entry.name for entry in kept]
+
+
+def simplify(model: onnx.ModelProto, name: str) -> None:
+    """Pool as runtimes like it, and keep no trace of this machine.
+
+    Args:
+        model (ModelProto): Changed in place.
+        name (str): Name of the graph.
+    """
+    graph = model.graph
+    graph.name = name
+    constants = {entry.name: entry for entry in graph.initializer}
+    constants.update((node.output[0], node.attribute[0].t)
+                     for node in graph.node if node.op_type == 'Constant')
+    for node in graph.node:
+        if node.op_type == 'ReduceMean' and _is_global_pool(node, constants):
+            # Convolutions can hand on their own layout to this one.
+            node.op_type = 'GlobalAveragePool'
+            del node.input[1:]
+            del node.attribute[:]
+        # Stack traces with the paths of this machine.
+        node.doc_string = ''
+        del node.metadata_props[:]
+    for entry in (*graph.value_info, *graph.input, *graph.output,
+                  *graph.initializer):
+        entry.doc_string = ''
+        del entry.metadata_props[:]
+    del graph.metadata_props[:]
+    del model.metadata_props[:]
+    onnx.checker.check_model(model)
+
+
+def _is_global_pool(node: onnx.NodeProto,
+                    constants: Dict[str, onnx.TensorProto]) -> bool:
+    """Whether a mean is one over height and width that keeps both."""
+    keeps = {a.name: a.i for a in node.attribute}.get('keepdims', 1)
+    if len(node.input) != 2 or node.input[1] not in constants or not keeps:
+        return False
+    axes = onnx.numpy_helper.to_array(constants[node.input[1]])
+    return sorted(axes.tolist()) in ([2, 3], [-2, -1])

@@ -1,0 +1,112 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What the early-exit models of all hosts share: policy and decision."""
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor
+
+from ..core import (ExitPolicy, OperatingPoint, Prediction,
+                    fixed_exit_thresholds, run_all_exits, run_early_exit)
+from ..core.complexity import CountsMacs
+from ..core.early_exit import as_images, average_groups
+from ..core.operating_point import describe_model
+from ..io.checkpoint_file import check_weights
+
+__all__ = ['EarlyExitModel']
+
+Thresholds = Union[Sequence[float], str, None]
+
+
+class EarlyExitModel(CountsMacs):
+    """Mixin for a host's model that joins a trunk, exits and a policy.
+
+    A subclass gives ``exit_parts`` and sets ``policy``.
+
+    Attributes:
+        policy (ExitPolicy): The thresholds and what they are compared with;
+            a checkpoint carries them, until its weights are trained on.
+        evaluate_all_exits (bool): Whether to run everything once and replay
+            the thresholds, rather than stop (as
+            :class:`EvaluateAllExitsHook` sets it). Defaults to False.
+    """
+
+    policy: ExitPolicy
+    training: bool
+    evaluate_all_exits = False
+    # What thresholds are compared with where they come without a file.
+    criterion = 'max_prob'
+
+    def make_policy(self, thresholds: Thresholds,
+                    exit: Optional[int]) -> ExitPolicy:
+        """The policy of numbers, a file or a fixed exit.
+
+        Args:
+            thresholds (Sequence[float] | str, optional): One for each exit
+                but the last, or the JSON file of an operating point.
+            exit (int, optional): The one exit at which all leave, instead.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If something does not fit this model.
+        """
+        trunk, exits = self.exit_parts()
+        num_exits = trunk.num_segments if exits is None else exits.num_exits
+        if exit is not None:
+            if thresholds is not None:
+                raise ValueError(
+                    f'give either thresholds or a fixed exit, got '
+                    f'thresholds={thresholds!r} and exit={exit!r}')
+            thresholds = fixed_exit_thresholds(exit, num_exits)
+        if isinstance(thresholds, str):
+            # A model without a head cannot be told from others.
+            model = None if exits is None else describe_model(trunk, exits)
+            point = OperatingPoint.load(thresholds, num_exits, model)
+            # Logits of classes and of a policy have nothing in common.
+            if 'learned' in {self.criterion, point.criterion} and \
+                    self.criterion != point.criterion:
+                raise ValueError(
+                    f'thresholds file {thresholds!r} is made for the '
+                    f'criterion {point.criterion!r}, this model has '
+                    f'{self.criterion!r}: calibrate this model')
+            return ExitPolicy.from_operating_point(point)
+        return ExitPolicy(num_exits, thresholds, self.criterion)
+
+    def drop_loaded_thresholds(self) -> None:
+        """In training, drop those of a checkpoint: its weights change."""
+        if self.training and torch.is_grad_enabled():
+            self.policy.drop_loaded()
+
+    def run_exits(self,
+                  inputs: Tensor) -> Tuple[Prediction, Optional[List[Tensor]]]:
+        """Run as deep as the policy demands, or everything.
+
+        Without thresholds, or with ``evaluate_all_exits``, all exits run.
+
+        Args:
+            inputs (Tensor): Normalised images (B, 3, H, W), or the images of
+                videos (B, M, 3, H, W), on which a video decides together.
+
+        Returns:
+            tuple: The outcome for B samples, and the logits (B, K) of each
+            exit, or None if not all were run.
+        """
+        trunk, exits = self.exit_parts()
+        policy = self.policy
+        images, group = as_images(inputs)
+        if policy.thresholds is None or self.evaluate_all_exits:
+            all_logits = [
+                average_groups(logits, group)
+                for logits in run_all_exits(trunk, exits, images)
+            ]
+            return policy.replay(all_logits), all_logits
+        return run_early_exit(trunk, exits, policy, images, group), None
+
+    def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str,
+                              *args: Any) -> None:
+        """Refuse damaged weights, whoever loads them."""
+        check_weights({
+            name: value
+            for name, value in state_dict.items() if name.startswith(prefix)
+        })
+        super()._load_from_state_dict(  # type: ignore[misc]
+            state_dict, prefix, *args)

@@ -1,0 +1,141 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Logits on disk, so that an interrupted run goes on where it stopped."""
+import json
+import os
+import time
+from pathlib import Path
+from typing import Callable, Iterator, List, Mapping, NamedTuple, Union
+
+from ..errors import InputError
+from ..io.atomic import write_json
+from ..io.checkpoint_file import read_checkpoint
+from ..io.checkpoints import atomic_save
+from ..io.fingerprints import settings_fingerprint
+from ..progress import progress_bar
+from .exit_logits import ExitLogits
+
+__all__ = ['CachedLogits', 'cached_exit_logits']
+
+# A part is written when it has so many samples, or is so old in seconds.
+PART_SIZE = 4096
+PART_AGE = 10.
+
+
+class CachedLogits(NamedTuple):
+    """Logits and where they came from.
+
+    Args:
+        exits (ExitLogits): The logits, in the order of the data.
+        num_reused (int): How many samples came from the cache.
+        folder (Path): The folder of the cache.
+    """
+
+    exits: ExitLogits
+    num_reused: int
+    folder: Path
+
+
+def cached_exit_logits(root: Union[str, os.PathLike],
+                       identity: Mapping[str, str],
+                       num_samples: int,
+                       run: Callable[[int], Iterator[ExitLogits]],
+                       description: str = 'running') -> CachedLogits:
+    """Take logits from the cache, and run what is missing.
+
+    Args:
+        root (str | PathLike): Folder of all caches; each identity has a
+            folder of its own in it.
+        identity (Mapping[str, str]): Fingerprints of all that the logits
+            depend on. A cache with another identity is not used.
+        num_samples (int): Number of samples in the data.
+        run (Callable): Called with the index of the first sample to run,
+            gives the logits of that and all later ones, batch by batch.
+        description (str): Stands beside the progress bar. Defaults to
+            'running'.
+
+    Returns:
+        CachedLogits: All samples.
+
+    Raises:
+        InputError: If there are no samples.
+    """
+    if num_samples == 0:
+        raise InputError(f'there are no images for {description}')
+    folder = Path(root) / settings_fingerprint(dict(identity))[:16]
+    parts = _read_parts(folder, identity, num_samples)
+    reused = sum(len(part.labels) for part in parts)
+    if reused < num_samples:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / 'identity.json', dict(identity))
+        with progress_bar() as bar:
+            task = bar.add_task(
+                description, total=num_samples, completed=reused)
+            for part in _write_parts(folder, reused, run(reused)):
+                parts.append(part)
+                bar.advance(task, len(part.labels))
+    exits = ExitLogits.join(parts)
+    if len(exits.labels) != num_samples:
+        raise InputError(f'the data gave {len(exits.labels)} images instead '
+                         f'of {num_samples}: they have changed on the way')
+    return CachedLogits(exits, reused, folder)
+
+
+def _part_path(folder: Path, start: int) -> Path:
+    """File of the part that begins with this sample."""
+    return folder / f'part-{start:08d}.pt'
+
+
+def _read_parts(folder: Path, identity: Mapping[str, str],
+                num_samples: int) -> List[ExitLogits]:
+    """Read whole parts from the first sample on, up to the first gap."""
+    try:
+        known = json.loads((folder / 'identity.json').read_text())
+    except (OSError, ValueError):
+        return []
+    if known != dict(identity):
+        return []
+    parts: List[ExitLogits] = []
+    start = 0
+    while start < num_samples:
+        try:
+            content = read_checkpoint(_part_path(folder, start))
+            part = ExitLogits(
+                tuple(content['logits']), content['labels'], content['paths'],
+                tuple(content['macs']))
+        except (OSError, KeyError, TypeError, ValueError):
+            break  # not there, or not whole: run it again
+        if not len(part.labels):
+            break
+        parts.append(part)
+        start += len(part.labels)
+    return parts
+
+
+def _write_parts(folder: Path, start: int,
+                 batches: Iterator[ExitLogits]) -> Iterator[ExitLogits]:
+    """Pass batches on and write them, several in one file."""
+    pending: List[ExitLogits] = []
+    begun = time.monotonic()
+    try:
+        for batch in batches:
+            pending.append(batch)
+            count = sum(len(part.labels) for part in pending)
+            if count >= PART_SIZE or time.monotonic() - begun > PART_AGE:
+                _write_part(folder, start, pending)
+                start, pending, begun = start + count, [], time.monotonic()
+            yield batch
+    finally:
+        # Also after an interrupt: the next run goes on from here.
+        if pending:
+            _write_part(folder, start, pending)
+
+
+def _write_part(folder: Path, start: int, batches: List[ExitLogits]) -> None:
+    """Write one part, whole or not at all."""
+    part = ExitLogits.join(batches)
+    atomic_save(
+        dict(
+            logits=list(part.logits),
+            labels=part.labels,
+            paths=part.paths,
+            macs=list(part.macs)), _part_path(folder, start))

@@ -1,0 +1,220 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""An optimizer's saved state is that of its own weights, or is refused.
+
+PyTorch takes a state of any shape, and a fused step then writes beyond it.
+"""
+import copy
+import math
+from collections import defaultdict
+from typing import Any, Dict, Iterable, Mapping, Optional
+
+import torch
+from mmengine.optim import OptimWrapperDict
+from torch import Tensor
+
+from ..errors import InputError
+from ..io.checkpoint_file import check_weights
+
+__all__ = ['check_optimizers', 'is_finite', 'is_like', 'need']
+
+# How a step is computed, not what: may differ from the config.
+_FLEXIBLE = ('capturable', 'differentiable', 'foreach', 'fused')
+
+
+def need(condition: bool, message: str) -> None:
+    """Refuse what does not fit.
+
+    Raises:
+        InputError: With the message, if the condition does not hold.
+    """
+    if not condition:
+        raise InputError(message)
+
+
+def check_optimizers(wrapper: Any, given: Any, steps: int) -> None:
+    """Check the state of one optimizer, or of several by their names.
+
+    Args:
+        wrapper (OptimWrapper | OptimWrapperDict): Around the optimizers.
+        given (Any): Their saved state.
+        steps (int): How many steps the training had made.
+
+    Raises:
+        InputError: Naming what is missing or does not fit.
+    """
+    need(isinstance(given, Mapping), 'the optimizer state is not a dict')
+    if not isinstance(wrapper, OptimWrapperDict):
+        _check_optimizer(wrapper.optimizer, given, steps)
+        _check_loss_scaler(wrapper, given)
+        return
+    for name, part in wrapper.items():
+        need(name in given, f'there is no state of the optimizer {name!r}')
+        check_optimizers(part, given[name], steps)
+
+
+def _check_loss_scaler(wrapper: Any, given: Mapping[str, Any]) -> None:
+    """Check what mixed precision scales the loss by, if it is saved."""
+    scaler = getattr(wrapper, 'loss_scaler', None)
+    if scaler is None or 'loss_scaler' not in given:
+        return
+    saved = given['loss_scaler']
+    need(isinstance(saved, Mapping), 'its loss_scaler is not a dict')
+    for name, value in scaler.state_dict().items():
+        need(
+            is_like(value, saved.get(name)),
+            f'loss_scaler.{name} must be like {value!r}, got '
+            f'{saved.get(name)!r}')
+
+
+def _check_optimizer(optimizer: torch.optim.Optimizer, given: Any,
+                     steps: int) -> None:
+    """Compare a saved state with what the optimizer keeps of its weights."""
+    groups, state = given.get('param_groups'), given.get('state')
+    need(
+        isinstance(groups, list) and isinstance(state, Mapping),
+        'the optimizer state has no param_groups or no state')
+    own = optimizer.param_groups
+    need(
+        len(groups) == len(own), f'the optimizer state has {len(groups)} '
+        f'groups of weights instead of {len(own)}')
+    parameters: Dict[Any, Tensor] = {}
+    for index, (group, mine) in enumerate(zip(groups, own)):
+        parameters.update(_check_group(index, group, mine))
+    need(
+        len(parameters) == sum(len(group['params']) for group in own),
+        'the optimizer state has a weight twice')
+    need(
+        set(state) <= set(parameters),
+        'the optimizer state is of other weights')
+    layouts = _layouts(optimizer, parameters.values())
+    need(
+        bool(state) or not steps or not any(layouts.values()),
+        'the optimizer state is empty')
+    for key, moments in state.items():
+        _check_moments(f'optimizer.state[{key}]', moments,
+                       layouts.get(parameters[key].ndim, {}),
+                       parameters[key].shape)
+
+
+def _check_group(index: int, group: Any,
+                 own: Mapping[str, Any]) -> Dict[int, Tensor]:
+    """Check the settings of a group; returns its numbers and weights."""
+    keys = group.get('params') if isinstance(group, Mapping) else None
+    need(
+        isinstance(keys, list) and len(keys) == len(own['params'])
+        and all(type(key) is int for key in keys),
+        f'group {index} of the optimizer state is not of '
+        f'{len(own["params"])} weights')
+    for name, value in own.items():
+        # Switches are added by later versions, and have a default.
+        if name == 'params' or value is None or isinstance(
+                value, bool) and name not in group:
+            continue
+        need(
+            is_like(value, group.get(name)),
+            f'{name} of group {index} of the optimizer state must be like '
+            f'{value!r}, got {group.get(name)!r}')
+        need(
+            name in _FLEXIBLE or not isinstance(value, bool)
+            or group[name] == value,
+            f'{name} of group {index} of the optimizer state is '
+            f'{group.get(name)!r}, and {value!r} in the config')
+    for name in set(_FLEXIBLE) & set(group):
+        need(
+            group[name] is None or isinstance(group[name], bool),
+            f'{name} of group {index} of the optimizer state must be True or '
+            f'False, got {group[name]!r}')
+    return dict(zip(keys or (), own['params']))
+
+
+def _layouts(
+        optimizer: torch.optim.Optimizer, weights: Iterable[Tensor]
+) -> Dict[int, Dict[str, Optional[torch.Size]]]:
+    """What the optimizer keeps of a weight, by its dimensions.
+
+    It is seen by a step of the same optimizer on small weights.
+
+    Returns:
+        dict[int, dict]: By the dimensions the names of what is kept, with
+        its shape, or None for that of the weights. Empty for an optimizer
+        that does not work in this way.
+    """
+    found = {}
+    for ndim, device in {w.ndim: w.device for w in weights}.items():
+        weight = torch.zeros(
+            (3, 5, 7, 2, 4, 6)[:ndim], device=device, requires_grad=True)
+        weight.grad = torch.zeros_like(weight)
+        twin = copy.copy(optimizer)
+        twin.state = defaultdict(dict)
+        twin.param_groups = [{**optimizer.param_groups[0], 'params': [weight]}]
+        try:
+            # A schedule counts the steps of the optimizer itself.
+            type(optimizer).step(twin)
+        except Exception:  # another optimizer may want anything
+            return {}
+        found[ndim] = {
+            name: None if value.shape == weight.shape and ndim else value.shape
+            for name, value in twin.state[weight].items()
+            if isinstance(value, Tensor)
+        }
+    return found
+
+
+def _check_moments(where: str, moments: Any,
+                   layout: Mapping[str, Optional[torch.Size]],
+                   shape: torch.Size) -> None:
+    """Check what an optimizer keeps of one weight."""
+    need(isinstance(moments, Mapping), f'{where} is not a dict')
+    missing = [name for name in layout if name not in moments]
+    need(not missing, f'{where} has no {", ".join(missing)}')
+    tensors = {k: v for k, v in moments.items() if isinstance(v, Tensor)}
+    for name, wanted in layout.items():
+        wanted = shape if wanted is None else wanted
+        if name not in tensors:
+            # Of a kind that is counted by a number, in older files.
+            need(wanted == () and is_finite(moments[name]),
+                 f'{where}.{name} must be a tensor of shape {tuple(wanted)}')
+        else:
+            need(
+                tensors[name].shape == wanted,
+                f'{where}.{name} has the shape {tuple(tensors[name].shape)} '
+                f'instead of {tuple(wanted)}')
+        need(name != 'step' or float(moments[name]) >= 0,
+             f'{where}.step is {moments[name]!r}')
+    try:
+        check_weights({f'{where}.{k}': v for k, v in tensors.items()})
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def is_finite(value: Any) -> bool:
+    """Whether something is a finite number, or a tensor of one.
+
+    Args:
+        value (Any): Anything.
+    """
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, int):
+        return abs(value) < 1 << 63
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def is_like(own: Any, given: Any) -> bool:
+    """Whether a saved setting can take the place of one.
+
+    Args:
+        own (Any): The setting.
+        given (Any): The saved one: of the same kind and length, a finite
+            number, not negative where the setting is not, the same text.
+    """
+    if isinstance(own, bool):
+        return isinstance(given, bool)
+    if isinstance(own, (int, float, Tensor)):
+        return not isinstance(given, bool) and is_finite(given) and (
+            bool(given >= 0) or bool(own < 0))
+    if isinstance(own, (list, tuple)):
+        return isinstance(given,
+                          (list, tuple)) and len(own) == len(given) and all(
+                              map(is_like, own, given))
+    return given == own if isinstance(own, str) else True

@@ -1,0 +1,73 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""A progress bar in place of the log on the console."""
+from typing import Any, Dict, Optional, Sequence
+
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from rich.progress import Progress
+
+from ..progress import progress_bar
+
+__all__ = ['ProgressBarHook']
+
+
+@HOOKS.register_module()
+class ProgressBarHook(Hook):
+    """Show training as a progress bar, and each validation as one line.
+
+    The log file keeps everything; this is for the console.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self) -> None:
+        self._bar: Optional[Progress] = None
+
+    def before_train(self, runner: Any) -> None:
+        """Start the bar."""
+        self._bar = progress_bar()
+        self._bar.start()
+        self._task = self._bar.add_task('training', total=runner.max_iters)
+
+    def after_train_iter(self,
+                         runner: Any,
+                         batch_idx: int,
+                         data_batch: Any = None,
+                         outputs: Optional[dict] = None) -> None:
+        """Move the bar on."""
+        if self._bar is not None:
+            loss = runner.message_hub.get_scalar('train/loss').current()
+            self._bar.update(
+                self._task,
+                completed=runner.iter + 1,
+                description=f'training  loss {loss:.2f} ')
+
+    def after_val_epoch(self,
+                        runner: Any,
+                        metrics: Optional[Dict[str, float]] = None) -> None:
+        """Print the accuracy of each exit."""
+        if self._bar is not None and metrics:
+            self._bar.console.print(
+                f'epoch {runner.epoch} of {runner.max_epochs}: accuracy of '
+                f'the exits {_accuracies(metrics)} %')
+
+    def after_train(self, runner: Any) -> None:
+        """Stop the bar."""
+        self._stop()
+
+    def after_run(self, runner: Any) -> None:
+        """Stop the bar."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _accuracies(metrics: Dict[str, float]) -> str:
+    """Top-1 accuracies, shallow to deep."""
+    found: Sequence[str] = sorted(
+        key for key in metrics
+        if key.startswith('exit') and key.endswith('/top1'))
+    return '  '.join(f'{metrics[key]:.1f}' for key in found)

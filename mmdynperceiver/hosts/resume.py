@@ -1,0 +1,202 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""A training goes on from a checkpoint that fits in every part, or not."""
+from typing import Any, Iterator, List, Mapping, Optional, Tuple
+
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.optim import BaseOptimWrapper
+from mmengine.registry import HOOKS
+
+from ..errors import InputError
+from ..io.checkpoint_file import check_weights
+from ..io.checkpoints import in_words, misfits
+from .optimizer_state import check_optimizers, is_finite, is_like, need
+from .wrappers import unwrap_model
+
+__all__ = ['CheckCheckpointHook', 'check_resumable']
+
+REMEDY = 'to start from its weights alone, give load_from instead'
+
+
+@HOOKS.register_module()
+class CheckCheckpointHook(Hook):
+    """Refuse a checkpoint that does not fit before anything of it is used.
+
+    mmengine warns about weights that do not fit and goes on with random
+    values; an optimizer's state it takes unseen. To resume, or to test, all
+    must fit; to start a training, what fits of the weights is taken.
+    """
+
+    # Before the hook that averages weights takes its own from the file.
+    priority = 'VERY_HIGH'
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Check a checkpoint that was read and is not loaded yet.
+
+        Raises:
+            InputError: Naming what does not fit.
+        """
+        # Built only where a training begins.
+        training = isinstance(runner.optim_wrapper, BaseOptimWrapper)
+        if runner._resume and training:
+            check_resumable(runner, checkpoint)
+            return
+        need(isinstance(checkpoint, Mapping), 'the checkpoint is not a dict')
+        weights = checkpoint.get('state_dict', checkpoint)
+        own = None if training else unwrap_model(runner.model).state_dict()
+        _check_state_dict(weights, own, 'the checkpoint')
+
+
+def check_resumable(runner: Any, checkpoint: Mapping[str, Any]) -> None:
+    """Check all parts of a checkpoint from which a training is to go on.
+
+    Args:
+        runner (Runner): With its loops, optimizers and schedulers built.
+        checkpoint (Mapping): What the file holds.
+
+    Raises:
+        InputError: Naming what is missing or does not fit.
+    """
+    hook = next((h for h in runner.hooks if isinstance(h, CheckpointHook)),
+                None)
+    needed = ['meta', 'state_dict', 'message_hub']
+    if getattr(hook, 'save_optimizer', True):
+        needed.append('optimizer')
+    if runner.param_schedulers and getattr(hook, 'save_param_scheduler', True):
+        needed.append('param_schedulers')
+    missing = [name for name in needed if name not in checkpoint]
+    if missing:
+        raise InputError(f'cannot resume: the checkpoint has no '
+                         f'{", ".join(missing)}; {REMEDY}')
+    try:
+        _check_meta(checkpoint['meta'])
+        _check_message_hub(checkpoint['message_hub'])
+        _check_state_dict(checkpoint['state_dict'],
+                          unwrap_model(runner.model).state_dict(),
+                          'state_dict')
+        _check_average(runner, checkpoint)
+        if 'optimizer' in checkpoint:
+            check_optimizers(runner.optim_wrapper, checkpoint['optimizer'],
+                             checkpoint['meta']['iter'])
+        if 'param_schedulers' in checkpoint and runner.param_schedulers:
+            _check_schedulers(runner.param_schedulers,
+                              checkpoint['param_schedulers'])
+    except InputError as error:
+        raise InputError(f'cannot resume: {error}; {REMEDY}') from error
+
+
+def _check_state_dict(given: Any, own: Optional[Mapping[str, Any]],
+                      what: str) -> None:
+    """Check weights, and that they are those of a model if it is given."""
+    need(isinstance(given, Mapping), f'{what} holds no weights')
+    try:
+        weights = check_weights(given)
+    except ValueError as error:
+        raise InputError(f'{what}: {error}') from error
+    problems = misfits(own, weights) if own is not None else {}
+    need(
+        not problems, f'{what} does not fit the model of the config; '
+        f'{in_words(problems)}')
+
+
+def _is_count(value: Any, bits: int = 63) -> bool:
+    """Whether something is a whole number from 0 of so many bits."""
+    return type(value) is int and 0 <= value < 1 << bits
+
+
+def _check_meta(meta: Any) -> None:
+    """Check how far the training was."""
+    need(isinstance(meta, Mapping), 'its meta is not a dict')
+    for name in ('epoch', 'iter'):
+        need(
+            _is_count(meta.get(name)),
+            f'meta.{name} must be a whole number, got {meta.get(name)!r}')
+    # mmengine would run it.
+    need('config' not in meta, 'meta.config holds code')
+    seed = meta.get('seed')
+    need(
+        seed is None or _is_count(seed, 32),
+        f'meta.seed must be a whole number, got {seed!r}')
+
+
+def _check_message_hub(hub: Any) -> None:
+    """Check the kinds of what mmengine takes from the message hub."""
+    need(isinstance(hub, Mapping), 'its message_hub is not a dict')
+    for name in ('log_scalars', 'runtime_info', 'resumed_keys'):
+        need(
+            isinstance(hub.get(name), Mapping),
+            f'its message_hub has no {name}')
+    need(
+        all(isinstance(value, bool) for value in hub['resumed_keys'].values()),
+        'its message_hub.resumed_keys are not all True or False')
+    info = hub['runtime_info']
+    kept = info.get('keep_ckpt_ids', [])
+    need(
+        isinstance(kept, list) and all(map(_is_count, kept)),
+        f'message_hub.runtime_info.keep_ckpt_ids must be a list of whole '
+        f'numbers, got {kept!r}')
+    for name, value in info.items():
+        if str(name).startswith('best_score'):
+            need(
+                is_finite(value), f'message_hub.runtime_info.{name} must be a '
+                f'number, got {value!r}')
+        if str(name).startswith('best_ckpt'):
+            need(
+                value is None or isinstance(value, str),
+                f'message_hub.runtime_info.{name} must be a path, got '
+                f'{value!r}')
+
+
+def _check_average(runner: Any, checkpoint: Mapping[str, Any]) -> None:
+    """Check the moving average of the weights."""
+    hook = next((h for h in runner.hooks if isinstance(h, EMAHook)), None)
+    if hook is None:
+        need(
+            'ema_state_dict' not in checkpoint,
+            'it was trained with a moving average of the weights (EMAHook), '
+            'and the config has none')
+        return
+    need(
+        'ema_state_dict' in checkpoint,
+        'the config has a moving average of the weights (EMAHook), and the '
+        'checkpoint has no ema_state_dict')
+    own = hook.ema_model.state_dict()
+    _check_state_dict(checkpoint['ema_state_dict'], {
+        name.removeprefix('module.'): value
+        for name, value in own.items()
+    }, 'ema_state_dict')
+    steps = checkpoint['ema_state_dict'].get('steps', 0)
+    need(int(steps) >= 0, f'ema_state_dict.steps is {int(steps)}')
+
+
+def _check_schedulers(own: Any, given: Any) -> None:
+    """Check the states of the parameter schedulers."""
+    pairs: List[Tuple[Any, Any]] = []
+    if isinstance(own, dict):
+        need(
+            isinstance(given, Mapping) and set(own) <= set(given),
+            f'param_schedulers must be of {", ".join(own)}')
+        pairs = [(own[name], given[name]) for name in own]
+    else:
+        pairs = [(own, given)]
+    for mine, states in pairs:
+        need(
+            isinstance(states, list) and len(states) == len(mine),
+            f'there must be {len(mine)} param_schedulers')
+        for index, (scheduler, state) in enumerate(zip(mine, states)):
+            where = f'param_schedulers[{index}]'
+            need(isinstance(state, Mapping), f'{where} is not a dict')
+            for name, fault in _scheduler_faults(scheduler, state):
+                raise InputError(f'{where}.{name} {fault}')
+
+
+def _scheduler_faults(scheduler: Any,
+                      state: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
+    """What of a scheduler's state is missing or of another kind."""
+    own = scheduler.state_dict()
+    for name in set(state) - set(own):
+        yield str(name), 'is of another kind of scheduler'
+    for name, value in own.items():
+        if name not in state:
+            yield name, 'is missing'
+        elif not is_like(value, state[name]):
+            yield name, f'must be like {value!r}, got {state[name]!r}'

@@ -1,0 +1,95 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""A trunk as a backbone of any host: what may be frozen, and how."""
+from typing import Any, Iterator, Optional
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..core import SegmentedTrunk
+from ..io.checkpoints import load_matching
+
+__all__ = ['TrunkBackbone']
+
+
+class TrunkBackbone(BaseModule):
+    """Base of the backbones; a host registers its own subclass.
+
+    Args:
+        net (SegmentedTrunk): The trunk.
+        frozen_stages (int): What to freeze (no gradient, eval mode): -1
+            nothing, 0 the stem and the initial latents, k these and the
+            first k stages with both their branches. Defaults to -1.
+        norm_eval (bool): Whether batch norms keep their running statistics
+            in training. Defaults to False.
+        init_cfg (dict, optional): Initialisation config, such as
+            ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
+            Defaults to None.
+
+    Raises:
+        ValueError: If ``frozen_stages`` is out of its range.
+    """
+
+    def __init__(self,
+                 net: SegmentedTrunk,
+                 frozen_stages: int = -1,
+                 norm_eval: bool = False,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= 4:
+            raise ValueError(f'frozen_stages must be one of -1 (none) to 4 '
+                             f'(all), got {frozen_stages!r}')
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self.net = net
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+        latents = getattr(net, 'latents', None)
+        if latents is not None:
+            latents.requires_grad_(frozen_stages < 0)
+
+    def _frozen_modules(self) -> Iterator[nn.Module]:
+        """Yield the modules that ``frozen_stages`` freezes."""
+        if self.frozen_stages >= 0:
+            yield self.net.stem
+            yield from self.net.stages[:self.frozen_stages]
+
+    def init_weights(self) -> None:
+        """Initialise; of a checkpoint, report what was loaded of it.
+
+        Raises:
+            InputError: If nothing of the checkpoint fits.
+        """
+        config = self.init_cfg
+        path = config.get('checkpoint', '') if isinstance(config, dict) else ''
+        if not path or config.get('type') != 'Pretrained' or '://' in path:
+            super().init_weights()
+            return
+        report = load_matching(self, path, config.get('prefix') or '')
+        print_log(report, logger='current')
+        self._is_init = True
+
+    def train(self, mode: bool = True) -> 'TrunkBackbone':
+        """Set the mode; what is frozen stays in eval mode."""
+        super().train(mode)
+        if mode:
+            for module in self._frozen_modules():
+                module.eval()
+            if self.norm_eval:
+                for module in self.net.modules():
+                    if isinstance(module, _BatchNorm):
+                        module.eval()
+        return self
+
+    def forward(self, images: Any) -> Any:
+        """Run all segments.
+
+        Args:
+            images (Tensor): Normalised images (B, 3, H, W).
+
+        Returns:
+            tuple: For each exit, the pooled vectors (B, C) that it
+            classifies.
+        """
+        return self.net(images)

@@ -1,0 +1,2 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Files and checkpoints: read with care, written whole or not at all."""

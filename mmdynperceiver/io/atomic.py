@@ -1,0 +1,190 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Files are written whole or not at all."""
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from typing import Any, Iterator, Union
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where nothing is removed
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    'check_new_folder', 'atomic_folder', 'remove_leftovers', 'atomic_file',
+    'write_json', 'write_text'
+]
+
+# Begins the names of unfinished files: a dot hides them, and the rest tells
+# them from those of other programs.
+PREFIX = '.mmdynperceiver-'
+
+
+@contextmanager
+def atomic_file(path: Union[str, os.PathLike]) -> Iterator[str]:
+    """Write a file under another name, and put it in place when complete.
+
+    Args:
+        path (str | PathLike): The file; its folder must exist. What was
+            there before stays until the block ends without an error.
+
+    Yields:
+        str: The name to write to, in the same folder.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    path = os.fspath(path)
+    folder = os.path.dirname(path) or '.'
+    remove_leftovers(folder)
+    with _unfinished(folder, is_folder=False) as temporary:
+        try:
+            yield temporary
+            # mkstemp makes private files; give what open() would have given.
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+@contextmanager
+def atomic_folder(path: Union[str, os.PathLike]) -> Iterator[str]:
+    """Fill a folder under another name, and put it in place when complete.
+
+    Args:
+        path (str | PathLike): The folder; the one above it must exist. There
+            may be an empty folder of this name.
+
+    Yields:
+        str: The folder to write into, beside it.
+
+    Raises:
+        FileExistsError: If there is something of this name already.
+        OSError: If it cannot be written.
+    """
+    path = os.path.abspath(os.fspath(path))
+    check_new_folder(path)
+    remove_leftovers(os.path.dirname(path))
+    with _unfinished(os.path.dirname(path), is_folder=True) as temporary:
+        try:
+            yield temporary
+            os.chmod(temporary, 0o777 & ~_umask())
+            if os.path.isdir(path):
+                os.rmdir(path)  # refuses what was put there meanwhile
+            os.rename(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary)
+            raise
+
+
+def remove_leftovers(folder: Union[str, os.PathLike]) -> None:
+    """Remove what runs that were killed have left of unfinished files.
+
+    A file that is being written is locked by its writer and stays.
+
+    Args:
+        folder (str | PathLike): Where to look.
+    """
+    if fcntl is None or not os.path.isdir(folder):
+        return
+    for entry in list(os.scandir(folder)):
+        if not (entry.name.startswith(PREFIX) and entry.name.endswith('.tmp')):
+            continue
+        try:
+            handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # gone meanwhile, or not ours to remove
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                os.unlink(entry.path)
+        except OSError:
+            pass  # in use
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _unfinished(folder: str, is_folder: bool) -> Iterator[str]:
+    """Make a file or folder that nobody takes for a leftover.
+
+    Another writer may take it for one between the moments when it is made
+    and when it is locked; then it is made again.
+    """
+    while True:
+        if is_folder:
+            path = tempfile.mkdtemp(dir=folder, prefix=PREFIX, suffix='.tmp')
+        else:
+            handle, path = tempfile.mkstemp(
+                dir=folder, prefix=PREFIX, suffix='.tmp')
+            os.close(handle)
+        if fcntl is None:
+            yield path
+            return
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError:
+                pass  # a file system without locks
+            if os.path.lexists(path):
+                yield path
+                return
+        finally:
+            os.close(handle)
+
+
+def check_new_folder(path: Union[str, os.PathLike]) -> None:
+    """Refuse to write a folder where there is something already.
+
+    Args:
+        path (str | PathLike): The folder.
+
+    Raises:
+        FileExistsError: If it is a file, or a folder that is not empty.
+    """
+    path = os.fspath(path)
+    if os.path.exists(path) and not (os.path.isdir(path)
+                                     and not os.listdir(path)):
+        raise FileExistsError(f'there is something at {path!r} already: '
+                              f'remove it, or choose another folder')
+
+
+def _umask() -> int:
+    """The permissions that new files do not get."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def write_text(path: Union[str, os.PathLike], text: str) -> None:
+    """Write a text file, whole or not at all.
+
+    Args:
+        path (str | PathLike): The file; its folder must exist.
+        text (str): Its content.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with atomic_file(path) as temporary, \
+            open(temporary, 'w', encoding='utf-8') as file:
+        file.write(text)
+
+
+def write_json(path: Union[str, os.PathLike], content: Any) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Args:
+        path (str | PathLike): The file; its folder must exist.
+        content (Any): What JSON can hold; other numbers become floats.
+    """
+    write_text(path, json.dumps(content, indent=2, default=float) + '\n')

@@ -1,0 +1,223 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Checkpoint files: one reader and one writer for all that load and save."""
+import argparse
+import io
+import os
+from contextlib import nullcontext
+from typing import Any, Dict, List, Mapping, Optional, Union
+
+import torch
+from torch import Tensor
+
+from .atomic import atomic_file
+from .checkpoint_scan import check_file
+
+__all__ = [
+    'atomic_save', 'check_weights', 'conversions', 'dtype_fault', 'first_few',
+    'read_checkpoint'
+]
+
+StateDict = Dict[str, Tensor]
+Path = Union[str, os.PathLike]
+
+
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """Read a checkpoint file with safe loading.
+
+    Before anything is built, the checksums of its records are compared, and
+    the sizes of its tensors with those of its data.
+
+    Args:
+        path (str | PathLike): The file; ``~`` is the home folder.
+
+    Returns:
+        Mapping: Its content, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a readable checkpoint, or holds more than
+            data.
+    """
+    path = os.path.expanduser(os.fspath(path))
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'no checkpoint file at {path!r}')
+    # Published files carry their command line, which is plain data.
+    safe_globals = getattr(torch.serialization, 'safe_globals', None)
+    context = safe_globals([argparse.Namespace]) if safe_globals else \
+        nullcontext()
+    try:
+        check_file(path)
+        with context:
+            content = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # whatever a damaged pickle brings about
+        reason = _reason(error)
+        if safe_globals is None and 'argparse' in reason:
+            reason += (f' (torch {torch.__version__} cannot allow this plain '
+                       f'data, torch 2.5 and later can)')
+        raise ValueError(
+            f'{path!r} is not a checkpoint that can be read safely (truncated '
+            f'or damaged, or it holds code): {reason}') from error
+    if not isinstance(content, Mapping):
+        raise ValueError(f'{path!r} must hold a state dict, got '
+                         f'{type(content).__name__}')
+    return content
+
+
+def _reason(error: Exception) -> str:
+    """One line, without PyTorch's advice to load the file unsafely."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    text = str(error).rpartition('WeightsUnpickler error:')[2]
+    lines = [
+        line.strip() for line in text.split('\n')
+        if line.strip() and not line.startswith('Weights only')
+    ] or [type(error).__name__]
+    return lines[0].split('. Please ')[0]
+
+
+def check_weights(weights: Mapping[Any, Any]) -> StateDict:
+    """Refuse entries that no network can compute with.
+
+    Args:
+        weights (Mapping): A state dict.
+
+    Returns:
+        dict[str, Tensor]: The same, without the prefix ``module.`` that
+        distributed training leaves.
+
+    Raises:
+        ValueError: Naming the first entry that is not a dense tensor of
+            finite real numbers of its own.
+    """
+    checked = {}
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(
+                f'a state dict maps names to tensors, got {name!r}: '
+                f'{type(value).__name__}')
+        fault = _fault(value)
+        # What a policy keeps besides weights it checks itself.
+        if fault is None and not name.endswith('_extra_state') and \
+                not torch.isfinite(value).all():
+            fault = 'holds NaN or infinite values'
+        if fault is not None:
+            raise ValueError(f'damaged weights: {name!r} {fault}')
+        checked[name.removeprefix('module.')] = value
+    _check_sharing(checked)
+    return checked
+
+
+def _check_sharing(weights: StateDict) -> None:
+    """Refuse many entries on few data; shared weights are two or three."""
+    claimed = sum(v.numel() * v.element_size() for v in weights.values())
+    storages = [value.untyped_storage() for value in weights.values()]
+    held = sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+    if claimed > 4 * held:
+        raise ValueError(f'damaged weights: {claimed:,} bytes of entries '
+                         f'share {held:,} bytes of data')
+
+
+def _fault(value: Tensor) -> Optional[str]:
+    """What is wrong with a tensor apart from its values."""
+    if value.is_nested or value.layout != torch.strided:
+        return 'is sparse or nested, and dense weights are wanted'
+    if value.is_quantized:
+        return 'is quantised: give the weights before quantisation'
+    if value.is_meta:
+        return 'is on the meta device and has no values'
+    if value.is_complex():
+        return 'holds complex numbers'
+    if value.is_floating_point() and value.element_size() < 2:
+        return f'is {_name(value.dtype)}: give weights of 16 bits or more'
+    available = value.untyped_storage().nbytes() // value.element_size()
+    if value.numel() > available:
+        return (f'has {value.numel():,} elements of which the file holds '
+                f'{available:,}')
+    return None
+
+
+def dtype_fault(value: Tensor, own: Tensor) -> Optional[str]:
+    """Why weights cannot be converted to the type of a network's entry.
+
+    Another precision is fine, another kind of number is not.
+
+    Args:
+        value (Tensor): The given weights.
+        own (Tensor): The entry that they are for.
+
+    Returns:
+        str, optional: The reason, if there is one.
+    """
+    if value.dtype == own.dtype:
+        return None
+    if _kind(value) != _kind(own):
+        return f'is {_name(value.dtype)} instead of {_name(own.dtype)}'
+    if own.is_floating_point() and \
+            torch.finfo(value.dtype).max > torch.finfo(own.dtype).max and \
+            not torch.isfinite(value.to(own.dtype)).all():
+        return f'has values beyond those of {_name(own.dtype)}'
+    return None
+
+
+def conversions(weights: Mapping[str, Tensor], own: Mapping[str,
+                                                            Tensor]) -> str:
+    """Say how weights are converted where a network takes them.
+
+    Args:
+        weights (Mapping[str, Tensor]): The given weights.
+        own (Mapping[str, Tensor]): The network's entries.
+
+    Returns:
+        str: Such as 'from float16 to float32'; '' if nothing is converted.
+    """
+    found = {(_name(value.dtype), _name(own[name].dtype))
+             for name, value in weights.items() if name in own}
+    return ', '.join(f'from {given} to {taken}'
+                     for given, taken in sorted(found) if given != taken)
+
+
+def _kind(value: Tensor) -> str:
+    """The kind of numbers of a tensor."""
+    if value.is_floating_point():
+        return 'float'
+    return 'bool' if value.dtype == torch.bool else 'integer'
+
+
+def _name(dtype: torch.dtype) -> str:
+    """Name of a type without the package."""
+    return str(dtype).rpartition('.')[2]
+
+
+def first_few(items: List[str], count: int = 5) -> str:
+    """List the first items and say how many there are."""
+    text = ', '.join(repr(item) for item in items[:count]) or 'nothing'
+    return text + (f' and {len(items) - count} more'
+                   if len(items) > count else '')
+
+
+def atomic_save(content: Any, path: Path) -> None:
+    """Write what ``torch.load`` reads, whole or not at all.
+
+    The file has reached the disk when it takes its name, so that no crash
+    leaves half of one.
+
+    Args:
+        content (Any): Tensors in dicts and lists.
+        path (str | PathLike): The file; its folder must exist. What was
+            there before stays if this fails.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    # torch.save into a file hides why the disk refuses.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    try:
+        with atomic_file(path) as temporary, open(temporary, 'wb') as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(
+            error.errno, f'cannot write the checkpoint {os.fspath(path)!r}: '
+            f'{error.strerror or error}') from error

@@ -1,0 +1,191 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Checkpoints that do not fit are refused, not loaded in part."""
+import logging
+import os.path as osp
+from typing import Any, Dict, List, Mapping
+
+import mmengine.runner.checkpoint  # noqa: F401  (its files load safely)
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .checkpoint_file import (atomic_save, check_weights, conversions,
+                              dtype_fault, read_checkpoint)
+
+__all__ = [
+    'in_words', 'load_matching', 'load_strict', 'misfits', 'read_weights',
+    'atomic_save'
+]
+
+atomic_save = atomic_save
+
+
+def read_weights(path: str) -> Mapping[str, Any]:
+    """Read the state dict of a checkpoint with safe loading.
+
+    Args:
+        path (str): A local file.
+
+    Returns:
+        Mapping: Names to dense tensors of finite numbers, without the prefix
+        that distributed training leaves.
+
+    Raises:
+        InputError: If there is no such file, it cannot be read, or an entry
+            is damaged.
+    """
+    try:
+        content = read_checkpoint(osp.expanduser(path))
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
+    weights = content.get('state_dict', content)
+    if not isinstance(weights, Mapping):
+        raise InputError(f'{path!r} holds no state dict')
+    if weights is content and isinstance(content.get('model'), Mapping):
+        raise InputError(
+            f'{path!r} is a file of the authors: '
+            f'tools/model_converters/convert_official.py makes a checkpoint '
+            f'of it')
+    try:
+        return check_weights(weights)
+    except ValueError as error:
+        raise InputError(f'{path!r}: {error}') from error
+
+
+def misfits(own: Mapping[str, Any],
+            weights: Mapping[str, Any]) -> Dict[str, List[str]]:
+    """Compare weights with the entries of the model that they are for.
+
+    Args:
+        own (Mapping[str, Any]): The model's state dict.
+        weights (Mapping[str, Any]): What :func:`read_weights` gives.
+
+    Returns:
+        dict[str, list[str]]: What is missing, unexpected, and of the wrong
+        shape or type; empty if all fits.
+    """
+    both = [
+        name for name in own if name in weights
+        and isinstance(own[name], Tensor) and not _may_lack(name)
+    ]
+    faults = {name: dtype_fault(weights[name], own[name]) for name in both}
+    found = {
+        'missing':
+        [name for name in own if name not in weights and not _may_lack(name)],
+        'unexpected': [name for name in weights if name not in own],
+        'wrong shape': [
+            f'{name} is {tuple(weights[name].shape)} instead of '
+            f'{tuple(own[name].shape)}' for name in both
+            if weights[name].shape != own[name].shape
+        ],
+        'wrong type':
+        [f'{name} {fault}' for name, fault in faults.items() if fault],
+    }
+    return {title: names for title, names in found.items() if names}
+
+
+def load_strict(model: nn.Module, weights: Mapping[str, Any],
+                source: str) -> None:
+    """Load weights that must fit in full.
+
+    mmengine warns about what does not fit and goes on with random values.
+    Another precision is converted, and the log says so.
+
+    Args:
+        model (nn.Module): The model.
+        weights (Mapping[str, Any]): A state dict.
+        source (str): Where it comes from, for the message.
+
+    Raises:
+        InputError: With the first names that do not fit.
+    """
+    own = model.state_dict()
+    problems = misfits(own, weights)
+    # The model may know better what other shapes mean.
+    if set(problems) <= {'missing', 'unexpected', 'wrong shape'}:
+        try:
+            model.load_state_dict(weights, strict=False)
+        except ValueError as error:
+            raise InputError(f'{source!r} does not fit: {error}') from error
+        except RuntimeError as error:
+            problems = problems or {'not loaded': [str(error)]}
+    if problems:
+        raise InputError(f'{source!r} does not fit the model of the config; '
+                         f'{in_words(problems)}')
+    converted = conversions(weights, own)
+    if converted:
+        print_log(
+            f'the weights of {source!r} are converted {converted}',
+            logger='current',
+            level=logging.WARNING)
+
+
+def in_words(problems: Mapping[str, List[str]]) -> str:
+    """What :func:`misfits` finds, in one line."""
+    return '; '.join(_titled(*item) for item in problems.items())
+
+
+def _titled(title: str, names: List[str]) -> str:
+    """The first names under their title, and how many there are."""
+    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+    return f'{title}: {", ".join(names[:3])}{more}'
+
+
+def load_matching(module: nn.Module, path: str, prefix: str = '') -> str:
+    """Load what fits of a checkpoint into a part of a model, and say what.
+
+    Args:
+        module (nn.Module): The part, such as a backbone.
+        path (str): A local file.
+        prefix (str): Stands before the part's names in the checkpoint, such
+            as 'backbone.'. Defaults to ''.
+
+    Returns:
+        str: What was loaded, and what was not.
+
+    Raises:
+        InputError: If the file cannot be read, or nothing in it fits.
+    """
+    content = read_weights(path)
+    given = {
+        name[len(prefix):]: value
+        for name, value in content.items() if name.startswith(prefix)
+    }
+    own = module.state_dict()
+    fits = {
+        name: value
+        for name, value in given.items()
+        if name in own and value.shape == own[name].shape
+        and dtype_fault(value, own[name]) is None
+    }
+    if not fits:
+        known = sorted({name.partition('.')[0] for name in content})
+        raise InputError(
+            f'nothing of {path!r} fits {type(module).__name__} (prefix '
+            f'{prefix!r}): its names begin with {", ".join(known[:5])}, and '
+            f'arch, width and num_latents must be those of the checkpoint')
+    module.load_state_dict(fits, strict=False)
+    converted = conversions(fits, own)
+    lines = [
+        f'{type(module).__name__}: {len(fits)} of {len(own)} entries are '
+        f'loaded from {path!r}' +
+        (f', converted {converted}' if converted else '')
+    ]
+    other = [name for name in given if name in own and name not in fits]
+    left = [name for name in own if name not in given and not _may_lack(name)]
+    unused = [name for name in given if name not in own]
+    rest = [name for name in content if not name.startswith(prefix)]
+    for title, names in (
+        ('other shape or type, so they keep their initial values', other),
+        ('not in the file, so they keep their '
+         'initial values', left), ('in the file and not in the model', unused),
+        (f'in the file without the prefix {prefix!r}, such '
+         f'as classifiers of other classes', rest)):
+        if names:
+            lines.append(f'  {_titled(title, names)}')
+    return '\n'.join(lines)
+
+
+def _may_lack(name: str) -> bool:
+    """Entries without which weights are still whole, and of any shape."""
+    return name.endswith(('num_batches_tracked', '_extra_state'))
