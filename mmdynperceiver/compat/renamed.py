@@ -235,4 +235,5 @@ def _warn(old: str, new: str) -> None:
 def install() -> None:
     """Let old modules be imported; calling it again changes nothing."""
     if not any(isinstance(finder, RenamedFinder) for finder in sys.meta_path):
-        sys.meta_path.append(RenamedFinder())
+        # Before the folder that an older checkout may have left behind.
+        sys.meta_path.insert(0, RenamedFinder())
