@@ -76,6 +76,6 @@ for _host, _task in broken_host.TASK_OF_HOST.items():
 
 def install() -> None:
     """Arrange for the patches; calling it again changes nothing."""
+    renamed.install()
     install_finder(PATCHES)
     mmaction_wheel.install_drn_placeholder()
-    renamed.install()
