@@ -59,7 +59,7 @@ def test_is_understood(command, monkeypatch):
     args = module.parse_args(words) if command.words[1] == '-m' else \
         module.parse_args()
     if hasattr(args, 'config') and hasattr(args, 'cfg_options'):
-        check_config(args, module.cli)
+        check_config(args, module.common)
 
 
 def check_config(args, cli):

@@ -31,7 +31,7 @@ def check(root, *options):
     old = sys.argv
     sys.argv = ['check', str(root), '--num-classes', '3', *map(str, options)]
     try:
-        module.cli.run_tool(module.main)
+        module.common.run_tool(module.main)
     except SystemExit as stop:
         return stop.code
     finally:

@@ -71,7 +71,7 @@ def run_tool():
         spec.loader.exec_module(module)
         old, sys.argv = sys.argv, [name, *map(str, args)]
         try:
-            module.cli.run_tool(module.main)
+            module.common.run_tool(module.main)
         except SystemExit as stop:
             return stop.code
         finally:

@@ -56,7 +56,7 @@ def tool():
         try:
             with contextlib.redirect_stdout(output), \
                     contextlib.redirect_stderr(output):
-                module.cli.run_tool(module.main)
+                module.common.run_tool(module.main)
         except SystemExit as stop:
             error = stop.code
         finally:
