@@ -21,7 +21,8 @@ from mmdynperceiver.datasets.class_names import checkpoint_classes
 from mmdynperceiver.datasets.lists import as_utf8, write_list
 from mmdynperceiver.errors import InputError
 from mmdynperceiver.hosts import calibrate
-from mmdynperceiver.hosts.build import LabelledData, build_data, build_model
+from mmdynperceiver.hosts.build import (LabelledData, build_data, build_model,
+                                        check_data_folders)
 from mmdynperceiver.hosts.exit_logits import ExitLogits
 from mmdynperceiver.hosts.held_out_data import (check_images, held_out_data,
                                                 separate_test_data)
@@ -52,7 +53,7 @@ def list_file(config: Config, args: argparse.Namespace) -> str:
 
 def write_hold_out(config: Config, args: argparse.Namespace) -> None:
     """Write the list of images that training has to leave out."""
-    common.check_data_folders(config, (f'{args.split}_dataloader', ))
+    check_data_folders(config, (f'{args.split}_dataloader', ))
     data = held_out_data(config, args.split, args.hold_out)
     path = list_file(config, args)
     write_list(path, data.names())
@@ -74,8 +75,7 @@ def prepare(config: Config, args: argparse.Namespace) -> Job:
     """Read and check everything before the network runs."""
     weights = read_weights(args.checkpoint)
     splits = [args.split] + ['test'] * args.test
-    common.check_data_folders(config,
-                              [f'{name}_dataloader' for name in splits])
+    check_data_folders(config, [f'{name}_dataloader' for name in splits])
     model = load_model(config, args, weights)
     made_for = describe_model(*model.exit_parts())
     if made_for['num_exits'] == 1:

@@ -35,7 +35,7 @@ from mmdynperceiver.datasets.class_names import (check_data_classes,
                                                  config_num_classes)
 from mmdynperceiver.errors import InputError
 from mmdynperceiver.hosts import calibrate
-from mmdynperceiver.hosts.build import build_model
+from mmdynperceiver.hosts.build import build_model, check_data_folders
 from mmdynperceiver.io.atomic import write_text
 from mmdynperceiver.io.checkpoint_file import read_checkpoint
 from mmdynperceiver.io.checkpoints import load_strict, read_weights
@@ -292,8 +292,7 @@ def main() -> None:
     check_args(args)
     weights = read_weights(args.checkpoint)
     splits = ['val'] + ['test'] * (args.report is not None)
-    common.check_data_folders(config,
-                              [f'{name}_dataloader' for name in splits])
+    check_data_folders(config, [f'{name}_dataloader' for name in splits])
     check_splits(config)
     model = load_model(config, args, weights)
     content = read_checkpoint(args.checkpoint)

@@ -12,6 +12,7 @@ from mmdynperceiver.core.accelerate.compiled import MODES
 from mmdynperceiver.core.policy import check_thresholds
 from mmdynperceiver.datasets.class_names import config_num_classes
 from mmdynperceiver.errors import InputError
+from mmdynperceiver.hosts.build import check_data_folders
 from mmdynperceiver.hosts.exit_head import check_weights_classes
 from mmdynperceiver.hosts.hooks import EvaluateAllExitsHook, InferenceModeHook
 from mmdynperceiver.hosts.wrappers import unwrap_model
@@ -108,7 +109,7 @@ def main() -> None:
         common.check_writable_file(args.out, ('.json', ))
     if args.dump:
         common.check_writable_file(args.dump, ('.pkl', '.pickle'))
-    common.check_data_folders(config, ('test_dataloader', ))
+    check_data_folders(config, ('test_dataloader', ))
     common.start_processes(config)
     runner = common.build_runner(config, ('test', ), common.is_verbose(args))
     model = unwrap_model(runner.model)

@@ -5,6 +5,7 @@ import argparse
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.cli import common
 from mmdynperceiver.errors import InputError
+from mmdynperceiver.hosts.build import check_data_folders
 from mmdynperceiver.hosts.resume import CheckCheckpointHook
 from mmdynperceiver.io.checkpoints import read_weights
 
@@ -67,7 +68,7 @@ def main() -> None:
     config = common.load_config(args)
     merge_args(config, args)
     common.check_writable_folder(config.work_dir)
-    common.check_data_folders(config, ('train_dataloader', 'val_dataloader'))
+    check_data_folders(config, ('train_dataloader', 'val_dataloader'))
     if config.get('resume') != 'auto' and config.get('load_from') and \
             '://' not in config.load_from:
         read_weights(config.load_from)
