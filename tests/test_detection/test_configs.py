@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmdet.apis import DetInferencer
 from mmdet.registry import MODELS
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from tiny_detector import ROOT, make_batch
 
@@ -39,6 +40,7 @@ def test_neck_and_checkpoint_fit_the_trunk(path):
     'coco/retinanet_regnety-1600mf_fpn_1x_coco',
     'coco/early-exit-retinanet_dyn-perceiver-regnety-1600mf_fpn_1x_coco',
     'coco/faster-rcnn_dyn-perceiver-regnety-1600mf_fpn_1x_coco',
+    'coco/mask-rcnn_dyn-perceiver-regnety-1600mf_fpn_1x_coco',
     'demo/early-exit-retinanet_resnet22-w025_1xb16_scenes'
 ])
 def test_a_step_with_a_small_trunk(name):
@@ -53,10 +55,16 @@ def test_a_step_with_a_small_trunk(name):
         if part in config:
             config[part].update(in_channels=32, feat_channels=32)
     if 'roi_head' in config:
-        roi = config.roi_head
-        roi.bbox_roi_extractor.out_channels = roi.bbox_head.in_channels = 32
+        for name, part in config.roi_head.items():
+            if 'extractor' in name:
+                part.out_channels = 32
+            elif name.endswith('_head'):
+                part.in_channels = 32
     model = MODELS.build(config).train()
     data = make_batch(model, number=2, training=True)
+    for sample in data['data_samples']:
+        masks = np.ones((len(sample.gt_instances), 64, 64), np.uint8)
+        sample.gt_instances.masks = BitmapMasks(masks, 64, 64)
     losses = model(**data, mode='loss')
     model.parse_losses(losses)[0].backward()
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
