@@ -148,6 +148,18 @@ def test_foreign_folder_is_not_replaced(checkout):
     assert (checkout.folder / '.venv/bin/uv').exists()
 
 
+def test_full_disk_is_said_before_anything_is_removed(checkout, tmp_path):
+    checkout.script(checkout.folder / '.venv/bin/python', 'exit 1')
+    checkout.script(tmp_path / 'df',
+                    'printf "head\n/dev/x 9 7 2000000 78%% /\n"')
+    result, calls = checkout.set_up(
+        PYTHON=sys.executable, PATH=f'{tmp_path}:{os.environ["PATH"]}')
+    assert result.returncode == 1 and calls == []
+    line, = result.stderr.splitlines()
+    assert '2 GB are free' in line and str(checkout.folder) in line
+    assert (checkout.folder / '.venv/bin/uv').exists()
+
+
 @pytest.mark.parametrize('profile, version, expected',
                          [('demo', '3.9', '3.10 3.11 3.12 3.13 with venv'),
                           ('test', '3.13', '3.10 3.11 3.12 with venv'),

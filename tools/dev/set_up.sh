@@ -65,7 +65,7 @@ make_venv() {
     [ ! -e .venv ] || [ -e .venv/pyvenv.cfg ] || fail \
         'there is a .venv that is no virtual environment; move it away'
     free=$(df -Pk . | awk 'NR == 2 {print int($4 / 1e6)}')
-    [ "$free" -ge 9 ] || fail "about 9 GB of free disk are needed in $PWD," \
+    [ "$free" -ge 8 ] || fail "about 8 GB of free disk are needed in $PWD," \
         "$free GB are free; free some, or clone to a larger disk"
     echo "Making .venv with Python $(version "$base")"
     rm -rf .venv
@@ -79,8 +79,8 @@ get_uv() {
     [[ $(.venv/bin/uv --version 2>/dev/null) == "$uv "* ]] ||
         $python -m pip install -qq --retries 2 \
             -c requirements/constraints.txt uv || fail \
-        'uv cannot be had; check the network and the proxy (HTTPS_PROXY,' \
-        "pip config list), then $again"
+        'uv could not be installed, see above; if it is the network, check' \
+        "it and the proxy (HTTPS_PROXY, pip config list), then $again"
 }
 
 pip_setting() {  # of the environment or else of a file: uv reads neither
