@@ -46,20 +46,6 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def keep(curves: Sequence[Curve], texts: Sequence[str] | None,
-         path: str) -> list[Curve]:
-    """The curves of a file that have one of the texts in their names."""
-    kept = [
-        curve for curve in curves
-        if texts is None or any(text in curve.name for text in texts)
-    ]
-    if not kept:
-        raise ValueError(
-            f'--only {texts} leaves none of the curves of {path!r}: '
-            f'{", ".join(repr(curve.name) for curve in curves)}')
-    return kept
-
-
 def read(args: argparse.Namespace) -> list[Curve]:
     """The curves of all files, and the published ones."""
     curves: list[Curve] = []
@@ -75,7 +61,15 @@ def read(args: argparse.Namespace) -> list[Curve]:
             for curve in found:
                 curve.name = f'{stem}: {curve.name}'
                 curve.colour = exit_colour(number)
-        curves += keep(found, args.only, path)
+        kept = [
+            curve for curve in found
+            if not args.only or any(text in curve.name for text in args.only)
+        ]
+        if not kept:
+            raise ValueError(
+                f'--only {args.only} leaves none of the curves of {path!r}: '
+                f'{", ".join(repr(curve.name) for curve in found)}')
+        curves += kept
     if args.published is not None:
         curves += published_curves(args.published, args.network)
     return curves

@@ -9,13 +9,13 @@ from torch import Tensor
 from ..calibration.held_out import HeldOut, area_under_curve, evaluate
 from ..calibration.intervals import wilson_interval
 from ..core import OperatingPoint, select_exits
-from .criteria_table import CriterionRow, compare_criteria, quality
+from .criteria_table import compare_criteria, quality
 from .curve import Curve
-from .headline import Interval, KeyFigure, headline
-from .sweep import (SweepRow, mean_latency, select, static_rows, sweep_budgets,
+from .headline import Interval, headline
+from .sweep import (mean_latency, select, static_rows, sweep_budgets,
                     sweep_rows, whole_curve)
 
-__all__ = ['Contents', 'Labelled', 'MarkedPoint', 'gather']
+__all__ = ['Contents', 'Labelled', 'MarkedPoint']
 
 HELD_OUT, TEST = 'held-out', 'test'
 
@@ -41,41 +41,95 @@ class MarkedPoint(NamedTuple):
     criterion: str  # what they are compared with
 
 
-class Contents(NamedTuple):
-    """All that a report says."""
+class Contents:
+    """All that a report says; for the arguments see :func:`write_report`.
 
-    model_name: str  # for headings
-    criterion: str  # what the curves' thresholds are compared with
-    temperature: tuple[float, ...] | None  # of each exit
-    macs: tuple[float, ...]  # cumulative, of each exit
-    latency_ms: tuple[float, ...] | None  # the same
-    sizes: dict[str, int]  # number of samples of each data set
-    shown: str  # the data set of the pictures
-    judged: HeldOut  # its samples under the criterion
-    rows: list[SweepRow]  # the curves
-    criteria: list[CriterionRow]
-    points: list[MarkedPoint]  # the operating points on each data set
-    headline: list[KeyFigure]  # of the first one, on the shown data
-    ece: tuple[float, ...]  # expected calibration error of each exit
-    auroc: tuple[float, ...]  # failure-prediction AUROC of each exit
-    # Where the samples of the pictures leave by the first point (N,), their
-    # confidence there, the class at each exit (num_exits, N), and the true one
-    exit_index: Tensor
-    conf: Tensor
-    predicted: Tensor
-    labels: Tensor
-    paths: tuple[str, ...]  # their files, '' where not known
-    unit: str  # what a sample is: 'image' or 'clip'
-    curves: tuple[Curve, ...]  # of other networks
+    ``sets`` holds the held-out samples and, if there are any, the test ones;
+    the last ones are ``shown``: on them are ``judged`` (under the criterion),
+    ``ece``, ``auroc``, ``criteria``, ``headline`` and the pictures.
+    """
+
+    def __init__(self, sets: dict[str, Labelled], model_name: str, unit: str,
+                 macs: Sequence[float], latency_ms: Sequence[float] | None,
+                 points: Sequence[Any], criterion: str | None,
+                 temperature: Sequence[float] | None, curves: Sequence[Curve],
+                 num_budgets: int, tick: Callable[[], Any]) -> None:
+        if criterion is None:
+            criterion = points[0].criterion if points else 'max_prob'
+            if points and temperature is None:
+                temperature = points[0].temperature
+        self.model_name, self.unit, self.curves = model_name, unit, curves
+        self.criterion = criterion
+        self.temperature = None if temperature is None else tuple(temperature)
+        self.macs = tuple(map(float, macs))
+        self.latency_ms = _check_latency(latency_ms, len(self.macs))
+        self.sizes = {name: len(part.labels) for name, part in sets.items()}
+        self.shown = list(sets)[-1]
+        data = {
+            name: HeldOut.of(part.logits, part.labels, criterion,
+                             self.temperature)
+            for name, part in sets.items()
+        }
+        self.judged = data[self.shown]
+        self.ece, self.auroc = quality(self.judged)
+        budgets = sweep_budgets(self.macs, num_budgets)
+        self.rows = static_rows(data, self.macs, self.latency_ms) + \
+            sweep_rows(data, self.macs, budgets, self.latency_ms, tick)
+        pairs = [(part.logits, part.labels) for part in sets.values()]
+        self.criteria = compare_criteria(pairs[0], pairs[-1], self.macs,
+                                         budgets[::2], tick)
+        points = points or [self._middle()]
+        self.points = [
+            self._mark(point, name, part) for point in points
+            for name, part in sets.items()
+        ]
+        self._leave(points[0], sets[self.shown])
+
+    def _leave(self, point: Any, shown: Labelled) -> None:
+        """Let the samples of the pictures leave by an operating point."""
+        self.labels = torch.as_tensor(shown.labels)
+        # Files of the samples, '' where not known.
+        self.paths = tuple(getattr(shown, 'paths', ()))
+        # Classes at each exit (num_exits, N).
+        self.predicted = torch.stack([x.argmax(1) for x in shown.logits])
+        chosen = select_exits(shown.logits, point.thresholds, point.criterion,
+                              point.temperature)
+        self.exit_index, self.conf = chosen.exit_index, chosen.confidence
+        self.headline = headline(self.exit_index, self.judged.right, self.macs,
+                                 self.latency_ms)
+
+    def _middle(self) -> OperatingPoint:
+        """The searched point in the middle, where none is given."""
+        found = select(self.rows, 'search', HELD_OUT)
+        row = found[len(found) // 2]
+        return OperatingPoint(
+            row.thresholds,
+            self.criterion,
+            self.temperature,
+            solved_for=dict(budget_macs=row.budget))
+
+    def _mark(self, point: Any, name: str, part: Labelled) -> MarkedPoint:
+        """What an operating point brings on a data set."""
+        samples = HeldOut.of(part.logits, part.labels, point.criterion,
+                             point.temperature)
+        outcome = evaluate(samples, point.thresholds, self.macs)
+        return MarkedPoint(
+            _point_name(point), name, outcome.accuracy,
+            self.interval(outcome.accuracy, name), outcome.macs,
+            mean_latency(outcome.shares, self.latency_ms), outcome.shares,
+            tuple(point.thresholds), point.criterion)
 
     @property
     def shown_points(self) -> list[MarkedPoint]:
         """The operating points on the data of the pictures."""
         return [point for point in self.points if point.data == self.shown]
 
-    def interval(self, accuracy: float) -> Interval:
-        """95 % interval of an accuracy in [0, 1] on the shown data."""
-        return accuracy_interval(accuracy, self.sizes[self.shown])
+    def interval(self, accuracy: float, data: str | None = None) -> Interval:
+        """95 % interval of an accuracy in [0, 1], of the shown data or others.
+        """
+        size = self.sizes[data or self.shown]
+        # Rounding must not make more hits than samples.
+        return wilson_interval(min(float(size), accuracy * size), size)
 
     def areas(self) -> dict[str, dict[str, float]]:
         """Mean accuracy over the range of MACs: series -> data -> value."""
@@ -107,12 +161,6 @@ class Contents(NamedTuple):
                 rows=[row._asdict() for row in self.rows]))
 
 
-def accuracy_interval(accuracy: float, size: int) -> Interval:
-    """95 % interval of an accuracy in [0, 1] on so many samples."""
-    # Rounding must not make more hits than samples.
-    return wilson_interval(min(float(size), accuracy * size), size)
-
-
 def _plain(value: Any) -> Any:
     """What JSON can hold; it knows no NaN."""
     if isinstance(value, dict):
@@ -122,66 +170,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def gather(sets: dict[str, Labelled], macs: Sequence[float], model_name: str,
-           points: Sequence[Any], latency_ms: Sequence[float] | None,
-           criterion: str | None, temperature: Sequence[float] | None,
-           num_budgets: int, unit: str, curves: Sequence[Curve],
-           tick: Callable[[], Any]) -> Contents:
-    """Compute everything; for the arguments see :func:`write_report`.
-
-    ``sets`` holds the held-out samples and, if there are any, the test ones.
-    """
-    if criterion is None:
-        criterion = points[0].criterion if points else 'max_prob'
-        if points and temperature is None:
-            temperature = points[0].temperature
-    temperature = None if temperature is None else tuple(temperature)
-    costs = tuple(map(float, macs))
-    latency_ms = _check_latency(latency_ms, len(costs))
-    data = {
-        name: HeldOut.of(part.logits, part.labels, criterion, temperature)
-        for name, part in sets.items()
-    }
-    rows = static_rows(data, costs, latency_ms)
-    budgets = sweep_budgets(costs, num_budgets)
-    rows += sweep_rows(data, costs, budgets, latency_ms, tick)
-    name = list(sets)[-1]
-    shown, judged = sets[name], data[name]
-    pairs = {name: (part.logits, part.labels) for name, part in sets.items()}
-    criteria = compare_criteria(pairs[HELD_OUT], pairs[name], costs,
-                                budgets[::2], tick)
-    points = points or [_middle(rows, criterion, temperature)]
-    first = points[0]
-    chosen = select_exits(shown.logits, first.thresholds, first.criterion,
-                          first.temperature)
-    ece, auroc = quality(judged)
-    return Contents(
-        model_name=model_name,
-        criterion=criterion,
-        temperature=temperature,
-        macs=costs,
-        latency_ms=latency_ms,
-        sizes={
-            name: len(part.labels)
-            for name, part in sets.items()
-        },
-        shown=name,
-        judged=judged,
-        rows=rows,
-        criteria=criteria,
-        points=_mark(points, sets, costs, latency_ms),
-        headline=headline(chosen.exit_index, judged.right, costs, latency_ms),
-        ece=ece,
-        auroc=auroc,
-        exit_index=chosen.exit_index,
-        conf=chosen.confidence,
-        predicted=torch.stack([x.argmax(1) for x in shown.logits]),
-        labels=torch.as_tensor(shown.labels),
-        paths=tuple(getattr(shown, 'paths', ())),
-        unit=unit,
-        curves=tuple(curves))
 
 
 def _check_latency(latency_ms: Sequence[float] | None,
@@ -194,38 +182,6 @@ def _check_latency(latency_ms: Sequence[float] | None,
         raise ValueError(f'latency_ms must be one number for each of '
                          f'{num_exits} exits, got {latency_ms}')
     return latency_ms
-
-
-def _middle(rows: Sequence[SweepRow], criterion: str,
-            temperature: tuple[float, ...] | None) -> OperatingPoint:
-    """The searched point in the middle, where none is given."""
-    found = select(rows, 'search', HELD_OUT)
-    row = found[len(found) // 2]
-    return OperatingPoint(
-        row.thresholds,
-        criterion,
-        temperature,
-        solved_for=dict(budget_macs=row.budget))
-
-
-def _mark(points: Sequence[Any], sets: dict[str, Labelled], macs: tuple[float,
-                                                                        ...],
-          latency_ms: Sequence[float] | None) -> list[MarkedPoint]:
-    """What operating points bring on each data set."""
-    marked = []
-    for point in points:
-        for name, part in sets.items():
-            samples = HeldOut.of(part.logits, part.labels, point.criterion,
-                                 point.temperature)
-            outcome = evaluate(samples, point.thresholds, macs)
-            marked.append(
-                MarkedPoint(
-                    _point_name(point), name, outcome.accuracy,
-                    accuracy_interval(outcome.accuracy,
-                                      len(part.labels)), outcome.macs,
-                    mean_latency(outcome.shares, latency_ms), outcome.shares,
-                    tuple(point.thresholds), point.criterion))
-    return marked
 
 
 def _point_name(point: Any) -> str:

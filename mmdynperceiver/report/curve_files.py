@@ -5,7 +5,7 @@ import math
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from ..core import OperatingPoint
 from .curve import Curve
@@ -18,16 +18,22 @@ __all__ = [
 # Name of the curve of a report's static exits, shallow to deep.
 STATIC = 'static exits'
 
+# Name of a curve, MACs, and percent.
+Point = tuple[str, float, float]
 
-def _published_rows() -> list[dict[str, str]]:
-    """All lines of the file that comes with the package."""
+
+def _published() -> dict[str, list[Point]]:
+    """The points that come with the package, by their figures."""
     file = resources.files(__package__) / 'data' / 'published_points.csv'
-    return list(csv.DictReader(file.read_text('utf-8').splitlines()))
+    figures: dict[str, list[Point]] = {}
+    for row in csv.DictReader(file.read_text('utf-8').splitlines()):
+        figures.setdefault(row['figure'], []).append(_point(row))
+    return figures
 
 
 def published_figures() -> tuple[str, ...]:
     """Names of the figures of which points are shipped."""
-    return tuple(dict.fromkeys(row['figure'] for row in _published_rows()))
+    return tuple(_published())
 
 
 def published_curves(figure: str | None = None,
@@ -50,27 +56,32 @@ def published_curves(figure: str | None = None,
         ValueError: If there is no such figure or network; the known ones are
             listed.
     """
-    rows = _published_rows()
+    figures = _published()
     if figure is not None:
-        known = published_figures()
-        if figure not in known:
+        if figure not in figures:
             raise ValueError(f'points are shipped of the figures '
-                             f'{", ".join(known)}, got {figure!r}')
-        rows = [row for row in rows if row['figure'] == figure]
-    if network is not None:
-        known = tuple(dict.fromkeys(row['model'] for row in rows))
-        rows = [row for row in rows if network.lower() in row['model'].lower()]
-        if not rows:
-            raise ValueError(f'network must be (a part of) one of '
-                             f'{", ".join(known)}, got {network!r}')
-    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for row in rows:
-        points.setdefault((row['figure'], row['model']),
-                          []).append(_point(row)[1:])
-    return [_curve(name, found) for (_, name), found in points.items()]
+                             f'{", ".join(figures)}, got {figure!r}')
+        figures = {figure: figures[figure]}
+    curves = [c for points in figures.values() for c in _curves(points)]
+    if network is None:
+        return curves
+    found = [c for c in curves if network.lower() in c.name.lower()]
+    if not found:
+        known = dict.fromkeys(curve.name for curve in curves)
+        raise ValueError(f'network must be (a part of) one of '
+                         f'{", ".join(known)}, got {network!r}')
+    return found
 
 
-def _curve(name: str, points: Sequence[tuple[float, float]]) -> Curve:
+def _curves(points: Iterable[Point]) -> list[Curve]:
+    """Curves of all points, each cheap to expensive."""
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for name, macs, accuracy in points:
+        groups.setdefault(name, []).append((macs, accuracy))
+    return [_curve(*item) for item in groups.items()]
+
+
+def _curve(name: str, points: Iterable[tuple[float, float]]) -> Curve:
     """A curve, cheap to expensive."""
     points = sorted(points)
     return Curve(name, [macs for macs, _ in points],
@@ -98,11 +109,11 @@ def read_curves(path: str | os.PathLike) -> list[Curve]:
             no point.
     """
     columns, rows = _read_csv(path)
-    points: dict[str, list[tuple[float, float]]] = {}
+    points = []
     for number, row in enumerate(rows, 2):
         try:
-            name, macs, accuracy = _point(row)
-            if not math.isfinite(macs + accuracy):
+            points.append(_point(row))
+            if not math.isfinite(sum(points[-1][1:])):
                 raise ValueError('not finite')
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
@@ -110,21 +121,22 @@ def read_curves(path: str | os.PathLike) -> list[Curve]:
                 f'name, macs, top1 (or those of curve.csv or of the published '
                 f'points) with numbers, got {columns} and '
                 f'{list(row.values())}') from error
-        points.setdefault(name, []).append((macs, accuracy))
     if not points:
         raise ValueError(f'{os.fspath(path)!r} holds no points')
-    if 'series' in columns:
-        _complete(points)
-    curves = [_curve(name, found) for name, found in points.items()]
-    for curve in curves:
-        if curve.name.startswith(STATIC):
+    curves = {curve.name: curve for curve in _curves(points)}
+    for name, curve in curves.items():
+        exits = curves.get(f'{STATIC}, {name.split(", ")[-1]}')
+        if name.startswith(STATIC):
             curve.labels = [f'exit {k}' for k in range(len(curve.macs))]
-    return curves
+        elif exits is not None and 'series' in columns:
+            curve.macs = [exits.macs[0], *curve.macs, exits.macs[-1]]
+            curve.accuracy = [
+                exits.accuracy[0], *curve.accuracy, exits.accuracy[-1]
+            ]
+    return list(curves.values())
 
 
-def _read_csv(
-        path: str | os.PathLike
-) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+def _read_csv(path: str | os.PathLike) -> tuple[list[str], list[dict]]:
     """Names of the columns, and the lines."""
     path = Path(path)
     if not path.is_file():
@@ -132,13 +144,13 @@ def _read_csv(
     try:
         with path.open(encoding='utf-8-sig', newline='') as file:
             reader = csv.DictReader(file)
-            return tuple(reader.fieldnames or ()), list(reader)
+            return list(reader.fieldnames or ()), list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         raise ValueError(
             f'{str(path)!r} is no table of curves: {error}') from error
 
 
-def _point(row: Mapping[str, str]) -> tuple[str, float, float]:
+def _point(row: Mapping[str, str]) -> Point:
     """Name of the curve, MACs and percent of one line."""
     if 'gmacs' in row:
         return row['model'], 1e9 * float(row['gmacs']), float(row['top1'])
@@ -149,14 +161,6 @@ def _point(row: Mapping[str, str]) -> tuple[str, float, float]:
         name = STATIC
     return (f'{name}, {row["data"]}', float(row['macs']),
             100 * float(row['accuracy']))
-
-
-def _complete(points: dict[str, list[tuple[float, float]]]) -> None:
-    """Let a report's curves begin and end where its static exits do."""
-    for name, found in points.items():
-        exits = sorted(points.get(f'{STATIC}, {name.split(", ")[-1]}', ()))
-        if exits and not name.startswith(STATIC):
-            found[:] = [exits[0], *found, exits[-1]]
 
 
 def read_early_exits(path: str | os.PathLike) -> list[dict[str, Any]]:
@@ -223,12 +227,7 @@ def sweep_curve(points: Sequence[OperatingPoint],
 def read_sweep(path: str | os.PathLike) -> list[Curve]:
     """Read the curves of a JSON file of ``tools/calibrate.py``.
 
-    Args:
-        path (str | PathLike): The file.
-
-    Returns:
-        list[Curve]: On the held-out images, and on the test images if they
-        were measured.
+    They are on the held-out images, and on the test ones if measured.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Names beside the points of a plot that do not write over each other."""
+import itertools
 from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
@@ -19,19 +20,13 @@ _NEAR = 14
 # a line, and to cross 1/72 inch of a label by the line from the point; the
 # distance in 1/72 inch counts once.
 _LABEL, _POINT, _LINE, _CROSSED = 1e6, 1e3, 6., 20.
+_NOWHERE = np.empty((0, 2))
 
 
 class Label(NamedTuple):
-    """A text that belongs to a point, or to any one of several.
+    """A text that belongs to a point, or to any one of several."""
 
-    Args:
-        points (Sequence[tuple[float, float]]): In the plot's own units, the
-            best one first.
-        text (str): What is written.
-        colour (str): Of the text.
-        bold (bool): Whether it is. Defaults to False.
-    """
-
+    # In the plot's own units, the best one first.
     points: Sequence[tuple[float, float]]
     text: str
     colour: str
@@ -42,21 +37,10 @@ class _Place(NamedTuple):
     """Where a label may stand, in pixels but for the distance (1/72 inch)."""
 
     point: int  # its number
-    pixel: Any  # where that is
     shift: Any  # from there to the centre of the label
     box: Bbox
     distance: float  # from the point to the label
-
-    @property
-    def end(self) -> Any:
-        """Where a line from the point reaches the label."""
-        return np.clip(self.pixel, self.box.min, self.box.max)
-
-    def lead(self, scale: float) -> Any:
-        """Course of the line from the point to a label that is far away."""
-        if self.distance <= _NEAR:
-            return np.empty((0, 2))
-        return _course(np.array([self.pixel, self.end]), scale)
+    lead: Any  # course of the line there, if it is far away
 
 
 def place_labels(axes: Any,
@@ -81,52 +65,46 @@ def place_labels(axes: Any,
     scale = settle(axes.figure).dpi / 72
     to_pixels = axes.transData.transform
     anchors = [to_pixels(label.points) for label in labels]
-    nothing = np.empty((0, 2))
-    points = np.concatenate([nothing, *anchors])
+    points = np.concatenate([_NOWHERE, *anchors])
     courses = np.concatenate(
-        [nothing, *(_course(to_pixels(line), scale) for line in lines)])
+        [_NOWHERE, *(_course(to_pixels(line), scale) for line in lines)])
     frame, written = axes.get_window_extent(), []
     taken: list[Bbox] = []
     for label, own in zip(labels, anchors):
-        text = _write(axes, label, size)
+        text = axes.annotate(
+            label.text,
+            label.points[0],
+            xytext=(0, 0),
+            textcoords='offset points',
+            color=label.colour,
+            fontsize=size,
+            fontweight='bold' if label.bold else 'normal',
+            ha='center',
+            va='center',
+            zorder=5,
+            bbox=dict(facecolor=PAPER, edgecolor='none', alpha=0.7, pad=0.5))
         place = min(
             _places(own, text.get_window_extent(), scale),
-            key=lambda place: _cost(place, frame, taken, points, courses, scale
-                                    ))
+            key=lambda place: _cost(place, own, frame, taken, points, courses,
+                                    scale))
         text.xy = label.points[place.point]
         text.set_position(tuple(place.shift / scale))
-        if place.distance > _NEAR:
-            _lead(axes, text.xy, place, scale)
-            courses = np.concatenate([courses, place.lead(scale)])
+        if len(place.lead):
+            _draw_lead(axes, text.xy, place.lead, scale)
+            courses = np.concatenate([courses, place.lead])
         taken.append(place.box)
         written.append(text)
     return written
 
 
-def _write(axes: Any, label: Label, size: float) -> Any:
-    """Write a label over its first point."""
-    return axes.annotate(
-        label.text,
-        label.points[0],
-        xytext=(0, 0),
-        textcoords='offset points',
-        color=label.colour,
-        fontsize=size,
-        fontweight='bold' if label.bold else 'normal',
-        ha='center',
-        va='center',
-        zorder=5,
-        bbox=dict(facecolor=PAPER, edgecolor='none', alpha=0.7, pad=0.5))
-
-
-def _lead(axes: Any, point: Any, place: _Place, scale: float) -> None:
-    """Draw a line from a point to its label."""
+def _draw_lead(axes: Any, point: Any, lead: Any, scale: float) -> None:
+    """Draw the line from a point to its label."""
     arrow = dict(
         arrowstyle='-', color=SOFT, linewidth=0.7, shrinkA=0, shrinkB=3)
     axes.annotate(
         '',
         point,
-        xytext=tuple((place.end - place.pixel) / scale),
+        xytext=tuple((lead[1] - lead[0]) / scale),
         textcoords='offset points',
         zorder=4,
         arrowprops=arrow)
@@ -135,27 +113,28 @@ def _lead(axes: Any, point: Any, place: _Place, scale: float) -> None:
 def _places(anchors: Any, extent: Bbox, scale: float) -> Iterator[_Place]:
     """All places of a label."""
     half = np.array([extent.width, extent.height]) / 2
-    for number, point in enumerate(anchors):
-        for distance in _DISTANCES:
-            for x, y in _SIDES:
-                # As far from a corner as from a side.
-                away = distance * scale * (0.7 if x**2 == 1 == y**2 else 1)
-                shift = np.array((x, y)) * (half + away)
-                box = Bbox([point + shift - half, point + shift + half])
-                yield _Place(number, point, shift, box, distance)
+    for (number, point), distance, (x, y) in itertools.product(
+            enumerate(anchors), _DISTANCES, _SIDES):
+        # As far from a corner as from a side.
+        away = distance * scale * (0.7 if x**2 == 1 == y**2 else 1)
+        shift = np.array((x, y)) * (half + away)
+        low, high = point + shift - half, point + shift + half
+        ends = np.array([point, np.clip(point, low, high)])
+        lead = _course(ends, scale) if distance > _NEAR else _NOWHERE
+        yield _Place(number, shift, Bbox([low, high]), distance, lead)
 
 
-def _cost(place: _Place, frame: Bbox, taken: Sequence[Bbox], points: Any,
-          courses: Any, scale: float) -> float:
+def _cost(place: _Place, own: Any, frame: Bbox, taken: Sequence[Bbox],
+          points: Any, courses: Any, scale: float) -> float:
     """How far away a label would be, and how much it would cover."""
-    box, wide, lead = place.box, place.box.padded(2 * scale), place.lead(scale)
+    box, wide, lead = place.box, place.box.padded(2 * scale), place.lead
     covered = sum(wide.overlaps(other) for other in taken)
     covered += not (frame.contains(*box.min) and frame.contains(*box.max))
     cost = place.distance + _LABEL * covered
     cost += _POINT * _inside(points, box.padded(4 * scale))
     cost += _LINE * _inside(courses, box)
     cost += _CROSSED * sum(_inside(lead, other) for other in taken)
-    others = points[np.hypot(*(points - place.pixel).T) > scale]
+    others = points[np.hypot(*(points - own[place.point]).T) > scale]
     return cost + _POINT / 4 * sum(
         np.hypot(*(lead - point).T).min(initial=np.inf) < 5 * scale
         for point in others)
@@ -167,10 +146,9 @@ def _inside(points: Any, box: Bbox) -> int:
 
 
 def _course(corners: Any, scale: float) -> Any:
-    """Points along a line, 1/72 inch from each other."""
+    """Points along a line, its corners first, 1/72 inch from each other."""
     parts = [corners]
     for start, end in zip(corners, corners[1:]):
         count = max(int(np.hypot(*(end - start)) / scale), 1)
-        steps = np.linspace(0, 1, count)[:, None]
-        parts.append(start + steps * (end - start))
+        parts.append(np.linspace(start, end, count))
     return np.concatenate(parts)

@@ -52,9 +52,9 @@ def write_page(path: Path, contents: Contents, pictures: Pictures) -> None:
             f'{value:.2f}' for value in contents.temperature)
     exits = range(len(contents.macs))
     mapped = mapped_exits(pictures.maps)
-    # Templates see every field of the contents, and these.
+    # Templates see every attribute of the contents, and these.
     page = _environment().get_template('page.html.j2').render(
-        contents._asdict(),
+        vars(contents),
         sections=sections,
         criterion_text=criterion,
         point=contents.shown_points[0],

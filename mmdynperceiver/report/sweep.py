@@ -143,12 +143,9 @@ def static_rows(data: Mapping[str, HeldOut],
 
 
 def select(rows: Sequence[SweepRow], series: str, data: str) -> list[SweepRow]:
-    """The rows of one series on one data set, cheap to expensive.
+    """The rows of one series ('exit': all static exits) on one data set.
 
-    Args:
-        rows (Sequence[SweepRow]): All rows.
-        series (str): Its name; 'exit' for all static exits.
-        data (str): Name of the data set.
+    They go from cheap to expensive.
     """
     found = [
         row for row in rows if row.data == data and
@@ -163,21 +160,13 @@ def whole_curve(rows: Sequence[SweepRow], series: str,
 
     A searched series ends where more MACs help no longer; the last exit is
     what takes all of them.
-
-    Args:
-        rows (Sequence[SweepRow]): All rows, those of the exits among them.
-        series (str): Its name.
-        data (str): Name of the data set.
     """
     exits = select(rows, 'exit', data)
     return [exits[0], *select(rows, series, data), exits[-1]]
 
 
 def rows_to_csv(rows: Sequence[SweepRow]) -> str:
-    """The rows, of which there must be one, as CSV.
-
-    What is not known stays empty.
-    """
+    """The rows, at least one, as CSV; what is not known stays empty."""
     num_exits = len(rows[0].shares)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')

@@ -7,7 +7,7 @@ from typing import Any, Callable, Sequence
 from rich.progress import Progress
 
 from ..io.atomic import write_json, write_text
-from .contents import HELD_OUT, TEST, Labelled, gather
+from .contents import HELD_OUT, TEST, Contents, Labelled
 from .criteria_table import VARIANTS
 from .curve import Curve
 from .draw import draw_all
@@ -99,9 +99,8 @@ def write_report(folder: str | os.PathLike,
         def tick() -> None:
             bar.advance(task)
 
-        contents = gather(sets, macs, model_name, points, latency_ms,
-                          criterion, temperature, num_budgets, unit, curves,
-                          tick)
+        contents = Contents(sets, model_name, unit, macs, latency_ms, points,
+                            criterion, temperature, curves, num_budgets, tick)
         with replacing_report(folder) as place:
             write_text(place / 'curve.csv', rows_to_csv(contents.rows))
             write_json(place / 'curve.json', contents.as_dict())
