@@ -19,19 +19,15 @@ def activation_maps(model: Any,
     is cut off. Where the features are averaged over places, this is Grad-CAM
     (arXiv 1610.02391); where latents read them by attention, the gradient
     differs from place to place, and Grad-CAM's mean of it would blur that.
-
-    For an exit that classifies latents the map is
-    that which the latents read last (the features that enter stage 3 for
-    exit 0, stage 4 for exit 1, of the published network); for one that
-    classifies features it is these features.
+    For an exit that classifies latents the features are those which the
+    latents read last (of the published network those that enter stage 3 for
+    exit 0, stage 4 for exit 1).
 
     Args:
         model (DynPerceiver | DynPerceiverClassifier): In eval mode.
-        images (Tensor): Normalised images (B, 3, H, W), on the device of the
-            model.
-        classes (Tensor, optional): Class of each image (B,), or of each
-            image at each exit (num_exits, B). Defaults to None, the class
-            that each exit predicts.
+        images (Tensor): Normalised (B, 3, H, W), on the model's device.
+        classes (Tensor, optional): Class of each image (B,), or at each exit
+            (num_exits, B). Defaults to None, what each exit predicts.
 
     Returns:
         Tensor: Maps (num_exits, B, H, W) in [0, 1], each with the maximum 1;

@@ -73,8 +73,9 @@ class Contents:
         self.judged = data[self.shown]
         self.ece, self.auroc = quality(self.judged)
         budgets = sweep_budgets(self.macs, num_budgets)
-        self.rows = static_rows(data, self.macs, self.latency_ms) + \
-            sweep_rows(data, self.macs, budgets, self.latency_ms, tick)
+        self.rows = static_rows(data, self.macs, self.latency_ms)
+        self.rows += sweep_rows(data, self.macs, budgets, self.latency_ms,
+                                tick)
         pairs = [(part.logits, part.labels) for part in sets.values()]
         self.criteria = compare_criteria(pairs[0], pairs[-1], self.macs,
                                          budgets[::2], tick)
@@ -152,17 +153,18 @@ class Contents:
                 latency_ms_per_exit=self.latency_ms,
                 num_samples=self.sizes,
                 judged_on=self.shown,
-                headline=[figure._asdict() for figure in self.headline],
+                headline=self.headline,
                 area_under_curve=self.areas(),
                 ece=self.ece,
                 failure_auroc=self.auroc,
-                points=[point._asdict() for point in self.points],
-                criteria=[row._asdict() for row in self.criteria],
-                rows=[row._asdict() for row in self.rows]))
+                points=self.points,
+                criteria=self.criteria,
+                rows=self.rows))
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold; it knows no NaN."""
+    """What JSON can hold: no NaN, and named tuples as dicts."""
+    value = value._asdict() if hasattr(value, '_asdict') else value
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):

@@ -20,24 +20,15 @@ VARIANTS = [(name, fitted) for name in CRITERIA for fitted in (False, True)
 
 
 class CriterionRow(NamedTuple):
-    """How good one criterion is.
+    """How good one criterion is; all but the temperatures in [0, 1]."""
 
-    Args:
-        criterion (str): One of ``CRITERIA``.
-        temperature (tuple[float], optional): Those fitted to each exit, if
-            any.
-        area (float): Mean accuracy over the range of MACs from the first
-            exit's to the last one's, in [0, 1]: the area under the curve.
-        ece (tuple[float]): Expected calibration error of each exit.
-        auroc (tuple[float]): How well each exit tells its failures, in
-            [0, 1]; NaN if it has none.
-    """
-
-    criterion: str
-    temperature: tuple[float, ...] | None
+    criterion: str  # one of CRITERIA
+    temperature: tuple[float, ...] | None  # those fitted to each exit, if any
+    # Mean accuracy over the range of MACs from the first exit's to the last
+    # one's: the area under the curve.
     area: float
-    ece: tuple[float, ...]
-    auroc: tuple[float, ...]
+    ece: tuple[float, ...]  # expected calibration error of each exit
+    auroc: tuple[float, ...]  # how each tells its failures; NaN without any
 
 
 def compare_criteria(
@@ -55,10 +46,7 @@ def compare_criteria(
             may be ``held_out``.
         macs (Sequence[float]): Cumulative MACs of each exit.
         budgets (Sequence[float]): Those that make the curve.
-        tick (Callable): Called after each comparison. Defaults to nothing.
-
-    Returns:
-        list[CriterionRow]: In the order of ``CRITERIA``.
+        tick (Callable): Called after each comparison.
     """
     logits, labels = held_out
     fitted = tuple(fit_temperature(x, labels) for x in logits)

@@ -35,12 +35,12 @@ class Curve:
             it is drawn against latency.
         accuracy (Sequence[float]): Accuracy, or another measure, in percent.
         labels (Sequence[str], optional): Written beside the points; such a
-            series is drawn as points, the others as lines. Defaults to None.
+            series is drawn as points, the others as lines.
         style (str, optional): Matplotlib's format of the line, such as
             ``'--'``. Defaults to None, by ``labels``.
         intervals (Sequence[tuple[float, float]], optional): Ends of the
             95 % interval of each accuracy: a band around a line, bars at
-            points. Defaults to None, not known.
+            points.
         colour (str, optional): Defaults to None, the next one.
     """
 
@@ -74,25 +74,18 @@ def plot_accuracy_macs(curves: Sequence[Curve],
     """Draw accuracy against the mean cost of one image.
 
     Args:
-        curves (Sequence[Curve]): At least one.
-        path (str | PathLike, optional): PNG or SVG file to write. Defaults
-            to None, none.
-        title (str): Title of the picture. Defaults to ''.
+        curves (Sequence[Curve]): At least one with points.
+        path (str | PathLike, optional): PNG or SVG file to write.
+        title (str): Of the picture.
         chosen (tuple[float, float, str] | Sequence[tuple], optional): Cost,
             accuracy and name of one point to mark, or several such.
-            Defaults to None.
         cost (str): What the curves' costs are: 'macs', or 'latency_ms' for
-            milliseconds. Defaults to 'macs'.
-        measure (str): What the curves' accuracies are, in percent. Defaults
-            to 'top-1 accuracy'.
-        unit (str): What the network takes, 'image' or 'clip'. Defaults to
-            'image'.
-        narrow (bool): Whether it is for a phone. Defaults to False.
+            milliseconds.
+        measure (str): What the curves' accuracies are, in percent.
+        unit (str): What the network takes, 'image' or 'clip'.
+        narrow (bool): Whether it is for a phone.
         legend (bool): Whether a legend names the curves; else their names
-            stand beside their last points. Defaults to True.
-
-    Returns:
-        Figure: The picture.
+            stand beside their last points.
 
     Raises:
         ValueError: If there is no curve, or no such cost.
@@ -213,16 +206,7 @@ def _courses(curve: Curve, scale: float) -> list[Any]:
 def cost_axis(cost: str,
               largest: float,
               unit: str = 'image') -> tuple[float, str]:
-    """Scale and label of the axis of costs.
-
-    Args:
-        cost (str): 'macs' or 'latency_ms'.
-        largest (float): The largest cost.
-        unit (str): What the network takes. Defaults to 'image'.
-
-    Raises:
-        ValueError: If there is no such cost.
-    """
+    """Scale and label of the axis of 'macs' or of 'latency_ms'."""
     if cost == 'latency_ms':
         return 1., f'mean latency of one {unit} (ms)'
     if cost != 'macs':

@@ -53,8 +53,7 @@ def published_curves(figure: str | None = None,
         list[Curve]: One for each network, with MACs (not G) and percent.
 
     Raises:
-        ValueError: If there is no such figure or network; the known ones are
-            listed.
+        ValueError: If there is no such figure or network.
     """
     figures = _published()
     if figure is not None:
@@ -169,15 +168,11 @@ def read_early_exits(path: str | os.PathLike) -> list[dict[str, Any]]:
     Args:
         path (str | PathLike): A report's ``curve.csv``: its searched
             thresholds, on the test data if it has any. Or another file of
-            :func:`read_curves`: its first curve.
+            :func:`read_curves`, which tells the errors: its first curve.
 
     Returns:
         list[dict]: ``top1`` in percent, and ``shares`` of the exits or, if
         the file does not tell them, ``macs``.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: As for :func:`read_curves`.
     """
     first = read_curves(path)[0]
     columns, rows = _read_csv(path)
@@ -208,9 +203,9 @@ def sweep_curve(points: Sequence[OperatingPoint],
     Args:
         points (Sequence[OperatingPoint]): With ``accuracy`` and ``macs`` in
             ``expected``.
-        name (str): Shown in the legend. Defaults to 'published sweep'.
-        test (bool): Whether what was measured on the test images counts.
-            Defaults to False: that on the held-out images.
+        name (str): Shown in the legend.
+        test (bool): Whether what was measured on the test images counts, and
+            not that on the held-out images.
 
     Raises:
         ValueError: If a point does not say what it brings.

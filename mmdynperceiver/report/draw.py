@@ -36,16 +36,11 @@ Images = Callable[[int], Any]
 
 class Pictures(NamedTuple):
     """What was drawn; what cannot be (no images, no latencies) is not there.
-
-    Args:
-        plots (tuple[str]): Stems of plots: of each there is a ``.png``, an
-            ``.svg`` and, for phones, a ``_narrow.svg``.
-        gallery (dict[str, list[GalleryImage]]): Heading -> images.
-        maps (list[MappedImage]): Images with activation maps.
     """
 
+    # Stems; of each there is a .png, an .svg and, for phones, a _narrow.svg.
     plots: Sequence[str]
-    gallery: dict[str, list[GalleryImage]]
+    gallery: dict[str, list[GalleryImage]]  # heading -> images
     maps: list[MappedImage]
 
 
@@ -59,11 +54,14 @@ def draw_all(folder: Path, contents: Contents, images: Images | None,
         images = FileImages(contents.paths)
     if images is None:
         return Pictures(plots, {}, [])
-    names = _class_names(contents, class_names)
+    # A name for each class that occurs.
+    number = 1 + max(int(contents.predicted.max()), int(contents.labels.max()))
+    names = [str(name) for name in class_names or ()]
+    names += [str(k) for k in range(len(names), number)]
     gallery = _gallery(contents, images, names)
     plot_gallery(
         {
-            heading: [_in_fonts(image, names) for image in group]
+            heading: _in_fonts(group, names)
             for heading, group in gallery.items()
         }, folder / 'gallery.png',
         f'Easy to hard: {contents.shown} {contents.unit}s')
@@ -72,32 +70,39 @@ def draw_all(folder: Path, contents: Contents, images: Images | None,
         maps = _maps(contents, images, model, names, map_samples)
     if not mapped_exits(maps):
         return Pictures(plots, gallery, [])
-    plot_activation_maps([_in_fonts(image, names) for image in maps],
-                         folder / 'activation_maps.png',
-                         'What speaks for the class that each exit predicts')
+    plot_activation_maps(
+        _in_fonts(maps, names), folder / 'activation_maps.png',
+        'What speaks for the class that each exit predicts')
     return Pictures(plots, gallery, maps)
 
 
 def _save_plots(folder: Path, contents: Contents) -> tuple[str, ...]:
     """Draw the plots, and tell their stems."""
-    plots: dict[str, Callable[..., Any]] = {
-        'accuracy_macs': partial(_plot_curves, contents, 'macs')
-    }
-    if contents.latency_ms is not None:
-        plots['accuracy_latency'] = partial(_plot_curves, contents,
-                                            'latency_ms')
+    unit, judged = contents.unit, contents.judged
+    what = f'{contents.shown} {unit}s'
     rows = whole_curve(contents.rows, 'search', contents.shown)
-    plots['shares'] = partial(
-        plot_shares, [row.macs for row in rows], [row.shares for row in rows],
-        title=f'Where {contents.shown} {contents.unit}s leave',
-        unit=contents.unit)
-    plots['reliability'] = partial(
-        plot_reliability,
-        contents.judged.confidences.cpu().numpy(),
-        contents.judged.right.cpu().numpy(),
-        title=f'Reliability of each exit, {contents.shown} {contents.unit}s',
-        errors=contents.ece,
-        unit=contents.unit)
+    plots: dict[str, Callable[..., Any]] = {
+        'accuracy_macs':
+        partial(_plot_curves, contents, 'macs'),
+        'accuracy_latency':
+        partial(_plot_curves, contents, 'latency_ms'),
+        'shares':
+        partial(
+            plot_shares, [row.macs for row in rows],
+            [row.shares for row in rows],
+            title=f'Where {what} leave',
+            unit=unit),
+        'reliability':
+        partial(
+            plot_reliability,
+            judged.confidences.cpu().numpy(),
+            judged.right.cpu().numpy(),
+            title=f'Reliability of each exit, {what}',
+            errors=contents.ece,
+            unit=unit)
+    }
+    if contents.latency_ms is None:
+        del plots['accuracy_latency']
     for name, plot in plots.items():
         figure = plot(path=folder / f'{name}.png')
         save_figure(figure, folder / f'{name}.svg')
@@ -150,24 +155,19 @@ def _plot_curves(contents: Contents,
         narrow=narrow)
 
 
-def _class_names(contents: Contents,
-                 class_names: Sequence[str] | None) -> list[str]:
-    """A name for each class that occurs."""
-    number = 1 + max(int(contents.predicted.max()), int(contents.labels.max()))
-    known = [str(name) for name in class_names or ()]
-    return known + [str(k) for k in range(len(known), number)]
-
-
-def _in_fonts(image: Any, names: Sequence[str]) -> Any:
-    """The image with names that Matplotlib's fonts can write."""
+def _in_fonts(images: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    """The images with names that Matplotlib's fonts can write."""
 
     def name(text: Any) -> Any:
         if not isinstance(text, str):
             return [name(part) for part in text]
         return drawable(text, f'class {names.index(text)}')
 
-    return image._replace(
-        truth=name(image.truth), predicted=name(image.predicted))
+    return [
+        image._replace(
+            truth=name(image.truth), predicted=name(image.predicted))
+        for image in images
+    ]
 
 
 def _spread(indices: Sequence[int], count: int) -> list[int]:

@@ -62,23 +62,13 @@ def font_file(text: str) -> str:
 
 
 def drawable(name: str, otherwise: str) -> str:
-    """A name if the fonts here have its characters, else another one.
-
-    Args:
-        name (str): Such as the name of a class, in any script.
-        otherwise (str): Stands for it, such as the number of the class.
-    """
+    """A name in any script if the fonts here have it, else another one."""
     known = frozenset().union(*_characters().values())
     return name if {ord(x) for x in name} <= known else otherwise
 
 
 def short(name: str, length: int = 13) -> str:
-    """A name of a class, cut where it would write over its neighbour.
-
-    Args:
-        name (str): Such as 'great white shark, white shark, man-eater'.
-        length (int): Most characters. Defaults to 13.
-    """
+    """A name of a class, cut where it would write over its neighbour."""
     name = name.split(',')[0].strip() or name
     return name if len(name) <= length else name[:length - 1] + '…'
 
@@ -122,18 +112,14 @@ def settle(figure: Figure) -> Figure:
 def save_figure(figure: Figure,
                 path: str | os.PathLike | None,
                 dpi: int = 150) -> Figure:
-    """Write a picture, whole or not at all.
+    """Write a picture, whole or not at all; no path writes nothing.
 
     Args:
         figure (Figure): The picture.
-        path (str | PathLike, optional): File to write, ``.png`` or ``.svg``;
-            its folder must exist. An SVG takes its colours from the page
-            that it is in (see ``VARIABLES``) and has no background. None
-            writes nothing.
-        dpi (int): Dots per inch of a PNG. Defaults to 150.
-
-    Returns:
-        Figure: The same.
+        path (str | PathLike, optional): ``.png`` or ``.svg`` in a folder that
+            exists. An SVG takes its colours from the page that it is in (see
+            ``VARIABLES``) and has no background.
+        dpi (int): Dots per inch of a PNG.
     """
     if path is None:
         return figure

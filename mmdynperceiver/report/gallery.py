@@ -25,22 +25,13 @@ _OPACITY = 0.6
 
 
 class GalleryImage(NamedTuple):
-    """One image of a gallery.
+    """One image of a gallery."""
 
-    Args:
-        pixels (ndarray): RGB image (H, W, 3), uint8.
-        truth (str): Name of its class.
-        predicted (str): Name of the class that it got.
-        confidence (float): Confidence at the exit, in [0, 1].
-        caption (str, optional): Written above it. Defaults to None, the
-            classes and the confidence.
-    """
-
-    pixels: Any
-    truth: str
-    predicted: str
-    confidence: float
-    caption: str | None = None
+    pixels: Any  # RGB (H, W, 3), uint8
+    truth: str  # name of its class
+    predicted: str  # name of the class that it got
+    confidence: float  # at the exit, in [0, 1]
+    caption: str | None = None  # instead of the classes and the confidence
 
     @property
     def right(self) -> bool:
@@ -64,14 +55,10 @@ def plot_gallery(groups: Mapping[str, Sequence[GalleryImage]],
     Args:
         groups (Mapping[str, Sequence[GalleryImage]]): Heading -> images. Of
             clips only as many are drawn as one screen takes.
-        path (str | PathLike, optional): PNG file to write. Defaults to None,
-            none.
-        title (str): Title of the picture. Defaults to ''.
-        columns (int): Images in a row. Defaults to 10.
-        side (float): Side of an image in inches. Defaults to 1.05.
-
-    Returns:
-        Figure: The picture.
+        path (str | PathLike, optional): PNG file to write.
+        title (str): Of the picture.
+        columns (int): Images in a row.
+        side (float): Side of an image in inches.
 
     Raises:
         ValueError: If there is no group.
@@ -140,22 +127,13 @@ def _caption(image: GalleryImage, letters: int) -> str:
 
 
 class MappedImage(NamedTuple):
-    """One image with the activation map of each exit.
+    """One image with the activation map of each exit."""
 
-    Args:
-        pixels (ndarray): RGB image (H, W, 3), uint8.
-        maps (Sequence[ndarray]): Map (H, W) in [0, 1] of each exit; None
-            where an exit has too few places for one.
-        truth (str): Name of its class.
-        predicted (Sequence[str]): Name of the class at each exit.
-        exit_index (int): Where it leaves.
-    """
-
-    pixels: Any
-    maps: Any
-    truth: str
-    predicted: Sequence[str]
-    exit_index: int
+    pixels: Any  # RGB (H, W, 3), uint8
+    maps: Any  # (H, W) in [0, 1] of each exit, None where it has none
+    truth: str  # name of its class
+    predicted: Sequence[str]  # name of the class at each exit
+    exit_index: int  # where it leaves
 
 
 def mapped_exits(images: Sequence[MappedImage]) -> list[int]:
@@ -168,15 +146,7 @@ def mapped_exits(images: Sequence[MappedImage]) -> list[int]:
 
 
 def overlay(pixels: Any, found: Any) -> np.ndarray:
-    """Lay an activation map over its image.
-
-    Args:
-        pixels (ndarray): RGB image (H, W, 3), uint8.
-        found (ndarray): The map (H, W) in [0, 1].
-
-    Returns:
-        ndarray: RGB image (H, W, 3), uint8.
-    """
+    """Lay a map (H, W) in [0, 1] over an RGB image (H, W, 3), uint8."""
     colours = 255 * matplotlib.colormaps['inferno'](np.asarray(found))[..., :3]
     mixed = (1 - _OPACITY) * np.asarray(pixels) + _OPACITY * colours
     return mixed.round().astype(np.uint8)
@@ -190,12 +160,8 @@ def plot_activation_maps(images: Sequence[MappedImage],
 
     Args:
         images (Sequence[MappedImage]): At least one, with at least one map.
-        path (str | PathLike, optional): PNG file to write. Defaults to None,
-            none.
-        title (str): Title of the picture. Defaults to ''.
-
-    Returns:
-        Figure: The picture.
+        path (str | PathLike, optional): PNG file to write.
+        title (str): Of the picture.
 
     Raises:
         ValueError: If there is no map.

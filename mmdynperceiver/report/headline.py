@@ -14,25 +14,14 @@ Interval = tuple[float, float]
 
 
 class KeyFigure(NamedTuple):
-    """One figure of leaving early, with 95 % intervals.
+    """One figure of leaving early, with 95 % intervals."""
 
-    Args:
-        name (str): 'accuracy', 'macs', 'latency_ms' or 'early_exits'.
-        value (float): What leaving early has: a share in [0, 1], or the mean
-            cost of one sample.
-        interval (tuple[float, float]): Of the value.
-        last (float): What the last exit has for all samples.
-        difference (float): The value less that of the last exit.
-        difference_interval (tuple[float, float]): Of the difference, paired:
-            both are judged on the same samples.
-    """
-
-    name: str
-    value: float
+    name: str  # 'accuracy', 'macs', 'latency_ms' or 'early_exits'
+    value: float  # a share in [0, 1], or the mean cost of one sample
     interval: Interval
-    last: float
-    difference: float
-    difference_interval: Interval
+    last: float  # what the last exit has for all samples
+    difference: float  # the value less that
+    difference_interval: Interval  # paired: judged on the same samples
 
 
 def headline(exit_index: Tensor,
@@ -45,8 +34,7 @@ def headline(exit_index: Tensor,
         exit_index (Tensor): Where each sample leaves (N,).
         right (Tensor): Whether each exit is right (num_exits, N).
         macs (Sequence[float]): Cumulative MACs of each exit.
-        latency_ms (Sequence[float], optional): Cumulative latency of each
-            exit. Defaults to None, not known.
+        latency_ms (Sequence[float], optional): Cumulative, of each exit.
 
     Returns:
         list[KeyFigure]: Accuracy, MACs, latency if known, and the share of

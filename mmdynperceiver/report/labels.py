@@ -56,8 +56,7 @@ def place_labels(axes: Any,
         axes (Axes): The plot.
         labels (Sequence[Label]): In order of importance.
         lines (Sequence[array]): Courses (N, 2) that should stay free.
-            Defaults to none.
-        size (float): Of the text in points. Defaults to 9.
+        size (float): Of the text in points.
 
     Returns:
         list[Annotation]: One for each label.

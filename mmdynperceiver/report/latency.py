@@ -33,11 +33,7 @@ def plot_accuracy_latency(rows: Sequence[Row],
     Args:
         rows (Sequence[Mapping[str, Any]]): ``compared`` of
             ``tools/benchmark.py``; those without ``top1`` are left out.
-        path (str | PathLike, optional): PNG or SVG file to write. Defaults
-            to None, none.
-
-    Returns:
-        Figure: The picture.
+        path (str | PathLike, optional): PNG or SVG file to write.
 
     Raises:
         ValueError: If no row has an accuracy.
@@ -47,29 +43,25 @@ def plot_accuracy_latency(rows: Sequence[Row],
     modes = list(dict.fromkeys(row['mode'] for row in rows))
     shown, shared = _networks(names)
     curves: list[Curve] = []
-    for row in rows:
+    note = 'dots: always the same exit; thick lines: leaving early'
+    early = [row['top1'].get('curve') or _published(row, rows) for row in rows]
+    for row, points in zip(rows, early):
         number = names.index(row['name'])
-        colour = exit_colour(number)
-        line = LINES[modes.index(row['mode']) % len(LINES)]
         name = shown[number]
         if len(modes) > 1:
             name += f', {row["mode"]}'
-        curves += _exits(row, name, line, colour)
-        points = _early_exits(row, rows)
-        if points:
-            curves.append(
-                Curve('', *_latencies(row, points), style=line, colour=colour))
-    title = [shared, *(f'batch {row["batch_size"]}' for row in rows[:1])]
-    title += modes if len(modes) == 1 else []
-    note = 'dots: always the same exit; thick lines: leaving early'
+        line = LINES[modes.index(row['mode']) % len(LINES)]
+        curves += _draw(row, points, name, line, exit_colour(number))
     if any(_published(row, rows) for row in rows):
         note += ' as published'
-    if any('macs' in point for row in rows
-           for point in _early_exits(row, rows)):
+    if any('macs' in point for points in early for point in points):
         note += ', latency estimated from MACs'
-    title_lines = ', '.join(filter(None, title)) + '\n' + note
+    about = [shared] if shared else []
+    about += [f'batch {row["batch_size"]}' for row in rows[:1]]
+    about += modes if len(modes) == 1 else []
+    title = f'{", ".join(about)}\n{note}'
     return plot_accuracy_macs(
-        curves, path, title_lines, cost='latency_ms', legend=False)
+        curves, path, title, cost='latency_ms', legend=False)
 
 
 def _networks(names: Sequence[str]) -> tuple[list[str], str]:
@@ -91,44 +83,27 @@ def _networks(names: Sequence[str]) -> tuple[list[str], str]:
     ], '_'.join(shared)
 
 
-def _exits(row: Row, name: str, line: str, colour: str) -> list[Curve]:
-    """The exits of a network, and what its own thresholds bring."""
+def _draw(row: Row, points: list[dict[str, Any]], name: str, line: str,
+          colour: str) -> list[Curve]:
+    """The exits of a network, what its thresholds bring, and leaving early."""
     exits, top1, size = row['exits'], row['top1'], row['batch_size']
+    ms = [found['median_ms'] / size for found in exits]
     several = len(exits) > 1
-    curves = [
-        Curve(
-            name, [found['median_ms'] / size for found in exits],
-            top1['exits'],
-            labels=[f'{found["exit"]}' if several else '' for found in exits],
-            style=f'o{line}' if several else 's',
-            colour=colour)
-    ]
+    labels = [f'{found["exit"]}' if several else '' for found in exits]
+    style = f'o{line}' if several else 's'
+    curves = [Curve(name, ms, top1['exits'], labels, style, colour=colour)]
     if 'dynamic' in row and 'dynamic' in top1:
-        curves.append(
-            Curve(
-                '', [row['dynamic']['mean_ms'] / size], [top1['dynamic']],
-                labels=['leaving early'],
-                style='*',
-                colour=colour))
+        found = [row['dynamic']['mean_ms'] / size], [top1['dynamic']]
+        curves.append(Curve('', *found, ['leaving early'], '*', colour=colour))
+    if points:
+        macs = [found.get('macs', 0.) for found in exits]
+        means = [
+            float(np.dot(point['shares'], ms)) if 'shares' in point else float(
+                np.interp(point['macs'], macs, ms)) for point in points
+        ]
+        accuracies = [point['top1'] for point in points]
+        curves.append(Curve('', means, accuracies, style=line, colour=colour))
     return curves
-
-
-def _early_exits(row: Row, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Points of leaving early with a network: its own, or published ones."""
-    return row['top1'].get('curve') or _published(row, rows)
-
-
-def _latencies(
-        row: Row, points: list[dict[str,
-                                    Any]]) -> tuple[list[float], list[float]]:
-    """Mean latencies and accuracies of such points."""
-    ms = [found['median_ms'] / row['batch_size'] for found in row['exits']]
-    macs = [found.get('macs', 0.) for found in row['exits']]
-    return [
-        float(
-            np.dot(point['shares'], ms) if 'shares' in
-            point else np.interp(point['macs'], macs, ms)) for point in points
-    ], [point['top1'] for point in points]
 
 
 def _published(row: Row, rows: Sequence[Row]) -> list[dict[str, Any]]:

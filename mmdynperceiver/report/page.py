@@ -5,7 +5,7 @@ import io
 import math
 import re
 from pathlib import Path
-from typing import Any, Iterable, NamedTuple, Sequence
+from typing import Any, Iterable, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -118,16 +118,8 @@ def _address(pixels: Any) -> str:
     return f'data:image/{kind.lower()};base64,{data}'
 
 
-class _Svg(NamedTuple):
-    """A plot for one kind of screen: its greatest width in pixels."""
-
-    kind: str
-    width: float
-    svg: Markup
-
-
-def _plot(folder: Path, name: str) -> list[_Svg]:
-    """A plot, once for wide screens and once for narrow ones."""
+def _plot(folder: Path, name: str) -> list[tuple[str, str, Markup]]:
+    """A plot for wide and for narrow screens, with its greatest width."""
     found = []
     for kind, stem in (('wide', name), ('narrow', f'{name}_narrow')):
         text = (folder / f'{stem}.svg').read_text('utf-8')
@@ -137,7 +129,7 @@ def _plot(folder: Path, name: str) -> list[_Svg]:
         text = text[text.index('<svg'):]
         text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.DOTALL)
         text = re.sub(r' xmlns(:\w+)?="[^"]*"', '', text, count=2)
-        found.append(_Svg(kind, width, Markup(text)))
+        found.append((kind, f'{width:.0f}px', Markup(text)))
     return found
 
 

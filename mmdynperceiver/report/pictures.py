@@ -22,17 +22,12 @@ def plot_shares(macs: Sequence[float],
     """Draw how many images leave at each exit, from cheap to expensive.
 
     Args:
-        macs (Sequence[float]): Mean MACs, rising.
-        shares (Sequence[Sequence[float]]): Share of each exit at each of
-            them.
-        path (str | PathLike, optional): PNG or SVG file to write. Defaults
-            to None, none.
-        title (str): Title of the picture. Defaults to ''.
-        unit (str): What the network takes. Defaults to 'image'.
-        narrow (bool): Whether it is for a phone. Defaults to False.
-
-    Returns:
-        Figure: The picture.
+        macs (Sequence[float]): Mean MACs (N,), rising.
+        shares (Sequence[Sequence[float]]): Share of each exit (N, num_exits).
+        path (str | PathLike, optional): PNG or SVG file to write.
+        title (str): Of the picture.
+        unit (str): What the network takes, 'image' or 'clip'.
+        narrow (bool): Whether it is for a phone.
 
     Raises:
         ValueError: If there are not as many shares as costs, or none.
@@ -76,17 +71,13 @@ def plot_reliability(conf: Any,
     Args:
         conf (array): Confidences (num_exits, N), in [0, 1].
         right (array): Whether the exit is right (num_exits, N).
-        path (str | PathLike, optional): PNG or SVG file to write. Defaults
-            to None, none.
-        title (str): Title of the picture. Defaults to ''.
+        path (str | PathLike, optional): PNG or SVG file to write.
+        title (str): Of the picture.
         errors (Sequence[float], optional): Expected calibration error of
-            each exit, written above it. Defaults to None.
-        bins (int): Number of equally wide bins. Defaults to 15.
-        unit (str): What the network takes. Defaults to 'image'.
-        narrow (bool): Whether it is for a phone. Defaults to False.
-
-    Returns:
-        Figure: The picture.
+            each exit, in [0, 1], written above it.
+        bins (int): Number of equally wide bins.
+        unit (str): What the network takes, 'image' or 'clip'.
+        narrow (bool): Whether it is for a phone.
 
     Raises:
         ValueError: If the shapes do not fit.

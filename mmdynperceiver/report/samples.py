@@ -12,17 +12,10 @@ STRIP_FRAMES = 4
 
 
 class Sample(NamedTuple):
-    """One image.
+    """One image, or some frames of a clip side by side."""
 
-    Args:
-        pixels (ndarray): RGB image (H, W, 3), uint8; of a clip, some frames
-            side by side.
-        inputs (Tensor, optional): What the network takes (3, H, W),
-            normalised. Defaults to None, not known.
-    """
-
-    pixels: Any
-    inputs: Any = None
+    pixels: Any  # RGB (H, W, 3), uint8
+    inputs: Any = None  # what the network takes (3, H, W), if known
 
 
 class FileImages:
@@ -30,8 +23,7 @@ class FileImages:
 
     Args:
         paths (Sequence[str]): One file for each sample.
-        size (int): Larger images are shrunk to this many pixels. Defaults to
-            224.
+        size (int): Larger ones are shrunk to so many pixels. Defaults to 224.
     """
 
     def __init__(self, paths: Sequence[str], size: int = 224) -> None:

@@ -18,41 +18,31 @@ __all__ = [
 
 
 class SweepRow(NamedTuple):
-    """One policy at one budget on one data set.
+    """One policy at one budget on one data set."""
 
-    Args:
-        series (str): 'search', 'shares', 'random' or 'exit K'.
-        data (str): 'held-out' or 'test'.
-        budget (float, optional): Mean MACs that it was solved for.
-        macs (float): Mean MACs that it takes.
-        latency_ms (float, optional): Mean latency by the table.
-        accuracy (float): In [0, 1].
-        shares (tuple[float]): Share of samples that leave at each exit.
-        thresholds (tuple[float]): Empty where nothing is compared.
-    """
+    series: str  # 'search', 'shares', 'random' or 'exit K'
+    data: str  # 'held-out' or 'test'
+    budget: float | None  # mean MACs that it was solved for
+    macs: float  # mean MACs that it takes
+    latency_ms: float | None  # mean by the table
+    accuracy: float  # in [0, 1]
+    shares: tuple[float, ...]  # of the samples, that leave at each exit
+    thresholds: tuple[float, ...] = ()  # where any are compared
 
-    series: str
-    data: str
-    budget: float | None
-    macs: float
-    latency_ms: float | None
-    accuracy: float
-    shares: tuple[float, ...]
-    thresholds: tuple[float, ...] = ()
-
-
-def _row(
-    series: str,
-    data: str,
-    budget: float | None,
-    outcome: Outcome,
-    latency_ms: Sequence[float] | None,
-    thresholds: tuple[float, ...] = ()
-) -> SweepRow:
-    """The row of an outcome."""
-    return SweepRow(series, data, budget, outcome.macs,
-                    mean_latency(outcome.shares, latency_ms), outcome.accuracy,
-                    outcome.shares, thresholds)
+    @classmethod
+    def of(
+        cls,
+        outcome: Outcome,
+        latency_ms: Sequence[float] | None,
+        series: str,
+        data: str,
+        budget: float | None = None,
+        thresholds: tuple[float, ...] = ()
+    ) -> 'SweepRow':
+        """The row of an outcome."""
+        return cls(series, data, budget, outcome.macs,
+                   mean_latency(outcome.shares, latency_ms), outcome.accuracy,
+                   outcome.shares, thresholds)
 
 
 def mean_latency(shares: Sequence[float],
@@ -64,14 +54,10 @@ def mean_latency(shares: Sequence[float],
 
 
 def sweep_budgets(macs: Sequence[float], count: int = 33) -> list[float]:
-    """Budgets from the first exit's cost to the last one's.
+    """So many budgets from the first exit's MACs to the last one's.
 
     They are denser at the cheap end, where accuracy rises fastest: their
     distances from the first exit's cost grow as squares.
-
-    Args:
-        macs (Sequence[float]): Cumulative MACs of each exit.
-        count (int): How many. Defaults to 33.
     """
     first, last = float(macs[0]), float(macs[-1])
     return [
@@ -91,9 +77,8 @@ def sweep_rows(data: Mapping[str, HeldOut],
             on the first and evaluated on all.
         macs (Sequence[float]): Cumulative MACs of each exit.
         budgets (Sequence[float]): Mean MACs.
-        latency_ms (Sequence[float], optional): Cumulative latency of each
-            exit. Defaults to None.
-        tick (Callable): Called after each budget. Defaults to nothing.
+        latency_ms (Sequence[float], optional): Cumulative, of each exit.
+        tick (Callable): Called after each budget.
 
     Returns:
         list[SweepRow]: The random policy has, on each data set, the shares
@@ -111,12 +96,13 @@ def sweep_rows(data: Mapping[str, HeldOut],
             for name, samples in data.items():
                 outcome = evaluate(samples, thresholds, macs)
                 rows.append(
-                    _row(series, name, budget, outcome, latency_ms,
-                         thresholds))
+                    SweepRow.of(outcome, latency_ms, series, name, budget,
+                                thresholds))
                 if series == 'search':
                     chance = random_exit_outcome(samples, outcome.shares, macs)
                     rows.append(
-                        _row('random', name, budget, chance, latency_ms))
+                        SweepRow.of(chance, latency_ms, 'random', name,
+                                    budget))
         tick()
     return rows
 
@@ -124,21 +110,14 @@ def sweep_rows(data: Mapping[str, HeldOut],
 def static_rows(data: Mapping[str, HeldOut],
                 macs: Sequence[float],
                 latency_ms: Sequence[float] | None = None) -> list[SweepRow]:
-    """What it brings to leave always at the same exit.
-
-    Args:
-        data (Mapping[str, HeldOut]): Name -> samples.
-        macs (Sequence[float]): Cumulative MACs of each exit.
-        latency_ms (Sequence[float], optional): Cumulative latency of each
-            exit. Defaults to None.
-    """
+    """What it brings to leave always at the same exit; see `sweep_rows`."""
     thresholds = [
         fixed_exit_thresholds(k, len(macs)) for k in range(len(macs))
     ]
     return [
-        _row(f'exit {k}', name, None, evaluate(samples, fixed, macs),
-             latency_ms) for name, samples in data.items()
-        for k, fixed in enumerate(thresholds)
+        SweepRow.of(
+            evaluate(samples, fixed, macs), latency_ms, f'exit {k}', name)
+        for name, samples in data.items() for k, fixed in enumerate(thresholds)
     ]
 
 

@@ -49,22 +49,19 @@ def write_report(folder: str | os.PathLike,
             appears when all is done; an older report there is then replaced.
         held_out (ExitLogits): ``logits`` (N, K) of each exit and ``labels``
             (N,); ``paths`` of image files are used if ``images`` is None.
-        test (ExitLogits, optional): The same of samples on which nothing is
-            solved. Defaults to None.
+        test (ExitLogits, optional): The same, on which nothing is solved.
         macs (Sequence[float]): Cumulative MACs of each exit.
         model_name (str): For headings.
         points (Sequence[OperatingPoint]): Those to mark; the first one says
             which image left where. Defaults to none: the searched one of
             the middle budget.
-        latency_ms (Sequence[float], optional): Cumulative latency of each
-            exit. Defaults to None.
+        latency_ms (Sequence[float], optional): Cumulative, of each exit.
         images (Callable, optional): Number of a pictured sample ->
-            :class:`Sample`. Defaults to None.
+            :class:`Sample`.
         model (DynPerceiver | DynPerceiverClassifier, optional): For
             activation maps, which also need ``images`` with inputs.
-            Defaults to None.
         curves (Sequence[Curve]): Others on the plot of accuracy against
-            MACs, such as ``published_curves()``. Defaults to none.
+            MACs, such as ``published_curves()``.
         criterion (str, optional): What thresholds are compared with.
             Defaults to None: the first point's, or the largest probability.
         temperature (Sequence[float], optional): Of each exit. Defaults to
@@ -72,11 +69,10 @@ def write_report(folder: str | os.PathLike,
         class_names (Sequence[str], optional): Defaults to None, the numbers.
         map_samples (Sequence[int], optional): Samples whose activation maps
             are drawn. Defaults to None, two that leave at each exit.
-        num_budgets (int): Budgets from the first exit's MACs to the last
-            one's. Defaults to 33.
+        num_budgets (int): From the first exit's MACs to the last one's.
         unit (str, optional): What a sample is, 'image' or 'clip'. Defaults
             to None: what ``images`` says, or 'image'.
-        progress (bool): Whether to show a progress bar. Defaults to True.
+        progress (bool): Whether to show a progress bar.
 
     Returns:
         Path: The page, ``folder/index.html``.
