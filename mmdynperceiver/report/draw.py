@@ -1,7 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """All pictures of a report."""
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Sequence
 
@@ -35,11 +34,8 @@ Images = Callable[[int], Any]
 
 
 class Pictures(NamedTuple):
-    """What was drawn; what cannot be (no images, no latencies) is not there.
-    """
+    """What was drawn of samples; nothing where there are no images."""
 
-    # Stems; of each there is a .png, an .svg and, for phones, a _narrow.svg.
-    plots: Sequence[str]
     gallery: dict[str, list[GalleryImage]]  # heading -> images
     maps: list[MappedImage]
 
@@ -49,65 +45,57 @@ def draw_all(folder: Path, contents: Contents, images: Images | None,
              map_samples: Sequence[int] | None) -> Pictures:
     """Draw all pictures; for the arguments see :func:`write_report`."""
     map_samples = _map_samples(contents, map_samples)
-    plots = _save_plots(folder, contents)
+    _save_plots(folder, contents)
     if images is None and any(map(os.path.isfile, contents.paths[:1])):
         images = FileImages(contents.paths)
     if images is None:
-        return Pictures(plots, {}, [])
+        return Pictures({}, [])
     # A name for each class that occurs.
     number = 1 + max(int(contents.predicted.max()), int(contents.labels.max()))
     names = [str(name) for name in class_names or ()]
     names += [str(k) for k in range(len(names), number)]
     gallery = _gallery(contents, images, names)
-    plot_gallery(
-        {
-            heading: _in_fonts(group, names)
-            for heading, group in gallery.items()
-        }, folder / 'gallery.png',
-        f'Easy to hard: {contents.shown} {contents.unit}s')
+    shown = {key: _in_fonts(group, names) for key, group in gallery.items()}
+    plot_gallery(shown, folder / 'gallery.png',
+                 f'Easy to hard: {contents.shown} {contents.unit}s')
     maps = []
     if model is not None and images(0).inputs is not None:
         maps = _maps(contents, images, model, names, map_samples)
     if not mapped_exits(maps):
-        return Pictures(plots, gallery, [])
+        return Pictures(gallery, [])
     plot_activation_maps(
         _in_fonts(maps, names), folder / 'activation_maps.png',
         'What speaks for the class that each exit predicts')
-    return Pictures(plots, gallery, maps)
+    return Pictures(gallery, maps)
 
 
-def _save_plots(folder: Path, contents: Contents) -> tuple[str, ...]:
-    """Draw the plots, and tell their stems."""
+def _save_plots(folder: Path, contents: Contents) -> None:
+    """Draw the plots: PNG, SVG for wide pages, and SVG for phones."""
+
+    def save(name: str, plot: Any, *args: Any, **kwargs: Any) -> None:
+        figure = plot(*args, folder / f'{name}.png', **kwargs)
+        save_figure(figure, folder / f'{name}.svg')
+        plot(*args, folder / f'{name}_narrow.svg', narrow=True, **kwargs)
+
     unit, judged = contents.unit, contents.judged
     what = f'{contents.shown} {unit}s'
+    save('accuracy_macs', _plot_curves, contents, 'macs')
+    if contents.latency_ms is not None:
+        save('accuracy_latency', _plot_curves, contents, 'latency_ms')
     rows = whole_curve(contents.rows, 'search', contents.shown)
-    plots: dict[str, Callable[..., Any]] = {
-        'accuracy_macs':
-        partial(_plot_curves, contents, 'macs'),
-        'accuracy_latency':
-        partial(_plot_curves, contents, 'latency_ms'),
-        'shares':
-        partial(
-            plot_shares, [row.macs for row in rows],
-            [row.shares for row in rows],
-            title=f'Where {what} leave',
-            unit=unit),
-        'reliability':
-        partial(
-            plot_reliability,
-            judged.confidences.cpu().numpy(),
-            judged.right.cpu().numpy(),
-            title=f'Reliability of each exit, {what}',
-            errors=contents.ece,
-            unit=unit)
-    }
-    if contents.latency_ms is None:
-        del plots['accuracy_latency']
-    for name, plot in plots.items():
-        figure = plot(path=folder / f'{name}.png')
-        save_figure(figure, folder / f'{name}.svg')
-        plot(path=folder / f'{name}_narrow.svg', narrow=True)
-    return tuple(plots)
+    save(
+        'shares',
+        plot_shares, [row.macs for row in rows], [row.shares for row in rows],
+        title=f'Where {what} leave',
+        unit=unit)
+    save(
+        'reliability',
+        plot_reliability,
+        judged.confidences.cpu().numpy(),
+        judged.right.cpu().numpy(),
+        title=f'Reliability of each exit, {what}',
+        errors=contents.ece,
+        unit=unit)
 
 
 def _plot_curves(contents: Contents,
@@ -127,11 +115,11 @@ def _plot_curves(contents: Contents,
             intervals=ends if intervals else None,
             **kwargs)
 
+    # One band is enough to see what chance does.
     curves = [
         curve(
             name,
             whole_curve(contents.rows, series, data),
-            # One band is enough to see what chance does.
             series == 'search',
             style=STYLES[series]) for series, name in NAMES.items()
     ]

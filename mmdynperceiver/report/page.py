@@ -68,8 +68,7 @@ def write_page(path: Path, contents: Contents, pictures: Pictures) -> None:
         areas=contents.areas(),
         names=NAMES,
         best=_best(contents.criteria),
-        plots={name: _plot(path.parent, name)
-               for name in pictures.plots},
+        plots=_plots(path.parent),
         gallery=pictures.gallery,
         maps=pictures.maps,
         mapped=mapped,
@@ -118,19 +117,22 @@ def _address(pixels: Any) -> str:
     return f'data:image/{kind.lower()};base64,{data}'
 
 
-def _plot(folder: Path, name: str) -> list[tuple[str, str, Markup]]:
-    """A plot for wide and for narrow screens, with its greatest width."""
-    found = []
-    for kind, stem in (('wide', name), ('narrow', f'{name}_narrow')):
-        text = (folder / f'{stem}.svg').read_text('utf-8')
+def _plots(folder: Path) -> dict[str, list[tuple[str, str, Markup]]]:
+    """Plots for wide and for narrow screens, with their greatest width."""
+    plots: dict[str, list[tuple[str, str, Markup]]] = {}
+    for path in sorted(folder.glob('*.svg')):
+        text = path.read_text('utf-8')
         # Print of 14 pixels for letters of 10 points, as in the page.
         width = 1.4 * float(re.findall(r'viewBox="0 0 ([\d.]+)', text)[0])
         # Without what only a file needs.
         text = text[text.index('<svg'):]
         text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.DOTALL)
         text = re.sub(r' xmlns(:\w+)?="[^"]*"', '', text, count=2)
-        found.append((kind, f'{width:.0f}px', Markup(text)))
-    return found
+        name = path.stem.removesuffix('_narrow')
+        kind = 'wide' if name == path.stem else 'narrow'
+        plots.setdefault(name, []).append(
+            (kind, f'{width:.0f}px', Markup(text)))
+    return plots
 
 
 def _best(rows: Sequence[CriterionRow]) -> dict[str, Any]:
