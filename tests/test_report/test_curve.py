@@ -6,6 +6,7 @@ from matplotlib.colors import to_hex
 from mmdynperceiver.report import Curve, plot_accuracy_macs
 from mmdynperceiver.report.figure import (COLOURS, VARIABLES, drawable,
                                           font_file, short)
+from .helpers import colour_at, labels_of
 
 LINE = Curve('line', [1e6, 2e6, 3e6], [50., 60., 70.])
 EXITS = Curve('exits', [1e6, 3e6], [50., 65.], labels=['exit 0', 'exit 1'])
@@ -31,7 +32,7 @@ def test_curve_needs_whole_points():
     ([(2e6, 61., 'one'), (1e6, 55., 'two')], [(2., 61.), (1., 55.)]),
     ([], []),
 ])
-def test_what_is_drawn(chosen, stars, labels_of):
+def test_what_is_drawn(chosen, stars):
     figure = plot_accuracy_macs([LINE, EXITS], None, 'title', chosen)
     axes, = figure.axes
     line, points, *marked = axes.lines
@@ -73,7 +74,7 @@ def test_intervals_are_a_band_and_bars():
     assert 'its 95 % interval' in legend_of(axes.figure)
 
 
-def test_names_that_matplotlib_would_read_otherwise(tmp_path, labels_of):
+def test_names_that_matplotlib_would_read_otherwise(tmp_path):
     points = Curve('_hidden $x', [1., 2.], [50., 60.], labels=['a$b$', '_c'])
     figure = plot_accuracy_macs([points], title='$100')
     assert legend_of(figure) == ['hidden $x']
@@ -83,7 +84,7 @@ def test_names_that_matplotlib_would_read_otherwise(tmp_path, labels_of):
     assert '>$100</text>' in text and '>a$b$</text>' in text
 
 
-def test_close_exits_have_labels_beside_each_other(labels_of):
+def test_close_exits_have_labels_beside_each_other():
     exits = Curve(
         'exits', [5.5e6, 10.7e6, 15.16e6, 15.3e6], [92.65, 94.15, 94.1, 94.1],
         [f'exit {k}' for k in range(4)],
@@ -136,7 +137,7 @@ def test_plot_needs_points(tmp_path, curves):
     assert not list(tmp_path.iterdir())
 
 
-def test_files(tmp_path, colour_at):
+def test_files(tmp_path):
     path = tmp_path / 'plot.png'
     axes, = plot_accuracy_macs([LINE, EXITS], path).axes
     assert colour_at(path, axes, 1.5, 55.) == COLOURS[0]

@@ -6,6 +6,7 @@ from mmdynperceiver.report import (plot_accuracy_macs, published_curves,
                                    read_early_exits)
 from mmdynperceiver.report.__main__ import main
 from mmdynperceiver.report.figure import COLOURS
+from .helpers import colour_at
 
 
 def test_figures():
@@ -126,7 +127,7 @@ def test_numbers_are_finite(tmp_path):
             read_curves(path)
 
 
-def test_command(tmp_path, colour_at, capsys):
+def test_command(tmp_path, capsys):
     own = tmp_path / 'own.csv'
     own.write_text('name,macs,top1\nmine,5e8,74\nmine,1e9,76\n')
     out = tmp_path / 'plot.png'

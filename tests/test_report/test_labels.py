@@ -4,6 +4,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from mmdynperceiver.report.labels import Label, place_labels
+from .helpers import labels_of
 
 
 def plot(points):
@@ -19,14 +20,14 @@ def plot(points):
     [(k / 50, 1.) for k in range(6)] + [(1., 1.1)],
     [(np.cos(k), np.sin(k) / 9) for k in range(15)],
 ])
-def test_labels_of_a_crowd_do_not_overlap(points, labels_of):
+def test_labels_of_a_crowd_do_not_overlap(points):
     axes = plot(points)
     labels = [Label([p], f'name {k}', 'k') for k, p in enumerate(points)]
     place_labels(axes, labels)
     assert len(labels_of(axes)) == len(points)
 
 
-def test_a_label_stands_at_its_point_and_covers_none(labels_of):
+def test_a_label_stands_at_its_point_and_covers_none():
     points = [(0., 0.), (0.5, 1.), (1., 0.)]
     axes = plot(points)
     place_labels(axes, [Label([p], str(p), 'k') for p in points])
@@ -37,7 +38,7 @@ def test_a_label_stands_at_its_point_and_covers_none(labels_of):
         assert not any(box.contains(*pixel) for pixel in pixels)
 
 
-def test_a_label_leaves_a_line_free(labels_of):
+def test_a_label_leaves_a_line_free():
     axes = plot([(0., 0.), (1., 1.)])
     line = np.array([(-1., 0.), (0., 0.), (2., 0.)])
     place_labels(axes, [Label([(0., 0.)], 'long name of it', 'k')], [line])
@@ -46,7 +47,7 @@ def test_a_label_leaves_a_line_free(labels_of):
     assert not box.ymin < level < box.ymax
 
 
-def test_a_name_goes_to_the_free_end_of_its_curve(labels_of):
+def test_a_name_goes_to_the_free_end_of_its_curve():
     crowd = [(1 + k / 200, 1.) for k in range(12)]
     axes = plot([(0., 0.), *crowd])
     labels = [Label([p], f'{k}', 'k') for k, p in enumerate(crowd)]
@@ -57,7 +58,7 @@ def test_a_name_goes_to_the_free_end_of_its_curve(labels_of):
     assert abs(found['a very long name'].x0 - x) < 20
 
 
-def test_a_line_leads_to_a_label_that_is_far_away(labels_of):
+def test_a_line_leads_to_a_label_that_is_far_away():
     axes = plot([(1., 1.)] * 12)
     place_labels(axes,
                  [Label([(1., 1.)], f'name {k}', 'k') for k in range(12)])

@@ -4,6 +4,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from mmdynperceiver.report import plot_accuracy_latency
+from .helpers import colour_at, labels_of
 
 
 def network(name, top1, mode='eager', **kwargs):
@@ -44,7 +45,7 @@ def lines_of(axes):
             for line in axes.lines]
 
 
-def test_draws_exits_curve_and_thresholds(rows, labels_of):
+def test_draws_exits_curve_and_thresholds(rows):
     axes, = plot_accuracy_latency(rows).axes
     exits, star, early, static = lines_of(axes)
     assert exits[0] == [[2, 70], [4, 80]] and exits[3] == 'o'
@@ -61,7 +62,7 @@ def test_draws_exits_curve_and_thresholds(rows, labels_of):
     assert axes.get_xlim()[1] > 4
 
 
-def test_modes_share_the_colour_of_their_network(labels_of):
+def test_modes_share_the_colour_of_their_network():
     rows = [
         network(f'{name}_net_8xb1_data', (60 + k, 70 + k), mode)
         for k, name in enumerate(('ours', 'multi-exit'))
@@ -77,14 +78,14 @@ def test_modes_share_the_colour_of_their_network(labels_of):
     assert {'ours, eager', 'multi-exit, openvino'} <= set(labels_of(axes))
 
 
-def test_many_networks_have_as_many_colours(labels_of):
+def test_many_networks_have_as_many_colours():
     rows = [network(f'torchvision:net{k}', (60 + k, )) for k in range(11)]
     axes, = plot_accuracy_latency(rows).axes
     assert len({line[1] for line in lines_of(axes)}) == 11
     assert set(labels_of(axes)) == {f'net{k}' for k in range(11)}
 
 
-def test_one_graph_has_a_name_of_its_own(labels_of):
+def test_one_graph_has_a_name_of_its_own():
     rows = [
         network('ours_net_8xb1_data', (70, 80), 'openvino'),
         network('ours_net_8xb1_data (one graph)', (80, ), 'openvino')
@@ -132,7 +133,7 @@ def test_no_published_curve_of_other_networks():
     assert 'published' not in axes.get_title()
 
 
-def test_writes(rows, tmp_path, colour_at):
+def test_writes(rows, tmp_path):
     axes, = plot_accuracy_latency(rows, tmp_path / 'x.png').axes
     exits = lines_of(axes)[0]
     assert colour_at(tmp_path / 'x.png', axes, *exits[0][1]) == exits[1]

@@ -10,7 +10,7 @@ import torch
 from mmdynperceiver.core import OperatingPoint
 from mmdynperceiver.report import Curve, Sample
 from mmdynperceiver.report.figure import VARIABLES
-from .parsed_page import Page
+from .helpers import Page
 from .test_activation_maps import build
 from .test_write import MACS, pictures, samples, write
 

@@ -12,6 +12,7 @@ from mmdynperceiver.report import (GalleryImage, MappedImage, PipelineImages,
                                    plot_reliability, plot_shares)
 from mmdynperceiver.report.figure import COLOURS
 from mmdynperceiver.report.gallery import SCREEN, overlay
+from .helpers import apart, colour_at
 
 PIXELS = np.zeros((8, 8, 3), np.uint8)
 STRIP = np.zeros((8, 32, 3), np.uint8)
@@ -30,8 +31,8 @@ def captions(figure):
         # Less the space for descenders of the last line.
         boxes = [title.get_window_extent().padded(-2) for title in titles]
         boxes += [axis.get_window_extent() for axis in drawn]
-        for i, box in enumerate(boxes):
-            assert not any(box.overlaps(other) for other in boxes[:i])
+        assert apart(*boxes)
+        for box in boxes:
             assert box.x0 >= 0 and box.x1 <= figure.bbox.width
             assert box.y0 >= 0 and box.y1 <= figure.bbox.height
         found[part.get_suptitle()] = [title.get_text() for title in titles]
@@ -81,9 +82,7 @@ def test_narrow_reliability_has_two_columns():
     assert len({round(axis.get_position().x0, 3) for axis in shown}) == 2
     titles = [axis.get_title() for axis in shown if axis.get_title()]
     assert titles == [f'exit {k}' for k in range(5)]
-    boxes = [axis.get_tightbbox() for axis in shown]
-    for i, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[:i])
+    assert apart(*[axis.get_tightbbox() for axis in shown])
 
 
 def test_gallery():
@@ -164,9 +163,7 @@ def test_activation_maps_leave_out_exits_without_any():
     assert (first == 200).all()
     assert with_map[-1, -1].sum() > with_map[0, 0].sum()
     assert (empty == empty[0, 0]).all()
-    boxes = [axis.get_tightbbox() for axis in figure.axes]
-    for i, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[:i])
+    assert apart(*[axis.get_tightbbox() for axis in figure.axes])
     nothing = [part._replace(maps=[None] * 4) for part in images]
     for part in ([], nothing):
         with pytest.raises(ValueError, match='at least one image with a map'):
@@ -179,7 +176,7 @@ def test_overlay_by_hand():
     assert mixed.dtype == np.uint8 and mixed[0, 0].tolist() == [40, 40, 42]
 
 
-def test_files_show_what_is_drawn(tmp_path, colour_at):
+def test_files_show_what_is_drawn(tmp_path):
     path = tmp_path / 'picture.png'
     axes, = plot_shares([1e6, 2e6], [(1., 0.), (0.4, 0.6)], path).axes
     assert [colour_at(path, axes, 1.9, y)

@@ -1,7 +1,10 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""A page of HTML as a tree, as a browser would read it."""
+"""What is on a page and in a picture."""
+import itertools
 import re
 from html.parser import HTMLParser
+
+from PIL import Image
 
 
 class Element:
@@ -70,3 +73,34 @@ class Page(HTMLParser):
             if part.attributes['id'] == name
         ]
         return found
+
+
+def apart(*boxes):
+    """Whether none of the boxes lies over another."""
+    return not any(
+        one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+def labels_of(axes):
+    """Texts in a plot with their boxes, which must not overlap."""
+    found = {
+        text.get_text(): text.get_window_extent()
+        for text in axes.texts if text.get_text()
+    }
+    frame = axes.get_window_extent()
+    assert all(
+        frame.contains(*box.min) and frame.contains(*box.max)
+        for box in found.values()), found
+    assert apart(*found.values()), found
+    return found
+
+
+def colour_at(path, axes, x, y):
+    """The colour of a PNG file at a point of one of its figure's axes."""
+    with Image.open(path) as image:
+        assert image.format == 'PNG'
+        scale = image.width / axes.figure.bbox.width
+        right, up = scale * axes.transData.transform((x, y))
+        pixel = image.convert('RGB').getpixel(
+            (int(right), int(image.height - up)))
+    return '#{:02x}{:02x}{:02x}'.format(*pixel)
