@@ -158,32 +158,26 @@ def _in_fonts(images: Sequence[Any], names: Sequence[str]) -> list[Any]:
     ]
 
 
-def _spread(indices: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` of the indices, evenly spaced."""
-    size = min(count, len(indices))
-    return [indices[i * len(indices) // size] for i in range(size)]
-
-
-def _leaving_at(contents: Contents, k: int) -> list[int]:
-    """The samples that leave at an exit."""
-    return torch.nonzero(contents.exit_index == k).flatten().tolist()
+def _leaving_at(contents: Contents, k: int, count: int) -> list[int]:
+    """At most so many of the samples that leave at an exit, evenly spaced."""
+    found = torch.nonzero(contents.exit_index == k).flatten().tolist()
+    count = min(count, len(found))
+    return [found[i * len(found) // count] for i in range(count)]
 
 
 def _gallery(contents: Contents, images: Images,
              names: Sequence[str]) -> dict[str, list[GalleryImage]]:
     """Some samples that left at each exit."""
     groups = {}
-    total = len(contents.labels)
     count = CLIPS_IN_GALLERY if contents.unit == 'clip' else IN_GALLERY
     for k in range(len(contents.macs)):
-        left = _leaving_at(contents, k)
-        heading = (f'exit {k}: {len(left) / total:.1%} of the '
-                   f'{contents.unit}s left here')
+        share = (contents.exit_index == k).double().mean().item()
+        heading = f'exit {k}: {share:.1%} of the {contents.unit}s left here'
         groups[heading] = [
             GalleryImage(
                 images(i).pixels, names[int(contents.labels[i])],
                 names[int(contents.predicted[k, i])], float(contents.conf[i]))
-            for i in _spread(left, count)
+            for i in _leaving_at(contents, k, count)
         ]
     return groups
 
@@ -192,10 +186,8 @@ def _map_samples(contents: Contents,
                  map_samples: Sequence[int] | None) -> Sequence[int]:
     """The samples with activation maps: those chosen, or two of each exit."""
     if map_samples is None:
-        return [
-            i for k in range(len(contents.macs))
-            for i in _spread(_leaving_at(contents, k), 2)
-        ]
+        exits = range(len(contents.macs))
+        return [i for k in exits for i in _leaving_at(contents, k, 2)]
     total = len(contents.labels)
     if not map_samples or not 0 <= min(map_samples) <= max(
             map_samples) < total:

@@ -50,32 +50,19 @@ def write_page(path: Path, contents: Contents, pictures: Pictures) -> None:
     if contents.temperature is not None:
         criterion += ' with temperatures ' + ', '.join(
             f'{value:.2f}' for value in contents.temperature)
-    exits = range(len(contents.macs))
-    mapped = mapped_exits(pictures.maps)
     # Templates see every attribute of the contents, and these.
     page = _environment().get_template('page.html.j2').render(
         vars(contents),
+        contents=contents,
+        pictures=pictures,
         sections=sections,
         criterion_text=criterion,
-        point=contents.shown_points[0],
-        shown_points=contents.shown_points,
-        exit_names=[f'exit\N{NO-BREAK SPACE}{k}' for k in exits],
-        static={
-            name: select(contents.rows, 'exit', name)
-            for name in contents.sizes
-        },
-        interval_of=contents.interval,
-        areas=contents.areas(),
-        names=NAMES,
+        exit_names=[
+            f'exit\N{NO-BREAK SPACE}{k}' for k in range(len(contents.macs))
+        ],
         best=_best(contents.criteria),
         plots=_plots(path.parent),
-        gallery=pictures.gallery,
-        maps=pictures.maps,
-        mapped=mapped,
-        unmapped=[k for k in exits if k not in mapped],
-        least_places=LEAST_PLACES,
-        colours=VARIABLES,
-        version=__version__)
+        mapped=mapped_exits(pictures.maps))
     write_text(path, page)
 
 
@@ -89,7 +76,13 @@ def _environment() -> Environment:
         lstrip_blocks=True)
     environment.filters.update(
         macs=_macs, percent=_percent, interval=_interval, address=_address)
-    environment.globals.update(overlay=overlay)
+    environment.globals.update(
+        overlay=overlay,
+        select=select,
+        series_names=NAMES,
+        least_places=LEAST_PLACES,
+        colours=VARIABLES,
+        version=__version__)
     return environment
 
 
