@@ -14,7 +14,7 @@ except ImportError:  # not on Windows, where nothing is removed
 
 __all__ = [
     'check_new_folder', 'atomic_folder', 'remove_leftovers', 'atomic_file',
-    'write_json', 'write_text'
+    'unfinished', 'write_json', 'write_text'
 ]
 
 # Begins the names of unfinished files: a dot hides them, and the rest tells
@@ -39,7 +39,7 @@ def atomic_file(path: Union[str, os.PathLike]) -> Iterator[str]:
     path = os.fspath(path)
     folder = os.path.dirname(path) or '.'
     remove_leftovers(folder)
-    with _unfinished(folder, is_folder=False) as temporary:
+    with unfinished(folder, is_folder=False) as temporary:
         try:
             yield temporary
             # mkstemp makes private files; give what open() would have given.
@@ -68,7 +68,7 @@ def atomic_folder(path: Union[str, os.PathLike]) -> Iterator[str]:
     path = os.path.abspath(os.fspath(path))
     check_new_folder(path)
     remove_leftovers(os.path.dirname(path))
-    with _unfinished(os.path.dirname(path), is_folder=True) as temporary:
+    with unfinished(os.path.dirname(path), is_folder=True) as temporary:
         try:
             yield temporary
             os.chmod(temporary, 0o777 & ~_umask())
@@ -110,8 +110,8 @@ def remove_leftovers(folder: Union[str, os.PathLike]) -> None:
 
 
 @contextmanager
-def _unfinished(folder: str, is_folder: bool) -> Iterator[str]:
-    """Make a file or folder that nobody takes for a leftover.
+def unfinished(folder: str, is_folder: bool) -> Iterator[str]:
+    """Make a file or folder in a folder that nobody takes for a leftover.
 
     Another writer may take it for one between the moments when it is made
     and when it is locked; then it is made again.

@@ -1,25 +1,20 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The folder of a report: whole or not at all, and never another one."""
-import glob
 import os
 import shutil
-import tempfile
-import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Iterator, Optional, Union
+from typing import Iterator
 
-__all__ = ['MARKER', 'check_report_folder', 'replacing_report']
+from ..io.atomic import PREFIX, remove_leftovers, unfinished
+
+__all__ = ['check_report_folder', 'replacing_report']
 
 # Tells a report from any other folder, which must never be replaced.
 MARKER = '.mmdynperceiver-report'
-# Held by whoever writes a report, in the folder that it is written in.
-LOCK = 'lock'
-# Seconds after which a folder without a lock is no longer just being made.
-_DAY = 86400
 
 
-def check_report_folder(folder: Union[str, os.PathLike]) -> Path:
+def check_report_folder(folder: str | os.PathLike) -> Path:
     """Refuse a folder that a report must not replace.
 
     Args:
@@ -45,7 +40,7 @@ def check_report_folder(folder: Union[str, os.PathLike]) -> Path:
 
 
 @contextmanager
-def replacing_report(folder: Union[str, os.PathLike]) -> Iterator[Path]:
+def replacing_report(folder: str | os.PathLike) -> Iterator[Path]:
     """Fill a report's folder beside it, and put it in place when complete.
 
     What runs that were killed left behind is removed; had one just taken the
@@ -63,60 +58,27 @@ def replacing_report(folder: Union[str, os.PathLike]) -> Iterator[Path]:
     """
     folder = check_report_folder(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
-    work = Path(tempfile.mkdtemp(prefix=f'.{folder.name}.', dir=folder.parent))
-    # The system gives the lock up, however the process ends.
-    lock = _locked(work / LOCK, 'x')
-    try:
-        new, old = work / 'new', work / 'old'
-        # mkdtemp makes private folders; the report is an ordinary one.
-        new.mkdir()
-        (new / MARKER).write_text('', encoding='utf-8')
-        yield new
-        check_report_folder(folder)
-        if folder.exists():
-            folder.rename(old)
+    old = folder.with_name(f'{PREFIX}{folder.name}.old')
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    remove_leftovers(folder.parent)
+    with unfinished(os.fspath(folder.parent), is_folder=True) as work:
         try:
-            new.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if lock is not None:
-            lock.close()
-
-
-def _locked(path: Path, mode: str) -> Optional[IO[str]]:
-    """Open a file and lock it; None if it is in use or there are no locks."""
-    file = path.open(mode)
-    try:
-        import fcntl
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
-        file.close()
-        return None
-    return file
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what runs that were killed left beside a report."""
-    pattern = f'.{glob.escape(folder.name)}.????????'
-    for work in folder.parent.glob(pattern):
-        if work.is_symlink() or not work.is_dir() or \
-                not {path.name for path in work.iterdir()
-                     } <= {LOCK, 'new', 'old'}:
-            continue
-        try:
-            lock = _locked(work / LOCK, 'r')
-            if lock is None:
-                continue  # still being written, or nobody knows
-            lock.close()
-        except FileNotFoundError:
-            if time.time() - work.stat().st_mtime < _DAY:
-                continue
-        old = work / 'old'
-        if old.is_dir() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(work, ignore_errors=True)
+            # The work folder is a private one, the report an ordinary one.
+            new = Path(work) / 'new'
+            new.mkdir()
+            (new / MARKER).touch()
+            yield new
+            check_report_folder(folder)
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                folder.rename(old)
+            try:
+                new.rename(folder)
+            except OSError:
+                if old.exists():
+                    old.rename(folder)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)

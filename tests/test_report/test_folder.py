@@ -1,13 +1,13 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The report's folder: replaced whole, never another one, nothing left."""
-import errno
-import fcntl
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
+from mmdynperceiver.io.atomic import PREFIX
 from mmdynperceiver.report import check_report_folder, replacing_report
 
 FORK = multiprocessing.get_context('fork')
@@ -54,22 +54,17 @@ def _umask():
 
 
 def test_leftovers_of_a_killed_run_are_removed(tmp_path):
-    # A name that a pattern would read as another one.
-    folder = tmp_path / 'report[1]'
+    folder = tmp_path / 'report'
     write(folder, 'old')
+    (tmp_path / f'{PREFIX}thesis').mkdir()
     other = FORK.Process(target=killed_while_writing, args=(folder, ))
     other.start()
     other.join()
     assert other.exitcode == -signal.SIGKILL
-    assert len(names(tmp_path)) == 2
-    (tmp_path / '.report[1].notours').mkdir()
-    (tmp_path / '.report[1].12345678').mkdir()
-    (tmp_path / '.report[1].12345678/thesis.txt').write_text('years')
+    assert len(names(tmp_path)) == 3
     write(folder)
     assert (folder / 'index.html').read_text() == 'whole'
-    assert names(tmp_path) == [
-        '.report[1].12345678', '.report[1].notours', 'report[1]'
-    ]
+    assert names(tmp_path) == [f'{PREFIX}thesis', 'report']
 
 
 def test_a_run_that_still_writes_keeps_its_folder(tmp_path):
@@ -87,39 +82,46 @@ def test_a_run_that_still_writes_keeps_its_folder(tmp_path):
     assert names(tmp_path) == ['report']
 
 
-def test_nothing_is_removed_on_disks_without_locks(tmp_path, monkeypatch):
-    work = tmp_path / '.report.abcdefgh'
-    write(work / 'new')
-    (work / 'lock').touch()
-
-    def no_locks(*args):
-        raise OSError(errno.ENOLCK, 'no locks')
-
-    monkeypatch.setattr(fcntl, 'flock', no_locks)
-    write(tmp_path / 'report')
-    assert names(tmp_path) == ['.report.abcdefgh', 'report']
-
-
-def test_a_report_that_had_been_taken_away_comes_back(tmp_path):
+@pytest.mark.parametrize('step', [1, 2, 3])
+def test_killed_while_the_older_report_makes_way(tmp_path, step):
+    """Before, between and after the two renames a whole report is there."""
     folder = tmp_path / 'report'
-    work = tmp_path / '.report.abcdefgh'
-    write(work / 'old', 'old')
-    (work / 'lock').touch()
+    write(folder, 'old')
+    other = FORK.Process(target=killed_at_a_rename, args=(folder, step))
+    other.start()
+    other.join()
+    assert other.exitcode == -signal.SIGKILL
     with pytest.raises(OSError, match='disk'):
         with replacing_report(folder):
             raise OSError('disk')
-    assert (folder / 'index.html').read_text() == 'old'
+    text = (folder / 'index.html').read_text()
+    assert text == ('new' if step == 3 else 'old')
+    write(folder)
     assert names(tmp_path) == ['report']
 
 
-def test_folders_without_a_lock_are_left_for_a_day(tmp_path):
-    folder, work = tmp_path / 'report', tmp_path / '.report.abcdefgh'
-    write(work / 'new')
-    write(folder)
-    assert work.is_dir()
-    os.utime(work, (0, 0))
-    write(folder)
-    assert names(tmp_path) == ['report']
+def killed_at_a_rename(folder, step):
+    """A process that is killed before its rename of this number."""
+    rename, calls = Path.rename, []
+
+    def count(self, target):
+        calls.append(target)
+        if len(calls) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(self, target)
+
+    Path.rename = count
+    write(folder, 'new')
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_takes_the_place_meanwhile_stays(tmp_path):
+    folder = tmp_path / 'report'
+    with pytest.raises(FileExistsError, match='holds other files'):
+        with replacing_report(folder):
+            folder.mkdir()
+            (folder / 'thesis.txt').write_text('years')
+    assert names(folder) == ['thesis.txt'] and names(tmp_path) == ['report']
 
 
 def test_other_folders_are_refused(tmp_path):
