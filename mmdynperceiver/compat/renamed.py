@@ -85,6 +85,8 @@ MODULES: Dict[str, str] = {
     'files': 'io.atomic',
     'image_files': 'datasets.image_files',
     'kinds': 'io.describe',
+    'report.published': 'report.curve_files',
+    'report.sweep_file': 'report.curve_files',
     'result_file': 'io.result_file',
 }
 
