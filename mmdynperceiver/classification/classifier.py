@@ -1,16 +1,13 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The classifier: the loop that joins trunk, exits and policy."""
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 import torch
 from mmpretrain.models.classifiers import ImageClassifier
 from mmpretrain.registry import MODELS
-from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ..core.early_exit import running_stats_for_one
-from ..hosts.exit_head import exit_settings
-from ..hosts.exit_model import EarlyExitModel
+from ..hosts.exit_model import EarlyExitModel, build_head, refuse_neck
 
 __all__ = ['DynPerceiverClassifier']
 
@@ -47,11 +44,6 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
             None.
         init_cfg (dict, optional): Initialisation config. Defaults to None.
 
-    Attributes:
-        policy (ExitPolicy): The thresholds and what they are compared with;
-            a checkpoint carries them.
-        evaluate_all_exits (bool): See above. Defaults to False.
-
     Raises:
         FileNotFoundError: If there is no such thresholds file.
         ValueError: If an argument does not fit.
@@ -67,17 +59,12 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
                  train_cfg: Optional[dict] = None,
                  data_preprocessor: Union[dict, nn.Module, None] = None,
                  init_cfg: Optional[dict] = None) -> None:
-        if neck is not None:
-            raise ValueError(f'the exits classify what the backbone returns, '
-                             f'so there is no neck, got {neck!r}')
+        refuse_neck(neck)
         if not isinstance(backbone, nn.Module):
             backbone = MODELS.build(backbone)
         if isinstance(head, dict):
-            head = MODELS.build({
-                'type': 'mmpretrain.DynPerceiverHead',
-                **exit_settings(backbone.net),
-                **head
-            })
+            head = build_head(MODELS, 'mmpretrain.DynPerceiverHead', backbone,
+                              head)
         if head is not None and not isinstance(data_preprocessor, nn.Module):
             data_preprocessor = _complete_preprocessor(data_preprocessor,
                                                        head.num_classes)
@@ -93,10 +80,10 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
     def extract_feat(self,
                      inputs: Tensor,
                      stage: str = 'neck') -> Tuple[Tensor, ...]:
-        """What the exits classify.
+        """What the exits classify, of normalised images (B, 3, H, W).
 
         Args:
-            inputs (Tensor): Normalised images (B, 3, H, W).
+            inputs (Tensor): The images.
             stage (str): 'backbone', 'neck' or 'pre_logits', which are all
                 the same here. Defaults to 'neck'.
 
@@ -109,47 +96,6 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
                              f"'pre_logits', got {stage!r}")
         return tuple(
             torch.cat(tuple(vectors), 1) for vectors in self.backbone(inputs))
-
-    def loss(self, inputs: Tensor, data_samples: List[DataSample]) -> dict:
-        """Losses of a batch.
-
-        Args:
-            inputs (Tensor): Normalised images (B, 3, H, W).
-            data_samples (list[DataSample]): The targets.
-
-        Returns:
-            dict[str, Tensor]: See :meth:`DynPerceiverHead.loss_by_feat`.
-        """
-        self.drop_loaded_thresholds()
-        with running_stats_for_one(self, len(inputs)):
-            return super().loss(inputs, data_samples)
-
-    def predict(self,
-                inputs: Tensor,
-                data_samples: Optional[List[Optional[DataSample]]] = None,
-                **kwargs: Any) -> List[DataSample]:
-        """Predict with the thresholds of the policy.
-
-        Args:
-            inputs (Tensor): Normalised images (B, 3, H, W).
-            data_samples (list[DataSample], optional): To be filled in.
-                Defaults to None, new ones.
-            **kwargs: Passed to :meth:`DynPerceiverHead.predict_by_feat`.
-
-        Returns:
-            list[DataSample]: See :meth:`DynPerceiverHead.predict_by_feat`.
-        """
-        out, all_logits = self.run_exits(inputs)
-        return self.head.predict_by_feat(
-            out,
-            data_samples,
-            all_logits=all_logits,
-            macs=self.macs_per_exit(inputs.shape[1:]),
-            **kwargs)
-
-    def exit_parts(self) -> Tuple[nn.Module, nn.Module]:
-        """The trunk and the exits."""
-        return self.backbone.net, getattr(self.head, 'exits', None)
 
 
 def _complete_preprocessor(data_preprocessor: Optional[dict],

@@ -2,16 +2,15 @@
 """Image folders whose broken files are named, or skipped and counted."""
 import math
 import os
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from mmengine import fileio
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.datasets.custom import find_folders, get_samples
 from mmpretrain.registry import DATASETS
 
-from ..datasets.checked_files import BrokenFileError, ChecksFiles, image_fault
-from ..datasets.class_names import folder_labels, listed, with_class_names
-from ..datasets.hold_out import leave_out
+from ..datasets.checked_files import BrokenFileError, ChecksFiles
+from ..datasets.class_names import folder_labels, listed
 from ..datasets.image_files import EXTENSIONS, list_files
 from ..datasets.lists import (local_separators, read_lines, split_label,
                               wrong_line)
@@ -31,11 +30,7 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
     Either ``train/<class>/*`` and ``val/<class>/*`` (the classes are the
     sorted names of the sub-folders, unless ``classes`` names them in the
     order of their labels), or an annotation file with a path and a label in
-    each line, a space or a tab between. Hidden folders do not count. A
-    missing or undecodable image raises an error that names the file, or is
-    skipped and counted. In training another sample is drawn in its place. In
-    test mode, where no sample may count twice, all files are decoded once
-    beforehand and the broken ones left out.
+    each line, a space or a tab between. Hidden folders do not count.
 
     Args:
         data_root (str): Folder of everything. Defaults to ''.
@@ -45,10 +40,8 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
         data_prefix (str | dict): Folder of the images, in ``data_root``.
             Defaults to ''.
         ann_file (str): Annotation file, in ``data_root``. Defaults to ''.
-        on_broken (str): 'raise' or 'skip'. Defaults to 'raise'.
-        exclude (str): File with a path in each line, in ``data_root``: these
-            images are left out, as ``tools/calibrate.py --hold-out`` wants
-            it of the training images. Defaults to '', none.
+        on_broken, exclude: See
+            :class:`~mmdynperceiver.datasets.checked_files.ChecksFiles`.
         **kwargs: Arguments of ``mmpretrain.datasets.CustomDataset``; set
             ``test_mode=True`` for validation and test. ``extensions``
             defaults to :data:`mmdynperceiver.datasets.image_files.EXTENSIONS`,
@@ -68,20 +61,15 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
             can be decoded.
     """
 
-    noun = 'image'
     error = BrokenImageError
     classes_from = 'options'
 
     def __init__(self,
                  data_root: str = '',
                  split: str = '',
-                 data_prefix: Any = '',
+                 data_prefix: Union[str, dict] = '',
                  ann_file: str = '',
-                 on_broken: str = 'raise',
-                 exclude: str = '',
                  **kwargs: Any) -> None:
-        self.on_broken = self.check_on_broken(on_broken)
-        self.exclude = exclude
         if split:
             data_prefix = data_prefix or split
             found = fileio.join_path('meta', f'{split}.txt')
@@ -94,7 +82,7 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
             ann_file=ann_file,
             **{
                 'extensions': EXTENSIONS,
-                **with_class_names(kwargs)
+                **kwargs
             })
 
     def load_data_list(self) -> List[dict]:
@@ -118,9 +106,6 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
         if self.with_label:
             self.num_labels = 1 + max(
                 (info['gt_label'] for info in data_list), default=-1)
-        if self.exclude:
-            data_list = leave_out(data_list, self.path_of, self.exclude,
-                                  self.data_root)
         return data_list
 
     def _annotated(self) -> List[dict]:
@@ -188,14 +173,6 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
                        f'{len(empty)} of the {len(self.CLASSES)} classes: '
                        f'{listed(empty)}')
         return samples
-
-    def path_of(self, info: dict) -> str:
-        """The file of an image."""
-        return info['img_path']
-
-    def fault_of(self, info: dict) -> Optional[str]:
-        """What is wrong with the file of an image, or None."""
-        return image_fault(info['img_path'], lambda: self.decoding_fault(info))
 
 
 def _classes_from_paths(data_list: List[dict],

@@ -14,6 +14,8 @@ from rich.progress import track
 
 from ..errors import InputError
 from ..io.describe import one_line
+from .class_names import with_class_names
+from .hold_out import leave_out
 
 __all__ = [
     'MOST_FRAMES', 'BrokenFileError', 'ChecksFiles', 'frames_missing',
@@ -40,47 +42,55 @@ class ChecksFiles:
 
     A broken file raises an error that names it, or is skipped and counted.
     In training another sample is drawn in its place. In test mode, where no
-    sample may count twice, all files are checked once beforehand and the
+    sample may count twice, all files are decoded once beforehand and the
     broken ones left out.
 
-    A subclass sets ``on_broken`` before it calls the data set's own
-    ``__init__``, and gives ``path_of`` and ``fault_of``.
+    Args:
+        on_broken (str): 'raise' or 'skip'. Defaults to 'raise'.
+        exclude (str): File with a path in each line, below ``data_root``:
+            these samples are left out, as ``tools/calibrate.py --hold-out``
+            wants it of the training data. Defaults to '', none.
+        *args, **kwargs: Arguments of the host's data set; ``classes`` may
+            also be a file with a name in each line.
 
     Attributes:
-        on_broken (str): 'raise' or 'skip'.
         noun (str): What a file holds, for messages.
         error (type): The kind of error.
+        path_key (str): What ``get_data_info`` calls the file or folder.
     """
 
-    on_broken: str
-    noun = 'file'
+    noun = 'image'
     error = BrokenFileError
+    path_key = 'img_path'
     _broken: Optional[torch.Tensor] = None
 
-    def path_of(self, info: dict) -> str:
-        """The file or folder of a sample.
+    def __init__(self,
+                 *args: Any,
+                 on_broken: str = 'raise',
+                 exclude: str = '',
+                 **kwargs: Any) -> None:
+        if on_broken not in ('raise', 'skip'):
+            raise ValueError(
+                f"on_broken must be 'raise' or 'skip', got {on_broken!r}")
+        # The host lists the samples in its __init__.
+        self.on_broken = on_broken
+        self.exclude = exclude
+        super().__init__(*args, **with_class_names(kwargs))
 
-        Args:
-            info (dict): What ``get_data_info`` says of it.
-        """
-        raise NotImplementedError
+    def path_of(self, info: dict) -> str:
+        """The file or folder of a sample."""
+        return info[self.path_key]
 
     def fault_of(self, info: dict) -> Optional[str]:
-        """What is wrong with a sample's file, or None.
-
-        Args:
-            info (dict): What ``get_data_info`` says of it.
-        """
-        raise NotImplementedError
+        """What is wrong with a sample's file, or None."""
+        return image_fault(
+            self.path_of(info), lambda: self.decoding_fault(info))
 
     def decoding_fault(self, info: dict) -> Optional[str]:
         """What the pipeline's own decoder says of a sample, or None.
 
         It reads other files than Pillow does. What the steps before and
         behind it do is no fault of the file.
-
-        Args:
-            info (dict): What ``get_data_info`` says of the sample.
         """
         steps = list(self.pipeline.transforms)
         last = max((index for index, step in enumerate(steps)
@@ -101,14 +111,6 @@ class ChecksFiles:
         return NO_IMAGE if last >= 0 and any(image is None
                                              for image in found) else None
 
-    @staticmethod
-    def check_on_broken(on_broken: str) -> str:
-        """Refuse another setting than 'raise' and 'skip'."""
-        if on_broken not in ('raise', 'skip'):
-            raise ValueError(
-                f"on_broken must be 'raise' or 'skip', got {on_broken!r}")
-        return on_broken
-
     @property
     def num_broken(self) -> int:
         """Number of files skipped so far, counted over all workers."""
@@ -125,36 +127,41 @@ class ChecksFiles:
                 len(self), dtype=torch.bool).share_memory_()
 
     def filter_data(self) -> List[dict]:
-        """In test mode, leave out the broken files when they are skipped."""
-        data_list: List[dict] = self.data_list
-        if not (self.test_mode and self.on_broken == 'skip'):
-            return data_list
+        """Leave out what is excluded, or in test mode broken and skipped."""
+        data_list: List[dict] = super().filter_data()
+        if self.exclude:
+            data_list = leave_out(data_list, self.path_of, self.exclude,
+                                  self.data_root or '')
+        if self.test_mode and self.on_broken == 'skip':
+            return self._without_broken(data_list)
+        return data_list
+
+    def _without_broken(self, data_list: List[dict]) -> List[dict]:
+        """Decode all files, leave out the broken ones and count them."""
+        number = len(data_list)
         with ThreadPoolExecutor() as pool:
             faults = list(
                 track(
                     pool.map(self.fault_of, data_list),
-                    f'Checking {len(data_list)} {self.noun}s',
-                    total=len(data_list),
+                    f'Checking {number} {self.noun}s',
+                    total=number,
                     disable=not is_main_process()))
-        kept = [
-            info for info, fault in zip(data_list, faults) if fault is None
-        ]
-        if not kept and all(isinstance(f, DecoderFault) for f in faults):
-            # Nor is it a fault of the files: the first use of one says so.
-            return data_list
-        if not kept:
+        self._broken = torch.tensor([fault is not None for fault in faults])
+        if self.num_broken == number:
+            if all(isinstance(fault, DecoderFault) for fault in faults):
+                # Nor is it a fault of the files: using one says so.
+                self._broken.zero_()
+                return data_list
             raise self.error(
-                f'none of the {len(data_list)} {self.noun}s can be decoded; '
-                f'the first: {self.path_of(data_list[0])!r}: {faults[0]}')
+                f'none of the {number} {self.noun}s can be decoded; the '
+                f'first: {self.path_of(data_list[0])!r}: {faults[0]}')
         for info, fault in zip(data_list, faults):
             if fault is not None:
                 self._warn(f'skipped broken {self.noun} '
                            f'{self.path_of(info)!r}: {fault}')
-        self._broken = torch.tensor([fault is not None for fault in faults])
         if self.num_broken:
-            self._warn(f'skipped {self.num_broken} of {len(data_list)} '
-                       f'{self.noun}s')
-        return kept
+            self._warn(f'skipped {self.num_broken} of {number} {self.noun}s')
+        return [i for i, fault in zip(data_list, faults) if fault is None]
 
     def prepare_data(self, idx: int) -> Any:
         """Load one sample; None, if it is broken and to be skipped."""
@@ -196,15 +203,7 @@ def _of_image_library(error: BaseException) -> bool:
 
 
 def frames_missing(folder: str, names: Sequence[str]) -> List[str]:
-    """Find the frames that a folder lacks, or that are empty files.
-
-    Args:
-        folder (str): The folder.
-        names (Sequence[str]): Names of its frames.
-
-    Returns:
-        list[str]: Those that are missing or empty.
-    """
+    """The names of frames that a folder lacks, or that are empty files."""
     with os.scandir(folder) as entries:
         found = {entry.name for entry in entries if entry.stat().st_size > 0}
     return [name for name in names if name not in found]

@@ -26,22 +26,13 @@ REMEDY = ('give the data a folder for each class of the model (an empty one '
 
 
 def listed(names: Sequence[Any], count: int = 5) -> str:
-    """The first names, in words.
-
-    Args:
-        names (Sequence): Names, or numbers.
-        count (int): Most that are shown. Defaults to 5.
-    """
+    """The first names (or numbers), in words."""
     shown = ', '.join(map(repr, names[:count]))
     return shown + (', ...' if len(names) > count else '') or 'none'
 
 
 def class_names(dataset: Any) -> Optional[List[str]]:
-    """Class names of a data set, if it knows them.
-
-    Args:
-        dataset (Dataset): Of any host, or a wrapper.
-    """
+    """Class names of a data set of any host, if it knows them."""
     names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
     return None if names is None else list(names)
 
@@ -52,11 +43,8 @@ def checkpoint_classes(content: Mapping[str, Any],
 
     Args:
         content (Mapping): What its file holds.
-        num_classes (int): How many its model has.
-
-    Returns:
-        list[str] | None: In the order of the labels; None, if it does not
-        carry so many.
+        num_classes (int): How many its model has; None, if it does not carry
+            so many names.
     """
     meta = content.get('meta')
     for key in ('dataset_meta', 'classes'):
@@ -67,11 +55,7 @@ def checkpoint_classes(content: Mapping[str, Any],
 
 
 def config_num_classes(config: Any) -> Optional[int]:
-    """Number of classes of a config's model, if its head says it.
-
-    Args:
-        config (Config): The whole config.
-    """
+    """Number of classes of a config's model, if its head says it."""
     for path in HEAD_NAMES:
         node: Any = config.get('model') or {}
         for name in path.split('.'):
@@ -86,23 +70,17 @@ def with_class_names(settings: Dict[str, Any]) -> Dict[str, Any]:
     """Arguments of a data set with class names instead of a file of them.
 
     Args:
-        settings (dict): Perhaps with ``classes`` or ``metainfo``.
-
-    Returns:
-        dict: A copy.
+        settings (dict): Perhaps with ``classes``, also in ``metainfo``.
 
     Raises:
         InputError: If a file of class names cannot be read.
     """
-    settings = dict(settings)
+    changed = {}
     if isinstance(settings.get('classes'), str):
-        settings['classes'] = read_classes(settings['classes'])
-    metainfo = settings.get('metainfo')
-    if isinstance(metainfo, Mapping) and \
-            isinstance(metainfo.get('classes'), str):
-        settings['metainfo'] = dict(
-            metainfo, classes=tuple(read_classes(metainfo['classes'])))
-    return settings
+        changed['classes'] = tuple(read_classes(settings['classes']))
+    if isinstance(settings.get('metainfo'), Mapping):
+        changed['metainfo'] = with_class_names(dict(settings['metainfo']))
+    return {**settings, **changed}
 
 
 def folder_labels(folders: Sequence[str], classes: Optional[Sequence[str]],
@@ -125,8 +103,7 @@ def folder_labels(folders: Sequence[str], classes: Optional[Sequence[str]],
         return {name: label for label, name in enumerate(folders)}
     unknown = [name for name in folders if name not in classes]
     if len(unknown) == len(folders) == len(classes):
-        # Titles as ImageNet has them, which stand in the order of its
-        # folders.
+        # Titles, as ImageNet has them in the order of its folders.
         return {name: label for label, name in enumerate(folders)}
     if unknown:
         raise InputError(
@@ -171,9 +148,8 @@ def check_data_classes(what: str,
         if names is not None:
             kind = getattr(part, 'classes_from', 'options')
             _check_names(what, names, num_classes, known, source, kind)
-        most = num_labels
-        if most is None:
-            most = getattr(part, 'num_labels', 0)
+        most = getattr(part, 'num_labels', 0) if num_labels is None else \
+            num_labels
         if most > num_classes:
             raise InputError(
                 f'the {what} have labels up to {most - 1} and the model has '
@@ -197,7 +173,10 @@ def _check_names(what: str, names: List[str], num_classes: int,
     """Compare the names of a data set's classes with those of the model."""
     if known is not None and kind == 'paths' and \
             list(known[:len(names)]) == names:
-        _tell_absent(what, known[len(names):])
+        if len(known) > len(names):
+            print_log(
+                f'the {what} have no images of some classes: '
+                f'{listed(known[len(names):])}', 'current', 30)
         return
     if len(names) != num_classes:
         raise InputError(
@@ -211,21 +190,10 @@ def _check_names(what: str, names: List[str], num_classes: int,
         # of classes.
         print_log(
             f'the {what} name the classes {listed(names)} and the {source} '
-            f'{listed(known)}: they are taken in this order',
-            logger='current',
-            level=30)
+            f'{listed(known)}: they are taken in this order', 'current', 30)
         return
     raise InputError(f'the {what} have other classes than the {source}'
                      f'{_differences(names, known)}: {REMEDY}')
-
-
-def _tell_absent(what: str, names: Sequence[str]) -> None:
-    """Warn of classes without images."""
-    if names:
-        print_log(
-            f'the {what} have no images of some classes: {listed(names)}',
-            logger='current',
-            level=30)
 
 
 def _differences(names: Sequence[str], known: Optional[Sequence[str]]) -> str:

@@ -63,11 +63,7 @@ def _draw(name: str) -> bytes:
 
 
 def single_images(labels: Sequence[int]) -> List[int]:
-    """The classes of which there is a single image, to be kept.
-
-    Args:
-        labels (Sequence[int]): Class of each image.
-    """
+    """The classes of which there is a single image, to be kept."""
     counts = Counter(labels)
     return sorted(label for label, count in counts.items() if count == 1)
 
@@ -98,9 +94,6 @@ def leave_out(data_list: List[dict], path_of: Callable[[dict], str],
         path_of (Callable): Gives a sample's file or folder.
         list_file (str): The list: a path in each line, below ``root``.
         root (str): Folder of the data.
-
-    Returns:
-        list[dict]: The other samples.
 
     Raises:
         InputError: If a file of the list is not in the data, or nothing is

@@ -64,8 +64,9 @@ def list_files(folder: Union[str, os.PathLike],
         OSError: If a folder cannot be read.
     """
     found: List[str] = []
-    none: FrozenSet[str] = frozenset()
-    pending = [(os.fspath(folder), none)]
+    # Folders to read, each with the real ones that it is in.
+    pending: List[Tuple[str,
+                        FrozenSet[str]]] = [(os.fspath(folder), frozenset())]
     while pending:
         path, above = pending.pop()
         real = os.path.realpath(path)
@@ -100,17 +101,7 @@ def list_images(folder: Union[str, os.PathLike],
                 noun: str = 'image',
                 endings: Sequence[str] = EXTENSIONS,
                 broken: Optional[List[Broken]] = None) -> List[str]:
-    """The image files in a folder and below it; see :func:`list_files`.
-
-    Args:
-        folder (str | PathLike): The folder.
-        noun (str): What the files are. Defaults to 'image'.
-        endings (Sequence[str]): Endings of their names. Defaults to those of
-            images.
-        broken (list[Broken], optional): As for :func:`list_files`.
-
-    Returns:
-        list[str]: Sorted paths.
+    """What :func:`list_files` finds: images, or another ``noun``.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -135,9 +126,8 @@ def find_files(
         paths (Sequence[str]): Files and folders.
         on_broken (str): 'skip' goes on without a folder that gives none;
             'raise' raises its error. Defaults to 'skip'.
-        noun (str): What the files are. Defaults to 'image'.
-        endings (Sequence[str]): Endings of their names in folders. Defaults
-            to those of images.
+        noun, endings (str, Sequence[str]): What the files in folders are,
+            and how their names end. Defaults to images.
 
     Returns:
         tuple: The files, and the folders that give none or cannot be read.
@@ -185,8 +175,7 @@ def check_pixels(name: str,
     Args:
         name (str): What to call it.
         size (Sequence[int]): Its width and height.
-        limit (int, optional): Most pixels. Defaults to None, those of
-            :func:`max_pixels`.
+        limit (int, optional): Most pixels. Defaults to :func:`max_pixels`.
 
     Raises:
         TooManyPixelsError: If it has more.

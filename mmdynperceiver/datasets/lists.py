@@ -17,7 +17,6 @@ __all__ = [
 
 # What stands before a label: at least one space or tab.
 LABELLED = re.compile(r'(\S.*?)[ \t]+([+-]?[0-9]+)', re.DOTALL)
-LIST = 'list of images'
 SHOWN = 80
 
 
@@ -56,36 +55,32 @@ def read_lines(path: Union[str, os.PathLike],
 
 
 def read_list(path: Union[str, os.PathLike]) -> List[str]:
-    """Read a list file: a path in each line.
-
-    Args:
-        path (str | PathLike): The file.
+    """Read the paths of a list file, one in each line.
 
     Raises:
         InputError: If there is no such file, or it is empty.
     """
-    names = [unquoted(line.rstrip('\t')) for _, line in read_lines(path, LIST)]
-    if not names:
-        raise InputError(f'the {LIST} {os.fspath(path)!r} is empty')
-    return names
+    return _read_names(path, 'list of images', '\t')
 
 
 def read_classes(path: Union[str, os.PathLike]) -> List[str]:
     """Read a file of class names, one in each line; label k is the k-th.
 
-    Args:
-        path (str | PathLike): The file.
-
     Raises:
         InputError: If there is no such file, or it is empty.
     """
+    names = _read_names(path, 'file of class names', None)
+    return [name.lstrip() for name in names]
+
+
+def _read_names(path: Union[str, os.PathLike], what: str,
+                trailing: Optional[str]) -> List[str]:
+    """What the lines of a file hold, of which there must be one."""
     names = [
-        unquoted(line.strip())
-        for _, line in read_lines(path, 'file of class names')
+        unquoted(line.rstrip(trailing)) for _, line in read_lines(path, what)
     ]
     if not names:
-        raise InputError(f'the file of class names {os.fspath(path)!r} is '
-                         f'empty')
+        raise InputError(f'the {what} {os.fspath(path)!r} is empty')
     return names
 
 
@@ -112,12 +107,7 @@ def write_list(path: Union[str, os.PathLike], names: Sequence[str]) -> None:
 def split_label(line: str) -> Optional[Tuple[str, int]]:
     """A line's path and its label, behind the last space or tab.
 
-    Args:
-        line (str): The line.
-
-    Returns:
-        tuple[str, int] | None: None, if it ends with no whole number or with
-        two.
+    None, if it ends with no whole number or with two.
     """
     match = LABELLED.fullmatch(line.strip())
     # Python refuses longer numbers, and no data set has as many classes.
@@ -131,9 +121,6 @@ def unquoted(field: str) -> str:
     """A field without the quotes that spreadsheets put around it.
 
     They do so where a comma, a tab or a quote is in it.
-
-    Args:
-        field (str): The field.
     """
     if len(field) > 2 and field[0] == field[-1] == '"':
         return field[1:-1].replace('""', '"')
@@ -141,23 +128,12 @@ def unquoted(field: str) -> str:
 
 
 def ends_with_number(text: str) -> bool:
-    """Whether the last column of several is a whole number.
-
-    Args:
-        text (str): The columns.
-    """
+    """Whether the last column of several is a whole number."""
     return LABELLED.fullmatch(text) is not None
 
 
 def wrong_line(path: str, number: int, line: Any, expected: str) -> InputError:
-    """The error of a line that does not fit.
-
-    Args:
-        path (str): The file.
-        number (int): Number of the line, from 1.
-        line (Any): Its text.
-        expected (str): What it must be.
-    """
+    """The error of a line (numbered from 1) that does not fit."""
     shown = str(line)
     shown = shown if len(shown) <= SHOWN else shown[:SHOWN] + '...'
     return InputError(f'line {number} of {path!r} must be {expected}, got '
@@ -168,11 +144,7 @@ def local_separators(name: str, folder: str) -> str:
     r"""A path of a list with this system's separators.
 
     Lists made on Windows have backslashes. Elsewhere a backslash may be part
-    of a name, so that a file of exactly this name goes first.
-
-    Args:
-        name (str): A path, below the folder.
-        folder (str): The folder.
+    of a name, so that a file of exactly this name in the folder goes first.
     """
     if '\\' not in name or os.sep == '\\' or \
             osp.lexists(osp.join(osp.expanduser(folder), name)):
@@ -181,10 +153,6 @@ def local_separators(name: str, folder: str) -> str:
 
 
 def as_utf8(name: Any) -> str:
-    """A name without the bytes that are not UTF-8, as ``\\xff`` instead.
-
-    Args:
-        name (Any): A name, such as that of a folder.
-    """
+    """A name without the bytes that are not UTF-8, as ``\\xff`` instead."""
     content = str(name).encode('utf-8', 'surrogateescape')
     return content.decode('utf-8', 'backslashreplace')

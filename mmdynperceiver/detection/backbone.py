@@ -1,21 +1,20 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The trunks as backbones of MMDetection: a feature pyramid."""
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 from mmdet.registry import MODELS
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..core import ConvTrunk, SegmentedTrunk, Trunk, count_macs
+from ..core import ConvTrunk, FeatureBranch, SegmentedTrunk, Trunk, count_macs
 from ..core.segments import Half, TrunkState
-from ..hosts.feature_branch import build_arch
 from ..hosts.trunk_backbone import TrunkBackbone
 
 __all__ = ['DynPerceiverDetBackbone']
 
 # Strides of the levels that necks are made for.
 PYRAMID_STRIDES = (4, 8, 16, 32)
-BRANCHES = ('both', 'feature')
+BRANCHES = {'both': Trunk, 'feature': ConvTrunk}
 
 
 @MODELS.register_module()
@@ -27,28 +26,18 @@ class DynPerceiverDetBackbone(TrunkBackbone):
     weights stay, so that a trunk trained for images fits as it is.
 
     Args:
-        arch (str | dict): Name of the feature branch, or the config of a
-            backbone of any host; see
-            :func:`~mmdynperceiver.hosts.feature_branch.build_arch`. Defaults
-            to 'regnety-800mf'.
+        arch, frozen_stages, norm_eval, init_cfg: See
+            :class:`~mmdynperceiver.hosts.trunk_backbone.TrunkBackbone`.
         branches (str): 'both', or 'feature' for the feature branch alone:
             the static network to compare with. Defaults to 'both'.
         out_indices (Sequence[int]): Which levels to return: 0 to 3 have the
             strides 4, 8, 16 and 32. Where two feature maps have one stride
             (MobileNet-v3), the deeper one counts. Defaults to
             ``(0, 1, 2, 3)``.
-        frozen_stages (int): What to freeze; see
-            :class:`~mmdynperceiver.hosts.trunk_backbone.TrunkBackbone`.
-            Defaults to -1, nothing.
-        norm_eval (bool): Whether batch norms keep their running statistics
-            in training. Defaults to False.
         with_cp (bool): Whether training computes each half stage again in
             the backward pass instead of keeping what is inside. Batch norms
             then count each batch twice, unless ``norm_eval`` is set.
             Defaults to False.
-        init_cfg (dict, optional): Initialisation config, such as
-            ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``
-            with a classifier of this package. Defaults to None.
         **kwargs: Arguments of :class:`mmdynperceiver.core.Trunk` (such as
             ``num_latents`` and ``last_z2x``) or, for the feature branch
             alone, of :class:`mmdynperceiver.core.ConvTrunk`.
@@ -71,21 +60,25 @@ class DynPerceiverDetBackbone(TrunkBackbone):
         [(16, 16, 24), (32, 8, 12), (64, 4, 6), (128, 2, 3)]
     """
 
-    def __init__(self,
-                 arch: Any = 'regnety-800mf',
-                 branches: str = 'both',
-                 out_indices: Sequence[int] = (0, 1, 2, 3),
-                 frozen_stages: int = -1,
-                 norm_eval: bool = False,
-                 with_cp: bool = False,
-                 init_cfg: Optional[dict] = None,
-                 **kwargs: Any) -> None:
+    registry = MODELS
+
+    @staticmethod
+    def make_trunk(arch: Union[str, dict, FeatureBranch], branches: str,
+                   **kwargs: Any) -> SegmentedTrunk:
+        """The trunk, or the feature branch alone."""
         if branches not in BRANCHES:
             raise ValueError(f'branches must be one of {", ".join(BRANCHES)}, '
                              f'got {branches!r}')
-        trunk: Any = Trunk if branches == 'both' else ConvTrunk
-        net: SegmentedTrunk = trunk(build_arch(arch, MODELS), **kwargs)
-        super().__init__(net, frozen_stages, norm_eval, init_cfg)
+        return BRANCHES[branches](arch, **kwargs)
+
+    def __init__(self,
+                 arch: Union[str, dict, FeatureBranch] = 'regnety-800mf',
+                 branches: str = 'both',
+                 out_indices: Sequence[int] = (0, 1, 2, 3),
+                 with_cp: bool = False,
+                 **kwargs: Any) -> None:
+        super().__init__(arch, branches=branches, **kwargs)
+        net = self.net
         self.with_cp = with_cp
         self.level_maps = _level_maps(net.strides, out_indices)
         self.out_channels = tuple(net.channels[i] for i in self.level_maps)
@@ -113,11 +106,7 @@ class DynPerceiverDetBackbone(TrunkBackbone):
 
     def advance(self, halves: Sequence[Half],
                 state: TrunkState) -> Tuple[TrunkState, Dict[int, Tensor]]:
-        """Run halves, and keep the feature maps that they finish.
-
-        Args:
-            halves (Sequence[Half]): In their order.
-            state (TrunkState): What the half before left.
+        """Run halves in their order, and keep the maps that they finish.
 
         Returns:
             tuple: The new state, and i -> X_i (B, C, H, W).
@@ -167,15 +156,7 @@ class DynPerceiverDetBackbone(TrunkBackbone):
 
     def macs_per_exit(
         self, input_shape: Sequence[int] = (3, 800, 1280)) -> Tuple[int, ...]:
-        """MACs of one image, of the backbone alone.
-
-        Args:
-            input_shape (Sequence[int]): (3, H, W). Defaults to
-                (3, 800, 1280).
-
-        Returns:
-            tuple[int]: One count, because there is one way through.
-        """
+        """MACs of one image (3, H, W), of the backbone alone: one count."""
         return count_macs(self, lambda backbone, images: [backbone(images)],
                           input_shape)
 

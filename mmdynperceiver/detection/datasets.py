@@ -4,6 +4,7 @@ import io
 import os
 from collections import Counter
 from contextlib import redirect_stdout
+from functools import lru_cache
 from typing import Any, Dict, List, Optional, Sequence, Set
 
 import mmcv
@@ -23,10 +24,10 @@ __all__ = ['CheckedCocoDataset', 'check_classes', 'index_annotations']
 
 
 class _SizedCocoDataset(CocoDataset):
-    """Refuse an image of another size than its boxes were drawn on."""
+    """What the host checks too little, in an order that counts."""
 
     def prepare_data(self, idx: int) -> Any:
-        """Load one sample."""
+        """Refuse an image of another size than its boxes were drawn on."""
         data = super().prepare_data(idx)
         sample = data.get('data_samples') if isinstance(data, dict) else None
         shape = getattr(sample, 'ori_shape', None)
@@ -34,6 +35,19 @@ class _SizedCocoDataset(CocoDataset):
         if fault:
             raise BrokenFileError(f'{sample.img_path!r}: {fault}')
         return data
+
+    def filter_data(self) -> List[dict]:
+        """Leave out what ``filter_cfg`` says, and count it."""
+        kept: List[dict] = super().filter_data()
+        number = len(self.data_list) - len(kept)
+        if number:
+            message = (f'{self.ann_file!r}: filter_cfg={self.filter_cfg} '
+                       f'leaves out {number:,} of {len(self.data_list):,} '
+                       f'images')
+            if not kept:
+                raise InputError(f'{message}, so none is left')
+            print_log(message, 'current')
+        return kept
 
 
 @DATASETS.register_module()
@@ -58,8 +72,8 @@ class CheckedCocoDataset(ChecksFiles, _SizedCocoDataset):
             not readable, or has another size than the annotations say:
             'raise' an error, or 'skip' it and count how many. In test mode
             all files are then decoded once beforehand. Defaults to 'raise'.
-        *args: As for ``CocoDataset``.
-        **kwargs: As for ``CocoDataset``.
+        *args, **kwargs: As for ``CocoDataset``; also ``exclude`` of
+            :class:`~mmdynperceiver.datasets.checked_files.ChecksFiles`.
 
     Raises:
         InputError: If the file cannot be read as annotations, holds no
@@ -69,24 +83,16 @@ class CheckedCocoDataset(ChecksFiles, _SizedCocoDataset):
             like corners; for a bad annotation; or if image files are missing.
     """
 
-    noun = 'image'
-
     def __init__(self,
                  *args: Any,
                  on_bad_box: str = 'raise',
-                 on_broken: str = 'raise',
                  **kwargs: Any) -> None:
         AnnotationChecks('', on_bad_box)  # refuses other policies
         self.on_bad_box = on_bad_box
-        self.on_broken = self.check_on_broken(on_broken)
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> List[dict]:
-        """Load the annotation file.
-
-        Returns:
-            list[dict]: An entry for each image.
-        """
+        """An entry for each image of the annotation file."""
         # The host opens the file by this name, and deletes what it gets.
         self.COCOAPI = self._open
         try:
@@ -138,8 +144,9 @@ class CheckedCocoDataset(ChecksFiles, _SizedCocoDataset):
                 f'{len(content["annotations"]):,} annotations {reasons}')
         empty = len(content['images']) - len(used)
         if empty:
-            self._log(f'{empty:,} of {len(content["images"]):,} images have '
-                      f'no box' + (f' ({reasons})' if reasons else ''))
+            print_log(
+                f'{empty:,} of {len(content["images"]):,} images have '
+                f'no box' + (f' ({reasons})' if reasons else ''), 'current')
         files = Counter(
             os.path.normpath(image['file_name'])
             for image in content['images'])
@@ -154,14 +161,12 @@ class CheckedCocoDataset(ChecksFiles, _SizedCocoDataset):
         read = self.pipeline.transforms and self.backend_args is None
         if not read or '://' in self.data_prefix['img']:
             return data_list
-        present: Dict[str, Set[str]] = {}
+        names = lru_cache(maxsize=None)(_names_in)
         kept, missing = [], []
         for info in data_list:
             folder, name = os.path.split(info['img_path'])
-            if folder not in present:
-                present[folder] = _names_in(folder)
             # Systems that do not tell A.JPG from a.jpg open either.
-            there = name in present[folder] or os.path.exists(info['img_path'])
+            there = name in names(folder) or os.path.exists(info['img_path'])
             (kept if there else missing).append(info)
         if not missing:
             return data_list
@@ -175,25 +180,6 @@ class CheckedCocoDataset(ChecksFiles, _SizedCocoDataset):
         self._warn(f'left out: {message}')
         return kept
 
-    def filter_data(self) -> List[dict]:
-        """Leave out what ``filter_cfg`` says, and count it."""
-        if self.test_mode:
-            return super().filter_data()
-        kept: List[dict] = CocoDataset.filter_data(self)
-        number = len(self.data_list) - len(kept)
-        if number:
-            message = (f'{self.ann_file!r}: filter_cfg={self.filter_cfg} '
-                       f'leaves out {number:,} of {len(self.data_list):,} '
-                       f'images')
-            if not kept:
-                raise InputError(f'{message}, so none is left')
-            self._log(message)
-        return kept
-
-    def path_of(self, info: dict) -> str:
-        """The file of an image."""
-        return info['img_path']
-
     def fault_of(self, info: dict) -> Optional[str]:
         """What is wrong with the file of an image, or None."""
         try:
@@ -206,11 +192,6 @@ class CheckedCocoDataset(ChecksFiles, _SizedCocoDataset):
         if image is None:
             return 'not an image'
         return _size_fault(image.shape, info)
-
-    @staticmethod
-    def _log(message: str) -> None:
-        """Log what is worth knowing, but no fault."""
-        print_log(message, logger='current')
 
 
 def check_classes(content: Dict[str, list], classes: Sequence[str],
@@ -249,11 +230,7 @@ def check_classes(content: Dict[str, list], classes: Sequence[str],
 
 
 def index_annotations(content: Dict[str, list]) -> COCO:
-    """The host's view of annotations that are read already.
-
-    Args:
-        content (dict): What ``read_annotations`` returns.
-    """
+    """The host's view of what ``read_annotations`` returns."""
     coco = COCO()
     coco.dataset = content
     with redirect_stdout(io.StringIO()):  # 'creating index...'

@@ -1,17 +1,18 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""What the heads of all hosts share: loss weights, predictions, checks."""
+"""What the heads of all hosts share: exits, losses, predictions, checks."""
 from typing import (Any, Dict, List, Mapping, MutableMapping, Optional,
-                    Sequence, Union)
+                    Sequence, Type, Union)
 
 import torch
 from torch import Tensor
 
-from ..core import Exits, LossWeights, Prediction, SegmentedTrunk
+from ..core import (Exits, LossWeights, Prediction, SegmentedTrunk,
+                    exit_losses, fixed_exit_thresholds, select_exits)
 from ..datasets.class_names import HEAD_NAMES
 from ..errors import InputError
 
 __all__ = [
-    'build_loss_weights', 'check_classes', 'check_one_label',
+    'ExitHead', 'build_loss_weights', 'check_classes', 'check_one_label',
     'check_weights_classes', 'exit_settings', 'fill_predictions',
     'leave_out_classifiers'
 ]
@@ -36,19 +37,20 @@ def build_loss_weights(config: Union[LossWeights, dict, None],
         weights = config
     else:
         config = dict(config or {})
-        kind = config.pop('type', 'weights')
-        if kind == 'paper':
-            weights = LossWeights.paper(**config, num_exits=num_exits)
-        elif kind == 'weights' and not config:
-            weights = LossWeights.recipe(num_exits)
-        elif kind == 'weights':
-            for key in ('ce', 'distill'):
-                if key in config:
-                    config[key] = tuple(config[key])
-            weights = LossWeights(**config)
-        else:
+        kind = config.pop('type', None)
+        if kind not in ('paper', 'weights', None):
             raise ValueError(f"the type of loss_weights must be 'paper' (Eq. "
                              f"3) or left out, got {kind!r}")
+        if kind == 'paper':
+            weights = LossWeights.paper(**config, num_exits=num_exits)
+        elif not config:
+            weights = LossWeights.recipe(num_exits)
+        else:
+            weights = LossWeights(
+                **{
+                    key: tuple(value) if key in ('ce', 'distill') else value
+                    for key, value in config.items()
+                })
     if len(weights.ce) != num_exits:
         raise ValueError(f'loss_weights.ce must hold one weight for each of '
                          f'the {num_exits} exits, got {weights.ce}')
@@ -56,17 +58,100 @@ def build_loss_weights(config: Union[LossWeights, dict, None],
 
 
 def exit_settings(trunk: SegmentedTrunk) -> Dict[str, Any]:
-    """What a head's config may leave to the backbone.
-
-    Args:
-        trunk (SegmentedTrunk): The network without its exits.
-    """
+    """What a head's config may leave to the backbone."""
     return dict(
         in_channels=trunk.exit_channels,
         kinds=trunk.exit_kinds,
         hidden_channels=trunk.hidden_channels,
         dropout=trunk.dropout,
         init_std=trunk.head_init_std)
+
+
+class ExitHead:
+    """Mixin of a host's head that holds exits.
+
+    A subclass sets ``exits`` and ``loss_weights`` and gives ``targets`` and
+    ``criterion``.
+
+    Attributes:
+        exits (Exits): The classifiers.
+        loss_weights (LossWeights): How much each loss counts.
+        sample_type (type): The host's data sample.
+        option (str): The config's option that sets the number of classes.
+    """
+
+    exits: Exits
+    loss_weights: LossWeights
+    sample_type: Type
+    option: str
+
+    def targets(self, data_samples: Sequence[Any]) -> Tensor:
+        """Classes (B,) of samples, or scores (B, K) that sum up to 1."""
+        raise NotImplementedError
+
+    def criterion(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The classification loss of one exit."""
+        raise NotImplementedError
+
+    def loss_by_feat(self, all_logits: Sequence[Tensor],
+                     data_samples: Sequence[Any]) -> Dict[str, Tensor]:
+        """Losses from the logits of all exits, in single precision.
+
+        Args:
+            all_logits (Sequence[Tensor]): Logits (B, K), shallow to deep.
+            data_samples (Sequence): The targets: a class, or one score for
+                each class, as batch augmentations make them.
+
+        Returns:
+            dict[str, Tensor]: Weighted ``loss_exit0``, ``loss_exit1``, ...
+            and, where they have a weight, ``loss_distill0``, ...; for hard
+            targets also the accuracies ``acc_exit0``, ... in percent.
+
+        Raises:
+            InputError: If a sample has several labels.
+        """
+        target = self.targets(data_samples).to(all_logits[0].device)
+        return exit_losses(all_logits, target, self.criterion,
+                           self.loss_weights)
+
+    def predict_by_feat(
+            self,
+            all_logits: Sequence[Tensor],
+            data_samples: Optional[Sequence[Any]] = None) -> List[Any]:
+        """Predict at the last exit: a head knows no thresholds.
+
+        Args:
+            all_logits (Sequence[Tensor]): Logits (B, K), shallow to deep.
+            data_samples (Sequence, optional): See :meth:`fill`.
+
+        Returns:
+            list: See :meth:`fill`.
+        """
+        last = fixed_exit_thresholds(len(all_logits) - 1, len(all_logits))
+        return self.fill(
+            select_exits(all_logits, last), data_samples, all_logits)
+
+    def fill(self,
+             out: Prediction,
+             data_samples: Optional[Sequence[Any]] = None,
+             all_logits: Optional[Sequence[Tensor]] = None,
+             macs: Optional[Sequence[int]] = None) -> List[Any]:
+        """Write predictions into samples; see :func:`fill_predictions`.
+
+        New samples take the place of those that are None.
+        """
+        samples = [
+            self.sample_type() if sample is None else sample
+            for sample in data_samples or [None] * len(out.logits)
+        ]
+        return fill_predictions(samples, out, all_logits, macs)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str,
+                              *args: Any) -> None:
+        """Refuse weights of another number of classes."""
+        check_classes(self.exits, state_dict, f'{prefix}exits.', self.option)
+        super()._load_from_state_dict(  # type: ignore[misc]
+            state_dict, prefix, *args)
 
 
 def fill_predictions(samples: Sequence[Any],
@@ -76,8 +161,7 @@ def fill_predictions(samples: Sequence[Any],
     """Write predictions into a host's data samples.
 
     Args:
-        samples (Sequence): One for each prediction, with the host's
-            ``set_pred_score``, ``set_pred_label`` and ``set_data``.
+        samples (Sequence): One for each prediction.
         out (Prediction): Outcome of an early-exiting pass.
         all_logits (Sequence[Tensor], optional): Logits (B, K) of each exit,
             if all were run. Defaults to None.
@@ -92,21 +176,18 @@ def fill_predictions(samples: Sequence[Any],
     """
     scores = out.logits.float().softmax(1)
     labels = scores.argmax(1, keepdim=True)
-    exit_indices = out.exit_index.tolist()
     confidences = out.confidence.tolist()
-    stacked = None
-    if all_logits is not None:
-        # (num_exits, B, K) -> (B, num_exits, K)
-        stacked = torch.stack([t.float() for t in all_logits], 1)
-    for row, sample in enumerate(samples):
-        sample.set_pred_score(scores[row]).set_pred_label(labels[row])
-        index = exit_indices[row]
+    # (num_exits, B, K) -> (B, num_exits, K)
+    stacked = None if all_logits is None else torch.stack(
+        [logits.float() for logits in all_logits], 1)
+    for row, index in enumerate(out.exit_index.tolist()):
         fields = dict(exit_index=index, exit_confidence=confidences[row])
         if macs is not None:
             fields.update(macs=macs[index], exit_macs=tuple(macs))
         if stacked is not None:
             fields['exit_logits'] = stacked[row]
-        sample.set_data(fields)
+        samples[row].set_pred_score(scores[row]).set_pred_label(labels[row])
+        samples[row].set_data(fields)
     return list(samples)
 
 
@@ -125,8 +206,8 @@ def check_classes(exits: Exits, weights: Mapping[str, Any], prefix: str,
     Raises:
         ValueError: If the number of classes differs.
     """
-    found = _num_classes(exits, weights, prefix)
-    if found is not None and found != exits.num_classes:
+    found = _num_classes(weights, prefix)
+    if found not in (None, exits.num_classes):
         raise ValueError(_wrong_classes(found, exits.num_classes, option))
 
 
@@ -142,26 +223,15 @@ def check_weights_classes(weights: Mapping[str, Any],
         InputError: If they differ.
     """
     for path in HEAD_NAMES:
-        names = [
-            name for name in weights
-            if name.startswith(f'{path}.exits.classifiers.0.')
-            and name.endswith('.weight')
-        ]
-        if names and expected not in (None, len(weights[names[-1]])):
+        found = _num_classes(weights, f'{path}.exits.')
+        if found is not None and expected not in (None, found):
             raise InputError(
-                _wrong_classes(
-                    len(weights[names[-1]]), expected,
-                    f'model.{path}.num_classes'))
+                _wrong_classes(found, expected, f'model.{path}.num_classes'))
 
 
-def _wrong_classes(found: int, expected: Optional[int], option: str) -> str:
-    """What to say about a checkpoint of another number of classes.
-
-    Args:
-        found (int): The checkpoint's.
-        expected (int, optional): The model's.
-        option (str): The config's option that sets it.
-    """
+def _wrong_classes(found: Optional[int], expected: Optional[int],
+                   option: str) -> str:
+    """What to say about a checkpoint of another number of classes."""
     return (f'the checkpoint has {found} classes and the model has '
             f'{expected}: set {option}={found}, or train new classifiers '
             f'with load_from, or load only the backbone with '
@@ -182,7 +252,7 @@ def leave_out_classifiers(exits: Exits, weights: MutableMapping[str, Any],
     Returns:
         str: What was left out; None if the numbers of classes are the same.
     """
-    found = _num_classes(exits, weights, prefix)
+    found = _num_classes(weights, prefix)
     if found in (None, exits.num_classes):
         return None
     names = [
@@ -197,25 +267,23 @@ def leave_out_classifiers(exits: Exits, weights: MutableMapping[str, Any],
             f'left out and trained anew, the first is {names[0]}')
 
 
-def _num_classes(exits: Exits, weights: Mapping[str, Any],
-                 prefix: str) -> Optional[int]:
+def _num_classes(weights: Mapping[str, Any], prefix: str) -> Optional[int]:
     """Number of classes of the exits in a state dict, if it has them."""
-    last = [
-        name for name in exits.state_dict()
-        if name.startswith('classifiers.0.') and name.endswith('.weight')
-    ][-1]
-    found = weights.get(f'{prefix}{last}')
-    return None if found is None else len(found)
+    names = [
+        name for name in weights if name.startswith(f'{prefix}classifiers.0.')
+        and name.endswith('.weight')
+    ]
+    return len(weights[names[-1]]) if names else None
 
 
 def check_one_label(labels: Sequence[Tensor]) -> None:
-    """Refuse data of several labels per sample.
+    """Refuse samples without a label, or with several.
 
     Args:
         labels (Sequence[Tensor]): The labels of each sample.
 
     Raises:
-        InputError: If a sample has no label or several.
+        InputError: Naming the first such sample.
     """
     for number, label in enumerate(labels):
         if label.numel() != 1:

@@ -3,16 +3,19 @@
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
-from torch import Tensor
+from mmengine.registry import Registry
+from torch import Tensor, nn
 
-from ..core import (ExitPolicy, OperatingPoint, Prediction,
-                    fixed_exit_thresholds, run_all_exits, run_early_exit)
+from ..core import (ExitPolicy, Exits, OperatingPoint, Prediction,
+                    SegmentedTrunk, fixed_exit_thresholds, run_all_exits,
+                    run_early_exit)
 from ..core.complexity import CountsMacs
-from ..core.early_exit import as_images, average_groups
+from ..core.early_exit import as_images, average_groups, running_stats_for_one
 from ..core.operating_point import describe_model
 from ..io.checkpoint_file import check_weights
+from .exit_head import exit_settings
 
-__all__ = ['EarlyExitModel']
+__all__ = ['EarlyExitModel', 'build_head', 'refuse_neck']
 
 Thresholds = Union[Sequence[float], str, None]
 
@@ -20,7 +23,8 @@ Thresholds = Union[Sequence[float], str, None]
 class EarlyExitModel(CountsMacs):
     """Mixin for a host's model that joins a trunk, exits and a policy.
 
-    A subclass gives ``exit_parts`` and sets ``policy``.
+    A subclass sets ``policy``; one without an ``ExitHead`` gives
+    ``exit_parts``, ``loss`` and ``predict`` of its own.
 
     Attributes:
         policy (ExitPolicy): The thresholds and what they are compared with;
@@ -28,13 +32,21 @@ class EarlyExitModel(CountsMacs):
         evaluate_all_exits (bool): Whether to run everything once and replay
             the thresholds, rather than stop (as
             :class:`EvaluateAllExitsHook` sets it). Defaults to False.
+        head_name (str): The attribute that holds the head.
     """
 
     policy: ExitPolicy
+    backbone: nn.Module
     training: bool
     evaluate_all_exits = False
+    head_name = 'head'
     # What thresholds are compared with where they come without a file.
     criterion = 'max_prob'
+
+    def exit_parts(self) -> Tuple[SegmentedTrunk, Exits]:
+        """The trunk and the exits; None for these without a head."""
+        head = getattr(self, self.head_name)
+        return self.backbone.net, getattr(head, 'exits', None)
 
     def make_policy(self, thresholds: Thresholds,
                     exit: Optional[int]) -> ExitPolicy:
@@ -57,24 +69,65 @@ class EarlyExitModel(CountsMacs):
                     f'give either thresholds or a fixed exit, got '
                     f'thresholds={thresholds!r} and exit={exit!r}')
             thresholds = fixed_exit_thresholds(exit, num_exits)
-        if isinstance(thresholds, str):
-            # A model without a head cannot be told from others.
-            model = None if exits is None else describe_model(trunk, exits)
-            point = OperatingPoint.load(thresholds, num_exits, model)
-            # Logits of classes and of a policy have nothing in common.
-            if 'learned' in {self.criterion, point.criterion} and \
-                    self.criterion != point.criterion:
-                raise ValueError(
-                    f'thresholds file {thresholds!r} is made for the '
-                    f'criterion {point.criterion!r}, this model has '
-                    f'{self.criterion!r}: calibrate this model')
-            return ExitPolicy.from_operating_point(point)
-        return ExitPolicy(num_exits, thresholds, self.criterion)
+        if not isinstance(thresholds, str):
+            return ExitPolicy(num_exits, thresholds, self.criterion)
+        # A model without a head cannot be told from others.
+        model = None if exits is None else describe_model(trunk, exits)
+        point = OperatingPoint.load(thresholds, num_exits, model)
+        # Logits of classes and of a policy have nothing in common.
+        if 'learned' in {self.criterion, point.criterion} and \
+                self.criterion != point.criterion:
+            raise ValueError(
+                f'thresholds file {thresholds!r} is made for the criterion '
+                f'{point.criterion!r}, this model has {self.criterion!r}: '
+                f'calibrate this model')
+        return ExitPolicy.from_operating_point(point)
 
     def drop_loaded_thresholds(self) -> None:
         """In training, drop those of a checkpoint: its weights change."""
         if self.training and torch.is_grad_enabled():
             self.policy.drop_loaded()
+
+    def loss(self, inputs: Tensor, data_samples: List[Any],
+             **kwargs: Any) -> Dict[str, Tensor]:
+        """Losses of a batch.
+
+        Args:
+            inputs (Tensor): Normalised images (B, 3, H, W), or videos (B, M,
+                3, H, W).
+            data_samples (list): The targets.
+            **kwargs: What else the host hands on.
+
+        Returns:
+            dict[str, Tensor]: See
+            :meth:`mmdynperceiver.hosts.exit_head.ExitHead.loss_by_feat`.
+        """
+        self.drop_loaded_thresholds()
+        with running_stats_for_one(self, inputs.shape[:-3].numel()):
+            return super().loss(  # type: ignore[misc]
+                inputs, data_samples, **kwargs)
+
+    def predict(self,
+                inputs: Tensor,
+                data_samples: Optional[List[Any]] = None,
+                **kwargs: Any) -> List[Any]:
+        """Predict with the thresholds of the policy.
+
+        Args:
+            inputs (Tensor): Normalised images (B, 3, H, W), or videos (B, M,
+                3, H, W).
+            data_samples (list, optional): To be filled in. Defaults to None,
+                new ones.
+            **kwargs: What else the host hands on; not used.
+
+        Returns:
+            list: See
+            :func:`~mmdynperceiver.hosts.exit_head.fill_predictions`.
+        """
+        out, all_logits = self.run_exits(inputs)
+        return getattr(self, self.head_name).fill(
+            out, data_samples, all_logits,
+            self.macs_per_exit(inputs.shape[1:]))
 
     def run_exits(self,
                   inputs: Tensor) -> Tuple[Prediction, Optional[List[Tensor]]]:
@@ -91,15 +144,14 @@ class EarlyExitModel(CountsMacs):
             exit, or None if not all were run.
         """
         trunk, exits = self.exit_parts()
-        policy = self.policy
         images, group = as_images(inputs)
-        if policy.thresholds is None or self.evaluate_all_exits:
+        if self.policy.thresholds is None or self.evaluate_all_exits:
             all_logits = [
                 average_groups(logits, group)
                 for logits in run_all_exits(trunk, exits, images)
             ]
-            return policy.replay(all_logits), all_logits
-        return run_early_exit(trunk, exits, policy, images, group), None
+            return self.policy.replay(all_logits), all_logits
+        return run_early_exit(trunk, exits, self.policy, images, group), None
 
     def _load_from_state_dict(self, state_dict: Dict[str, Any], prefix: str,
                               *args: Any) -> None:
@@ -110,3 +162,20 @@ class EarlyExitModel(CountsMacs):
         })
         super()._load_from_state_dict(  # type: ignore[misc]
             state_dict, prefix, *args)
+
+
+def build_head(registry: Registry, kind: str, backbone: nn.Module,
+               config: Dict[str, Any]) -> nn.Module:
+    """Build a head; what depends on the backbone may be left out."""
+    return registry.build({
+        'type': kind,
+        **exit_settings(backbone.net),
+        **config
+    })
+
+
+def refuse_neck(neck: None) -> None:
+    """There is no place for a neck."""
+    if neck is not None:
+        raise ValueError(f'the exits classify what the backbone returns, so '
+                         f'there is no neck, got {neck!r}')

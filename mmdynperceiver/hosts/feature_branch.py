@@ -49,11 +49,8 @@ def init_host_weights(backbone: nn.Module) -> None:
     mmengine notes in every module of the model what became of its weights
     and takes a module without notes for a model of its own, whose end would
     remove the notes of the shared parts. The backbone and its containers,
-    which are not in the model, borrow them.
-
-    Args:
-        backbone (nn.Module): The backbone; one that has no
-            ``init_weights``, as those of timm, is initialised already.
+    which are not in the model, borrow them. One without ``init_weights``, as
+    those of timm, is initialised already.
 
     Raises:
         ValueError: If a weight is not finite afterwards.
@@ -61,19 +58,16 @@ def init_host_weights(backbone: nn.Module) -> None:
     if not hasattr(backbone, 'init_weights'):
         return
     notes = '_params_init_info'
-    modules = list(backbone.modules())
-    found = [
-        vars(module)[notes] for module in modules if notes in vars(module)
+    found = [vars(m)[notes] for m in backbone.modules() if notes in vars(m)]
+    borrowers = [
+        m for m in backbone.modules() if found and notes not in vars(m)
     ]
-    strangers = [module for module in modules if notes not in vars(module)]
-    if found:
-        for module in strangers:
-            setattr(module, notes, found[0])
+    for module in borrowers:
+        setattr(module, notes, found[0])
     try:
         backbone.init_weights()
     finally:
-        if found:
-            for module in strangers:
-                delattr(module, notes)
+        for module in borrowers:
+            delattr(module, notes)
     # They may come from a file that init_cfg names.
     check_weights(backbone.state_dict())

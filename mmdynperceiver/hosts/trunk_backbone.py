@@ -1,14 +1,16 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """A trunk as a backbone of any host: what may be frozen, and how."""
-from typing import Any, Iterator, Optional
+from typing import Any, Callable, Iterator, Optional, Tuple, Union
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
-from torch import nn
+from mmengine.registry import MODELS, Registry
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..core import SegmentedTrunk
+from ..core import FeatureBranch, SegmentedTrunk, Trunk
 from ..io.checkpoints import load_matching
+from .feature_branch import build_arch
 
 __all__ = ['TrunkBackbone']
 
@@ -17,7 +19,10 @@ class TrunkBackbone(BaseModule):
     """Base of the backbones; a host registers its own subclass.
 
     Args:
-        net (SegmentedTrunk): The trunk.
+        arch (str | dict): Name of the feature branch, the ``block`` and
+            ``depths`` of another ResNet, or the config of a backbone of any
+            host (see :func:`~mmdynperceiver.hosts.feature_branch.build_arch`
+            ). Defaults to 'regnety-800mf'.
         frozen_stages (int): What to freeze (no gradient, eval mode): -1
             nothing, 0 the stem and the initial latents, k these and the
             first k stages with both their branches. Defaults to -1.
@@ -26,28 +31,38 @@ class TrunkBackbone(BaseModule):
         init_cfg (dict, optional): Initialisation config, such as
             ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
             Defaults to None.
+        **kwargs: Further arguments of the trunk.
+
+    Attributes:
+        net (SegmentedTrunk): The trunk.
+        make_trunk (Callable): Makes it of a feature branch.
+        registry (Registry): Where an ``arch`` without a package's name is
+            looked up.
 
     Raises:
-        ValueError: If ``frozen_stages`` is out of its range.
+        ValueError: If an argument is out of its range.
     """
 
+    make_trunk: Callable[..., SegmentedTrunk] = Trunk
+    registry: Registry = MODELS
+
     def __init__(self,
-                 net: SegmentedTrunk,
+                 arch: Union[str, dict, FeatureBranch] = 'regnety-800mf',
                  frozen_stages: int = -1,
                  norm_eval: bool = False,
-                 init_cfg: Optional[dict] = None) -> None:
+                 init_cfg: Optional[dict] = None,
+                 **kwargs: Any) -> None:
         super().__init__(init_cfg=init_cfg)
         if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= 4:
             raise ValueError(f'frozen_stages must be one of -1 (none) to 4 '
                              f'(all), got {frozen_stages!r}')
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        self.net = net
+        self.net = self.make_trunk(build_arch(arch, self.registry), **kwargs)
         for module in self._frozen_modules():
             module.requires_grad_(False)
-        latents = getattr(net, 'latents', None)
-        if latents is not None:
-            latents.requires_grad_(frozen_stages < 0)
+        if isinstance(self.net, Trunk):
+            self.net.latents.requires_grad_(frozen_stages < 0)
 
     def _frozen_modules(self) -> Iterator[nn.Module]:
         """Yield the modules that ``frozen_stages`` freezes."""
@@ -82,11 +97,8 @@ class TrunkBackbone(BaseModule):
                         module.eval()
         return self
 
-    def forward(self, images: Any) -> Any:
-        """Run all segments.
-
-        Args:
-            images (Tensor): Normalised images (B, 3, H, W).
+    def forward(self, images: Tensor) -> Tuple[Any, ...]:
+        """Run all segments on normalised images (B, 3, H, W).
 
         Returns:
             tuple: For each exit, the pooled vectors (B, C) that it

@@ -1,11 +1,11 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The trunk with temporal shift as a backbone of MMAction2."""
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, Union
 
 from mmaction.registry import MODELS
 from torch import nn
 
-from ..core import Trunk
+from ..core import FeatureBranch
 from ..hosts.trunk_backbone import TrunkBackbone
 from .shift import insert_shift
 
@@ -20,8 +20,9 @@ class DynPerceiverTSM(TrunkBackbone):
     features has come from the neighbouring frames. A shift costs no MACs.
 
     Args:
-        arch (str): Name of the feature branch: a ResNet, RegNet-Y or
-            MobileNet-v3. Defaults to 'resnet50'.
+        arch (str | dict): As for
+            :class:`~mmdynperceiver.hosts.trunk_backbone.TrunkBackbone`, of a
+            ResNet, RegNet-Y or MobileNet-v3. Defaults to 'resnet50'.
         num_segments (int): Frames of a clip. Defaults to 8.
         is_shift (bool): Whether to shift; without, the frames meet only
             where their logits are averaged. Defaults to True.
@@ -30,14 +31,8 @@ class DynPerceiverTSM(TrunkBackbone):
         partial_bn (bool): Whether all batch norms of the feature branch but
             the first keep their statistics and weights in training. Defaults
             to False.
-        frozen_stages (int): What to freeze; see
-            :class:`~mmdynperceiver.hosts.trunk_backbone.TrunkBackbone`.
-            Defaults to -1, nothing.
-        norm_eval (bool): Whether all batch norms keep their statistics in
-            training. Defaults to False.
-        init_cfg (dict, optional): Initialisation config, such as
-            ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``
-            with a checkpoint of an image classifier. Defaults to None.
+        frozen_stages, norm_eval, init_cfg: As for the same; the checkpoint
+            may be that of an image classifier.
         **kwargs: Arguments of :class:`mmdynperceiver.core.Trunk`.
 
     Raises:
@@ -52,20 +47,18 @@ class DynPerceiverTSM(TrunkBackbone):
         [[(16, 32)], [(16, 64)], [(16, 128)], [(16, 128), (16, 64)]]
     """
 
+    registry = MODELS
+
     def __init__(self,
-                 arch: Any = 'resnet50',
+                 arch: Union[str, dict, FeatureBranch] = 'resnet50',
                  num_segments: int = 8,
                  is_shift: bool = True,
                  shift_div: int = 8,
                  partial_bn: bool = False,
-                 frozen_stages: int = -1,
-                 norm_eval: bool = False,
-                 init_cfg: Optional[dict] = None,
                  **kwargs: Any) -> None:
-        net = Trunk(arch, **kwargs)
+        super().__init__(arch, **kwargs)
         if is_shift:
-            insert_shift(net, num_segments, shift_div)
-        super().__init__(net, frozen_stages, norm_eval, init_cfg)
+            insert_shift(self.net, num_segments, shift_div)
         self.num_segments = num_segments
         self.partial_bn = partial_bn
         for norm in self._fixed_norms():

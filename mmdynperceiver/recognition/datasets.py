@@ -2,7 +2,7 @@
 """Videos and frame folders whose broken ones are named, or skipped."""
 import os.path as osp
 import re
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import numpy as np
 from mmaction.datasets import RawframeDataset, VideoDataset
@@ -12,8 +12,6 @@ from mmengine import fileio
 
 from ..datasets.checked_files import (MOST_FRAMES, BrokenFileError,
                                       ChecksFiles, frames_missing, image_fault)
-from ..datasets.class_names import with_class_names
-from ..datasets.hold_out import leave_out
 from ..datasets.lists import (ends_with_number, local_separators, read_lines,
                               split_label, unquoted, wrong_line)
 from ..errors import InputError
@@ -60,19 +58,16 @@ class RequireFrames(BaseTransform):
 
 
 class ChecksVideos(ChecksFiles):
-    """What the data sets of videos and of frame folders share."""
+    """What the data sets of videos and of frame folders share.
+
+    Attributes:
+        line (str): What a line of the list must be, for messages.
+        num_labels (int): Largest label plus 1.
+    """
 
     noun = 'video'
     error = BrokenVideoError
-
-    def __init__(self,
-                 *args: Any,
-                 on_broken: str = 'raise',
-                 exclude: str = '',
-                 **kwargs: Any) -> None:
-        self.on_broken = self.check_on_broken(on_broken)
-        self.exclude = exclude
-        super().__init__(*args, **with_class_names(kwargs))
+    line: str
 
     @property
     def min_frames(self) -> int:
@@ -89,54 +84,39 @@ class ChecksVideos(ChecksFiles):
                 f'there is no list of videos {self.ann_file!r}: set '
                 f'data_root (and ann_file) of the dataset')
         lines = read_lines(self.ann_file, 'list of videos')
-        data_list = [self._entry(number, line) for number, line in lines]
+        data_list = []
+        for number, line in lines:
+            try:
+                data_list.append(self.parse(line.strip()))
+            except (ValueError, IndexError) as error:
+                raise wrong_line(self.ann_file, number, line,
+                                 self.line) from error
         if not data_list:
             raise InputError(f'there are no videos in {self.ann_file!r}')
-        if not self.multi_class:
-            self._check_labels(data_list, lines)
-            self.num_labels = 1 + max(info['label'] for info in data_list)
-        if self.exclude:
-            data_list = leave_out(data_list, self.path_of, self.exclude,
-                                  self.data_root or '')
+        if self.multi_class:
+            return data_list
+        labels = [info['label'] for info in data_list]
+        self.num_labels = 1 + max(labels)
+        # As the host does for videos to be classified.
+        if not (self.test_mode and set(labels) == {NO_LABEL}):
+            for label, (number, line) in zip(labels, lines):
+                if label < 0:
+                    raise wrong_line(self.ann_file, number, line,
+                                     f'{self.line}, from 0')
         return data_list
 
     def parse(self, line: str) -> dict:
-        """What a line of the list says.
-
-        Args:
-            line (str): The line.
-
-        Raises:
-            ValueError: If it does not fit.
-        """
+        """What a line of the list says; a ValueError, if it does not fit."""
         raise NotImplementedError
 
-    def _entry(self, number: int, line: str) -> dict:
-        """What a line says; an error names the line."""
-        try:
-            return self.parse(line.strip())
-        except (ValueError, IndexError) as error:
-            raise wrong_line(self.ann_file, number, line, self.line) from error
-
-    def _labels(self, fields: Sequence[str]) -> Any:
+    def _labels(self, fields: Sequence[str]) -> Union[int, List[int]]:
         """The label, or labels, of the last columns."""
         labels = [_whole_number(field) for field in fields]
         if self.multi_class:
             return labels
         if len(labels) > 1:
             raise ValueError('more than one label')
-        # As the host does for videos to be classified.
         return labels[0] if labels else NO_LABEL
-
-    def _check_labels(self, data_list: List[dict],
-                      lines: Sequence[Tuple[int, str]]) -> None:
-        """Refuse labels below 0, and lines without one among others."""
-        unlabelled = self.test_mode and all(info['label'] == NO_LABEL
-                                            for info in data_list)
-        for info, (number, line) in zip(data_list, lines):
-            if info['label'] < 0 and not unlabelled:
-                raise wrong_line(self.ann_file, number, line,
-                                 f'{self.line}, from 0')
 
     def _join(self, kind: str, name: str) -> str:
         """Path of a file or folder of the list."""
@@ -160,22 +140,16 @@ class CheckedVideoDataset(ChecksVideos, VideoDataset):
         ann_file (str): List with a file, a space and a label in each line,
             in ``data_root``.
         pipeline (list[dict]): Transforms.
-        on_broken (str): 'raise' or 'skip'. Skipped videos are replaced by
-            others in training; in test mode all videos are opened once
-            beforehand and the broken ones left out. Defaults to 'raise'.
-        exclude (str): File with a path in each line, in ``data_root``:
-            these videos are left out, as ``tools/calibrate.py --hold-out``
-            wants it of the training videos. Defaults to '', none.
+        on_broken, exclude: See
+            :class:`~mmdynperceiver.datasets.checked_files.ChecksFiles`.
         **kwargs: Arguments of ``mmaction.datasets.VideoDataset``.
-
-    Attributes:
-        num_labels (int): Largest label plus 1.
 
     Raises:
         FileNotFoundError: If the list is missing.
         InputError: If there are no videos, or a line does not fit.
     """
 
+    path_key = 'filename'
     line = 'a file, a space or a tab, and a whole number'
 
     def parse(self, line: str) -> dict:
@@ -195,10 +169,6 @@ class CheckedVideoDataset(ChecksVideos, VideoDataset):
             filename=self._join('video', name),
             label=self._labels([str(label).strip() for label in labels]))
 
-    def path_of(self, info: dict) -> str:
-        """The file of a video."""
-        return info['filename']
-
     def fault_of(self, info: dict) -> Optional[str]:
         """What is wrong with a video, or None."""
         return video_fault(info['filename'], self.min_frames)
@@ -212,20 +182,16 @@ class CheckedRawframeDataset(ChecksVideos, RawframeDataset):
         ann_file (str): List with a folder, its number of frames and a label
             in each line, in ``data_root``.
         pipeline (list[dict]): Transforms.
-        on_broken (str): As for :class:`CheckedVideoDataset`. Defaults to
-            'raise'.
-        exclude (str): As for :class:`CheckedVideoDataset`. Defaults to ''.
+        on_broken, exclude: As for :class:`CheckedVideoDataset`.
         **kwargs: Arguments of ``mmaction.datasets.RawframeDataset``, such as
             ``filename_tmpl`` and ``start_index``.
-
-    Attributes:
-        num_labels (int): Largest label plus 1.
 
     Raises:
         FileNotFoundError: If the list is missing.
         InputError: If there are no videos, or a line does not fit.
     """
 
+    path_key = 'frame_dir'
     line = 'a folder, its number of frames and a label'
 
     def parse(self, line: str) -> dict:
@@ -243,10 +209,6 @@ class CheckedRawframeDataset(ChecksVideos, RawframeDataset):
             if info[name] > MOST_FRAMES:
                 raise ValueError(f'more than {MOST_FRAMES} frames')
         return dict(info, label=self._labels(fields[counts + 1:]))
-
-    def path_of(self, info: dict) -> str:
-        """The folder of a video's frames."""
-        return info['frame_dir']
 
     def fault_of(self, info: dict) -> Optional[str]:
         """What is wrong with a folder of frames, or None."""
@@ -282,34 +244,27 @@ class CheckedRawframeDataset(ChecksVideos, RawframeDataset):
 
 
 def video_fault(path: str, min_frames: int = 1) -> Optional[str]:
-    """Open a video file and read frames at its start, middle and end.
+    """What is wrong with a video file, or None.
+
+    Its first, middle and last frame are decoded.
 
     Args:
         path (str): The file.
         min_frames (int): Fewest frames. Defaults to 1.
-
-    Returns:
-        str | None: What is wrong with it, or None.
     """
     if not osp.isfile(path):
         return 'no such file'
     try:
-        total = _read_some_frames(path)
+        import decord
+        reader = decord.VideoReader(path, num_threads=1)
+        total = len(reader)
+        if total:
+            frames = reader.get_batch(sorted({0, total // 2, total - 1}))
+            if not np.prod(frames.shape):
+                raise ValueError('empty frames')
     except Exception as error:  # decoders raise whatever they like
         reason = str(error).strip().split('\n')[-1]
         return f'it cannot be decoded ({reason or type(error).__name__})'
     if total < min_frames:
         return f'it has {total} frames, at least {min_frames} are needed'
     return None
-
-
-def _read_some_frames(path: str) -> int:
-    """Decode the first, the middle and the last frame; count all."""
-    import decord
-    reader = decord.VideoReader(path, num_threads=1)
-    total = len(reader)
-    if total:
-        frames = reader.get_batch(sorted({0, total // 2, total - 1}))
-        if not np.prod(frames.shape):
-            raise ValueError('empty frames')
-    return total

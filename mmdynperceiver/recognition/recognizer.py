@@ -1,16 +1,13 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The recognizer: a video decides and leaves as a whole."""
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmaction.models.recognizers import Recognizer2D
 from mmaction.registry import MODELS
-from mmaction.structures import ActionDataSample
-from mmaction.utils import SampleList
 from torch import Tensor, nn
 
-from ..core.early_exit import running_stats_for_one
-from ..hosts.exit_head import exit_settings
-from ..hosts.exit_model import EarlyExitModel
+from ..core import Prediction
+from ..hosts.exit_model import EarlyExitModel, build_head, refuse_neck
 
 __all__ = ['DynPerceiverRecognizer']
 
@@ -50,6 +47,8 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
         ValueError: If an argument does not fit.
     """
 
+    head_name = 'cls_head'
+
     def __init__(self,
                  backbone: Dict[str, Any],
                  cls_head: Dict[str, Any],
@@ -59,9 +58,7 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
                  train_cfg: Optional[dict] = None,
                  test_cfg: Optional[dict] = None,
                  neck: None = None) -> None:
-        if neck is not None:
-            raise ValueError(f'the exits classify what the backbone returns, '
-                             f'so there is no neck, got {neck!r}')
+        refuse_neck(neck)
         for option in CUTTING_OPTIONS:
             if (test_cfg or {}).get(option):
                 raise ValueError(
@@ -79,24 +76,12 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
             train_cfg=train_cfg,
             test_cfg=test_cfg,
             data_preprocessor=data_preprocessor)
-        self.cls_head = MODELS.build({
-            'type': 'mmaction.DynPerceiverTSMHead',
-            **exit_settings(self.backbone.net),
-            **cls_head
-        })
+        self.cls_head = build_head(MODELS, 'mmaction.DynPerceiverTSMHead',
+                                   self.backbone, cls_head)
         self.policy = self.make_policy(thresholds, exit)
-
-    def exit_parts(self) -> Tuple[nn.Module, nn.Module]:
-        """The trunk and the exits."""
-        return self.backbone.net, self.cls_head.exits
 
     def extract_feat(self, inputs: Tensor, **kwargs: Any) -> tuple:
         """Vectors that the exits classify, as ``Recognizer2D`` gives them.
-
-        Args:
-            inputs (Tensor): Normalised images (B, M, 3, H, W), the M =
-                crops x clips x frames of a video.
-            **kwargs: See ``Recognizer2D.extract_feat``.
 
         Raises:
             ValueError: If M does not hold whole clips.
@@ -105,46 +90,11 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
         # The host views it.
         return super().extract_feat(inputs.contiguous(), **kwargs)
 
-    def loss(self, inputs: Tensor, data_samples: SampleList,
-             **kwargs: Any) -> dict:
-        """Losses of a batch.
-
-        Args:
-            inputs (Tensor): Normalised images (B, M, 3, H, W).
-            data_samples (list[ActionDataSample]): The targets.
-            **kwargs: See ``BaseRecognizer.loss``.
-
-        Returns:
-            dict[str, Tensor]: See :meth:`DynPerceiverTSMHead.loss_by_feat`.
-        """
-        self.drop_loaded_thresholds()
-        with running_stats_for_one(self, inputs.shape[0] * inputs.shape[1]):
-            return super().loss(inputs, data_samples, **kwargs)
-
-    def predict(self,
-                inputs: Tensor,
-                data_samples: Optional[SampleList] = None,
-                **kwargs: Any) -> SampleList:
-        """Predict with the thresholds of the policy.
-
-        Args:
-            inputs (Tensor): Normalised images (B, M, 3, H, W).
-            data_samples (list[ActionDataSample], optional): To be filled in.
-                Defaults to None, new ones.
-            **kwargs: What else the host hands on; not used.
-
-        Returns:
-            list[ActionDataSample]: See :meth:`DynPerceiverTSMHead.fill`.
-
-        Raises:
-            ValueError: If M does not hold whole clips.
-        """
+    def run_exits(self,
+                  inputs: Tensor) -> Tuple[Prediction, Optional[List[Tensor]]]:
+        """Run as deep as the policy demands; see :class:`EarlyExitModel`."""
         self._check_clips(inputs)
-        out, all_logits = self.run_exits(inputs)
-        if data_samples is None:
-            data_samples = [ActionDataSample() for _ in inputs]
-        return self.cls_head.fill(out, data_samples, all_logits,
-                                  self.macs_per_exit(inputs.shape[1:]))
+        return super().run_exits(inputs)
 
     def _check_clips(self, inputs: Tensor) -> None:
         """Refuse videos from which no whole clips can be made."""

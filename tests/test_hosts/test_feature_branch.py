@@ -142,8 +142,8 @@ def test_refuses_options_of_the_host(options, message):
 
 def model(arch, **options):
     """A trunk within a model, as a runner initialises it."""
-    net = Trunk(build_arch(arch), num_latents=16, depth_factor=(0, 0, 0, 0))
-    return TrunkBackbone(net, **options)
+    return TrunkBackbone(
+        arch, num_latents=16, depth_factor=(0, 0, 0, 0), **options)
 
 
 def test_is_initialised_as_the_host_does():
@@ -249,13 +249,12 @@ def test_pretrained_branch_with_damaged_weights(tmp_path):
     weights = MODELS.build(RESNET).state_dict()
     config = dict(RESNET, init_cfg=dict(type='Pretrained', checkpoint=path))
     torch.save(weights, path)
-    trunk = Trunk(build_arch(config), num_latents=16)
-    TrunkBackbone(trunk).init_weights()
+    backbone = TrunkBackbone(config, num_latents=16)
+    backbone.init_weights()
     stem = next(iter(weights))
-    assert torch.equal(
-        trunk.stem.state_dict()[next(iter(trunk.stem.state_dict()))],
-        weights[stem])
+    first = next(iter(backbone.net.stem.state_dict().values()))
+    assert torch.equal(first, weights[stem])
     weights[stem] = weights[stem] / 0
     torch.save(weights, path)
     with pytest.raises(ValueError, match=f'{stem.split(".")[-1]}.* holds NaN'):
-        TrunkBackbone(Trunk(build_arch(config), num_latents=16)).init_weights()
+        TrunkBackbone(config, num_latents=16).init_weights()
