@@ -6,6 +6,7 @@ Run ``python -m mmdynperceiver.deploy FOLDER IMAGES...``.
 import argparse
 import os
 import sys
+from itertools import chain
 from typing import Any, Dict, List, Optional, Sequence
 
 from ..datasets.image_files import Broken, find_files
@@ -13,9 +14,9 @@ from ..io.describe import one_line
 from ..io.result_file import (ENDINGS, INTERRUPTED, ResultFile,
                               add_result_options, printable, stoppable)
 from .printing import Printer
-from .runner import Result, Runner
+from .runner import Runner
 from .sessions import PRECISIONS, RUNTIMES
-from .stream import classify_files
+from .stream import Classified, classify_files
 
 # What a table holds of a result.
 COLUMNS = ('path', 'label', 'name', 'score', 'exit_index', 'confidence',
@@ -65,28 +66,18 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         if value is not None and value < 1:
             parser.error(f'--{name.replace("_", "-")} must be at least 1, '
                          f'got {value}')
-    if args.out:
-        _check_out(parser, args.out)
-    return args
-
-
-def _check_out(parser: argparse.ArgumentParser, path: str) -> None:
-    """Refuse a file that cannot be written, before there are results."""
-    folder = os.path.dirname(path) or '.'
-    if not path.endswith(ENDINGS):
-        parser.error(f'--out must end with {", ".join(ENDINGS)}, got {path!r}')
+    folder = os.path.dirname(args.out or '') or '.'
+    # Before there are results to be written.
+    if args.out and not args.out.endswith(ENDINGS):
+        parser.error(f'--out must end with {", ".join(ENDINGS)}, got '
+                     f'{args.out!r}')
     if not os.path.isdir(folder):
-        parser.error(f'there is no folder for the file {path!r}')
-    if os.path.isdir(path) or not os.access(folder, os.W_OK):
-        parser.error(f'cannot write the file {path!r}: it is a folder, or its '
-                     f'folder is not writable')
-
-
-def as_json(result: Result) -> Dict[str, Any]:
-    """A result as JSON can hold it."""
-    content = result._asdict()
-    content['scores'] = [float(score) for score in result.scores]
-    return content
+        parser.error(f'there is no folder for the file {args.out!r}')
+    if args.out and (os.path.isdir(args.out)
+                     or not os.access(folder, os.W_OK)):
+        parser.error(f'cannot write the file {args.out!r}: it is a folder, or '
+                     f'its folder is not writable')
+    return args
 
 
 def result_file(args: argparse.Namespace, runner: Runner,
@@ -94,11 +85,12 @@ def result_file(args: argparse.Namespace, runner: Runner,
     """Where the results go."""
 
     def content(rows: List[Dict[str, Any]], complete: bool) -> Dict[str, Any]:
+        policy = runner.policy
         return dict(
             policy=dict(
-                thresholds=runner.policy.thresholds,
-                criterion=runner.policy.criterion,
-                temperature=runner.policy.temperature),
+                thresholds=policy.thresholds,
+                criterion=policy.criterion,
+                temperature=policy.temperature),
             runtime=args.runtime,
             precision=args.precision,
             batch_size=args.batch_size,
@@ -110,19 +102,13 @@ def result_file(args: argparse.Namespace, runner: Runner,
     return ResultFile(args.out, COLUMNS, content)
 
 
-def classify(args: argparse.Namespace) -> int:
+def classify(args: argparse.Namespace) -> None:
     """Classify, print and write what the command line names.
-
-    Args:
-        args (Namespace): The command line.
-
-    Returns:
-        int: 0, or 1 if there are no results.
 
     Raises:
         ImportError: If a library is missing.
         OSError: If a file is missing or cannot be written.
-        ValueError: If something given does not fit.
+        ValueError: If something given does not fit, or there are no results.
     """
     images, broken = find_files(args.images, args.on_broken)
     runner = Runner.load(args.folder, args.runtime, args.threads,
@@ -130,20 +116,16 @@ def classify(args: argparse.Namespace) -> int:
     runner.preprocessing.max_pixels = args.max_pixels
     printer = Printer(images, args.batch_size, args.quiet)
     out = result_file(args, runner, printer)
+    batches = classify_files(runner, images, args.batch_size, args.on_broken)
     try:
         with out:
-
-            def add_broken(entries: Sequence[Broken]) -> None:
-                for entry in entries:
+            for done in chain([Classified([], broken, 0.)], batches):
+                for entry in done.broken:
                     printer.broken(entry)
                     out.add(dict(path=entry.path, error=entry.reason))
-
-            add_broken(broken)
-            for done in classify_files(runner, images, args.batch_size,
-                                       args.on_broken):
-                add_broken(done.broken)
                 for result in done.results:
-                    out.add(as_json(result))
+                    scores = [float(score) for score in result.scores]
+                    out.add(dict(result._asdict(), scores=scores))
                 printer.batch(done)
     finally:
         printer.summary(runner.manifest)
@@ -152,15 +134,10 @@ def classify(args: argparse.Namespace) -> int:
     if not printer.results:
         raise ValueError(f'none of the files could be classified; the first: '
                          f'{printer.skipped[0].reason}')
-    return 0
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Classify what the command line names.
-
-    Args:
-        argv (Sequence[str], optional): Arguments. Defaults to None, those of
-            the process.
 
     Returns:
         int: 0, also where some files were passed over; 1 if something given
@@ -169,7 +146,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     try:
         with stoppable():
-            return classify(args)
+            classify(args)
+            return 0
     except KeyboardInterrupt:
         print('error: stopped before the end', file=sys.stderr)
         return INTERRUPTED

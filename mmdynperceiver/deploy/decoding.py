@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """From an image file, or an image in memory, to RGB pixels."""
+import importlib
 import os
 from typing import Any, Optional
 
@@ -36,13 +37,13 @@ def decode(path: str, decoder: str, limit: Optional[int] = None) -> np.ndarray:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'there is no image file {path!r}')
-    pil = import_pillow('Image', needed=decoder == 'pillow')
-    cv2 = import_cv2() if decoder == 'cv2' else None
+    library = import_cv2() if decoder == 'cv2' else import_pillow('Image')
     limit = max_pixels() if limit is None else limit
     try:
-        if decoder == 'pillow':
-            return _by_pillow(pil, path, limit)
-        return _by_cv2(cv2, path, limit)
+        if decoder == 'cv2':
+            return _by_cv2(library, path, limit)
+        with _open(library, path, limit) as opened:
+            return _rgb(opened)
     except TooManyPixelsError:
         raise
     except Exception as error:  # decoders raise whatever they like
@@ -90,13 +91,13 @@ def to_pixels(image: Any) -> np.ndarray:
         try:
             return _rgb(image)
         except Exception as error:  # opened images are decoded only here
-            raise ValueError(f'cannot read {_name(image)}: '
-                             f'{one_line(error)}') from error
+            file = getattr(image, 'filename', '')
+            name = f'the PIL image {file!r}' if file else describe(image)
+            raise ValueError(
+                f'cannot read {name}: {one_line(error)}') from error
     if not is_kind(image, 'array'):
-        more = ''
-        if is_kind(image, 'tensor'):
-            more = '; Runner.predict takes normalised batches, as arrays: ' \
-                   'tensor.numpy()'
+        more = '; Runner.predict takes normalised batches, as arrays: ' \
+            'tensor.numpy()' if is_kind(image, 'tensor') else ''
         raise TypeError(f'an image must be a path, a PIL image or an array of '
                         f'RGB pixels, got {describe(image)}{more}')
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -124,12 +125,6 @@ def _advice(image: np.ndarray) -> str:
     return ''
 
 
-def _name(image: Any) -> str:
-    """What to call an image of Pillow."""
-    file = getattr(image, 'filename', '')
-    return f'the PIL image {file!r}' if file else describe(image)
-
-
 def _open(pil: Any, path: str, limit: int) -> Any:
     """Open a file with Pillow: read its header, and check the size."""
     # Pillow's own limit holds for the whole process, and so does ours.
@@ -149,21 +144,14 @@ def _open(pil: Any, path: str, limit: int) -> Any:
     return opened
 
 
-def _by_pillow(pil: Any, path: str, limit: int) -> np.ndarray:
-    """Decode with Pillow."""
-    with _open(pil, path, limit) as opened:
-        return _rgb(opened)
-
-
 def _rgb(opened: Any) -> np.ndarray:
     """The pixels of an image of Pillow."""
-    pil = import_pillow('Image')
     image = import_pillow('ImageOps').exif_transpose(opened)
     if image.mode == 'LA':
         # Black would hide dark objects on a transparent ground; the colour
         # is that of mmcv.
         rgba = image.convert('RGBA')
-        image = pil.new('RGB', rgba.size, (124, 117, 104))
+        image = import_pillow('Image').new('RGB', rgba.size, (124, 117, 104))
         image.paste(rgba, mask=rgba.getchannel('A'))
     return np.array(image.convert('RGB'))
 
@@ -180,32 +168,18 @@ def _by_cv2(cv2: Any, path: str, limit: int) -> np.ndarray:
 
 
 def import_pillow(module: str, needed: bool = True) -> Any:
-    """A module of Pillow.
-
-    Args:
-        module (str): 'Image' or 'ImageOps'.
-        needed (bool): Whether to raise an error without Pillow, or return
-            None. Defaults to True.
-
-    Raises:
-        ImportError: If Pillow is needed and missing.
-    """
+    """A module of Pillow: 'Image' or 'ImageOps'; None if it need not be."""
     try:
-        from PIL import Image, ImageOps
+        return importlib.import_module(f'PIL.{module}')
     except ImportError as error:
         if not needed:
             return None
         raise ImportError('this network reads or resizes its images with '
                           'Pillow: pip install pillow') from error
-    return dict(Image=Image, ImageOps=ImageOps)[module]
 
 
 def import_cv2() -> Any:
-    """OpenCV.
-
-    Raises:
-        ImportError: If it is missing.
-    """
+    """OpenCV."""
     try:
         import cv2
     except ImportError as error:

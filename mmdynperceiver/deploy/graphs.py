@@ -18,41 +18,16 @@ __all__ = ['FLOAT', 'Graph', 'one_of', 'read_graph', 'read_regular', 'texts']
 FLOAT = 1
 # Fields of ONNX's messages with a tensor somewhere below, by their numbers.
 TENSORS_BELOW: Dict[str, Dict[int, str]] = {
-    'model': {
-        7: 'graph',
-        20: 'training graph',
-        25: 'function'
-    },
-    'training graph': {
-        1: 'graph',
-        2: 'graph'
-    },
-    'function': {
-        7: 'node',
-        11: 'attribute'
-    },
-    'graph': {
-        1: 'node',
-        5: 'tensor',
-        15: 'sparse tensor'
-    },
-    'node': {
-        5: 'attribute'
-    },
-    'attribute': {
-        5: 'tensor',
-        6: 'graph',
-        10: 'tensor',
-        11: 'graph',
-        22: 'sparse tensor',
-        23: 'sparse tensor'
-    },
-    'sparse tensor': {
-        1: 'tensor',
-        2: 'tensor'
-    },
-    'tensor': {}
-}
+    'model': {7: 'graph', 20: 'training graph', 25: 'function'},
+    'training graph': {1: 'graph', 2: 'graph'},
+    'function': {7: 'node', 11: 'attribute'},
+    'graph': {1: 'node', 5: 'tensor', 15: 'sparse tensor'},
+    'node': {5: 'attribute'},
+    'attribute': {5: 'tensor', 6: 'graph', 10: 'tensor', 11: 'graph',
+                  22: 'sparse tensor', 23: 'sparse tensor'},
+    'sparse tensor': {1: 'tensor', 2: 'tensor'},
+    'tensor': {},
+}  # yapf: disable
 # Of messages; that of a graph in a node of a graph is three.
 MAX_DEPTH = 64
 # No ONNX file without external data can be larger.
@@ -83,16 +58,11 @@ class Graph(NamedTuple):
 
 def read_regular(path: Union[str, os.PathLike],
                  most: int = MAX_BYTES) -> bytes:
-    """Read a file that is no link, pipe, device or folder.
-
-    Args:
-        path (str | PathLike): The file.
-        most (int): How many bytes it may have. Defaults to 2 GiB.
+    """Read a file, unless it is a link, a pipe, a device, a folder or larger.
 
     Raises:
-        FileNotFoundError: If it is not there.
         OSError: If it cannot be read.
-        ValueError: If it is no such file, or too large.
+        ValueError: If it is no such file.
     """
     path = os.fspath(path)
     if stat.S_ISLNK(os.lstat(path).st_mode):
@@ -114,17 +84,10 @@ def read_regular(path: Union[str, os.PathLike],
 
 
 def read_graph(name: str, content: bytes) -> Graph:
-    """Look through a graph.
-
-    Args:
-        name (str): Name of its file.
-        content (bytes): The file.
-
-    Returns:
-        Graph: What is in it.
+    """Look through the content of a file of this name.
 
     Raises:
-        ValueError: If it is none, keeps data elsewhere, or has what no
+        ValueError: If it is no graph, keeps data elsewhere, or has what no
             exported graph has.
     """
     try:
@@ -139,14 +102,14 @@ def read_graph(name: str, content: bytes) -> Graph:
             for field in graph if field.number == 5
         }
         inputs, outputs = (
-            dict(
-                _value(field.value) for field in graph
-                if field.number == number and field.wire == BYTES)
-            for number in (11, 12))
+            dict(map(_value, _all(graph, number))) for number in (11, 12))
         return Graph(name, content, {
             key: shape
             for key, shape in inputs.items() if key not in weights
-        }, tuple(outputs), _opsets(model))
+        }, tuple(outputs), {
+            '': 0,
+            **dict(map(_opset, _all(model, 8)))
+        })
     except (ValueError, IndexError) as error:
         raise ValueError(f'{name} is no graph of an exported network: '
                          f'{error}') from error
@@ -166,16 +129,16 @@ def _refuse_external_data(kind: str, message: Bytes, depth: int = 0) -> None:
             _refuse_external_data(below[field.number], field.value, depth + 1)
 
 
+def _all(message: Iterable[Field], number: int) -> List[memoryview]:
+    """The content of all fields of a number that have some."""
+    return [
+        field.value for field in message
+        if field.number == number and isinstance(field.value, memoryview)
+    ]
+
+
 def one_of(message: Sequence[Field], number: int) -> memoryview:
-    """The content of the one field of a number.
-
-    Args:
-        message (Sequence[Field]): The fields of a message.
-        number (int): The number.
-
-    Raises:
-        ValueError: If there is none, or more than one.
-    """
+    """The content of a field that must be there once."""
     found = [field.value for field in message if field.number == number]
     if len(found) != 1 or isinstance(found[0], int):
         raise ValueError(f'{len(found)} fields of the number {number}')
@@ -183,19 +146,8 @@ def one_of(message: Sequence[Field], number: int) -> memoryview:
 
 
 def texts(message: Iterable[Field], number: int) -> List[str]:
-    """The texts in the fields of a number.
-
-    Args:
-        message (Iterable[Field]): The fields of a message.
-        number (int): The number.
-
-    Raises:
-        ValueError: If one is not in UTF-8.
-    """
-    return [
-        bytes(field.value).decode() for field in message
-        if field.number == number and field.wire == BYTES
-    ]
+    """The texts in the fields of a number."""
+    return [bytes(value).decode() for value in _all(message, number)]
 
 
 def _value(message: Bytes) -> Tuple[str, Shape]:
@@ -215,12 +167,9 @@ def _value(message: Bytes) -> Tuple[str, Shape]:
     return name, shape
 
 
-def _opsets(model: Sequence[Field]) -> Dict[str, int]:
-    """Version of each operator set that a model imports."""
-    found = {}
-    for field in model:
-        if field.number == 8 and field.wire == BYTES:
-            entry = list(fields(field.value))
-            version = [f.value for f in entry if f.number == 2]
-            found[''.join(texts(entry, 1))] = int(version[0])
-    return {'': found.pop('ai.onnx', 0), **found}
+def _opset(message: Bytes) -> Tuple[str, int]:
+    """Name and version of an operator set."""
+    entry = list(fields(message))
+    name = ''.join(texts(entry, 1))
+    version = [field.value for field in entry if field.number == 2]
+    return '' if name == 'ai.onnx' else name, int(version[0])

@@ -118,23 +118,13 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Union[str, os.PathLike]) -> 'Manifest':
-        """Read and check the manifest alone.
-
-        Args:
-            folder (str | PathLike): An exported folder.
-
-        Raises:
-            FileNotFoundError: If the folder or its manifest is not there.
-            ValueError: If it was changed after the export, is of a newer
-                version, or does not fit.
-        """
+        """Read and check the manifest alone; see :meth:`load`."""
         folder = os.fspath(folder)
         content = _read(folder)
-        if type(content.get('format')) is not int or \
-                content['format'] != FORMAT:
+        given = content.get('format')
+        if type(given) is not int or given != FORMAT:
             raise ValueError(
-                f'{folder!r} has the format '
-                f'{reprlib.repr(content.get("format"))}, and '
+                f'{folder!r} has the format {reprlib.repr(given)}, and '
                 f'this version of mmdynperceiver reads {FORMAT}: export it '
                 f'again, or use the version that wrote it')
         if content.pop('manifest_sha256', None) != _digest(content):
@@ -145,30 +135,20 @@ class Manifest:
             check_manifest(content)
         except ValueError as error:
             raise ValueError(f'{MANIFEST} in {folder!r}: {error}') from error
-        content.pop('format')
+        del content['format']
         segments = [Segment(**entry) for entry in content.pop('segments')]
         return cls(segments=segments, **content)
 
     def read_graphs(self, folder: Union[str, os.PathLike]) -> List[Graph]:
-        """Read the graphs, and check them.
+        """Read and check the graph of each segment; see :meth:`load`.
 
-        Args:
-            folder (str | PathLike): Where they are.
-
-        Returns:
-            list[Graph]: One for each segment. What was checked is what they
-            hold, whatever happens to the files.
-
-        Raises:
-            FileNotFoundError: If one is not there.
-            ValueError: If one was changed, is no plain file, or is no graph
-                that fits.
+        What was checked is what they hold, whatever happens to the files.
         """
         return [self._read_graph(folder, segment) for segment in self.segments]
 
     def _read_graph(self, folder: Union[str, os.PathLike],
                     segment: Segment) -> Graph:
-        """Read and check the graph of one segment."""
+        """Read and check one graph."""
         folder, file = os.fspath(folder), segment.file
         try:
             content = read_regular(os.path.join(folder, file))
@@ -182,24 +162,19 @@ class Manifest:
                 f'SHA-256 is another): copy the folder once more, or export '
                 f'again')
         graph = read_graph(file, content)
-        for what, found, said in (('takes', set(graph.inputs),
-                                   set(segment.inputs)),
-                                  ('returns', graph.outputs,
-                                   tuple(segment.outputs))):
+        for what, found, said in (('takes', sorted(graph.inputs),
+                                   sorted(segment.inputs)),
+                                  ('returns', list(graph.outputs),
+                                   segment.outputs)):
             if found != said:
                 raise ValueError(
-                    f'{file} in {folder!r} {what} {", ".join(sorted(found))}, '
-                    f'and {MANIFEST} says {", ".join(sorted(said))}: export '
-                    f'again')
+                    f'{file} in {folder!r} {what} {", ".join(found)}, and '
+                    f'{MANIFEST} says {", ".join(said)}: export again')
         return graph
 
 
 def file_sha256(path: Union[str, os.PathLike]) -> str:
-    """Checksum of a file.
-
-    Args:
-        path (str | PathLike): The file.
-    """
+    """Checksum of a file."""
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
         for block in iter(lambda: file.read(1 << 20), b''):
@@ -235,8 +210,8 @@ def _read(folder: str) -> Dict[str, Any]:
         content = json.loads(
             text,
             object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_float=_finite)
+            parse_float=_finite,
+            parse_constant=_finite)
     except RecursionError as error:
         raise ValueError(f'{path!r} is not JSON of an export: it is nested '
                          f'too deeply') from error
@@ -250,22 +225,18 @@ def _read(folder: str) -> Dict[str, Any]:
 
 def _unique(pairs: List[Any]) -> Dict[str, Any]:
     """An object; readers would differ in which of two values they take."""
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f'{reprlib.repr(twice)} is there more than once')
+    content: Dict[str, Any] = {}
+    for name, value in pairs:
+        if name in content:
+            raise ValueError(f'{reprlib.repr(name)} is there more than once')
+        content[name] = value
     return content
 
 
-def _refuse_constant(name: str) -> None:
-    """NaN and Infinity are not JSON."""
-    raise ValueError(f'{name} is no number')
-
-
 def _finite(digits: str) -> float:
-    """A number with a point or an exponent."""
+    """A number with a point or an exponent; NaN and Infinity are not JSON."""
     value = float(digits)
-    if math.isinf(value):
-        raise ValueError(f'{reprlib.repr(digits)} is too large')
+    if not math.isfinite(value):
+        raise ValueError(f'{reprlib.repr(digits)} is too large' if digits[-1].
+                         isdecimal() else f'{digits} is no number')
     return value

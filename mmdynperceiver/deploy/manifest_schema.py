@@ -1,51 +1,148 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""What a manifest must hold for its network to run."""
-from math import prod
-from typing import Any, Dict
+"""What a manifest must hold for its network to run.
+
+The schema is made of checks: functions of a value and its place, which raise
+a ValueError that names both if the value does not fit.
+"""
+import math
+import re
+import reprlib
+from typing import Any, Callable, Dict, Mapping, Optional
 
 from .pipeline import INTERPOLATIONS
 from .policy import Policy
-from .schema import (anything, choice, list_of, map_of, number, optional,
-                     record, text, variants, whole)
 
 __all__ = ['check_manifest']
 
-MAX_EXITS = 64
+Check = Callable[[Any, str], Any]
+
 MAX_EDGE = 1 << 14
 # Of one sample: 1 GiB in float32.
 MAX_ELEMENTS = 1 << 28
-MAX_MACS = 1 << 62
 
+
+def fits(test: Callable[[Any], Any], expected: str) -> Check:
+    """A value of which a test holds, and what that is in words."""
+
+    def check(value: Any, place: str) -> None:
+        if not test(value):
+            raise ValueError(
+                f'{place} must be {expected}, got {reprlib.repr(value)}')
+
+    return check
+
+
+def whole(least: int, most: int) -> Check:
+    """A whole number in a range."""
+    return fits(lambda value: type(value) is int and least <= value <= most,
+                f'a whole number of {least} to {most}')
+
+
+def number(least: float, most: float) -> Check:
+    """A number in a range of finite ones."""
+    return fits(
+        lambda value: type(value) in (int, float) and least <= value <= most,
+        f'a number of {least:g} to {most:g}')
+
+
+def text(pattern: str = '(?s:.*)', expected: str = 'a text') -> Check:
+    """A text that a pattern matches as a whole."""
+    right = fits(lambda v: isinstance(v, str) and re.fullmatch(pattern, v),
+                 expected)
+    encodable = fits(lambda v: not re.search(r'[\ud800-\udfff]', v),
+                     'a text of whole characters')
+    return lambda value, place: (right(value, place), encodable(value, place))
+
+
+def choice(*values: str) -> Check:
+    """One of several texts."""
+    return fits(lambda value: isinstance(value, str) and value in values,
+                f'one of {", ".join(values)}')
+
+
+def list_of(item: Check, least: int = 0, most: int = 1 << 20) -> Check:
+    """A list of so many entries."""
+    count = f'{least}' if least == most else f'{least} to {most}'
+    right = fits(
+        lambda value: isinstance(value, list) and least <= len(value) <= most,
+        f'a list of {count} entries')
+
+    def check(value: Any, place: str) -> None:
+        right(value, place)
+        for index, entry in enumerate(value):
+            item(entry, f'{place}[{index}]')
+
+    return check
+
+
+def map_of(key: Check, item: Check) -> Check:
+    """An object of any keys that fit."""
+
+    def check(value: Any, place: str) -> None:
+        AN_OBJECT(value, place)
+        for name, entry in value.items():
+            key(name, f'a key of {place}')
+            item(entry, f'{place}[{reprlib.repr(name)}]')
+
+    return check
+
+
+def record(needed: Mapping[str, Check],
+           possible: Optional[Mapping[str, Check]] = None) -> Check:
+    """An object of keys that must be there and others that may be."""
+    known = {**needed, **(possible or {})}
+
+    def check(value: Any, place: str) -> None:
+        AN_OBJECT(value, place)
+        inside = f' in {place}' if place else ''
+        for name in needed:
+            if name not in value:
+                raise ValueError(f'{name!r}{inside} is missing')
+        for name, entry in value.items():
+            if name not in known:
+                raise ValueError(f'{reprlib.repr(name)}{inside} is not '
+                                 f'known; known are {", ".join(known)}')
+            known[name](entry, f'{place}.{name}' if place else name)
+
+    return check
+
+
+def step(value: Any, place: str) -> None:
+    """A step of the preprocessing."""
+    kind = value.get('kind') if isinstance(value, dict) else None
+    choice(*STEPS)(kind, f'{place}.kind')
+    STEPS[kind](value, place)
+
+
+def optional(item: Check) -> Check:
+    """Something or null."""
+    return lambda value, place: None if value is None else item(value, place)
+
+
+def anything(value: Any, place: str) -> None:
+    """Whatever it is, it fits."""
+
+
+AN_OBJECT = fits(lambda value: isinstance(value, dict), 'an object')
 EDGE = whole(1, MAX_EDGE)
 SIZE = list_of(EDGE, 2, 2)
 NAME = text(r'\w[\w.:/-]{0,200}', 'the name of a tensor')
 FILE = text(r'\w[\w.-]{0,200}\.onnx', 'the name of an .onnx file in the '
             'folder, without a path')
 NOTES = optional(map_of(text(), anything))
+SETTINGS = optional(list_of(number(0, 1e6)))
 RESIZE = dict(
     kind=anything,
     library=choice(*INTERPOLATIONS),
     interpolation=choice(*sorted(set().union(*INTERPOLATIONS.values()))))
-PREPROCESSING = record(
-    dict(
-        size=SIZE,
-        mean=list_of(number(-1e6, 1e6), 3, 3),
-        std=list_of(number(1e-6, 1e6), 3, 3)),
-    dict(
-        decoder=choice(*INTERPOLATIONS),
-        channels=choice('rgb', 'bgr'),
-        steps=list_of(
-            variants(
-                'kind',
-                dict(
-                    resize=record(dict(size=SIZE, **RESIZE)),
-                    resize_edge=record(
-                        dict(
-                            size=EDGE,
-                            edge=choice('short', 'long', 'width', 'height'),
-                            **RESIZE)),
-                    center_crop=record(dict(kind=anything, size=SIZE)))))))
-SETTING = number(0, 1e6)
+STEPS = dict(
+    resize=record(dict(size=SIZE, **RESIZE)),
+    resize_edge=record(
+        dict(
+            size=EDGE,
+            edge=choice('short', 'long', 'width', 'height'),
+            **RESIZE)),
+    center_crop=record(dict(kind=anything, size=SIZE)))
 MANIFEST = record(
     dict(
         format=whole(1, 1),
@@ -54,17 +151,25 @@ MANIFEST = record(
                 dict(
                     file=FILE,
                     inputs=list_of(NAME, 1),
-                    outputs=list_of(NAME, 1))), 1, MAX_EXITS),
+                    outputs=list_of(NAME, 1))), 1, 64),
         # The shapes begin with the text 'batch'.
         tensors=map_of(NAME, list_of(anything, 2, 8)),
-        preprocessing=PREPROCESSING,
+        preprocessing=record(
+            dict(
+                size=SIZE,
+                mean=list_of(number(-1e6, 1e6), 3, 3),
+                std=list_of(number(1e-6, 1e6), 3, 3)),
+            dict(
+                decoder=choice(*INTERPOLATIONS),
+                channels=choice('rgb', 'bgr'),
+                steps=list_of(step))),
         policy=record({},
                       dict(
-                          thresholds=optional(list_of(SETTING)),
+                          thresholds=SETTINGS,
                           criterion=text(),
-                          temperature=optional(list_of(SETTING)))),
+                          temperature=SETTINGS)),
         classes=list_of(text(), 1),
-        macs_per_exit=list_of(whole(1, MAX_MACS)),
+        macs_per_exit=list_of(whole(1, 1 << 62)),
         sha256=map_of(FILE, text('[0-9a-f]{64}', 'a SHA-256'))),
     dict(
         precision=choice('fp32', 'int8'),
@@ -84,12 +189,11 @@ def check_manifest(content: Any) -> None:
             of range, or if two things do not fit together.
     """
     MANIFEST(content, '')
-    count = len(content['segments'])
     for name, value in content['tensors'].items():
-        _check_shape(name, value)
+        _check_shape(f'tensors[{name!r}]', value)
     _check_preprocessing(content)
     _check_segments(content)
-    macs = content['macs_per_exit']
+    count, macs = len(content['segments']), content['macs_per_exit']
     if len(macs) != count or any(b <= a for a, b in zip(macs, macs[1:])):
         raise ValueError(f'macs_per_exit must hold {count} numbers, each '
                          f'larger than the one before, got {macs[:8]}')
@@ -99,16 +203,16 @@ def check_manifest(content: Any) -> None:
         raise ValueError(f'policy: {error}') from error
 
 
-def _check_shape(name: str, shape: Any) -> None:
+def _check_shape(place: str, shape: Any) -> None:
     """Refuse what is not 'batch' and sizes."""
-    place = f'tensors[{name!r}]'
     if shape[0] != 'batch':
         raise ValueError(f"{place}[0] must be 'batch', got {shape[0]!r}")
     for index, size in enumerate(shape[1:], 1):
         whole(1, MAX_ELEMENTS)(size, f'{place}[{index}]')
-    if prod(shape[1:]) > MAX_ELEMENTS:
-        raise ValueError(f'{place} has {prod(shape[1:])} elements for each '
-                         f'sample; {MAX_ELEMENTS} are the most')
+    elements = math.prod(shape[1:])
+    if elements > MAX_ELEMENTS:
+        raise ValueError(f'{place} has {elements} elements for each sample; '
+                         f'{MAX_ELEMENTS} are the most')
 
 
 def _check_preprocessing(content: Dict[str, Any]) -> None:
@@ -119,20 +223,19 @@ def _check_preprocessing(content: Dict[str, Any]) -> None:
         raise ValueError(f"tensors['images'] must be ['batch', 3, height, "
                          f'width] with the {settings["size"]} of '
                          f'preprocessing.size, got {images}')
-    for index, step in enumerate(settings.get('steps', ())):
-        if 'library' in step:
-            known = INTERPOLATIONS[step['library']]
-            choice(*known)(step['interpolation'],
+    for index, each in enumerate(settings.get('steps', ())):
+        if 'library' in each:
+            known = INTERPOLATIONS[each['library']]
+            choice(*known)(each['interpolation'],
                            f'preprocessing.steps[{index}].interpolation')
 
 
 def _check_segments(content: Dict[str, Any]) -> None:
     """Refuse tensors that are not there when they are needed."""
-    files, known, tensors = [], {'images'}, content['tensors']
+    known, tensors = {'images'}, content['tensors']
     logits = ['batch', len(content['classes'])]
     for index, segment in enumerate(content['segments']):
         place = f'segments[{index}]'
-        files.append(segment['file'])
         for name in segment['inputs']:
             if name not in known:
                 raise ValueError(f'{place}.inputs has {name!r}, which no '
@@ -151,6 +254,7 @@ def _check_segments(content: Dict[str, Any]) -> None:
             raise ValueError(
                 f'{place}.outputs must begin with logits of the shape '
                 f'{logits}, one for each of the classes, got {first}')
+    files = [segment['file'] for segment in content['segments']]
     if sorted(files) != sorted(content['sha256']):
         raise ValueError('sha256 must have each file of the segments once')
     if set(tensors) != known:

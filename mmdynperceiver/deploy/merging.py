@@ -18,64 +18,52 @@ __all__ = ['Merged', 'merge_graphs']
 BOOL = 9
 # ONNX's number for attributes that are tensors, and graphs.
 TENSOR, GRAPH = 4, 5
+# What a segment's input is called, what says that a segment is to run, and
+# the outputs of all segments at one place.
+INPUT, SWITCH, OUTPUT = 'merged/input/{}', 'merged/run/{}', 'merged/output/{}'
 
 
 class Merged(NamedTuple):
-    """One graph for all segments.
-
-    Args:
-        content (bytes): The graph.
-        idle (dict[str, ndarray]): What each input gets that the segment to
-            run does not read.
-        count (int): Number of segments.
-    """
+    """One graph for all segments."""
 
     content: bytes
+    # What each input gets that the segment to run does not read.
     idle: Dict[str, np.ndarray]
+    # Number of segments.
     count: int
 
     def feeds(self, index: int, feeds: Mapping[str, Any]) -> Dict[str, Any]:
-        """What to give to the graph for one segment to run.
-
-        Args:
-            index (int): Number of the segment.
-            feeds (Mapping): Its inputs.
-        """
+        """What to give to the graph for one segment to run on its inputs."""
         given = dict(self.idle)
-        given.update((_input(name), value) for name, value in feeds.items())
+        given.update(
+            (INPUT.format(name), value) for name, value in feeds.items())
         if index < self.count - 1:
-            given[_switch(index)] = np.array(True)
+            given[SWITCH.format(index)] = np.array(True)
         return given
 
     def outputs(self, number: int) -> List[str]:
-        """The graph's names of a segment's first outputs.
-
-        Args:
-            number (int): How many.
-        """
-        return [_output(place) for place in range(number)]
+        """The graph's names of so many outputs of a segment."""
+        return list(map(OUTPUT.format, range(number)))
 
 
 def merge_graphs(graphs: Sequence[Graph]) -> Merged:
-    """Make one graph of several.
-
-    Args:
-        graphs (Sequence[Graph]): Those of the segments.
-
-    Raises:
-        ValueError: If they import different versions of an operator set.
-    """
+    """Make one graph of several, which must be of the same operator sets."""
     opsets: Dict[str, int] = {}
     for graph in graphs:
         for name, version in graph.opsets.items():
             if opsets.setdefault(name, version) != version:
                 raise ValueError('the graphs are of different operator sets')
     width = max(len(graph.outputs) for graph in graphs)
-    shapes = {k: v for graph in graphs for k, v in graph.inputs.items()}
-    idle = {_input(name): _nothing(shape) for name, shape in shapes.items()}
+    # An empty batch of each input.
+    idle = {
+        INPUT.format(name):
+        np.zeros((0, *(size or 0 for size in shape[1:])), np.float32)
+        for graph in graphs
+        for name, shape in graph.inputs.items()
+    }
     merged = _branch(graphs[-1], width)
     for index in reversed(range(len(graphs) - 1)):
-        idle[_switch(index)] = np.array(False)
+        idle[SWITCH.format(index)] = np.array(False)
         merged = _choose(index, _branch(graphs[index], width), merged, width)
     merged += [
         encode(11, _describe(name, value)) for name, value in idle.items()
@@ -87,26 +75,6 @@ def merge_graphs(graphs: Sequence[Graph]) -> Merged:
         for name, version in opsets.items()
     ]
     return Merged(b''.join(model), idle, len(graphs))
-
-
-def _input(name: str) -> str:
-    """What a segment's input is called."""
-    return f'merged/input/{name}'
-
-
-def _switch(index: int) -> str:
-    """The input that says that a segment is to run."""
-    return f'merged/run/{index}'
-
-
-def _output(place: int) -> str:
-    """What the outputs of all segments at one place are called."""
-    return f'merged/output/{place}'
-
-
-def _nothing(shape: Sequence[Any]) -> np.ndarray:
-    """An empty batch."""
-    return np.zeros((0, *(size or 0 for size in shape[1:])), np.float32)
 
 
 def _describe(name: str, value: np.ndarray) -> bytes:
@@ -149,27 +117,22 @@ def _renamed(field: Field, names: Sequence[bytes]) -> List[Bytes]:
     node: List[Bytes] = []
     for part in fields(field.value):
         if part.number == 1 and bytes(part.value) in names:
-            node.append(encode(1, _input(bytes(part.value).decode())))
+            node.append(encode(1, INPUT.format(bytes(part.value).decode())))
         elif part.number == 5:
-            node += enclose(5, _renamed_attribute(part.value, names))
+            attribute: List[Bytes] = []
+            for inner in fields(part.value):
+                if inner.number in (6, 11) and inner.wire == BYTES:
+                    # A graph in the attribute.
+                    attribute += enclose(inner.number, [
+                        piece for each in fields(inner.value)
+                        for piece in _renamed(each, names)
+                    ])
+                else:
+                    attribute.append(inner.raw)
+            node += enclose(5, attribute)
         else:
             node.append(part.raw)
     return enclose(1, node)
-
-
-def _renamed_attribute(attribute: Bytes,
-                       names: Sequence[bytes]) -> List[Bytes]:
-    """An attribute of a node, which may be graphs."""
-    parts: List[Bytes] = []
-    for field in fields(attribute):
-        if field.number in (6, 11) and field.wire == BYTES:
-            parts += enclose(field.number, [
-                part for inner in fields(field.value)
-                for part in _renamed(inner, names)
-            ])
-        else:
-            parts.append(field.raw)
-    return parts
 
 
 def _empty(name: str) -> bytes:
@@ -184,10 +147,10 @@ def _choose(index: int, then: List[Bytes], other: List[Bytes],
     """A graph that runs one of two."""
     # Names are unique in a graph and all its branches.
     names = [
-        _output(place) if index == 0 else f'merged/{index}/{place}'
+        OUTPUT.format(place) if index == 0 else f'merged/{index}/{place}'
         for place in range(width)
     ]
-    node: List[Bytes] = [encode(1, _switch(index))]
+    node: List[Bytes] = [encode(1, SWITCH.format(index))]
     node += [encode(2, name) for name in names]
     node.append(encode(4, 'If'))
     for name, branch in (('then_branch', then), ('else_branch', other)):

@@ -28,17 +28,7 @@ OPSET = 23
 
 
 def check_opset(opset: int) -> int:
-    """Refuse an operator set that is not exported.
-
-    Args:
-        opset (int): Its number.
-
-    Returns:
-        int: The same number.
-
-    Raises:
-        ValueError: If it is none of these.
-    """
+    """Refuse an operator set that is not exported."""
     if isinstance(opset, bool) or opset not in FIRST_VERSIONS:
         raise ValueError(f'opset must be a whole number of '
                          f'{min(FIRST_VERSIONS)} to {OPSET}, got {opset!r}')
@@ -69,16 +59,7 @@ class OnnxRuntimeSession:
 
     @staticmethod
     def check(precision: str) -> Any:
-        """Import the runtime, if it can compute so.
-
-        Args:
-            precision (str): Must be 'fp32': this runtime computes as the
-                graph is.
-
-        Raises:
-            ImportError: If ONNX Runtime is not installed.
-            ValueError: If the precision does not fit.
-        """
+        """Import the runtime, which computes as the graph is."""
         if precision != 'fp32':
             raise ValueError(f'ONNX Runtime computes in the precision of the '
                              f'graph, got {precision!r}: choose the runtime '
@@ -88,12 +69,7 @@ class OnnxRuntimeSession:
     @classmethod
     def open(cls, graphs: Sequence[Graph], threads: int,
              precision: str) -> 'List[OnnxRuntimeSession]':
-        """Open graphs that never run together.
-
-        Args:
-            graphs (Sequence[Graph]): The segments.
-            threads (int): Number of threads, for all of them.
-            precision (str): See :meth:`check`.
+        """Open graphs that never run together, with so many threads for all.
 
         Raises:
             ImportError: If ONNX Runtime is not installed.
@@ -130,15 +106,7 @@ class OnnxRuntimeSession:
     def run(self,
             feeds: Mapping[str, np.ndarray],
             held: Optional[contextlib.ExitStack] = None) -> List[np.ndarray]:
-        """Compute the outputs.
-
-        Args:
-            feeds (Mapping[str, ndarray]): All inputs.
-            held (ExitStack, optional): Not used: arrays of this runtime are
-                nobody else's. Defaults to None.
-
-        Raises:
-            ValueError: If the runtime fails.
+        """Compute the outputs, which are nobody else's; ``held`` is not used.
         """
         names, given = self._outputs, dict(feeds)
         if self._merged is not None:
@@ -189,11 +157,11 @@ def _check_opsets(runtime: Any, graphs: Sequence[Graph]) -> None:
 def _load_failure(graph: Graph, error: Exception) -> ValueError:
     """What to raise for a graph that the runtime does not take."""
     found = failure(graph.name, 'loaded', NAME, error)
-    first = FIRST_VERSIONS.get(graph.opsets[''])
-    if 'opset' in str(error).lower() and first:
-        return ValueError(f'{found} (it is of operator set '
-                          f'{graph.opsets[""]}: that needs ONNX Runtime '
-                          f'{first} or newer, or an export with --opset)')
+    opset = graph.opsets['']
+    if 'opset' in str(error).lower() and opset in FIRST_VERSIONS:
+        return ValueError(f'{found} (it is of operator set {opset}: that '
+                          f'needs ONNX Runtime {FIRST_VERSIONS[opset]} or '
+                          f'newer, or an export with --opset)')
     return found
 
 

@@ -25,9 +25,6 @@ def bucket(batch: int) -> int:
 
     Samples leave in any number. Fewer sizes than these waste more on padding
     than a dynamic batch costs, more would take longer to compile.
-
-    Args:
-        batch (int): Samples in the batch.
     """
     step = 1 << max(0, (batch - 1).bit_length() - 3)
     return -(-batch // step) * step
@@ -53,10 +50,11 @@ class OpenVinoSession:
     Args:
         graph (Graph): The segment.
         threads (int): Number of threads.
-        precision (str): See :meth:`check`.
+        precision (str): 'fp32', or 'bf16' where the processor has it.
 
     Raises:
-        ValueError: If the runtime does not take the graph.
+        ImportError: If OpenVINO is not installed.
+        ValueError: If it does not take the graph, or the precision.
     """
 
     def __init__(self, graph: Graph, threads: int, precision: str) -> None:
@@ -79,15 +77,7 @@ class OpenVinoSession:
 
     @staticmethod
     def check(precision: str) -> Any:
-        """Import the runtime, if it can compute so.
-
-        Args:
-            precision (str): 'fp32', or 'bf16' where the processor has it.
-
-        Raises:
-            ImportError: If OpenVINO is not installed.
-            ValueError: If the processor does not have the precision.
-        """
+        """Import the runtime, if this processor has the precision."""
         core = _openvino_core()
         if precision == 'bf16':
             offered = core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
@@ -100,19 +90,7 @@ class OpenVinoSession:
     @classmethod
     def open(cls, graphs: Sequence[Graph], threads: int,
              precision: str) -> 'List[OpenVinoSession]':
-        """Open graphs that never run together.
-
-        OpenVINO has one pool for all graphs of the process.
-
-        Args:
-            graphs (Sequence[Graph]): The segments.
-            threads (int): Number of threads.
-            precision (str): See :meth:`check`.
-
-        Raises:
-            ImportError: If OpenVINO is not installed.
-            ValueError: If it does not take a graph, or the precision.
-        """
+        """Open graphs; OpenVINO has one pool for all of the process."""
         return [cls(graph, threads, precision) for graph in graphs]
 
     def _compile(self, batch: int,
@@ -147,12 +125,6 @@ class OpenVinoSession:
             held (ExitStack, optional): Where the runtime's own memory is
                 handed out: nobody else gets it until this closes. Defaults
                 to None, which copies the outputs.
-
-        Returns:
-            list[ndarray]: With ``held`` views, to be used before it closes.
-
-        Raises:
-            ValueError: If the runtime fails.
         """
         batch = len(next(iter(feeds.values())))
         try:

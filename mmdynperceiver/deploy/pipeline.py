@@ -1,8 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """From a config's test pipeline to the settings of the preprocessing."""
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-__all__ = ['read_preprocessing']
+__all__ = ['INTERPOLATIONS', 'read_preprocessing']
 
 # Transforms that leave the pixels as they are.
 IGNORED = ('PackInputs', 'Collect')
@@ -31,20 +31,20 @@ def read_preprocessing(pipeline: Sequence[Mapping[str, Any]],
         ValueError: If there is a transform or a setting that only the
             training framework has, or the size is not known or another one.
     """
-    decoder, steps = 'cv2', []
+    decoder, steps, found = 'cv2', [], None
     for transform in pipeline:
         name = str(transform['type']).rpartition('.')[2]
-        settings = {k: v for k, v in transform.items() if k != 'type'}
         if name == 'LoadImageFromFile':
-            decoder = _read_loader(settings)
+            decoder = _read_loader(transform)
         elif name in READERS:
-            steps.append(READERS[name](settings))
+            steps.append(READERS[name](transform))
+            # One edge alone fixes no size.
+            found = None if name == 'ResizeEdge' else steps[-1]['size']
         elif name not in IGNORED:
             raise ValueError(
                 f'the test pipeline has the transform {name!r}, which cannot '
                 f'be exported; these can: LoadImageFromFile, '
                 f'{", ".join(READERS)}')
-    found = _output_size(steps)
     if found is None and size is None:
         raise ValueError(
             "the test pipeline does not give its images a size: say which "
@@ -114,36 +114,22 @@ def _how(settings: Mapping[str, Any]) -> Dict[str, Any]:
     return dict(library=library, interpolation=method)
 
 
-def _output_size(steps: Sequence[Mapping[str, Any]]) -> Optional[List[int]]:
-    """Height and width behind the steps; None if they depend on the image."""
-    size: Optional[List[int]] = None
-    for step in steps:
-        size = None if step['kind'] == 'resize_edge' else step['size']
-    return size
-
-
 def _read_normalisation(settings: Mapping[str, Any]) -> Dict[str, Any]:
     """Mean, deviation and order of the channels."""
     kind = str(settings.get('type', 'ClsDataPreprocessor')).rpartition('.')[2]
-    if kind != 'ClsDataPreprocessor' or \
-            settings.get('pad_size_divisor', 1) != 1:
+    divisor = settings.get('pad_size_divisor', 1)
+    if kind != 'ClsDataPreprocessor' or divisor != 1:
         raise ValueError(
             f'only a ClsDataPreprocessor without padding can be exported, '
-            f'got {kind} with pad_size_divisor='
-            f'{settings.get("pad_size_divisor", 1)}')
-    mean, std = settings.get('mean'), settings.get('std')
-    if mean is None:
-        mean, std = (0., 0., 0.), (1., 1., 1.)
-    values: Tuple[List[float], List[float]] = ([], [])
-    for given, found in zip((mean, std), values):
-        found.extend(float(value) for value in given)
-        if len(found) != 3:
-            raise ValueError(f'mean and std must hold one number for each of '
-                             f'3 channels, got {given!r}')
-    return dict(
-        mean=values[0],
-        std=values[1],
-        channels='rgb' if settings.get('to_rgb') else 'bgr')
+            f'got {kind} with pad_size_divisor={divisor}')
+    found: Dict[str, Any] = dict(mean=[0., 0., 0.], std=[1., 1., 1.])
+    if settings.get('mean') is not None:
+        for name in found:
+            found[name] = [float(value) for value in settings[name]]
+            if len(found[name]) != 3:
+                raise ValueError(f'{name} must hold one number for each of 3 '
+                                 f'channels, got {settings[name]!r}')
+    return dict(found, channels='rgb' if settings.get('to_rgb') else 'bgr')
 
 
 READERS = dict(

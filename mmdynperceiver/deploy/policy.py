@@ -65,16 +65,13 @@ class Policy:
                index: int,
                logits: np.ndarray,
                memory: Optional[np.ndarray] = None) -> Decision:
-        """Decide who leaves at one exit.
+        """Decide which samples leave at exit ``index``.
 
         Args:
-            index (int): Exit number.
-            logits (ndarray): Logits (B, K).
-            memory (ndarray, optional): What the exit before handed on, for
-                the samples that stayed. Defaults to None.
-
-        Returns:
-            Decision: For these samples.
+            index (int): Exit number, 0-based.
+            logits (ndarray): Logits (B, K) of the samples that are left.
+            memory (ndarray, optional): What the exit before handed on for
+                them. Defaults to None.
         """
         if self.criterion == 'patience':
             memory = patience_step(logits, memory)
@@ -92,11 +89,7 @@ class Policy:
 
 
 def all_finite(values: np.ndarray) -> bool:
-    """Whether there is no NaN and no infinity in an array.
-
-    Args:
-        values (ndarray): Numbers.
-    """
+    """Whether there is no NaN and no infinity in an array."""
     # The sum is quick, but may be too large where its terms are not.
     with np.errstate(over='ignore', invalid='ignore'):
         total = np.add.reduce(values, None)
@@ -112,20 +105,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def confidence(logits: np.ndarray,
                criterion: str = 'max_prob',
                temperature: float = 1.) -> np.ndarray:
-    """How sure the classifier of one exit is.
+    """How sure the classifier of one exit is, from logits (B, K): (B,).
 
-    Args:
-        logits (ndarray): Logits (B, K).
-        criterion (str): 'max_prob', 'entropy' or 'margin'. Defaults to
-            'max_prob'.
-        temperature (float): What the logits are divided by. Defaults to 1.
-
-    Returns:
-        ndarray: Confidence (B,), in [0, 1].
-
-    Raises:
-        ValueError: If the criterion needs more than one exit's logits, or
-            two classes and there is one.
+    The criterion is 'max_prob', 'entropy' or 'margin', and confidence lies in
+    [0, 1].
     """
     if temperature != 1:
         logits = logits / np.float32(temperature)
@@ -155,14 +138,9 @@ def patience_step(logits: np.ndarray,
                   memory: Optional[np.ndarray] = None) -> np.ndarray:
     """Count for how many exits in a row the prediction has been the same.
 
-    Args:
-        logits (ndarray): Logits (B, K) of this exit.
-        memory (ndarray, optional): What the exit before returned; None at
-            the first exit.
-
-    Returns:
-        ndarray: (B, 2) whole numbers: the class that this exit predicts, and
-        how many exits up to this one predict it in a row.
+    From logits (B, K) and what the exit before returned, (B, 2) whole
+    numbers: the class that this exit predicts, and how many exits up to this
+    one predict it in a row.
     """
     predicted = logits.argmax(-1)
     if memory is None:

@@ -26,16 +26,7 @@ def is_image(value: Any) -> bool:
 
 
 def check_batch(batch: Any, shape: Sequence[int]) -> None:
-    """Refuse what the graphs do not take.
-
-    Args:
-        batch (Any): Expected to be normalised images (B, 3, H, W), float32.
-        shape (Sequence[int]): (3, H, W).
-
-    Raises:
-        TypeError: If it is no array, or not float32.
-        ValueError: If it has another shape, or numbers that are not finite.
-    """
+    """Refuse what is not float32 (B, *shape) of finite numbers."""
     if not isinstance(batch, np.ndarray) or batch.dtype != np.float32:
         advice = 'runner.preprocessing.batch(images) makes one of files, ' \
                  'PIL images and pixels'
@@ -142,14 +133,7 @@ class Preprocessing:
         return (chw.astype(np.float32) - self.mean) / self.std
 
     def batch(self, images: Sequence[Image]) -> np.ndarray:
-        """Prepare several images.
-
-        Args:
-            images (Sequence): See ``__call__``.
-
-        Returns:
-            ndarray: Normalised pixels (B, 3, H, W), float32.
-        """
+        """Prepare several images: (B, 3, H, W), float32; see ``__call__``."""
         return np.stack([self(image) for image in images])
 
     def read(self, path: Union[str, os.PathLike]) -> np.ndarray:
@@ -162,21 +146,19 @@ def _resize(pixels: np.ndarray, step: Dict[str, Any]) -> np.ndarray:
     height, width = step['size']
     # A short edge of one pixel makes the other one very long.
     check_pixels('it when resized', (width, height))
+    pixels = np.ascontiguousarray(pixels)
+    method = step['interpolation'].upper()
     if step['library'] == 'cv2':
         cv2 = import_cv2()
-        codes = dict(
-            nearest=cv2.INTER_NEAREST,
-            bilinear=cv2.INTER_LINEAR,
-            bicubic=cv2.INTER_CUBIC,
-            area=cv2.INTER_AREA,
-            lanczos=cv2.INTER_LANCZOS4)
+        method = dict(
+            BILINEAR='LINEAR', BICUBIC='CUBIC',
+            LANCZOS='LANCZOS4').get(method, method)
         return cv2.resize(
-            np.ascontiguousarray(pixels), (width, height),
-            interpolation=codes[step['interpolation']])
+            pixels, (width, height),
+            interpolation=getattr(cv2, f'INTER_{method}'))
     pil = import_pillow('Image')
-    method = pil.Resampling[step['interpolation'].upper()]
-    image = pil.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(image.resize((width, height), method))
+    return np.asarray(
+        pil.fromarray(pixels).resize((width, height), pil.Resampling[method]))
 
 
 def _resize_edge(pixels: np.ndarray, step: Dict[str, Any]) -> np.ndarray:
@@ -186,10 +168,8 @@ def _resize_edge(pixels: np.ndarray, step: Dict[str, Any]) -> np.ndarray:
     by_width = edge == 'width' or (edge == 'short'
                                    and width < height) or (edge == 'long'
                                                            and width > height)
-    if by_width:
-        target: Tuple[int, int] = (int(size * height / width), size)
-    else:
-        target = (size, int(size * width / height))
+    target = (int(size * height / width), size) if by_width else \
+        (size, int(size * width / height))
     return _resize(pixels, dict(step, size=target))
 
 

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from typing import Dict, List, Sequence
+from typing import Dict, Iterator, List, Sequence
 
 import numpy as np
 
@@ -42,11 +42,7 @@ class Count:
         self._shown = False
 
     def show(self, done: int) -> None:
-        """Show it, unless that was done just now.
-
-        Args:
-            done (int): How many are done.
-        """
+        """Show how many are done, unless that was done just now."""
         now = time.monotonic()
         if now - self._last < (OFTEN if self._terminal else SELDOM):
             return
@@ -66,20 +62,12 @@ class Count:
 
 
 def say_skipped(entry: Broken) -> None:
-    """Name a file that is passed over, on standard error.
-
-    Args:
-        entry (Broken): The file.
-    """
+    """Name a file that is passed over, on standard error."""
     print(printable(f'skipped: {entry.reason}', sys.stderr), file=sys.stderr)
 
 
 def skipped_files(skipped: Sequence[Broken]) -> str:
-    """Sum up the files that were passed over.
-
-    Args:
-        skipped (Sequence[Broken]): They; the first few are named.
-    """
+    """Sum up the files that were passed over, and name the first few."""
     names = ', '.join(printable(entry.path) for entry in skipped[:NAMED])
     more = len(skipped) - NAMED
     return f'{len(skipped)} could not be read and were skipped: {names}' \
@@ -102,16 +90,11 @@ class Printer:
         self.results: List[Result] = []
         self.skipped: List[Broken] = []
         self.batches: List[float] = []
-        self._width = max([len(printable(path)) for path in images] + [5])
         self.count = Count(len(images))
-        self._heading = not quiet
+        self._width = max([len(printable(path)) for path in images] + [5])
 
     def say(self, line: str) -> None:
-        """Print a line where the count may stand.
-
-        Args:
-            line (str): The line.
-        """
+        """Print a line where the count may stand."""
         self.count.clear()
         try:
             print(printable(line), flush=True)
@@ -120,25 +103,16 @@ class Printer:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def broken(self, entry: Broken) -> None:
-        """Name a file that is passed over.
-
-        Args:
-            entry (Broken): The file.
-        """
+        """Name a file that is passed over."""
         self.count.clear()
         self.skipped.append(entry)
         say_skipped(entry)
 
     def batch(self, done: Classified) -> None:
-        """Print the lines of a batch, and the count.
-
-        Args:
-            done (Classified): The batch.
-        """
-        if self._heading and done.results:
-            self.say(f'{"image":{self._width}}  class, score, exit, ms')
-            self._heading = False
+        """Print the lines of a batch, and the count."""
         for result in done.results:
+            if not self.quiet and not self.results:
+                self.say(f'{"image":{self._width}}  class, score, exit, ms')
             # The scores of all classes would fill the memory.
             self.results.append(result._replace(scores=NO_SCORES))
             if not self.quiet:
@@ -150,44 +124,34 @@ class Printer:
         self.count.show(len(self.results) + len(self.skipped))
 
     def summary(self, manifest: Manifest) -> None:
-        """Sum up.
-
-        Args:
-            manifest (Manifest): What is known of the network.
-        """
+        """Sum up what a network made of the files."""
         self.count.clear()
-        if self.results:
-            for line in self._summary(manifest):
-                self.say(line)
+        for line in self._summary(manifest) if self.results else ():
+            self.say(line)
         if self.skipped:
             self.say(skipped_files(self.skipped))
 
-    def _summary(self, manifest: Manifest) -> List[str]:
+    def _summary(self, manifest: Manifest) -> Iterator[str]:
         """The lines of the summary."""
         results, num_exits = self.results, manifest.num_exits
         left = np.bincount([r.exit_index for r in results],
                            minlength=num_exits) / len(results)
         macs = float(np.mean([r.macs for r in results]))
-        lines = [
-            f'{len(results)} images; left at exits 0 to {num_exits - 1}: '
-            f'{" / ".join(f"{share:.0%}" for share in left)}; mean '
-            f'{macs / 1e6:.1f} M MACs, '
-            f'{macs / manifest.macs_per_exit[-1]:.0%} of the last exit',
-            'milliseconds, median / p90 (90th percentile), without warm-up:'
-        ]
+        yield (f'{len(results)} images; left at exits 0 to {num_exits - 1}: '
+               f'{" / ".join(f"{share:.0%}" for share in left)}; mean '
+               f'{macs / 1e6:.1f} M MACs, '
+               f'{macs / manifest.macs_per_exit[-1]:.0%} of the last exit')
+        yield 'milliseconds, median / p90 (90th percentile), without warm-up:'
         titles = dict(
             preparing='preparing an image',
             image='classifying an image' if self.batch_size == 1 else
             'an image, from the start of its batch until it left',
             batch=f'a batch of {self.batch_size}')
         for key, found in self.times().items():
-            line = f'  {titles[key]}: {found["median"]:.2f} / ' \
-                   f'{found["p90"]:.2f}'
-            if key == 'batch':
-                each = found['median'] / self.batch_size
-                line += f', so {each:.2f} an image'
-            lines.append(line)
-        return lines
+            each = f', so {found["median"] / self.batch_size:.2f} an image' \
+                if key == 'batch' else ''
+            yield f'  {titles[key]}: {found["median"]:.2f} / ' \
+                  f'{found["p90"]:.2f}{each}'
 
     def times(self) -> Dict[str, Dict[str, float]]:
         """Milliseconds without warm-up.

@@ -10,31 +10,18 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 class Field(NamedTuple):
-    """One field of a message.
-
-    Args:
-        number (int): Its number in the message.
-        wire (int): Its kind on the wire.
-        value (int | memoryview): The number, or the content.
-        raw (memoryview): All of it, the number included.
-    """
+    """A field of a message."""
 
     number: int
+    # Its kind on the wire.
     wire: int
     value: Union[int, memoryview]
+    # All of its bytes.
     raw: memoryview
 
 
 def fields(message: Union[int, Bytes]) -> Iterator[Field]:
-    """The fields of a message.
-
-    Args:
-        message (bytes | memoryview): The message; what a field holds may be
-            a number instead, which is none.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """The fields of a message; ValueError if it is none."""
     if isinstance(message, int):
         raise ValueError('a number is where a message must be')
     view, place = memoryview(message), 0
@@ -61,25 +48,16 @@ def fields(message: Union[int, Bytes]) -> Iterator[Field]:
 
 def _varint(view: memoryview, place: int) -> Tuple[int, int]:
     """A number of seven bits a byte, and the place behind it."""
-    value = shift = 0
-    while place < len(view) and shift < 70:
-        byte = view[place]
-        place += 1
-        value |= (byte & 127) << shift
+    value = 0
+    for shift, byte in enumerate(view[place:place + 10]):
+        value |= (byte & 127) << 7 * shift
         if byte < 128:
-            return value, place
-        shift += 7
+            return value, place + shift + 1
     raise ValueError('a number is cut off')
 
 
-def encode(number: int, value: Union[int, str, bytes]) -> bytes:
-    """Write one field.
-
-    Args:
-        number (int): Its number in the message.
-        value (int | str | bytes): A number of at least 0, a text, or a
-            message.
-    """
+def encode(number: int, value: Union[int, str, Bytes]) -> bytes:
+    """Write a field that holds a number of at least 0, a text or a message."""
     if isinstance(value, int):
         return _number(number << 3 | VARINT) + _number(value)
     content = value.encode() if isinstance(value, str) else value
@@ -87,16 +65,8 @@ def encode(number: int, value: Union[int, str, bytes]) -> bytes:
 
 
 def enclose(number: int, parts: Sequence[Bytes]) -> List[Bytes]:
-    """Write a message as a field, in parts, so that large ones stay in place.
-
-    Args:
-        number (int): The number of the field.
-        parts (Sequence[bytes | memoryview]): The message.
-
-    Returns:
-        list[bytes | memoryview]: The parts of the field.
-    """
-    size = sum(len(part) for part in parts)
+    """Write a message as a field, in parts: large ones stay in place."""
+    size = sum(map(len, parts))
     return [_number(number << 3 | BYTES) + _number(size), *parts]
 
 

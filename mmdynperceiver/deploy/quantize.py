@@ -93,27 +93,20 @@ def quantize_segments(folder: str, segments: Sequence[Segment],
     """Quantise graphs in place; the classifiers of the exits stay in fp32.
 
     Confidences decide who leaves, so that the layers they come from are
-    spared; these cost next to nothing.
-
-    Args:
-        folder (str): Where the graphs are.
-        segments (Sequence[Segment]): Shallow to deep.
-        preprocessing (Preprocessing): Prepares the images.
-        images (Sequence[str]): Files that show what activations look like.
-
-    Returns:
-        int: How many images were used.
-
-    Raises:
-        ValueError: If none of them can be read.
+    spared; these cost next to nothing. Takes what :func:`quantize` does, and
+    says how many images were used.
     """
-    chosen = _spread(images, MAX_IMAGES)
-    feeds: List[List[Dict[str, np.ndarray]]] = [[] for _ in segments]
+    # Evenly from the whole.
+    step = max(1, len(images) / MAX_IMAGES)
+    chosen = [
+        images[int(k * step)] for k in range(min(MAX_IMAGES, len(images)))
+    ]
     broken: Dict[str, str] = {}
-    for _, inputs in run_all(folder, segments, preprocessing, chosen, broken):
-        for collected, feed in zip(feeds, inputs):
-            collected.append(feed)
-    for segment, collected in zip(segments, feeds):
+    batches = [
+        inputs for _, inputs in run_all(folder, segments, preprocessing,
+                                        chosen, broken)
+    ]
+    for segment, feeds in zip(segments, zip(*batches)):
         path = os.path.join(folder, segment.file)
         spared = unquantized(onnx.load(path).graph)
         with tempfile.TemporaryDirectory() as other:
@@ -122,7 +115,7 @@ def quantize_segments(folder: str, segments: Sequence[Segment],
                 quantize_static(
                     path,
                     result,
-                    _Feeds(collected),
+                    _Feeds(feeds),
                     quant_format=QuantFormat.QDQ,
                     op_types_to_quantize=OPERATORS,
                     per_channel=True,
@@ -137,12 +130,6 @@ def unquantized(graph: onnx.GraphProto) -> List[str]:
     """Nodes that stay in fp32: classifiers, and attention without a node.
 
     In older operator sets, attention is products of two activations.
-
-    Args:
-        graph (GraphProto): A segment.
-
-    Returns:
-        list[str]: Their names.
     """
     constants = {entry.name for entry in graph.initializer}
     constants.update(node.output[0] for node in graph.node
@@ -170,22 +157,13 @@ def run_all(
     folder: str, segments: Sequence[Segment], preprocessing: Preprocessing,
     images: Sequence[str], broken: Dict[str, str]
 ) -> Iterator[Tuple[List[np.ndarray], List[Dict[str, np.ndarray]]]]:
-    """Run all exits on image files.
+    """Run all exits on image files, in batches.
 
-    Args:
-        folder (str): Where the graphs are.
-        segments (Sequence[Segment]): Shallow to deep.
-        preprocessing (Preprocessing): Prepares the images.
-        images (Sequence[str]): Files.
-        broken (dict[str, str]): Gets the files that cannot be read, and what
-            is wrong with each; they are left out.
+    Those that cannot be read go to ``broken``, with what is wrong with each.
 
     Yields:
-        tuple: For a batch, the logits of each exit, and the inputs of each
-        segment by name.
-
-    Raises:
-        ValueError: If there are no files, or none can be read.
+        tuple: The logits (B, K) of each exit, and the inputs of each segment
+        by name.
     """
     if not images:
         raise ValueError('there are no images to quantise or test by')
@@ -222,14 +200,7 @@ def run_all(
 
 def labelled_images(folder: str,
                     classes: Sequence[str]) -> Tuple[List[str], List[int]]:
-    """Image files in one folder per class, and their labels.
-
-    Args:
-        folder (str): With a folder of each class's name.
-        classes (Sequence[str]): Their names.
-
-    Returns:
-        tuple: Files and labels.
+    """Image files in one folder for each class, and their labels.
 
     Raises:
         ValueError: If an image is in no such folder.
@@ -251,12 +222,7 @@ def labelled_images(folder: str,
 
 def compare(before: Sequence[np.ndarray], after: Sequence[np.ndarray],
             labels: Optional[Sequence[int]]) -> List[Dict[str, Any]]:
-    """What quantisation did to each exit.
-
-    Args:
-        before (Sequence[ndarray]): Logits (N, K) of each exit in fp32.
-        after (Sequence[ndarray]): The same in int8.
-        labels (Sequence[int], optional): The classes; None if not known.
+    """What quantisation did to each exit's logits (N, K).
 
     Returns:
         list[dict]: For each exit ``agreement``, the share of images with the
@@ -272,9 +238,3 @@ def compare(before: Sequence[np.ndarray], after: Sequence[np.ndarray],
                 row[name] = 100 * float((predicted == labels).mean())
         rows.append(row)
     return rows
-
-
-def _spread(items: Sequence[str], most: int) -> List[str]:
-    """At most so many items, evenly from the whole."""
-    step = max(1, len(items) / most)
-    return [items[int(i * step)] for i in range(min(most, len(items)))]

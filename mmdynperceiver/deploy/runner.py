@@ -137,8 +137,9 @@ class Runner:
                 does not take a graph, or an argument does not fit.
         """
         manifest = Manifest.read(folder)
-        given = {} if thresholds is None else dict(thresholds=thresholds)
-        settings = {**manifest.policy, **given}
+        settings = dict(manifest.policy)
+        if thresholds is not None:
+            settings['thresholds'] = thresholds
         policy = Policy(manifest.num_exits, **settings)
         sessions = Sessions(folder, manifest, runtime, threads, precision)
         runner = cls(manifest, sessions, policy)
@@ -177,16 +178,18 @@ class Runner:
 
     def _classify(self, items: Sequence[Image]) -> List[Result]:
         """Classify one batch."""
-        prepared, spent = [], []
-        for item in items:
-            start = time.perf_counter()
-            prepared.append(self.preprocessing(item))
-            spent.append(1000 * (time.perf_counter() - start))
+        prepared, spent = zip(*map(self.prepare, items))
         paths = [
             os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
             for item in items
         ]
         return self.results(self.predict(np.stack(prepared)), paths, spent)
+
+    def prepare(self, image: Image) -> Tuple[np.ndarray, float]:
+        """Normalised pixels (3, H, W) of an image, and milliseconds."""
+        start = time.perf_counter()
+        pixels = self.preprocessing(image)
+        return pixels, 1000 * (time.perf_counter() - start)
 
     def results(self, outcome: Outcome, paths: Sequence[Optional[str]],
                 preparing: Sequence[float]) -> List[Result]:
@@ -203,17 +206,11 @@ class Runner:
             label = int(scores[row].argmax())
             index = int(outcome.exit_index[row])
             results.append(
-                Result(
-                    path=path,
-                    label=label,
-                    name=self.manifest.classes[label],
-                    score=float(scores[row, label]),
-                    scores=scores[row],
-                    exit_index=index,
-                    confidence=float(outcome.confidence[row]),
-                    macs=self.manifest.macs_per_exit[index],
-                    milliseconds=float(outcome.milliseconds[row]),
-                    preparing_milliseconds=preparing[row]))
+                Result(path, label, self.manifest.classes[label],
+                       float(scores[row, label]), scores[row], index,
+                       float(outcome.confidence[row]),
+                       self.manifest.macs_per_exit[index],
+                       float(outcome.milliseconds[row]), preparing[row]))
         return results
 
     def predict(self,
@@ -230,8 +227,8 @@ class Runner:
             Outcome: In the order of the batch.
 
         Raises:
-            TypeError: If the batch is not float32.
-            ValueError: If it has another shape.
+            TypeError: If the batch is no array of float32.
+            ValueError: If it has another shape, or NaN or infinity in it.
         """
         check_batch(batch, self.manifest.tensors['images'][1:])
         # Until this closes, nobody else gets the runtime's memory.
@@ -268,17 +265,10 @@ class Runner:
         return left
 
     def all_exits(self, batch: np.ndarray) -> Tuple[np.ndarray, ...]:
-        """Run everything.
-
-        Args:
-            batch (ndarray): Normalised images (B, 3, H, W), float32.
+        """Run everything; takes and refuses what :meth:`predict` does.
 
         Returns:
             tuple[ndarray]: Logits (B, K) of each exit, shallow to deep.
-
-        Raises:
-            TypeError: If the batch is not float32.
-            ValueError: If it has another shape.
         """
         check_batch(batch, self.manifest.tensors['images'][1:])
         tensors = dict(images=batch)
@@ -291,15 +281,12 @@ class Runner:
         """Time a batch in which all images leave at one exit.
 
         Args:
-            index (int): The exit, 0-based.
-            batch (ndarray): Normalised images (B, 3, H, W), float32.
+            index (int): The exit, 0-based; ValueError if there is none.
+            batch (ndarray): As for :meth:`predict`.
 
         Returns:
             float: Milliseconds from the pixels to the logits, the decisions
             on the way included.
-
-        Raises:
-            ValueError: If there is no such exit, or the batch does not fit.
         """
         num_exits = self.manifest.num_exits
         policy = Policy(num_exits, fixed_exit_thresholds(index, num_exits))
@@ -311,12 +298,8 @@ class Runner:
               held: ExitStack) -> np.ndarray:
         """Run one segment; its logits.
 
-        Args:
-            index (int): Number of the segment.
-            tensors (dict[str, ndarray]): What earlier segments left; what
-                this one leaves is put in, what nobody needs is taken out.
-            held (ExitStack): While it is open, arrays of the runtime stay
-                as they are.
+        What it leaves is put into ``tensors``, what nobody needs is taken
+        out. While ``held`` is open, arrays of the runtime stay as they are.
         """
         segment = self.manifest.segments[index]
         feeds = {name: tensors[name] for name in segment.inputs}

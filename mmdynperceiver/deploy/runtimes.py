@@ -11,14 +11,7 @@ MAX_MESSAGE = 300
 
 
 def import_runtime(module: str) -> Any:
-    """Import a runtime.
-
-    Args:
-        module (str): Its name, which is that of its package, too.
-
-    Raises:
-        ImportError: If it cannot be imported.
-    """
+    """Import a runtime, which is named as its package is."""
     try:
         return __import__(module)
     except ImportError as error:
@@ -29,15 +22,9 @@ def import_runtime(module: str) -> Any:
 
 def failure(name: str, doing: str, runtime: str,
             error: BaseException) -> ValueError:
-    """What to raise for an error of a runtime.
+    """What to raise if a graph cannot be 'loaded' or 'run' by a runtime.
 
     Runtimes raise classes of their own, and messages of many lines.
-
-    Args:
-        name (str): File of the graph.
-        doing (str): What failed: 'loaded' or 'run'.
-        runtime (str): Name of the runtime.
-        error (BaseException): What it raised.
     """
     text = one_line(error)
     if len(text) > MAX_MESSAGE:

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
-from .graphs import Graph, read_graph, read_regular
+from .graphs import read_graph, read_regular
 from .manifest import Manifest, Segment
 from .onnxruntime_session import OnnxRuntimeSession
 from .openvino_session import OpenVinoSession, bucket
@@ -28,10 +28,6 @@ RUNTIMES: Dict[str, Any] = dict(
 def check_runtime(runtime: str, precision: str) -> None:
     """Refuse a runtime that is not there, or cannot compute so.
 
-    Args:
-        runtime (str): One of ``RUNTIMES``.
-        precision (str): 'fp32' or 'bf16'.
-
     Raises:
         ImportError: If the runtime is not installed.
         ValueError: If an argument does not fit, or not this processor.
@@ -49,41 +45,28 @@ def open_session(runtime: str,
                  outputs: Sequence[str],
                  threads: Optional[int] = None,
                  precision: str = 'fp32') -> Any:
-    """Open one graph.
+    """Open one graph; see :class:`Sessions`.
 
     Args:
         runtime (str): One of ``RUNTIMES``.
         path (str | PathLike): File of the graph.
         outputs (Sequence[str]): What to return.
-        threads (int, optional): Number of threads. Defaults to None, one for
-            each core that is free for the process.
+        threads (int, optional): Number of threads.
         precision (str): 'fp32' or 'bf16'. Defaults to 'fp32'.
 
     Returns:
         OnnxRuntimeSession | OpenVinoSession: With the method ``run``.
-
-    Raises:
-        ImportError: If the runtime is not installed.
-        ValueError: If an argument does not fit, or the graph.
     """
     graph = read_graph(os.path.basename(path), read_regular(path))
     graph = graph._replace(outputs=tuple(outputs))
-    return _open_all(runtime, [graph], threads, precision)[0]
+    check_runtime(runtime, precision)
+    return RUNTIMES[runtime].open([graph], check_threads(threads),
+                                  precision)[0]
 
 
 def check_outputs(segment: Segment, batch: int, outputs: Sequence[np.ndarray],
                   tensors: Mapping[str, Sequence[Any]]) -> None:
-    """Refuse what a segment cannot have computed rightly.
-
-    Args:
-        segment (Segment): The segment.
-        batch (int): How many samples it got.
-        outputs (Sequence[ndarray]): What it returned, the logits first.
-        tensors (Mapping[str, Sequence]): Shapes, see :class:`Manifest`.
-
-    Raises:
-        ValueError: If one has another shape, or logits are not finite.
-    """
+    """Refuse outputs for a batch of another shape, and logits not finite."""
     for name, output in zip(segment.outputs, outputs):
         if [len(output), *output.shape[1:]] != [batch, *tensors[name][1:]]:
             raise ValueError(
@@ -95,13 +78,6 @@ def check_outputs(segment: Segment, batch: int, outputs: Sequence[np.ndarray],
             f'{segment.file} returns logits that are not finite for {count} '
             f'of {batch} images: look for very large numbers in the batch, '
             f'else export again')
-
-
-def _open_all(runtime: str, graphs: Sequence[Graph], threads: Optional[int],
-              precision: str) -> List[Any]:
-    """Open graphs that never run together."""
-    check_runtime(runtime, precision)
-    return RUNTIMES[runtime].open(graphs, check_threads(threads), precision)
 
 
 class Sessions(AbstractSequence):
@@ -142,9 +118,9 @@ class Sessions(AbstractSequence):
     def _reopen(self) -> List[Any]:
         """Open all segments."""
         check_runtime(self.runtime, self.precision)
-        check_threads(self.threads)
-        return _open_all(self.runtime, self.manifest.read_graphs(self.folder),
-                         self.threads, self.precision)
+        threads = check_threads(self.threads)
+        return RUNTIMES[self.runtime].open(
+            self.manifest.read_graphs(self.folder), threads, self.precision)
 
     def __len__(self) -> int:
         """Number of segments."""

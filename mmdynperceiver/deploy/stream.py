@@ -1,6 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Classify many image files, some of which may be broken."""
-import time
 from typing import Iterator, List, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
@@ -55,41 +54,37 @@ def classify_files(runner: Runner,
         ValueError: If a file is broken, with 'raise'.
     """
     seen: Set[Tuple[int, int]] = set()
-    warm = False
-    files: List[str] = []
-    pixels: List[np.ndarray] = []
-    spent: List[float] = []
+    ready: List[Tuple[str, np.ndarray, float]] = []
     broken: List[Broken] = []
 
     def run() -> Classified:
-        nonlocal files, pixels, spent, broken
-        done = Classified([], broken, 0.)
-        if files:
+        if not ready:
+            done = Classified([], broken[:], 0.)
+        else:
+            files, pixels, spent = zip(*ready)
             outcome = _predict(runner, np.stack(pixels), seen)
             done = Classified(
-                runner.results(outcome, files, spent), broken,
+                runner.results(outcome, files, spent), broken[:],
                 float(outcome.milliseconds.max()))
-        files, pixels, spent, broken = [], [], [], []
+        ready.clear()
+        broken.clear()
         return done
 
+    warm = False
     for path in paths:
         try:
             if not warm:
                 runner.preprocessing(path)
                 warm = True
-            start = time.perf_counter()
-            pixels.append(runner.preprocessing(path))
+            ready.append((path, *runner.prepare(path)))
         except FILE_ERRORS as error:
             if on_broken == 'raise':
                 yield run()
                 raise
             broken.append(Broken(path, one_line(error)))
-            continue
-        spent.append(1000 * (time.perf_counter() - start))
-        files.append(path)
-        if len(files) == batch_size:
+        if len(ready) == batch_size:
             yield run()
-    if files or broken:
+    if ready or broken:
         yield run()
 
 

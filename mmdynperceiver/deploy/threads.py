@@ -2,7 +2,7 @@
 """How many threads a runtime may use."""
 import math
 import os
-from typing import Iterator, List, Optional, Union
+from typing import Iterator, Optional
 
 __all__ = ['available_threads', 'check_threads']
 
@@ -11,25 +11,15 @@ MAX_THREADS = 1024
 
 
 def check_threads(threads: Optional[int]) -> int:
-    """The number of threads, or that of the cores that there are.
-
-    Args:
-        threads (int, optional): The number asked for; None, see
-            :func:`available_threads`.
-
-    Raises:
-        ValueError: If it is no whole number of at least 1, or a mistake.
-    """
+    """The number of threads; for None see :func:`available_threads`."""
     if threads is None:
         return available_threads()
     # A NumPy integer has an index, too; a boolean is most likely a mistake.
     if isinstance(threads, bool) or not hasattr(threads, '__index__'):
         raise ValueError(f'threads must be a whole number, got {threads!r}')
-    if threads.__index__() < 1:
-        raise ValueError(f'threads must be at least 1, got {threads}')
-    if threads.__index__() > MAX_THREADS:
-        raise ValueError(f'threads must be at most {MAX_THREADS}, got '
-                         f'{threads}')
+    if not 1 <= threads.__index__() <= MAX_THREADS:
+        limit = 'at least 1' if threads < 1 else f'at most {MAX_THREADS}'
+        raise ValueError(f'threads must be {limit}, got {threads}')
     return threads.__index__()
 
 
@@ -61,45 +51,32 @@ def _cores() -> int:
 def _quotas(root: str) -> Iterator[float]:
     """The cores that each control group of this process may use up."""
     mounts = os.path.join(root, 'sys/fs/cgroup')
-    for line in _read(os.path.join(root, 'proc/self/cgroup')).splitlines():
+    for line in _read(root, 'proc/self/cgroup').splitlines():
         _, controllers, path = (line.split(':', 2) + ['', ''])[:3]
-        if not controllers:
-            for folder in _upwards(mounts, path):
-                yield from _quota(_read(os.path.join(folder, 'cpu.max')))
-        elif 'cpu' in controllers.split(','):
-            for name in {controllers, 'cpu', 'cpu,cpuacct'}:
-                for folder in _upwards(os.path.join(mounts, name), path):
-                    yield from _quota(' '.join(
-                        _read(os.path.join(folder, f'cpu.cfs_{part}_us'))
-                        for part in ('quota', 'period')))
+        names, files = [''], ['cpu.max']
+        if controllers:
+            if 'cpu' not in controllers.split(','):
+                continue
+            names = [controllers, 'cpu', 'cpu,cpuacct']
+            files = ['cpu.cfs_quota_us', 'cpu.cfs_period_us']
+        parts = [part for part in path.split('/') if part not in ('', '..')]
+        for name in names:
+            # The group and those above it. In a container the path may be
+            # the host's; what is at the mount is the container's then.
+            for count in range(len(parts), -1, -1):
+                folder = os.path.join(mounts, name, *parts[:count])
+                values = ' '.join(_read(folder, file) for file in files)
+                quota, _, period = values.strip().partition(' ')
+                # Not so without a limit ('max', -1), or without the file.
+                if quota.isdecimal() and period.strip().isdecimal() and \
+                        int(quota) and int(period):
+                    yield int(quota) / int(period)
 
 
-def _upwards(mount: str, path: str) -> List[str]:
-    """The folder of a group and those above it.
-
-    In a container the path may be the host's; what is at the mount is the
-    container's then.
-    """
-    parts = [part for part in path.split('/') if part not in ('', '..')]
-    return [
-        os.path.join(mount, *parts[:count])
-        for count in range(len(parts), -1, -1)
-    ]
-
-
-def _quota(text: str) -> List[float]:
-    """'microseconds period' -> cores; none without a limit."""
-    values = text.split()
-    if len(values) != 2 or not all(value.isdecimal() for value in values):
-        return []  # 'max', -1, or there is no such file
-    quota, period = map(int, values)
-    return [quota / period] if quota and period else []
-
-
-def _read(path: Union[str, os.PathLike]) -> str:
+def _read(folder: str, name: str) -> str:
     """A small text file; nothing if it cannot be read."""
     try:
-        with open(path, encoding='utf-8') as file:
-            return file.read()
+        with open(os.path.join(folder, name), encoding='utf-8') as file:
+            return file.read().strip()
     except (OSError, ValueError):
         return ''

@@ -65,15 +65,7 @@ def handed_on(trunk: SegmentedTrunk, x: Tensor) -> Tensor:
 def to_onnx(graph: nn.Module, arguments: Mapping[str, Tensor],
             inputs: Sequence[str], outputs: Sequence[str],
             opset: int) -> onnx.ModelProto:
-    """Trace one graph.
-
-    Args:
-        graph (nn.Module): What to trace.
-        arguments (Mapping[str, Tensor]): Examples of its arguments, with a
-            batch of more than one.
-        inputs (Sequence[str]): Names of these tensors.
-        outputs (Sequence[str]): Names of what it returns.
-        opset (int): ONNX's operator set.
+    """Trace one graph, with examples of its arguments of a batch above 1.
 
     Raises:
         ValueError: If ONNX has no operator for what a layer does.
