@@ -50,7 +50,7 @@ MODULES: Dict[str, str] = {
     'engine.collect': 'hosts.exit_logits',
     'engine.console': 'cli.console',
     'engine.contenders': 'benchmark.entries',
-    'engine.content_digests': 'io.content_digests',
+    'engine.content_digests': 'io.fingerprints',
     'engine.convert': 'hosts.convert',
     'engine.deployed': 'benchmark.deployed',
     'engine.errors': 'errors',

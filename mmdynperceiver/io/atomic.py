@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Iterator, Union
 
 try:
@@ -37,9 +37,7 @@ def atomic_file(path: Union[str, os.PathLike]) -> Iterator[str]:
         OSError: If it cannot be written.
     """
     path = os.fspath(path)
-    folder = os.path.dirname(path) or '.'
-    remove_leftovers(folder)
-    with unfinished(folder, is_folder=False) as temporary:
+    with unfinished(os.path.dirname(path) or '.', False) as temporary:
         try:
             yield temporary
             # mkstemp makes private files; give what open() would have given.
@@ -67,8 +65,7 @@ def atomic_folder(path: Union[str, os.PathLike]) -> Iterator[str]:
     """
     path = os.path.abspath(os.fspath(path))
     check_new_folder(path)
-    remove_leftovers(os.path.dirname(path))
-    with unfinished(os.path.dirname(path), is_folder=True) as temporary:
+    with unfinished(os.path.dirname(path), True) as temporary:
         try:
             yield temporary
             os.chmod(temporary, 0o777 & ~_umask())
@@ -84,9 +81,6 @@ def remove_leftovers(folder: Union[str, os.PathLike]) -> None:
     """Remove what runs that were killed have left of unfinished files.
 
     A file that is being written is locked by its writer and stays.
-
-    Args:
-        folder (str | PathLike): Where to look.
     """
     if fcntl is None or not os.path.isdir(folder):
         return
@@ -116,6 +110,7 @@ def unfinished(folder: str, is_folder: bool) -> Iterator[str]:
     Another writer may take it for one between the moments when it is made
     and when it is locked; then it is made again.
     """
+    remove_leftovers(folder)
     while True:
         if is_folder:
             path = tempfile.mkdtemp(dir=folder, prefix=PREFIX, suffix='.tmp')
@@ -131,10 +126,8 @@ def unfinished(folder: str, is_folder: bool) -> Iterator[str]:
         except FileNotFoundError:
             continue
         try:
-            try:
+            with suppress(OSError):  # a file system without locks
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            except OSError:
-                pass  # a file system without locks
             if os.path.lexists(path):
                 yield path
                 return
@@ -144,9 +137,6 @@ def unfinished(folder: str, is_folder: bool) -> Iterator[str]:
 
 def check_new_folder(path: Union[str, os.PathLike]) -> None:
     """Refuse to write a folder where there is something already.
-
-    Args:
-        path (str | PathLike): The folder.
 
     Raises:
         FileExistsError: If it is a file, or a folder that is not empty.
@@ -166,25 +156,12 @@ def _umask() -> int:
 
 
 def write_text(path: Union[str, os.PathLike], text: str) -> None:
-    """Write a text file, whole or not at all.
-
-    Args:
-        path (str | PathLike): The file; its folder must exist.
-        text (str): Its content.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
+    """Write a text file, whole or not at all; see :func:`atomic_file`."""
     with atomic_file(path) as temporary, \
             open(temporary, 'w', encoding='utf-8') as file:
         file.write(text)
 
 
 def write_json(path: Union[str, os.PathLike], content: Any) -> None:
-    """Write a JSON file, whole or not at all.
-
-    Args:
-        path (str | PathLike): The file; its folder must exist.
-        content (Any): What JSON can hold; other numbers become floats.
-    """
+    """Write a JSON file, whole or not at all; odd numbers become floats."""
     write_text(path, json.dumps(content, indent=2, default=float) + '\n')

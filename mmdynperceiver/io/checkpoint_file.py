@@ -103,18 +103,14 @@ def check_weights(weights: Mapping[Any, Any]) -> StateDict:
         if fault is not None:
             raise ValueError(f'damaged weights: {name!r} {fault}')
         checked[name.removeprefix('module.')] = value
-    _check_sharing(checked)
-    return checked
-
-
-def _check_sharing(weights: StateDict) -> None:
-    """Refuse many entries on few data; shared weights are two or three."""
-    claimed = sum(v.numel() * v.element_size() for v in weights.values())
-    storages = [value.untyped_storage() for value in weights.values()]
+    claimed = sum(v.numel() * v.element_size() for v in checked.values())
+    storages = [value.untyped_storage() for value in checked.values()]
     held = sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+    # Entries that share weights are two or three.
     if claimed > 4 * held:
         raise ValueError(f'damaged weights: {claimed:,} bytes of entries '
                          f'share {held:,} bytes of data')
+    return checked
 
 
 def _fault(value: Tensor) -> Optional[str]:
@@ -137,20 +133,15 @@ def _fault(value: Tensor) -> Optional[str]:
 
 
 def dtype_fault(value: Tensor, own: Tensor) -> Optional[str]:
-    """Why weights cannot be converted to the type of a network's entry.
+    """Why weights cannot become those of a network's own entry, if not so.
 
     Another precision is fine, another kind of number is not.
-
-    Args:
-        value (Tensor): The given weights.
-        own (Tensor): The entry that they are for.
-
-    Returns:
-        str, optional: The reason, if there is one.
     """
     if value.dtype == own.dtype:
         return None
-    if _kind(value) != _kind(own):
+    kinds = [(v.is_floating_point(), v.dtype == torch.bool)
+             for v in (value, own)]
+    if kinds[0] != kinds[1]:
         return f'is {_name(value.dtype)} instead of {_name(own.dtype)}'
     if own.is_floating_point() and \
             torch.finfo(value.dtype).max > torch.finfo(own.dtype).max and \
@@ -161,26 +152,11 @@ def dtype_fault(value: Tensor, own: Tensor) -> Optional[str]:
 
 def conversions(weights: Mapping[str, Tensor], own: Mapping[str,
                                                             Tensor]) -> str:
-    """Say how weights are converted where a network takes them.
-
-    Args:
-        weights (Mapping[str, Tensor]): The given weights.
-        own (Mapping[str, Tensor]): The network's entries.
-
-    Returns:
-        str: Such as 'from float16 to float32'; '' if nothing is converted.
-    """
+    """Say how weights become a network's own: 'from float16 to float32'."""
     found = {(_name(value.dtype), _name(own[name].dtype))
              for name, value in weights.items() if name in own}
     return ', '.join(f'from {given} to {taken}'
                      for given, taken in sorted(found) if given != taken)
-
-
-def _kind(value: Tensor) -> str:
-    """The kind of numbers of a tensor."""
-    if value.is_floating_point():
-        return 'float'
-    return 'bool' if value.dtype == torch.bool else 'integer'
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -190,9 +166,8 @@ def _name(dtype: torch.dtype) -> str:
 
 def first_few(items: List[str], count: int = 5) -> str:
     """List the first items and say how many there are."""
-    text = ', '.join(repr(item) for item in items[:count]) or 'nothing'
-    return text + (f' and {len(items) - count} more'
-                   if len(items) > count else '')
+    more = f' and {len(items) - count} more' if len(items) > count else ''
+    return (', '.join(map(repr, items[:count])) or 'nothing') + more
 
 
 def atomic_save(content: Any, path: Path) -> None:

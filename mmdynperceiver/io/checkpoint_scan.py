@@ -22,25 +22,14 @@ _MAKERS = ('builtins.bytearray', '__builtin__.bytearray', 'torch.Tensor',
            'numpy.core.multiarray._reconstruct',
            'numpy._core.multiarray._reconstruct')
 # Bytes of one element, by the names of storages.
-_ELEMENT_SIZES = dict(
-    ComplexDouble=16,
-    ComplexFloat=8,
-    Double=8,
-    Long=8,
-    Float=4,
-    Int=4,
-    QInt32=4,
-    BFloat16=2,
-    Half=2,
-    Short=2,
-    Bool=1,
-    Byte=1,
-    Char=1,
-    QInt8=1,
-    QUInt2x4=1,
-    QUInt4x2=1,
-    QUInt8=1,
-    Untyped=1)
+_ELEMENT_SIZES = {
+    name: size
+    for size, names in ((16, 'ComplexDouble'), (8, 'ComplexFloat Double Long'),
+                        (4, 'Float Int QInt32'), (2, 'BFloat16 Half Short'),
+                        (1, 'Bool Byte Char QInt8 QUInt2x4 QUInt4x2 QUInt8 '
+                         'Untyped'))
+    for name in names.split()
+}
 _BLOCK = 1 << 20
 
 
@@ -59,10 +48,7 @@ def check_file(path: Union[str, os.PathLike]) -> None:
         start = file.read(len(_ZIP_MAGIC))
         file.seek(0)
         try:
-            if start == _ZIP_MAGIC:
-                _check_zip(file)
-            else:
-                _check_legacy(file)
+            (_check_zip if start == _ZIP_MAGIC else _check_legacy)(file)
         except (OSError, ValueError):
             raise
         except zipfile.BadZipFile as error:
@@ -107,8 +93,7 @@ def _check_records(records: List[zipfile.ZipInfo], size: int) -> None:
         # PyTorch counts from the start of the file, others from the archive.
         raise ValueError('no archive begins where the file begins')
     # PyTorch does not tell upper from lower case.
-    names = {record.filename.lower() for record in records}
-    if len(names) != len(records):
+    if len({record.filename.lower() for record in records}) < len(records):
         raise ValueError('two records have the same name')
     for record in records:
         if record.compress_type != zipfile.ZIP_STORED or \
@@ -130,8 +115,7 @@ def _check_legacy(file: BinaryIO) -> None:
             raise ValueError(f'its data must have more than the {size:,} '
                              f'bytes of the file: truncated')
 
-    magic = _Scan(file, check).load()
-    if magic != _LEGACY_MAGIC:
+    if _Scan(file, check).load() != _LEGACY_MAGIC:
         raise ValueError('not written by torch.save')
     for _ in range(3):  # the protocol, the machine, the content
         _Scan(file, check).load()
@@ -153,7 +137,7 @@ class _Inert:
 
     def __call__(self, *args: Any, **kwargs: Any) -> '_Inert':
         """Refuse calls that would take memory the file does not hold."""
-        if self.name in _MAKERS and any(_numbers(args)):
+        if self.name in _MAKERS and _asks_for_any(args):
             raise ValueError(f'asks {self.name} for memory')
         if self.name.startswith('torch._utils._rebuild') and len(args) > 3:
             _check_extent(*args[:4])
@@ -171,15 +155,12 @@ class _Inert:
     extend = add = append
 
 
-def _numbers(args: Any) -> List[int]:
-    """Whole numbers among arguments and in their tuples and lists."""
-    found = []
-    for arg in args:
-        if isinstance(arg, (tuple, list)):
-            found += _numbers(arg)
-        elif isinstance(arg, int):
-            found.append(arg)
-    return found
+def _asks_for_any(args: Any) -> bool:
+    """Whether there is a number among arguments, their tuples and lists."""
+    return any(
+        _asks_for_any(arg) if isinstance(arg, (
+            tuple, list)) else isinstance(arg, int) and arg != 0
+        for arg in args)
 
 
 def _check_extent(storage: Any, offset: Any, shape: Any, strides: Any) -> None:
@@ -200,11 +181,9 @@ def _check_extent(storage: Any, offset: Any, shape: Any, strides: Any) -> None:
 # The slow one, in Python: that in C takes memory for sizes that are only
 # declared.
 class _Scan(pickle._Unpickler):  # type: ignore[name-defined]
-    """Read a pickle with all that it names inert, and check its storages.
+    """Read a pickle with all that it names inert.
 
-    Args:
-        file (BinaryIO): The pickle.
-        check (Callable): Called with the key and the bytes of each storage.
+    ``check`` is called with the key and the bytes of each storage.
     """
 
     dispatch = {

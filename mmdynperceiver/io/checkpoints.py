@@ -64,22 +64,18 @@ def misfits(own: Mapping[str, Any],
         dict[str, list[str]]: What is missing, unexpected, and of the wrong
         shape or type; empty if all fits.
     """
-    both = [
-        name for name in own if name in weights
-        and isinstance(own[name], Tensor) and not _may_lack(name)
-    ]
-    faults = {name: dtype_fault(weights[name], own[name]) for name in both}
+    needed = [name for name in own if not _may_lack(name)]
+    both = [(name, weights[name], own[name]) for name in needed
+            if name in weights and isinstance(own[name], Tensor)]
+    faults = [(name, dtype_fault(given, want)) for name, given, want in both]
     found = {
-        'missing':
-        [name for name in own if name not in weights and not _may_lack(name)],
+        'missing': [name for name in needed if name not in weights],
         'unexpected': [name for name in weights if name not in own],
         'wrong shape': [
-            f'{name} is {tuple(weights[name].shape)} instead of '
-            f'{tuple(own[name].shape)}' for name in both
-            if weights[name].shape != own[name].shape
+            f'{name} is {tuple(given.shape)} instead of {tuple(want.shape)}'
+            for name, given, want in both if given.shape != want.shape
         ],
-        'wrong type':
-        [f'{name} {fault}' for name, fault in faults.items() if fault],
+        'wrong type': [f'{name} {fault}' for name, fault in faults if fault],
     }
     return {title: names for title, names in found.items() if names}
 
@@ -120,15 +116,12 @@ def load_strict(model: nn.Module, weights: Mapping[str, Any],
             level=logging.WARNING)
 
 
-def in_words(problems: Mapping[str, List[str]]) -> str:
-    """What :func:`misfits` finds, in one line."""
-    return '; '.join(_titled(*item) for item in problems.items())
-
-
-def _titled(title: str, names: List[str]) -> str:
-    """The first names under their title, and how many there are."""
-    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-    return f'{title}: {", ".join(names[:3])}{more}'
+def in_words(problems: Mapping[str, List[str]], between: str = '; ') -> str:
+    """What :func:`misfits` finds: the first names, and how many there are."""
+    return between.join(
+        f'{title}: {", ".join(names[:3])}' +
+        (f' and {len(names) - 3} more' if len(names) > 3 else '')
+        for title, names in problems.items())
 
 
 def load_matching(module: nn.Module, path: str, prefix: str = '') -> str:
@@ -166,24 +159,22 @@ def load_matching(module: nn.Module, path: str, prefix: str = '') -> str:
             f'arch, width and num_latents must be those of the checkpoint')
     module.load_state_dict(fits, strict=False)
     converted = conversions(fits, own)
-    lines = [
-        f'{type(module).__name__}: {len(fits)} of {len(own)} entries are '
-        f'loaded from {path!r}' +
-        (f', converted {converted}' if converted else '')
-    ]
-    other = [name for name in given if name in own and name not in fits]
-    left = [name for name in own if name not in given and not _may_lack(name)]
-    unused = [name for name in given if name not in own]
-    rest = [name for name in content if not name.startswith(prefix)]
-    for title, names in (
-        ('other shape or type, so they keep their initial values', other),
-        ('not in the file, so they keep their '
-         'initial values', left), ('in the file and not in the model', unused),
-        (f'in the file without the prefix {prefix!r}, such '
-         f'as classifiers of other classes', rest)):
-        if names:
-            lines.append(f'  {_titled(title, names)}')
-    return '\n'.join(lines)
+    other = {
+        'other shape or type, so they keep their initial values':
+        [name for name in given if name in own and name not in fits],
+        'not in the file, so they keep their initial values':
+        [name for name in own if name not in given and not _may_lack(name)],
+        'in the file and not in the model':
+        [name for name in given if name not in own],
+        f'in the file without the prefix {prefix!r}, such as classifiers of '
+        'other classes':
+        [name for name in content if not name.startswith(prefix)]
+    }
+    text = f'{type(module).__name__}: {len(fits)} of {len(own)} entries are ' \
+        f'loaded from {path!r}' + (f', converted {converted}'
+                                   if converted else '')
+    rest = {f'\n  {title}': names for title, names in other.items() if names}
+    return text + in_words(rest, '')
 
 
 def _may_lack(name: str) -> bool:

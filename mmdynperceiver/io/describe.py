@@ -12,26 +12,13 @@ _KINDS = dict(
 
 
 def is_kind(value: Any, kind: str) -> bool:
-    """Whether a value is of a kind that a library defines.
-
-    Args:
-        value (Any): The value.
-        kind (str): 'tensor' (of torch), 'array' (of NumPy) or 'pillow' (an
-            image of Pillow).
-    """
+    """Whether it is a 'tensor', an 'array' of NumPy or a 'pillow' image."""
     return any(f'{base.__module__}.{base.__qualname__}' == _KINDS[kind]
                for base in type(value).__mro__)
 
 
 def describe(value: Any) -> str:
-    """Say what a value is: its kind, type of numbers and shape.
-
-    Args:
-        value (Any): Anything.
-
-    Returns:
-        str: Such as 'a NumPy array of uint8 (480, 640, 3)'.
-    """
+    """Say what a value is: 'a NumPy array of uint8 (480, 640, 3)'."""
     if is_kind(value, 'tensor'):
         dtype = str(value.dtype).removeprefix('torch.')
         return f'a tensor of {dtype} {tuple(value.shape)}'
@@ -50,9 +37,5 @@ def describe(value: Any) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error in one line, its type where it says nothing.
-
-    Args:
-        error (BaseException): The error.
-    """
+    """The message of an error in one line, its type where it says nothing."""
     return ' '.join(str(error).split()) or type(error).__name__

@@ -81,53 +81,43 @@ class ResultFile:
         return self
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Keep one result.
-
-        Args:
-            row (Mapping): What JSON can hold.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
+        """Keep one result, of what JSON can hold."""
         if self.path is None:
             return
         if self.path.endswith('.json'):
             self.rows.append(dict(row))
             return
-        if self._file is None:
-            self._file = self._start()
+        file = self._open()
         if self.path.endswith('.jsonl'):
-            self._file.write(json.dumps(row, default=float) + '\n')
+            file.write(json.dumps(row, default=float) + '\n')
         else:
-            self._table(self._file).writerow(row)
-        self._file.flush()
+            self._table(file).writerow(row)
+        file.flush()
         self.written = True
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if self.path is None:
-            return
-        if self.path.endswith('.json'):
+        if self.path is not None and self.path.endswith('.json'):
             if self.rows or kind is None:
                 write_json(self.path, self.content(self.rows, kind is None))
                 self.written = True
-            return
-        if self._file is None and kind is None:
-            self._file = self._start()
+        elif self.path is not None and kind is None:
+            self._open()
         if self._file is not None:
             self._file.close()
 
-    def _start(self) -> IO[str]:
-        """Open the file; names that are no UTF-8 stay as they are."""
-        assert self.path is not None
-        file = open(
-            self.path,
-            'w',
-            encoding='utf-8',
-            errors='surrogateescape',
-            newline='')
-        if self.path.endswith('.csv'):
-            self._table(file).writeheader()
-        return file
+    def _open(self) -> IO[str]:
+        """The open file; names that are no UTF-8 stay as they are."""
+        if self._file is None:
+            assert self.path is not None
+            self._file = open(
+                self.path,
+                'w',
+                encoding='utf-8',
+                errors='surrogateescape',
+                newline='')
+            if self.path.endswith('.csv'):
+                self._table(self._file).writeheader()
+        return self._file
 
     def _table(self, file: IO[str]) -> csv.DictWriter:
         """Writes rows of a table."""
@@ -135,13 +125,7 @@ class ResultFile:
 
 
 def printable(text: str, stream: Optional[TextIO] = None) -> str:
-    """A name as a terminal can show it on one line.
-
-    Args:
-        text (str): Such as the path of a file, which may hold anything.
-        stream (TextIO, optional): Where it goes. Defaults to None, standard
-            output.
-    """
+    """A name as a terminal, or another stream, can show it on one line."""
     shown = ''.join(c if c.isprintable(
     ) else c.encode('unicode_escape', 'surrogatepass').decode() for c in text)
     encoding = getattr(stream or sys.stdout, 'encoding', None) or 'utf-8'

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from mmdynperceiver.io import content_digests
+from mmdynperceiver.io import fingerprints
 from mmdynperceiver.io.fingerprints import (data_fingerprint,
                                             settings_fingerprint,
                                             weights_fingerprint)
@@ -88,7 +88,7 @@ def swap(path, content):
 def test_other_content_of_the_same_size(files, tmp_path, monkeypatch, change,
                                         old):
     """Whether a file is old enough to be remembered or not."""
-    monkeypatch.setattr(content_digests, 'RACY', -10**18 if old else 10**18)
+    monkeypatch.setattr(fingerprints, 'RACY', -10**18 if old else 10**18)
     root, memory = files('here'), tmp_path / 'memory'
     before = fingerprint(root, memory=memory)
     time.sleep(0.05)  # more than a tick of the clock of files
@@ -99,11 +99,11 @@ def test_other_content_of_the_same_size(files, tmp_path, monkeypatch, change,
 
 
 def test_files_are_read_once(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(content_digests, 'RACY', -10**18)
+    monkeypatch.setattr(fingerprints, 'RACY', -10**18)
     root, memory = files('here'), tmp_path / 'memory'
     read = []
-    real = content_digests._digest_of
-    monkeypatch.setattr(content_digests, '_digest_of', lambda path:
+    real = fingerprints._digest_of
+    monkeypatch.setattr(fingerprints, '_digest_of', lambda path:
                         (read.append(path), real(path))[1])
     first = fingerprint(root, memory=memory)
     assert len(read) == 2
