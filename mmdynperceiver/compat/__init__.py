@@ -38,9 +38,8 @@ Loading checkpoints stays safe: nothing here turns ``weights_only`` off.
 ``python -m mmdynperceiver.compat SCRIPT ...`` runs a host's script with all
 of this in place from the start.
 """
-from . import (broken_host, checkpoint_files, grad_cam, inferencers,
-               mmaction_wheel, mmcv_limit, model_hub, package_lookup, renamed,
-               safe_loading, schedules, tsne)
+from . import (broken_host, checkpoint_files, host_tools, model_hub, old_hosts,
+               package_lookup, renamed, safe_loading)
 from .import_hooks import (PatchingFinder, chain, install_finder,
                            installed_finder)
 
@@ -48,28 +47,47 @@ __all__ = ['install', 'PatchingFinder', 'installed_finder']
 
 _PACKAGE = __name__.partition('.')[0]
 _explain = broken_host.explain_broken_host
-_explain_and_lift = chain(_explain, mmcv_limit.lift_mmcv_limit)
-
-_checkpoints = chain(safe_loading.allow_mmengine_checkpoints,
-                     checkpoint_files.check_checkpoint_files)
+_explain_and_lift = chain(_explain, old_hosts.lift_mmcv_limit)
 
 PATCHES = {
-    'mmengine.runner.checkpoint': _checkpoints,
-    'mmengine.runner.runner': schedules.fit_short_runs,
-    'mmengine.hooks.checkpoint_hook': checkpoint_files.keep_until_written,
-    'mmengine.utils.package_utils': package_lookup.patch_package_utils,
-    'mmengine.config.utils': package_lookup.register_package,
-    'mim.utils.utils': package_lookup.patch_mim,
-    'mmpretrain': _explain,
-    'mmaction': _explain_and_lift,
-    'mmdet': _explain_and_lift,
-    'mmaction.utils.dependency': mmaction_wheel.provide_importlib_metadata,
-    'pytorch_grad_cam.activations_and_gradients': grad_cam.explain_last_exit,
-    'sklearn.manifold._t_sne': tsne.accept_n_iter,
-    'mmengine.infer.infer': model_hub.extend_inferencers,
-    'mmpretrain.apis.model': model_hub.extend_model_hub,
+    'mmengine.runner.checkpoint':
+    chain(safe_loading.allow_mmengine_checkpoints,
+          checkpoint_files.check_checkpoint_files),
+    'mmengine.runner.runner':
+    host_tools.fit_short_runs,
+    'mmengine.hooks.checkpoint_hook':
+    checkpoint_files.keep_until_written,
+    'mmengine.utils.package_utils':
+    package_lookup.patch_package_utils,
+    'mmengine.config.utils':
+    package_lookup.register_package,
+    'mim.utils.utils':
+    package_lookup.patch_mim,
+    'mmpretrain':
+    _explain,
+    'mmaction':
+    _explain_and_lift,
+    'mmdet':
+    _explain_and_lift,
+    'mmaction.utils.dependency':
+    old_hosts.provide_importlib_metadata,
+    'pytorch_grad_cam.activations_and_gradients':
+    host_tools.explain_last_exit,
+    'sklearn.manifold._t_sne':
+    host_tools.accept_n_iter,
+    'mmengine.infer.infer':
+    model_hub.extend_inferencers,
+    'mmpretrain.apis.model':
+    model_hub.extend_model_hub,
+    'mmpretrain.apis.image_classification':
+    host_tools.add_exits_to_images,
+    'mmaction.apis.inferencers.actionrecog_inferencer':
+    host_tools.add_exits_to_videos,
+    'mmaction.apis.inferencers.mmaction2_inferencer':
+    host_tools.add_exits_to_tasks,
+    'mmdet.apis.det_inferencer':
+    host_tools.add_exits_to_boxes,
 }
-PATCHES.update(inferencers.EXTENSIONS)
 for _host, _task in broken_host.TASK_OF_HOST.items():
     PATCHES[f'{_host}.models'] = PATCHES[f'{_PACKAGE}.{_task}'] = _explain
 
@@ -78,4 +96,4 @@ def install() -> None:
     """Arrange for the patches; calling it again changes nothing."""
     renamed.install()
     install_finder(PATCHES)
-    mmaction_wheel.install_drn_placeholder()
+    old_hosts.install_drn_placeholder()

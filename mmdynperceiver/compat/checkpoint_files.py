@@ -13,53 +13,20 @@ import functools
 import logging
 import os
 import os.path as osp
-import sys
 from collections import deque
 from types import ModuleType
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator
+
+from .import_hooks import after_import, extends, replace_everywhere
 
 # What resuming needs; a file of the weights alone lacks some.
 RESUMED = ('meta', 'state_dict', 'message_hub', 'optimizer')
 
 
-@contextlib.contextmanager
-def check_checkpoint_files(module: ModuleType) -> Iterator[None]:
+@after_import
+def check_checkpoint_files(module: ModuleType) -> None:
     """Patch how ``mmengine.runner.checkpoint`` reads and writes files."""
-    yield
-    schemes = module.CheckpointLoader._schemes
-    schemes[''] = _checked(schemes[''])
-    _replace(module, 'load_from_local', schemes[''])
-    _replace(module, 'save_checkpoint', _atomic(module.save_checkpoint))
-    _replace(module, 'find_latest_checkpoint', find_latest_checkpoint)
-
-
-@contextlib.contextmanager
-def keep_until_written(module: ModuleType) -> Iterator[None]:
-    """Patch the order in ``mmengine.hooks.checkpoint_hook``."""
-    yield
-    hook = module.CheckpointHook
-    if not hasattr(hook, '_save_checkpoint_with_step'):
-        return  # before mmengine 0.9
-    hook._save_checkpoint_with_step = _prune_last(
-        hook._save_checkpoint_with_step)
-    hook._save_best_checkpoint = _remove_last(hook._save_best_checkpoint)
-    # The hook opens one file only: last_checkpoint, to write it.
-    module.open = _open_atomic  # type: ignore[attr-defined]
-
-
-def _replace(module: ModuleType, name: str, new: Callable) -> None:
-    """Replace a function in its module and where it was imported already.
-
-    That may be the script that is run, which sorts its imports.
-    """
-    old = getattr(module, name)
-    for other in list(sys.modules.values()):
-        if getattr(other, '__dict__', {}).get(name) is old:
-            setattr(other, name, new)
-
-
-def _checked(load: Callable) -> Callable:
-    """Check a local file before it is loaded."""
+    load, save = module.load_from_local, module.save_checkpoint
 
     @functools.wraps(load)
     def load_from_local(filename: str, map_location: Any) -> Any:
@@ -72,12 +39,6 @@ def _checked(load: Callable) -> Callable:
                 raise ValueError(f'{filename!r} is no whole checkpoint: '
                                  f'{error}') from error
         return load(filename, map_location)
-
-    return load_from_local
-
-
-def _atomic(save: Callable) -> Callable:
-    """Write local files whole or not at all, and leave others alone."""
 
     @functools.wraps(save)
     def save_checkpoint(checkpoint: dict,
@@ -94,7 +55,21 @@ def _atomic(save: Callable) -> Callable:
         else:
             save(checkpoint, filename, file_client_args, backend_args)
 
-    return save_checkpoint
+    module.CheckpointLoader._schemes[''] = load_from_local
+    for function in (load_from_local, save_checkpoint, find_latest_checkpoint):
+        replace_everywhere(module, function)
+
+
+@after_import
+def keep_until_written(module: ModuleType) -> None:
+    """Patch the order in ``mmengine.hooks.checkpoint_hook``."""
+    if not hasattr(module.CheckpointHook, '_save_checkpoint_with_step'):
+        return  # before mmengine 0.9
+    for patcher in (_prune_last, _remove_last):
+        with patcher(module):
+            pass
+    # The hook opens one file only: last_checkpoint, to write it.
+    module.open = _open_atomic  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
@@ -107,33 +82,29 @@ def _open_atomic(path: str, mode: str = 'r') -> Iterator[Any]:
         os.fsync(file.fileno())
 
 
-def _prune_last(save: Callable) -> Callable:
+@extends('CheckpointHook', '_save_checkpoint_with_step')
+def _prune_last(module, save, self, runner, step, meta):
     """Delete the checkpoints that are too many when the new one is there."""
-
-    @functools.wraps(save)
-    def save_with_step(self: Any, runner: Any, step: int, meta: dict) -> None:
-        limit = self.max_keep_ckpts
-        if limit <= 0:
-            save(self, runner, step, meta)
-            return
+    limit = self.max_keep_ckpts
+    if limit <= 0:
+        save(self, runner, step, meta)
+        return
+    kept = self.keep_ckpt_ids
+    # One more while both are there. The file says so, too: should the run be
+    # killed before it deletes the older one, the next run does.
+    self.max_keep_ckpts = limit + 1
+    self.keep_ckpt_ids = deque(kept)
+    try:
+        save(self, runner, step, meta)
         kept = self.keep_ckpt_ids
-        # One more while both are there. The file says so, too: should the
-        # run be killed before it deletes the older one, the next run does.
-        self.max_keep_ckpts = limit + 1
-        self.keep_ckpt_ids = deque(kept)
-        try:
-            save(self, runner, step, meta)
-            kept = self.keep_ckpt_ids
-        finally:
-            self.max_keep_ckpts = limit
-            self.keep_ckpt_ids = kept
-        while len(kept) > limit:
-            path = self.file_backend.join_path(
-                self.out_dir, self.filename_tmpl.format(kept.popleft()))
-            _remove(self.file_backend, path, self.last_ckpt)
-        runner.message_hub.update_info('keep_ckpt_ids', list(kept))
-
-    return save_with_step
+    finally:
+        self.max_keep_ckpts = limit
+        self.keep_ckpt_ids = kept
+    while len(kept) > limit:
+        path = self.file_backend.join_path(
+            self.out_dir, self.filename_tmpl.format(kept.popleft()))
+        _remove(self.file_backend, path, self.last_ckpt)
+    runner.message_hub.update_info('keep_ckpt_ids', list(kept))
 
 
 def _remove(backend: Any, path: str, but: str | None) -> None:
@@ -159,25 +130,21 @@ class _RemovesLater:
         return getattr(self.backend, name)
 
 
-def _remove_last(save: Callable) -> Callable:
+@extends('CheckpointHook', '_save_best_checkpoint')
+def _remove_last(module, save, self, runner, metrics):
     """Delete the older best checkpoint when the new one is there."""
-
-    @functools.wraps(save)
-    def save_best(self: Any, runner: Any, metrics: dict) -> None:
-        backend = self.file_backend
-        later = self.file_backend = _RemovesLater(backend)
-        try:
-            save(self, runner, metrics)
-        finally:
-            self.file_backend = backend
-        best = getattr(self, 'best_ckpt_path_dict', None) or {}
-        new = {getattr(self, 'best_ckpt_path', None), *best.values()}
-        for path in later.noted:
-            # A run that was resumed from another folder leaves that alone.
-            if path not in new and osp.dirname(path) == self.out_dir:
-                _remove(backend, path, None)
-
-    return save_best
+    backend = self.file_backend
+    later = self.file_backend = _RemovesLater(backend)
+    try:
+        save(self, runner, metrics)
+    finally:
+        self.file_backend = backend
+    best = getattr(self, 'best_ckpt_path_dict', None) or {}
+    new = {getattr(self, 'best_ckpt_path', None), *best.values()}
+    for path in later.noted:
+        # A run that was resumed from another folder leaves that alone.
+        if path not in new and osp.dirname(path) == self.out_dir:
+            _remove(backend, path, None)
 
 
 def find_latest_checkpoint(path: str) -> str | None:
@@ -196,11 +163,17 @@ def find_latest_checkpoint(path: str) -> str | None:
     named, since = _last_saved(path)
     if named is not None and (osp.isdir(named) or '://' in named):
         return named  # of deepspeed, or not on this machine
-    found = None
-    if named is not None:
-        progress = _progress(named)
-        found = None if progress is None else named
-    for other in _others({path, osp.dirname(named or '') or path}, named):
+    progress = None if named is None else _progress(named)
+    found = None if progress is None else named
+    # Further checkpoints beside it and there, the newest first.
+    others = {
+        osp.join(folder, name)
+        for folder in {path, osp.dirname(named or '') or path}
+        if osp.isdir(folder) for name in os.listdir(folder)
+        if name.endswith('.pth') and not name.startswith('best_')
+    } - {named}
+    for other in sorted(
+            filter(osp.isfile, others), key=osp.getmtime, reverse=True):
         if found is not None and osp.getmtime(other) <= since:
             break
         reached = _progress(other, RESUMED)
@@ -220,23 +193,9 @@ def _last_saved(path: str) -> tuple[str | None, float]:
         named = content.read(4096).decode(errors='replace').strip()
     if not named or '\0' in named:
         return None, 0.
+    # The folder may have been moved or copied.
     here = osp.join(path, osp.basename(named))
-    if osp.exists(here):
-        named = here  # though the folder was moved or copied
-    return named, osp.getmtime(file)
-
-
-def _others(folders: set[str], named: str | None) -> list[str]:
-    """Further checkpoints of the folders, the newest first."""
-    found = [
-        osp.join(folder, name) for folder in folders if osp.isdir(folder)
-        for name in os.listdir(folder)
-        if name.endswith('.pth') and not name.startswith('best_')
-    ]
-    return sorted(
-        set(filter(osp.isfile, found)) - {named},
-        key=osp.getmtime,
-        reverse=True)
+    return here if osp.exists(here) else named, osp.getmtime(file)
 
 
 def _progress(path: str, needed: tuple[str, ...] = ()) -> int | None:

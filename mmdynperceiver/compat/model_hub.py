@@ -1,10 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Let the hosts find our configs by name, as they find their own."""
 from __future__ import annotations
-import contextlib
-import functools
 import os.path as osp
-from types import ModuleType
+
+from .import_hooks import extends
 
 # The metafiles of what each host can build.
 METAFILES = dict(
@@ -31,65 +30,40 @@ def _metafiles(host: str) -> list[str]:
     return [path for path in paths if osp.isfile(path)]
 
 
-@contextlib.contextmanager
-def extend_model_hub(module: ModuleType):
+@extends('ModelHub', '_register_mmpretrain_models')
+def extend_model_hub(module, register):
     """Let ``mmpretrain.get_model`` and ``list_models`` know our models.
 
     They are registered with MMPretrain's own, at the first use.
     """
-    yield
-    hub = module.ModelHub
-    original = hub._register_mmpretrain_models
-    if hasattr(original, '__wrapped__'):
+    register()
+    if getattr(module.ModelHub, 'knows_mmdynperceiver', False):
         return
-    registered: list[str] = []
-
-    @functools.wraps(original)
-    def register() -> None:
-        original()
-        if not registered:
-            registered.extend(_metafiles('mmpretrain'))
-            for path in registered:
-                _register(hub, path)
-
-    hub._register_mmpretrain_models = staticmethod(register)
-
-
-def _register(hub, path: str) -> None:
-    """Register the models of a metafile."""
+    module.ModelHub.knows_mmdynperceiver = True
     from modelindex.load_model_index import load
-    index = load(path)
-    index.build_models_with_collections()
-    for model in index.models:
-        model.config = osp.join(config_root(), model.config)
-        if model.weights == NO_WEIGHTS:
-            model.weights = None
-        hub._models_dict.setdefault(model.name.lower(), model)
+    for path in _metafiles('mmpretrain'):
+        index = load(path)
+        index.build_models_with_collections()
+        for model in index.models:
+            model.config = osp.join(config_root(), model.config)
+            if model.weights == NO_WEIGHTS:
+                model.weights = None
+            module.ModelHub._models_dict.setdefault(model.name.lower(), model)
 
 
-@contextlib.contextmanager
-def extend_inferencers(module: ModuleType):
+@extends('BaseInferencer', '_get_models_from_metafile')
+def extend_inferencers(module, models_of, dir):
     """Let the inferencers of mmdet and mmaction2 know our models."""
-    yield
-    kind = module.BaseInferencer
-    original = kind._get_models_from_metafile
-    if hasattr(original, '__wrapped__'):
-        return
-
-    @functools.wraps(original)
-    def models_of(dir: str):
-        yield from original(dir)
-        # .../mmdet/.mim of an install, or a checkout with a folder mmdet
-        hosts = [
-            host for host in METAFILES
-            if osp.basename(osp.dirname(osp.abspath(dir))) == host
-            or osp.isdir(osp.join(dir, host))
-        ]
-        for path in _metafiles(hosts[0]) if hosts else ():
-            for model in module.load(path)['Models']:
-                yield dict(
-                    model,
-                    Config=osp.join(config_root(), model['Config']),
-                    Weights=None)
-
-    kind._get_models_from_metafile = staticmethod(models_of)
+    yield from models_of(dir)
+    # .../mmdet/.mim of an install, or a checkout with a folder mmdet
+    hosts = [
+        host for host in METAFILES
+        if osp.basename(osp.dirname(osp.abspath(dir))) == host
+        or osp.isdir(osp.join(dir, host))
+    ]
+    for path in _metafiles(hosts[0]) if hosts else ():
+        for model in module.load(path)['Models']:
+            yield dict(
+                model,
+                Config=osp.join(config_root(), model['Config']),
+                Weights=None)

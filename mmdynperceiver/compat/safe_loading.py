@@ -9,16 +9,16 @@ reference to the annealing function. Exactly these are allowed. mmengine 0.10
 has no handling of its own.
 """
 from __future__ import annotations
-import contextlib
 from pickle import UnpicklingError
 from types import ModuleType
+
+from .import_hooks import after_import
 
 _ONE_CYCLE = 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'
 _STATISTICS = ('current', 'max', 'mean', 'min')
 _ANNEALING = ('_annealing_cos', '_annealing_linear')
 # Plain numbers, booleans and text. Object arrays stay refused.
-_DTYPES = ('?', 'b', 'B', 'h', 'H', 'i', 'I', 'l', 'L', 'q', 'Q', 'e', 'f',
-           'd', 'U')
+_DTYPES = '?bBhHiIlLqQefdU'
 
 
 class _OneCycleName:
@@ -48,9 +48,8 @@ def checkpoint_globals(aliases: bool = True) -> list:
     """List what a checkpoint of mmengine's Runner may refer to.
 
     Args:
-        aliases (bool): Whether torch accepts ``(object, name)`` pairs, which
-            it does since 2.6, where loading safely became the default.
-            Defaults to True.
+        aliases (bool): Whether torch accepts ``(object, name)`` pairs, as it
+            does since 2.6. Defaults to True.
 
     Returns:
         list: Arguments for ``torch.serialization.add_safe_globals``.
@@ -63,24 +62,20 @@ def checkpoint_globals(aliases: bool = True) -> list:
     reconstruct = np.empty(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
     allowed: list = [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar]
-    # sorted: a set, but in the same order in every process
-    allowed += sorted({type(np.dtype(code))
-                       for code in _DTYPES},
-                      key=lambda kind: kind.__name__)
+    # Each type once, in the same order in every process.
+    allowed += dict.fromkeys(type(np.dtype(code)) for code in _DTYPES)
     if aliases:
-        for package in ('numpy.core', 'numpy._core'):
-            prefix = f'{package}.multiarray'
-            allowed.append((reconstruct, f'{prefix}._reconstruct'))
-            allowed.append((scalar, f'{prefix}.scalar'))
+        for package in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+            allowed.append((reconstruct, f'{package}._reconstruct'))
+            allowed.append((scalar, f'{package}.scalar'))
         allowed.append((_OneCycleName, _ONE_CYCLE))
         allowed.append((_attribute, 'builtins.getattr'))
     return allowed
 
 
-@contextlib.contextmanager
-def allow_mmengine_checkpoints(module: ModuleType):
+@after_import
+def allow_mmengine_checkpoints(module: ModuleType) -> None:
     """Allow-list the globals once ``mmengine.runner.checkpoint`` is there."""
-    yield
     import torch
 
     # torch < 2.4 has no allow-list, and loads these files by default.

@@ -1,14 +1,45 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Let mmaction2 1.2.0 import as it comes from the package index."""
+"""Let mmaction2 1.2.0 and mmdet 3.3.0 import as they were published."""
 from __future__ import annotations
 import contextlib
 import importlib.util
+import re
 import sys
+import warnings
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _DRN_PACKAGE = 'mmaction.models.localizers.drn'
 _DRN_MODULE = f'{_DRN_PACKAGE}.drn'
+# The highest version of mmcv that both packages accept.
+_ACCEPTED = '2.1.0'
+
+
+@contextlib.contextmanager
+def lift_mmcv_limit(module: ModuleType):
+    """Hide the version of mmcv 2.2 or 2.3 from an upper-bound assertion.
+
+    Both packages assert mmcv < 2.2.0 in their ``__init__``, though nothing
+    they use was changed by then (mmpretrain accepts < 2.4.0). mmcv 2.2.0 is
+    the only release with ready-made wheels for torch 2.3 and 2.4. The version
+    is replaced only while that one small file runs.
+    """
+    try:
+        import mmcv
+        version = mmcv.__version__
+    except Exception:  # the host reports it better than this could
+        version = ''
+    if not re.match(r'2\.[23]\.', version):
+        yield
+        return
+    warnings.warn(
+        f'{module.__name__} was released for mmcv < 2.2.0 and is imported '
+        f'with mmcv {version}; if something fails there, install mmcv 2.1.0')
+    mmcv.__version__ = _ACCEPTED
+    try:
+        yield
+    finally:
+        mmcv.__version__ = version
 
 
 @contextlib.contextmanager
@@ -44,11 +75,7 @@ class DRNPlaceholderFinder:
         """See :meth:`importlib.abc.MetaPathFinder.find_spec`."""
         if fullname not in (_DRN_PACKAGE, _DRN_MODULE):
             return None
-        return ModuleSpec(
-            fullname,
-            self,
-            origin='placeholder',
-            is_package=fullname == _DRN_PACKAGE)
+        return ModuleSpec(fullname, self, is_package=fullname == _DRN_PACKAGE)
 
     def create_module(self, spec):
         """Leave the creation of the module to Python."""
@@ -57,28 +84,19 @@ class DRNPlaceholderFinder:
     def exec_module(self, module):
         """Fill the placeholder module with a class that explains itself."""
         if module.__name__ == _DRN_MODULE:
-            module.DRN = _register_drn()
+            from mmaction.registry import MODELS
+            MODELS.register_module(name='DRN', module=DRN, force=True)
+            module.DRN = DRN
 
 
-def _register_drn() -> type:
-    """Make and register the class that stands for the missing one."""
-    from mmaction.registry import MODELS
+class DRN:
+    """Placeholder of a localizer that the installed wheel lacks."""
 
-    class DRN:
-        """Placeholder of a localizer that the installed wheel lacks.
-
-        Raises:
-            ImportError: Always, with the remedy.
-        """
-
-        def __init__(self, *args, **kwargs) -> None:
-            raise ImportError(
-                'the installed mmaction2 lacks the localizer DRN (its wheel '
-                'was published without it); install mmaction2 from a source '
-                'checkout with `pip install -e .` to use DRN')
-
-    MODELS.register_module(name='DRN', module=DRN, force=True)
-    return DRN
+    def __init__(self, *args, **kwargs) -> None:
+        raise ImportError(
+            'the installed mmaction2 lacks the localizer DRN (its wheel was '
+            'published without it); install mmaction2 from a source checkout '
+            'with `pip install -e .` to use DRN')
 
 
 def install_drn_placeholder() -> None:

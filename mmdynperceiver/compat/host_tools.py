@@ -1,63 +1,24 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Exit and MACs in the plain results of the hosts' inferencers.
+"""Exits in the hosts' scripts and inferencers, and runs shorter than warm-up.
 
 The inferencers of MMPretrain, MMAction2 and MMDetection turn data samples into
 dicts, of fields that they name one by one. Where a sample has left early, what
 is known of that is added; results of other models stay as they are.
 """
 from __future__ import annotations
-import contextlib
-import functools
+import inspect
 import os.path as osp
-from types import ModuleType
-from typing import Any, Callable
+from typing import Any
+
+from .import_hooks import extends
 
 # What an early-exit model writes into each data sample.
 FIELDS = ('exit_index', 'exit_confidence', 'macs')
 
 
 def exit_fields(sample: Any) -> dict:
-    """What a data sample knows of where it left.
-
-    Args:
-        sample (BaseDataElement): Of any model.
-
-    Returns:
-        dict: The fields of ``FIELDS`` that it has.
-    """
+    """What a data sample of any model knows of where it left."""
     return {name: sample.get(name) for name in FIELDS if name in sample}
-
-
-def extends(name: str, method: str) -> Callable[[Callable], Callable]:
-    """Make a function take the place of a host's method, which it gets.
-
-    Args:
-        name (str): The host's class.
-        method (str): Its method.
-
-    Returns:
-        Callable: Decorates a function of the host's module, the method as it
-        was, and the method's own arguments; gives what extends the module.
-    """
-
-    def decorate(function: Callable) -> Callable:
-
-        @contextlib.contextmanager
-        @functools.wraps(function)
-        def extend(module: ModuleType):
-            yield
-            kind = getattr(module, name)
-            inner = getattr(kind, method)
-
-            @functools.wraps(inner)
-            def extended(*args, **kwargs):
-                return function(module, inner, *args, **kwargs)
-
-            setattr(kind, method, extended)
-
-        return extend
-
-    return decorate
 
 
 @extends('ImageClassificationInferencer', 'postprocess')
@@ -116,9 +77,43 @@ def add_exits_to_boxes(module, inner, self, data_sample, pred_out_dir=''):
     return result
 
 
-EXTENSIONS = {
-    'mmpretrain.apis.image_classification': add_exits_to_images,
-    'mmaction.apis.inferencers.actionrecog_inferencer': add_exits_to_videos,
-    'mmaction.apis.inferencers.mmaction2_inferencer': add_exits_to_tasks,
-    'mmdet.apis.det_inferencer': add_exits_to_boxes,
-}
+@extends('ActivationsAndGradients', '__call__')
+def explain_last_exit(module, call, self, *args, **kwargs):
+    """Give grad-cam, and so MMPretrain's vis_cam.py, the last exit's logits.
+
+    A classifier with exits returns a tuple of logits, shallow to deep, where
+    grad-cam expects one tensor. Other models are left alone.
+    """
+    logits = call(self, *args, **kwargs)
+    return logits[-1] if hasattr(self.model, 'evaluate_all_exits') else logits
+
+
+@extends('TSNE', '__init__')
+def accept_n_iter(module, init, self, *args, n_iter=None, **kwargs):
+    """Take what MMPretrain's vis_tsne.py passes, also as it is called now."""
+    if n_iter is not None:
+        known = 'n_iter' in inspect.signature(init).parameters
+        kwargs['n_iter' if known else 'max_iter'] = n_iter
+    init(self, *args, **kwargs)
+
+
+@extends('Runner', 'build_param_scheduler')
+def fit_short_runs(module, build, self, scheduler):
+    """Fit a schedule to a run that ends before a part of it begins.
+
+    mmengine ends a run that is shorter than the warm-up with "end should be
+    larger than begin". Our tools fit every schedule to its run; here the
+    hosts' tools do so where mmengine would refuse it.
+    """
+    configs = [scheduler] if isinstance(scheduler, dict) else scheduler
+    if isinstance(configs, (list, tuple)) and any(
+            config.get('begin', 0) >=
+        (self.max_epochs if config.get('by_epoch', True) else self.max_iters)
+            for config in configs
+            if isinstance(config, dict) and 'end' not in config):
+        from ..hosts.schedule import fit_schedule
+        scheduler, text = fit_schedule(scheduler, self.max_iters,
+                                       len(self.train_dataloader))
+        if text:
+            self.logger.info(text)
+    return build(self, scheduler)
