@@ -2,23 +2,35 @@
 """What all kinds of files have in common, and what counts as a fault."""
 import json
 import os
-import random
 from typing import Any, Callable
 
-__all__ = [
-    'CLASSES', 'NETWORK', 'Fault', 'Kind', 'as_json', 'attempt', 'check'
-]
+__all__ = ['CLASSES', 'Fault', 'Files', 'as_json', 'attempt', 'check']
 
 CLASSES = ('ant', 'bee', 'cow')
-NETWORK = dict(
-    arch='resnet18',
-    width=0.125,
-    num_latents=8,
-    depth_factor=(0, 0, 1 / 9, 1 / 3))
 
 
 class Fault(Exception):
     """Something was neither taken whole nor refused well."""
+
+
+class Files:
+    """The files of a kind in a folder."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def path(self, *names: str) -> str:
+        """The path of a file, the folder of which is made."""
+        path = os.path.join(self.folder, *names)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return path
+
+    def write(self, name: str, content: Any) -> str:
+        """Write a file of bytes, or of JSON; returns its path."""
+        with open(self.path(name), 'wb') as file:
+            file.write(
+                content if isinstance(content, bytes) else as_json(content))
+        return file.name
 
 
 def as_json(content: Any) -> bytes:
@@ -29,11 +41,8 @@ def as_json(content: Any) -> bytes:
         return b'[' * 5000 + b']' * 5000
 
 
-def attempt(function: Callable[[], Any]) -> Any:
+def attempt(function: Callable[..., Any], *args: Any) -> Any:
     """Call what reads a file.
-
-    Args:
-        function (Callable): Without arguments.
 
     Returns:
         Any: What it returned; None if it refused the file as it should, by
@@ -43,46 +52,17 @@ def attempt(function: Callable[[], Any]) -> Any:
         Fault: If it failed in another way.
     """
     try:
-        return function()
+        return function(*args)
     except (ValueError, OSError) as error:
-        text = str(error)
-        if '\n' in text.strip() or not text.strip():
+        text = str(error).strip()
+        if '\n' in text or not text:
             raise Fault(f'the message is not one line: {text!r}') from error
         return None
     except Exception as error:
         raise Fault(f'{type(error).__name__}: {error}') from error
 
 
-def check(right: bool, text: str) -> None:
+def check(right: Any, text: str) -> None:
     """Demand something of what was taken."""
     if not right:
         raise Fault(text)
-
-
-class Kind:
-    """A kind of file.
-
-    Args:
-        folder (str): A folder of its own, which is made.
-    """
-
-    def __init__(self, folder: str) -> None:
-        os.makedirs(folder)
-        self.folder = folder
-        self.prepare()
-
-    def prepare(self) -> None:
-        """Make what all cases have in common."""
-
-    def run(self, rng: random.Random) -> None:
-        """Run one case."""
-        raise NotImplementedError
-
-    def write(self, name: str, content: Any) -> str:
-        """Write a file of bytes, or of JSON; returns its path."""
-        path = os.path.join(self.folder, name)
-        if not isinstance(content, bytes):
-            content = as_json(content)
-        with open(path, 'wb') as file:
-            file.write(content)
-        return path

@@ -2,13 +2,12 @@
 """Kill programs at any moment, and see that the next run goes on.
 
     python tools/dev/kill.py --seconds 60
-    python tools/dev/kill.py --job train --seed 17      # from this kill on
+    python tools/dev/kill.py --job train --case 17      # this kill again
 
 After each kill, every file is absent, as it was or whole. The same command
 then ends well, and leaves nothing of the killed run behind. What does not is
 printed with the command that repeats it, and the exit status is 1.
 """
-import argparse
 import os
 import random
 import shutil
@@ -18,7 +17,9 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Any, Callable, Optional
+
+from case_options import cases, parse_args
 
 from kill_jobs import JOBS, Job
 
@@ -27,41 +28,13 @@ LEFTOVERS = ('*.tmp', '.report.*', '*.partial', '*.part')
 PATIENCE = 120.
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description='Kill programs at any moment, and run them again.')
-    parser.add_argument(
-        '--job',
-        nargs='+',
-        choices=sorted(JOBS),
-        default=sorted(JOBS),
-        help='programs (default: all)')
-    parser.add_argument(
-        '--seconds',
-        type=float,
-        default=60.,
-        help='how long, shared out over the programs (default: 60)')
-    parser.add_argument(
-        '--seed',
-        type=int,
-        default=0,
-        help='number of the first kill of each program (default: 0)')
-    return parser.parse_args()
-
-
 def run_child(function: Callable[[], Optional[int]],
               log: Path,
               kill_after: Optional[float] = None) -> Optional[int]:
-    """Run a function in a process of its own.
+    """Run a function, which returns an exit status, in a process of its own.
 
-    Args:
-        function (Callable): Returns an exit status, or None for 0.
-        log (Path): Gets what it prints.
-        kill_after (float, optional): Seconds until it is killed.
-
-    Returns:
-        int | None: Its exit status; None if it was killed.
+    ``log`` gets what it prints. Returns its status; None if it was killed,
+    after so many seconds.
     """
     child = os.fork()
     if child == 0:
@@ -93,49 +66,46 @@ def run_child(function: Callable[[], Optional[int]],
     return None
 
 
-def leftovers(folder: Path) -> List[str]:
-    """What a killed run has left behind."""
-    return sorted(
-        path.relative_to(folder).as_posix() for pattern in LEFTOVERS
-        for path in folder.rglob(pattern))
+def fault_of(check: Callable[..., Any], *args: Any) -> Optional[str]:
+    """What a check finds wrong, or None."""
+    try:
+        check(*args)
+        return None
+    except Exception as error:
+        return repr(error)
 
 
 def one_kill(job: Job, start: Path, duration: float,
              rng: random.Random) -> Optional[str]:
     """Kill a program once and run it again; what is wrong, or None.
 
-    Args:
-        job (Job): The program.
-        start (Path): Folder with what it needs; a copy of it is used.
-        duration (float): Seconds that a whole run takes.
-        rng (Random): Chooses the moment.
+    What it needs is in ``start``, and a whole run takes ``duration`` seconds.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / 'run'
+        folder, log = Path(temporary) / 'run', Path(temporary) / 'log'
         shutil.copytree(start, folder)
-        log = Path(temporary) / 'log'
-        kills = rng.choice((1, 1, 2))
-        for _ in range(kills):
+        for _ in range(rng.choice((1, 1, 2))):
             moment = rng.random() * duration
             run_child(lambda: job.run(folder), log, moment)
-            try:
-                job.check(folder, False)
-            except Exception as error:
-                return f'killed after {moment:.2f} s: {error!r}'
+            fault = fault_of(job.check, folder, False)
+            if fault:
+                return f'killed after {moment:.2f} s: {fault}'
         status = run_child(lambda: job.run(folder), log)
-        last = (log.read_text(errors='replace').strip().splitlines()
-                or ['no output'])[-1]
         if status != 0:
-            return f'killed after {moment:.2f} s, then status {status}: {last}'
-        try:
-            job.check(folder, True)
-        except Exception as error:
-            return f'killed after {moment:.2f} s, then {error!r}'
-        left = leftovers(folder)
+            last = log.read_text(errors='replace').strip().splitlines()
+            fault = f'status {status}: {(last or ["no output"])[-1]}'
+        else:
+            fault = fault_of(job.check, folder, True)
+        if fault:
+            return f'killed after {moment:.2f} s, then {fault}'
+        left = sorted(
+            path.relative_to(folder).as_posix() for pattern in LEFTOVERS
+            for path in folder.rglob(pattern))
         return f'left behind: {", ".join(left)}' if left else None
 
 
-def run_job(name: str, start: Path, first: int, seconds: float) -> bool:
+def run_job(name: str, start: Path, first: int, most: int,
+            seconds: float) -> bool:
     """Kill a program again and again; whether all went well."""
     job = JOBS[name]
     log = start.parent / 'log'
@@ -149,34 +119,33 @@ def run_job(name: str, start: Path, first: int, seconds: float) -> bool:
             print(f'{name}: does not run at all:\n{log.read_text()[-2000:]}')
             return False
         job.check(whole, True)
-    number, faults = first, 0
-    begun = time.monotonic()
-    while number == first or time.monotonic() < begun + seconds:
+    count = faults = 0
+    for number in cases(first, most, seconds):
+        count += 1
         text = one_kill(job, start, duration,
                         random.Random(f'{name} {number}'))
         if text is not None:
             faults += 1
-            print(f'  python tools/dev/kill.py --job {name} --seed {number}\n'
+            print(f'  python tools/dev/kill.py --job {name} --case {number}\n'
                   f'    {text}')
-        number += 1
-    print(f'{name}: {number - first} kills, {faults} faults', flush=True)
+    print(f'{name}: {count} kills, {faults} faults', flush=True)
     return not faults
 
 
 def main() -> int:
     """Run what the command line asks for."""
-    args = parse_args()
+    args = parse_args('Kill programs at any moment, and run them again.',
+                      'job', JOBS)
     with tempfile.TemporaryDirectory() as temporary:
-        start = Path(temporary) / 'start'
+        start, log = Path(temporary) / 'start', Path(temporary) / 'log'
         start.mkdir()
-        log = Path(temporary) / 'log'
         for job in JOBS.values():
             if run_child(lambda: job.prepare(start), log) != 0:
                 print(f'cannot prepare:\n{log.read_text()[-2000:]}')
                 return 1
         good = [
-            run_job(name, start, args.seed, args.seconds / len(args.job))
-            for name in args.job
+            run_job(name, start, args.seed, args.most, args.seconds)
+            for name in args.names
         ]
     return int(not all(good))
 

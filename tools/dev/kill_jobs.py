@@ -2,6 +2,7 @@
 """The programs that are killed, and what may be there afterwards."""
 import importlib.util
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any, Optional
@@ -66,28 +67,19 @@ def make_images(root: Path) -> None:
 
 
 class Job:
-    """A program that writes files."""
+    """A program that writes files in a folder."""
 
     def prepare(self, folder: Path) -> None:
         """Write what it needs, where other jobs may have written."""
 
     def run(self, folder: Path) -> Optional[int]:
-        """Run it, or go on after a kill.
-
-        Args:
-            folder (Path): The working folder.
-
-        Returns:
-            int | None: Exit status; None is 0.
-        """
+        """Run it, or go on after a kill; exit status, of which None is 0."""
         raise NotImplementedError
 
     def check(self, folder: Path, done: bool) -> None:
         """Raise an error if a file is neither absent nor whole.
 
-        Args:
-            folder (Path): The working folder.
-            done (bool): Whether the program ended, so that all must be there.
+        All must be there if the program has ended (``done``).
         """
         raise NotImplementedError
 
@@ -96,17 +88,14 @@ class Train(Job):
     """Training, which keeps the newest checkpoint only."""
 
     def prepare(self, folder: Path) -> None:
-        """See :class:`Job`."""
         make_images(folder / 'data')
         (folder / 'config.py').write_text(CONFIG)
 
     def run(self, folder: Path) -> Optional[int]:
-        """See :class:`Job`."""
         os.chdir(folder)
         return run_tool('train', 'config.py', '--work-dir', 'work', '--resume')
 
     def check(self, folder: Path, done: bool) -> None:
-        """See :class:`Job`."""
         found = sorted((folder / 'work').glob('*.pth'))
         for path in found:
             read_weights(str(path))
@@ -123,35 +112,30 @@ class Trained(Job):
     """A program that takes a checkpoint."""
 
     def prepare(self, folder: Path) -> None:
-        """See :class:`Job`."""
         if not (folder / 'model.pth').exists():
             Train().run(folder)
             os.replace(folder / f'work/epoch_{EPOCHS}.pth',
                        folder / 'model.pth')
-            for path in sorted((folder / 'work').rglob('*'), reverse=True):
-                path.unlink() if path.is_file() else path.rmdir()
+            shutil.rmtree(folder / 'work')
 
 
 class Calibrate(Trained):
     """Calibration with its report and a copy of the checkpoint."""
 
     def run(self, folder: Path) -> Optional[int]:
-        """See :class:`Job`."""
         os.chdir(folder)
         return run_tool('calibrate', 'config.py', 'model.pth', '--budget-macs',
                         '80%', '--report', 'report', '--embed', '--work-dir',
                         'work')
 
     def check(self, folder: Path, done: bool) -> None:
-        """See :class:`Job`."""
-        point, copy, report = (
-            folder / name for name in ('model.operating_point.json',
-                                       'model.calibrated.pth', 'report'))
         read_weights(str(folder / 'model.pth'))
-        if done or point.exists():
-            OperatingPoint.load(point)
-        if done or copy.exists():
-            read_weights(str(copy))
+        for name, read in (('operating_point.json', OperatingPoint.load),
+                           ('calibrated.pth', read_weights)):
+            path = folder / f'model.{name}'
+            if done or path.exists():
+                read(str(path))
+        report = folder / 'report'
         if (done or report.exists()) and not (report / 'index.html').exists():
             raise ValueError(f'{report} has no page')
 
@@ -160,15 +144,12 @@ class Export(Trained):
     """Export, which never replaces a folder."""
 
     def run(self, folder: Path) -> Optional[int]:
-        """See :class:`Job`."""
         os.chdir(folder)
-        if (folder / 'exported').exists():
-            return 0
-        return run_tool('export', 'config.py', 'model.pth', 'exported',
-                        '--size', '32', '32')
+        return 0 if (folder / 'exported').exists() else run_tool(
+            'export', 'config.py', 'model.pth', 'exported', '--size', '32',
+            '32')
 
     def check(self, folder: Path, done: bool) -> None:
-        """See :class:`Job`."""
         if done or (folder / 'exported').exists():
             Manifest.load(folder / 'exported')
 
@@ -177,7 +158,6 @@ class Generate(Job):
     """The generator of the demo's data."""
 
     def run(self, folder: Path) -> Optional[int]:
-        """See :class:`Job`."""
         sys.path.insert(0, str(ROOT))
         from projects.digits.__main__ import main
         os.chdir(folder)
@@ -187,13 +167,11 @@ class Generate(Job):
         ])
 
     def check(self, folder: Path, done: bool) -> None:
-        """See :class:`Job`."""
         root = folder / 'digits'
-        if done or root.exists():
-            number = len(list(root.rglob('*.png'))) + len(
-                list(root.rglob('*.jpg')))
-            if number != 100:
-                raise ValueError(f'{number} images instead of 100')
+        number = sum(
+            path.suffix in ('.png', '.jpg') for path in root.rglob('*'))
+        if (done or root.exists()) and number != 100:
+            raise ValueError(f'{number} images instead of 100')
 
 
 JOBS = dict(

@@ -25,48 +25,29 @@ ODD_VALUES: Tuple[Any,
 
 
 def damage_bytes(rng: random.Random, data: bytes) -> bytes:
-    """Change a few places of a file.
-
-    Args:
-        rng (Random): Chooses what and where.
-        data (bytes): The file.
-
-    Returns:
-        bytes: Another content, of another length perhaps.
-    """
+    """Change a few places of a file, and perhaps its length."""
     result = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 8))):
         where = rng.randrange(len(result) + 1)
-        length = min(rng.choice((1, 1, 4, 64, 4096)), len(result) - where)
+        end = min(where + rng.choice((1, 1, 4, 64, 4096)), len(result))
+        length = end - where
         kind = rng.randrange(7)
-        if kind == 0 and where < len(result):
+        if kind == 0 and length:
             result[where] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            result[where:where + length] = rng.randbytes(length)
-        elif kind == 2:
-            result[where:where + length] = bytes([rng.choice(
-                (0, 255))]) * length
-        elif kind == 3:
-            del result[where:where + length]
         elif kind == 4:
-            result[where:where] = result[where:where + length]
+            result[where:where] = result[where:end]
         elif kind == 5:
             result[where:where] = rng.randbytes(rng.choice((1, 16)))
-        else:
+        elif kind == 6:
             del result[where:]
+        else:
+            result[where:end] = rng.choice(
+                (b'', rng.randbytes(length), bytes(length), b'\xff' * length))
     return bytes(result)
 
 
 def damage_json(rng: random.Random, content: Any) -> Any:
-    """Change a few places of what a JSON file says.
-
-    Args:
-        rng (Random): Chooses what and where.
-        content (Any): Nested dicts and lists.
-
-    Returns:
-        Any: A changed copy.
-    """
+    """Change a few places of what a JSON file says."""
     content = json.loads(json.dumps(content))
     for _ in range(rng.choice((1, 1, 2, 5))):
         places = list(_places(content))
@@ -111,15 +92,7 @@ def _places(node: Any) -> List[Tuple[Any, Any]]:
 
 
 def damage_text(rng: random.Random, text: str) -> bytes:
-    """Change a few lines of a list or a table.
-
-    Args:
-        rng (Random): Chooses what and where.
-        text (str): The file.
-
-    Returns:
-        bytes: Another content.
-    """
+    """Change a few lines of a list or a table."""
     lines = text.splitlines()
     for _ in range(rng.choice((1, 1, 3))):
         where = rng.randrange(len(lines)) if lines else 0
@@ -139,52 +112,42 @@ def damage_text(rng: random.Random, text: str) -> bytes:
 
 
 def damage_state(rng: random.Random, state: Dict[str, Any]) -> Dict[str, Any]:
-    """Change entries of a state dict.
-
-    Args:
-        rng (Random): Chooses what and where.
-        state (dict): Names to tensors.
-
-    Returns:
-        dict: A changed copy.
-    """
+    """Change entries of a state dict."""
     state = dict(state)
     for _ in range(rng.choice((1, 1, 2))):
         name = rng.choice(sorted(map(str, state)))
         value = state.pop(name, None)
+        kind = rng.choice((*ODD_TENSORS, None, None))
         if not isinstance(value, torch.Tensor):
             continue
-        kind = rng.randrange(12)
-        if kind < 2:
-            if kind:
-                state[name + 'x'] = value
-            continue
-        state[name] = _odd_tensor(kind, value, rng)
+        if kind is not None:
+            state[name] = kind(value, rng)
+        elif rng.random() < .5:
+            state[name + 'x'] = value
     return state
 
 
-def _odd_tensor(kind: int, value: torch.Tensor, rng: random.Random) -> Any:
-    """What may stand in the place of a tensor."""
-    if kind == 2:
-        return value.flatten()[:-1] if value.numel() > 1 else value[None]
-    if kind == 3:
-        return value.unsqueeze(0)
-    if kind == 4:
-        return value.to(
-            rng.choice((torch.int64, torch.bool, torch.complex64,
-                        torch.float16, torch.float64)))
-    if kind == 5:
-        return value.to('meta')
-    if kind == 6 and value.ndim:
-        return value.to_sparse()
-    if kind == 7:
-        return rng.choice((None, 3, 'x', [1., 2.], {}))
-    if kind == 8:
-        return value.new_zeros(1).expand(*value.shape) if value.ndim else value
-    if kind == 9:
-        return value.new_empty(0)
+def _with_odd_number(value: torch.Tensor, rng: random.Random) -> torch.Tensor:
+    """A copy that is not finite, or nearly so."""
     value = value.clone()
     if value.is_floating_point() and value.numel():
         value.view(-1)[rng.randrange(value.numel())] = rng.choice(
             (float('nan'), float('inf'), 1e38))
     return value
+
+
+# What may stand in the place of a tensor.
+ODD_TENSORS: Tuple[Any, ...] = (
+    lambda v, rng: v.flatten()[:-1] if v.numel() > 1 else v[None],
+    lambda v, rng: v.unsqueeze(0),
+    lambda v, rng: v.to(
+        rng.choice((torch.int64, torch.bool, torch.complex64, torch.float16,
+                    torch.float64))),
+    lambda v, rng: v.to('meta'),
+    lambda v, rng: v.to_sparse() if v.ndim else v,
+    lambda v, rng: rng.choice((None, 3, 'x', [1., 2.], {})),
+    lambda v, rng: v.new_zeros(1).expand(*v.shape) if v.ndim else v,
+    lambda v, rng: v.new_empty(0),
+    _with_odd_number,
+    _with_odd_number,
+)
