@@ -93,33 +93,39 @@ def plot_accuracy_macs(curves: Sequence[Curve],
     if not any(len(curve.macs) for curve in curves):
         raise ValueError('a picture needs at least one curve with points, got '
                          'none')
-    largest = max(max(curve.macs, default=0.) for curve in curves)
+    largest = max(macs for curve in curves for macs in curve.macs)
     scale, label = cost_axis(cost, largest, unit)
     points: Any = chosen or ()
     if points and not isinstance(points[0], (tuple, list)):
         points = [points]
-    width, height = NARROW if narrow else WIDE if legend else NAMED
-    lines = len(curves) + len(points) if legend else 0
-    columns = 1 if narrow else 2
-    figure = Figure((width, height + 0.18 * -(-lines // columns)),
-                    layout='constrained')
-    axes = figure.add_subplot()
+    figure, axes = _empty(
+        len(curves) + len(points) if legend else 0, narrow, title)
     labels = [
         label for number, curve in enumerate(curves)
         for label in _draw(axes, curve, scale, number, legend)
     ]
     labels += _mark(axes, points, scale, legend)
     axes.set(xlabel=label, ylabel=f'{measure} (%)')
-    axes.set_title(title, wrap=True)
     axes.margins(x=0.07, y=0.12 if legend else 0.2)
-    axes.grid(True)
-    axes.set_axisbelow(True)
     if legend:
-        figure.legend(loc='outside lower left', fontsize=9, ncols=columns)
+        figure.legend(
+            loc='outside lower left', fontsize=9, ncols=1 if narrow else 2)
     place_labels(
         axes, labels,
         [course for curve in curves for course in _courses(curve, scale)])
     return save_figure(figure, path)
+
+
+def _empty(entries: int, narrow: bool, title: str) -> tuple[Figure, Any]:
+    """A figure with room for the entries of a legend, and its axes."""
+    width, height = NARROW if narrow else WIDE if entries else NAMED
+    rows = entries if narrow else -(-entries // 2)
+    figure = Figure((width, height + 0.18 * rows), layout='constrained')
+    axes = figure.add_subplot()
+    axes.set_title(title, wrap=True)
+    axes.grid(True)
+    axes.set_axisbelow(True)
+    return figure, axes
 
 
 def _mark(axes: Any, points: Sequence[Point], scale: float,

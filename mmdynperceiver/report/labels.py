@@ -47,7 +47,7 @@ def place_labels(axes: Any,
                  labels: Sequence[Label],
                  lines: Sequence[Any] = (),
                  size: float = 9) -> list[Any]:
-    """Write each label where it covers least, always at the same place.
+    """Write each label where it covers least; give the annotations.
 
     One label after another takes the best of the places around its point.
     The plot must be complete: nothing of it moves from here on.
@@ -57,9 +57,6 @@ def place_labels(axes: Any,
         labels (Sequence[Label]): In order of importance.
         lines (Sequence[array]): Courses (N, 2) that should stay free.
         size (float): Of the text in points.
-
-    Returns:
-        list[Annotation]: One for each label.
     """
     scale = settle(axes.figure).dpi / 72
     to_pixels = axes.transData.transform

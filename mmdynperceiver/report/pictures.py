@@ -98,17 +98,16 @@ def plot_reliability(conf: Any,
         sharex=True,
         squeeze=False,
         height_ratios=(3, 1) * rows)
-    for k in range(rows * columns):
-        row, column = divmod(k, columns)
-        upper, lower = pair = axes[2 * row:2 * row + 2, column]
-        if k >= len(conf):
-            upper.axis('off')
-            lower.axis('off')
-            continue
-        _draw_exit(pair, conf[k], right[k].astype(bool), bins, exit_colour(k))
+    # [2 * rows, columns] -> [rows * columns, 2]
+    pairs = axes.reshape(rows, 2, columns).swapaxes(1, 2).reshape(-1, 2)
+    for axis in pairs[len(conf):].flat:
+        axis.axis('off')
+    for k, (upper, lower) in enumerate(pairs[:len(conf)]):
+        _draw_exit(upper, lower, conf[k], right[k].astype(bool), bins,
+                   exit_colour(k))
         error = '' if errors is None else f'\nECE {100 * errors[k]:.1f} %'
         upper.set_title(f'exit {k}{error}', fontsize=10)
-        if column == 0:
+        if k % columns == 0:
             upper.set_ylabel('accuracy')
             lower.set_ylabel(f'{unit}s (%)')
         if k + columns >= len(conf):
@@ -117,7 +116,7 @@ def plot_reliability(conf: Any,
     return save_figure(settle(figure), path)
 
 
-def _draw_exit(axes: Any, conf: Any, right: Any, bins: int,
+def _draw_exit(upper: Any, lower: Any, conf: Any, right: Any, bins: int,
                colour: str) -> None:
     """Draw the accuracy and the number of images in each bin of one exit."""
     edges = np.linspace(0, 1, bins + 1)
@@ -126,7 +125,6 @@ def _draw_exit(axes: Any, conf: Any, right: Any, bins: int,
     count = np.bincount(index, minlength=bins)
     hits = np.bincount(index[right], minlength=bins)
     filled = count > 0
-    upper, lower = axes
     style = dict(width=1 / bins, color=colour, edgecolor=PAPER, linewidth=0.5)
     upper.bar(centres[filled], hits[filled] / count[filled], **style)
     upper.plot([0, 1], [0, 1], '--', color=INK, linewidth=1)

@@ -138,11 +138,13 @@ def test_report(calibrate, tmp_path):
     _, error, point = calibrate(*options)
     assert 'holds other files' in error and point is None
     (folder / 'mine.txt').unlink()
-    output, error, _ = calibrate(*options)
+    output, error, point = calibrate(*options)
     assert error is None, error
     assert str(folder / 'index.html') in output.replace('\n', '')
-    for name in ('index.html', 'curve.csv', 'gallery.png'):
-        assert (folder / name).stat().st_size
+    page = ' '.join((folder / 'index.html').read_text().split())
+    assert '12 held-out and 12 test images; 4 exits' in page
+    for threshold in point.thresholds:
+        assert f'<td>{threshold:.6g}</td>' in page
 
 
 def test_published_sweep(calibrate, tmp_path):
