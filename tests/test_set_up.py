@@ -1,24 +1,19 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""The set-up of .venv, with stand-ins for uv and for the build of mmcv."""
+"""The set-up of .venv, with a stand-in for uv and a mmcv of few files."""
 import importlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
-from pathlib import Path
 
 import pytest
 
 
 class Checkout:
-    """A checkout with a ``.venv`` in which uv only notes how it is called.
-
-    Args:
-        source (Path): The real one.
-        folder (Path): Where it is made.
-    """
+    """A copy of a checkout, in whose .venv uv only notes how it is called."""
 
     def __init__(self, source, folder):
         self.folder = folder
@@ -217,29 +212,33 @@ def test_version_of_torch_is_read_unimported(builder):
     assert builder.torch_version() == torch.__version__
 
 
-def fake_run(file):
-    """Make a stand-in for the build, of a wheel with one more file."""
-
-    def run(command, log_path, **environment):
-        assert environment['MMCV_WITH_OPS'] == '1'
-        assert int(environment['MAX_JOBS']) >= 1
-        assert {'--no-build-isolation', '--no-cache-dir'} <= set(command)
-        folder = Path(command[command.index('--wheel-dir') + 1])
-        with zipfile.ZipFile(folder / 'mmcv-2.1.0-x.whl', 'w') as archive:
-            archive.writestr('mmcv/__init__.py', '')
-            archive.writestr(file, '')
-
-    return run
+def write_source(folder, version, *names):
+    """Write a source archive of a mmcv that has these files only."""
+    setup = ("import os\nfrom setuptools import setup\n"
+             "assert os.environ['MMCV_WITH_OPS'] == '1'\n"
+             "assert int(os.environ['MAX_JOBS']) > 0\n"
+             f"setup(name='mmcv', version='{version}', packages=['mmcv'],\n"
+             "      package_data=dict(mmcv=['*.so']))\n")
+    source = folder / f'mmcv-{version}'
+    shutil.rmtree(source, ignore_errors=True)
+    (source / 'mmcv').mkdir(parents=True)
+    (source / 'setup.py').write_text(setup)
+    for name in names:
+        (source / 'mmcv' / name).touch()
+    with tarfile.open(f'{source}.tar.gz', 'w:gz') as archive:
+        archive.add(source, source.name)
 
 
 def test_built_wheel_is_moved_into_the_cache(builder, monkeypatch, tmp_path):
     monkeypatch.setattr(builder, 'check_compiler', lambda: None)
-    monkeypatch.setattr(builder, 'run', fake_run('mmcv/_ext.cpython-311.so'))
+    monkeypatch.setenv('PIP_NO_INDEX', '1')
+    monkeypatch.setenv('PIP_FIND_LINKS', str(tmp_path))
     folder = tmp_path / 'cache' / 'wheels' / 'torch'
+    write_source(tmp_path, '2.1.0', '__init__.py', '_ext.cpython-311.so')
     wheel = builder.build('2.1.0', folder)
-    assert list(folder.iterdir()) == [wheel]
+    assert list(folder.iterdir()) == [wheel] and zipfile.is_zipfile(wheel)
     wheel.unlink()
-    monkeypatch.setattr(builder, 'run', fake_run('mmcv/other.py'))
+    write_source(tmp_path, '2.1.0', '__init__.py')
     with pytest.raises(builder.BuildError, match='no operators'):
         builder.build('2.1.0', folder)
     assert list(folder.iterdir()) == []

@@ -66,28 +66,25 @@ def check_compiler():
 def run(command, log_path, **variables):
     """Run a command, show ninja's progress, and log what it prints."""
     start = shown = time.monotonic()
-    every, end = (1, '\r') if sys.stderr.isatty() else (20, '\n')
+    environment = {**os.environ, **variables}
     tail = deque(maxlen=12)
-    with open(
-            log_path, 'w', buffering=1) as log, subprocess.Popen(
-                command,
-                env={
-                    **os.environ,
-                    **variables
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors='replace') as process:
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors='replace')
+    with open(log_path, 'w', buffering=1) as log, process:
         for line in process.stdout:
             log.write(line)
             tail.append(line)
             progress = re.search(r'\[\d+/\d+\]', line)
-            if progress and time.monotonic() - shown >= every:
+            if progress and time.monotonic() - shown >= 20:
                 shown = time.monotonic()
                 text = f'  compiled {progress.group()}, {shown - start:.0f} s'
-                print(text, end=end, file=sys.stderr, flush=True)
+                print(text, file=sys.stderr, flush=True)
     if process.returncode:
         sys.stderr.writelines(f'  | {line}' for line in tail)
         raise BuildError(
