@@ -108,18 +108,6 @@ def test_legend_stands_below_the_plot():
     assert len(drawn) == 13
 
 
-def test_narrow_pictures_are_readable_on_a_phone():
-    figure = plot_accuracy_macs([LINE, EXITS], narrow=True)
-    # A phone of 390 pixels leaves at least 330 to a picture.
-    scale = 330 / (72 * figure.get_figwidth())
-    axes, = figure.axes
-    texts = [
-        *axes.texts, *axes.get_xticklabels(), *axes.get_yticklabels(),
-        *figure.legends[0].get_texts(), axes.xaxis.label, axes.title
-    ]
-    assert min(text.get_fontsize() for text in texts) * scale >= 11
-
-
 def test_latency_axis():
     axes, = plot_accuracy_macs([Curve('a', [1., 2.], [50., 60.])],
                                cost='latency_ms',
