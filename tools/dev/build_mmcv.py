@@ -11,6 +11,7 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -124,6 +125,7 @@ def build(version, folder):
 
 def main():
     """Print the wheel's path, or say in a line why there is none."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # mmcv-lite has the same versions
     pin = re.search(r'^mmcv-lite==(\S+)', PINS.read_text(), re.MULTILINE)
     version = pin.group(1)
@@ -138,6 +140,8 @@ def main():
             wheel = build(version, folder)
     except (BuildError, OSError) as error:
         sys.exit(f'Error: {error}')
+    except KeyboardInterrupt:
+        sys.exit(130)
     print(wheel)
 
 
