@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core import (ExitPolicy, Exits, Prediction, SegmentedTrunk,
+from ..core import (ExitPolicy, Prediction, SegmentedTrunk,
                     fixed_exit_thresholds)
+from ..core.protocols import EarlyExitNetwork, ExitClassifiers
 from ..core.segments import TrunkState
 from ..deploy import Policy, Runner
 from ..errors import InputError
@@ -52,11 +53,12 @@ def check_deployed_modes(modes: Sequence[str]) -> None:
             raise InputError(f'--modes {mode}: {error}') from error
 
 
-def export_model(model: nn.Module, size: Sequence[int], folder: str) -> None:
+def export_model(model: EarlyExitNetwork, size: Sequence[int],
+                 folder: str) -> None:
     """Export an early-exit model for normalised images of one size.
 
     Args:
-        model (nn.Module): The model, on the CPU.
+        model (EarlyExitNetwork): The model, on the CPU.
         size (Sequence[int]): Height and width.
         folder (str): A new folder, for :func:`open_exported`.
 
@@ -77,12 +79,12 @@ def export_model(model: nn.Module, size: Sequence[int], folder: str) -> None:
                    ExitPolicy(exits.num_exits), classes)
 
 
-def export_one_graph(model: nn.Module, size: Sequence[int],
+def export_one_graph(model: EarlyExitNetwork, size: Sequence[int],
                      folder: str) -> None:
     """Export an early-exit model as one graph that runs all its exits.
 
     Args:
-        model (nn.Module): The model, on the CPU.
+        model (EarlyExitNetwork): The model, on the CPU.
         size (Sequence[int]): Height and width.
         folder (str): A new folder, for :func:`graph_entry`.
 
@@ -109,7 +111,7 @@ def export_net(net: nn.Module, size: Sequence[int], folder: str) -> None:
     """
     from ..deploy.export import export_segments, verify_segments
     os.mkdir(folder)
-    parts: Tuple[Any, Any] = _OneSegment(net.eval()), _Logits()
+    parts = _OneSegment(net.eval()), _Logits()
     exported = export_segments(*parts, size, folder)
     verify_segments(*parts, exported, folder)
 
@@ -117,7 +119,7 @@ def export_net(net: nn.Module, size: Sequence[int], folder: str) -> None:
 class _AllExits(nn.Module):
     """Images (B, 3, H, W) -> the logits of all exits in one row."""
 
-    def __init__(self, trunk: SegmentedTrunk, exits: Exits) -> None:
+    def __init__(self, trunk: SegmentedTrunk, exits: ExitClassifiers) -> None:
         super().__init__()
         self.trunk = trunk
         self.exits = exits
@@ -146,11 +148,8 @@ class _OneSegment(SegmentedTrunk):
 class _Logits(nn.Module):
     """Stands in for the exits behind :class:`_OneSegment`."""
 
-    fkt = None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.classifiers = nn.ModuleList()
+    num_exits = 1
+    num_classes = 0  # not known
 
     def step(self,
              index: int,

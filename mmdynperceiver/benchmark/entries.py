@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from ..calibration.held_out import HeldOut
 from ..calibration.share_solver import solve_by_shares
-from ..core import ExitPolicy, Prediction, run_all_exits
+from ..core import ExitPolicy, Prediction, SegmentedTrunk, run_all_exits
 from ..core.criteria import confidences
 from ..core.early_exit import as_images, average_groups
+from ..core.protocols import EarlyExitNetwork, ExitClassifiers
 from .latency import early_exit_pass, exit_passes
 
 __all__ = [
@@ -55,7 +56,7 @@ class BenchmarkEntry:
 
 def early_exit_entry(name: str,
                      mode: str,
-                     model: nn.Module,
+                     model: EarlyExitNetwork,
                      image_shape: Sequence[int],
                      policy: Optional[ExitPolicy] = None) -> BenchmarkEntry:
     """Enter a model with exits.
@@ -63,36 +64,40 @@ def early_exit_entry(name: str,
     Args:
         name (str): Its name.
         mode (str): How it runs.
-        model (nn.Module): The model, in that mode already.
+        model (EarlyExitNetwork): The model, in that mode already.
         image_shape (Sequence[int]): (3, H, W), or (M, 3, H, W) of videos,
             for the MACs.
         policy (ExitPolicy, optional): Where images leave. Defaults to None,
             no dynamic mean.
     """
-    trunk, exits = model.exit_parts()
+    parts: Any = model.exit_parts()
     return BenchmarkEntry(
         name, mode, exit_passes(model), all_exits_pass(model),
         None if policy is None else early_exit_pass(model, policy),
         model.macs_per_exit(image_shape),
-        _train_step(nn.ModuleList([trunk, exits]), _all_exits)
+        _train_step(
+            nn.ModuleList(parts),
+            lambda net, batch: _all_exits(net[0], net[1], batch))
         if mode == 'eager' else None)
 
 
-def all_exits_pass(model: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
+def all_exits_pass(
+        model: EarlyExitNetwork) -> Callable[[Tensor], Sequence[Tensor]]:
     """The pass that returns the logits of each exit.
 
     Args:
-        model (nn.Module): An early-exit model.
+        model (EarlyExitNetwork): The model.
     """
-    return partial(_all_exits, model.exit_parts())
+    return partial(_all_exits, *model.exit_parts())
 
 
-def _all_exits(parts: Any, batch: Tensor) -> Sequence[Tensor]:
+def _all_exits(trunk: SegmentedTrunk, exits: ExitClassifiers,
+               batch: Tensor) -> Sequence[Tensor]:
     """Logits of each exit, of images or of videos."""
     images, group = as_images(batch)
     return [
         average_groups(logits, group)
-        for logits in run_all_exits(*parts, images)
+        for logits in run_all_exits(trunk, exits, images)
     ]
 
 
@@ -112,7 +117,7 @@ def static_entry(name: str, net: nn.Module) -> BenchmarkEntry:
 
 
 def _train_step(
-    net: nn.Module, forward: Callable[[nn.Module, Tensor], Sequence[Tensor]]
+    net: nn.Module, forward: Callable[[Any, Tensor], Sequence[Tensor]]
 ) -> Callable[[Tensor], None]:
     """Forward, a cross-entropy at each exit, and backward, all of class 0."""
 

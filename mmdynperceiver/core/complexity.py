@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from .accelerate.copies import NeedsDataError, called_without_hooks, on_meta
-from .early_exit import Carried, run_step
-from .exits import Exits
+from .early_exit import LoopState, run_step
+from .protocols import ExitClassifiers
 from .segments import SegmentedTrunk
 
 __all__ = ['CountsMacs', 'count_macs', 'expected_macs', 'macs_per_exit']
@@ -85,17 +85,17 @@ class _Counter(TorchDispatchMode):
         return out
 
 
-def macs_per_exit(trunk: SegmentedTrunk, exits: Exits,
+def macs_per_exit(trunk: SegmentedTrunk, exits: ExitClassifiers,
                   input_shape: Sequence[int]) -> Tuple[int, ...]:
     """Count the MACs of one sample up to and including each exit.
 
-    Convolutions and matrix products count, attention's two included; 1 MAC
-    is one multiply-add. Nothing is computed: the count runs on the meta
-    device, where attention is the plain matrix products that are counted.
+    Convolutions and matrix products count, attention's two included; 1 MAC is
+    one multiply-add. Nothing is computed: the count runs on the meta device,
+    where attention is the plain matrix products that are counted.
 
     Args:
         trunk (SegmentedTrunk): The network without its exits.
-        exits (Exits): The classifiers.
+        exits (ExitClassifiers): The classifiers.
         input_shape (Sequence[int]): (3, H, W) of an image, or (M, 3, H, W)
             of the M images that are one sample, such as a video.
 
@@ -103,10 +103,10 @@ def macs_per_exit(trunk: SegmentedTrunk, exits: Exits,
         tuple[int]: Cumulative MACs, shallow to deep.
 
     Raises:
-        ValueError: If the shape is not that of an image or of several, or
-            is too small.
+        ValueError: If the shape is another, or too small.
     """
-    both = nn.ModuleDict(dict(trunk=trunk, exits=exits))
+    parts: Any = dict(trunk=trunk, exits=exits)
+    both = nn.ModuleDict(parts)
     both.training = trunk.training
     return count_macs(both, _exits, input_shape)
 
@@ -114,7 +114,7 @@ def macs_per_exit(trunk: SegmentedTrunk, exits: Exits,
 def _exits(both: Any, images: Tensor) -> Iterator[Tensor]:
     """Run to one exit after the other."""
     trunk, exits = both['trunk'], both['exits']
-    carried = Carried(trunk.initial_state(images))
+    carried = LoopState(trunk.initial_state(images))
     for index in range(trunk.num_segments):
         carried, logits = run_step(trunk, exits, index, carried)
         yield logits
@@ -131,12 +131,8 @@ def count_macs(module: _Module, steps: Callable[[_Module, Tensor],
             an item for each step once its work is done.
         input_shape (Sequence[int]): As for ``macs_per_exit``.
 
-    Returns:
-        tuple[int]: Cumulative MACs, one count for each step.
-
     Raises:
-        ValueError: If the shape is not that of an image or is too small, or
-            a module cannot run without data.
+        ValueError: Also if a module cannot run without data.
     """
     if len(input_shape) not in (3, 4):
         raise ValueError(f'input_shape must be (3, H, W) of an image or (M, '
@@ -186,7 +182,7 @@ class CountsMacs:
             parts were folded.
     """
 
-    def exit_parts(self) -> Tuple[SegmentedTrunk, Exits]:
+    def exit_parts(self) -> Tuple[SegmentedTrunk, ExitClassifiers]:
         """The trunk and the exits."""
         raise NotImplementedError
 
@@ -211,22 +207,15 @@ class CountsMacs:
         return counts.of_size(tuple(input_shape))
 
     def count_macs(self, input_shape: Tuple[int, ...]) -> Tuple[int, ...]:
-        """Count what ``macs_per_exit`` returns, which keeps it.
-
-        Args:
-            input_shape (Sequence[int]): (3, H, W).
-        """
+        """Count what ``macs_per_exit`` returns, which keeps it."""
         return macs_per_exit(*self.exit_parts(), input_shape)
 
 
 class _Counts:
     """The MACs of a model, for the sizes of images that came last.
 
-    A model of the same structure, without data, is what is counted: it is
-    made once, and again after parts of the model have been exchanged.
-
-    Args:
-        model (CountsMacs): The model.
+    A model of the same structure, without data, is what is counted: it is made
+    once, and again after parts of the model have been exchanged.
     """
 
     def __init__(self, model: Any) -> None:
@@ -257,11 +246,7 @@ def _parts(model: nn.Module) -> List[nn.Module]:
 
 def expected_macs(exit_fractions: Sequence[float],
                   macs: Sequence[float]) -> float:
-    """Mean MACs of one sample.
-
-    Args:
-        exit_fractions (Sequence[float]): Share of samples at each exit.
-        macs (Sequence[float]): Cumulative MACs of each exit.
-    """
+    """Mean MACs of one sample, of the shares and the cumulative MACs of the
+    exits."""
     return float(
         sum(share * cost for share, cost in zip(exit_fractions, macs)))

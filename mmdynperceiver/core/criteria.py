@@ -73,17 +73,10 @@ def confidence(logits: Tensor,
 def patience_step(logits: Tensor, memory: Optional[Tensor] = None) -> Tensor:
     """Count for how many exits in a row the prediction has been the same.
 
-    As in PABEE (arXiv 2006.04152), where a sample leaves once enough exits
-    in a row agree.
-
-    Args:
-        logits (Tensor): Logits (B, K) of this exit.
-        memory (Tensor, optional): What the exit before returned; None at the
-            first exit.
-
-    Returns:
-        Tensor: (B, 2) whole numbers: the class that this exit predicts, and
-        how many exits up to this one predict it in a row.
+    As in PABEE (arXiv 2006.04152), where a sample leaves once enough exits in
+    a row agree. Takes logits (B, K) and what the exit before returned, None at
+    the first; returns (B, 2) whole numbers: the class that this exit predicts,
+    and how many exits up to this one predict it in a row.
     """
     predicted = logits.argmax(-1)
     if memory is None:

@@ -5,6 +5,7 @@ from typing import Any, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from .accelerate.fast_blocks import use_fast_blocks
 from .complexity import CountsMacs
 from .early_exit import run_all_exits, run_early_exit, running_stats_for_one
 from .exits import Exits
@@ -20,15 +21,8 @@ def build_exits(trunk: SegmentedTrunk,
                 num_classes: int,
                 fkt: bool = True,
                 dropout: Optional[float] = None) -> Exits:
-    """Build the exits that a trunk declares, as its family is published.
-
-    Args:
-        trunk (SegmentedTrunk): The network without its exits.
-        num_classes (int): Number of classes.
-        fkt (bool): Forward knowledge transfer. Defaults to True.
-        dropout (float, optional): Dropout rate of the last two exits.
-            Defaults to None, the published rate of the family.
-    """
+    """Build the exits that a trunk declares, as its family is published, where
+    ``dropout`` does not say otherwise."""
     return Exits(
         trunk.exit_channels,
         num_classes,
@@ -75,7 +69,7 @@ class DynPerceiver(CountsMacs, nn.Module):
                  dropout: Optional[float] = None,
                  **kwargs: Any) -> None:
         super().__init__()
-        self.trunk = Trunk(arch, **kwargs)
+        self.trunk = use_fast_blocks(Trunk(arch, **kwargs))
         self.exits = build_exits(self.trunk, num_classes, fkt, dropout)
         self.policy = ExitPolicy(self.exits.num_exits)
 

@@ -7,40 +7,28 @@ from typing import Any, Callable, Iterator, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from .exits import Exits
 from .policy import ExitPolicy, Prediction
+from .protocols import ExitClassifiers
 from .segments import SegmentedTrunk
 
 __all__ = [
-    'Arrived', 'Carried', 'as_images', 'average_groups', 'early_exit_loop',
+    'ExitBatch', 'LoopState', 'as_images', 'average_groups', 'early_exit_loop',
     'scatter_rows', 'run_all_exits', 'run_early_exit', 'run_step',
     'running_stats_for_one'
 ]
 
 
-class Carried(NamedTuple):
-    """All that is carried from one exit to the next.
-
-    Args:
-        state (NamedTuple): The trunk's state, a named tuple of tensors with
-            a row for each image.
-        knowledge (Tensor, optional): The logits that an exit handed on, a
-            row for each image.
-        memory (Tensor, optional): What the policy remembers, a row for each
-            sample.
-    """
+class LoopState(NamedTuple):
+    """All that is carried from one exit to the next, a row for each image (for
+    each sample in ``memory``): the trunk's state, a named tuple of tensors;
+    the logits that an exit handed on; what the policy remembers."""
 
     state: Any
     knowledge: Optional[Tensor] = None
     memory: Optional[Tensor] = None
 
-    def select(self, rows: Tensor, group: int = 1) -> 'Carried':
-        """Keep some samples: one gather of each carried tensor.
-
-        Args:
-            rows (Tensor): Numbers of the samples to keep.
-            group (int): Images of one sample. Defaults to 1.
-        """
+    def select(self, rows: Tensor, group: int = 1) -> 'LoopState':
+        """Keep samples by their numbers, each a group of images."""
         images = rows
         if group > 1:
             inside = torch.arange(group, device=rows.device)
@@ -50,22 +38,14 @@ class Carried(NamedTuple):
                  kept: Tensor = images) -> Optional[Tensor]:
             return None if tensor is None else tensor.index_select(0, kept)
 
-        return Carried(
+        return LoopState(
             type(self.state)(*map(keep, self.state)), keep(self.knowledge),
             keep(self.memory, rows))
 
 
 def as_images(inputs: Tensor) -> Tuple[Tensor, int]:
-    """Lay a batch out as the trunk takes it.
-
-    Args:
-        inputs (Tensor): Images (B, 3, H, W), or the images of videos (B, M,
-            3, H, W).
-
-    Returns:
-        tuple[Tensor, int]: Images (B, 3, H, W) or (B * M, 3, H, W), and how
-        many of them are one sample: 1 or M.
-    """
+    """Images (B, 3, H, W) as they are, or those of videos (B, M, 3, H, W) as
+    (B * M, 3, H, W); and how many of them are one sample: 1 or M."""
     # Anything else is refused when it runs.
     if isinstance(inputs, Tensor) and inputs.ndim == 5:
         # [B, M, 3, H, W] -> [B * M, 3, H, W]
@@ -77,8 +57,7 @@ def average_groups(logits: Tensor, group: int = 1) -> Tensor:
     """Average the logits of the images that are one sample, such as a video.
 
     Args:
-        logits (Tensor): Logits (B * group, K); the images of a sample stand
-            together.
+        logits (Tensor): Logits (B * group, K), sample by sample.
         group (int): Images of one sample. Defaults to 1.
 
     Returns:
@@ -98,40 +77,23 @@ def average_groups(logits: Tensor, group: int = 1) -> Tensor:
     return logits.unflatten(0, (-1, group)).mean(1)
 
 
-def run_step(trunk: SegmentedTrunk, exits: Exits, index: int,
-             carried: Carried) -> Tuple[Carried, Tensor]:
-    """Run one segment and classify at its exit.
-
-    Args:
-        trunk (SegmentedTrunk): The network without its exits.
-        exits (Exits): The classifiers.
-        index (int): Segment and exit number.
-        carried (Carried): What the step before left.
-
-    Returns:
-        tuple: What is carried on, and the logits (B, K).
-    """
+def run_step(trunk: SegmentedTrunk, exits: ExitClassifiers, index: int,
+             carried: LoopState) -> Tuple[LoopState, Tensor]:
+    """Run one segment and classify at its exit: what is carried on, and the
+    logits (B, K)."""
     state, features = trunk.segment(index, carried.state)
     logits, knowledge = exits.step(index, features, carried.knowledge)
-    return Carried(state, knowledge, carried.memory), logits
+    return LoopState(state, knowledge, carried.memory), logits
 
 
-def run_all_exits(trunk: SegmentedTrunk, exits: Exits,
+def run_all_exits(trunk: SegmentedTrunk, exits: ExitClassifiers,
                   images: Tensor) -> Tuple[Tensor, ...]:
-    """Run everything.
-
-    Args:
-        trunk (SegmentedTrunk): The network without its exits.
-        exits (Exits): The classifiers.
-        images (Tensor): Normalised images (B, 3, H, W).
-
-    Returns:
-        tuple[Tensor]: Logits (B, K) of each exit, shallow to deep.
-    """
+    """Logits (B, K) of each exit, shallow to deep, for normalised images (B,
+    3, H, W)."""
     return exits(trunk(images))
 
 
-class Arrived(NamedTuple):
+class ExitBatch(NamedTuple):
     """The samples that are under way when they reach an exit.
 
     Args:
@@ -139,22 +101,22 @@ class Arrived(NamedTuple):
         rows (Tensor, optional): Their places (B',) in the batch; None while
             none has left.
         leaves (Tensor): Who leaves (B',), boolean; all at the last exit.
-        carried (Carried): What is carried for them.
+        carried (LoopState): What is carried for them.
         logits (Tensor): What was decided on (B', K).
     """
 
     exit: int
     rows: Optional[Tensor]
     leaves: Tensor
-    carried: Carried
+    carried: LoopState
     logits: Tensor
 
 
 @torch.no_grad()
 def early_exit_loop(policy: ExitPolicy,
-                    carried: Carried,
-                    step: Callable[[int, Carried], Tuple[Carried, Tensor]],
-                    keep: Callable[[Arrived], None],
+                    carried: LoopState,
+                    step: Callable[[int, LoopState], Tuple[LoopState, Tensor]],
+                    on_exit: Callable[[ExitBatch], None],
                     group: int = 1) -> Tuple[Tensor, Tensor]:
     """Run each sample only as deep as the policy demands.
 
@@ -166,11 +128,11 @@ def early_exit_loop(policy: ExitPolicy,
 
     Args:
         policy (ExitPolicy): Decides who leaves.
-        carried (Carried): What the first step takes.
+        carried (LoopState): What the first step takes.
         step (Callable): Takes an exit's number and what is carried, runs on
             to that exit, and returns what is carried on and the logits
             (B' * group, K) that the policy decides on.
-        keep (Callable): Takes over the results of an exit. It is called
+        on_exit (Callable): Takes over the results of an exit. It is called
             before those who leave are dropped.
         group (int): Images of one sample. Defaults to 1.
 
@@ -199,7 +161,7 @@ def early_exit_loop(policy: ExitPolicy,
         else:
             exit_index.index_copy_(0, rows, here)
             confidence.index_copy_(0, rows, conf)
-        keep(Arrived(index, rows, leaves, carried, logits))
+        on_exit(ExitBatch(index, rows, leaves, carried, logits))
         if index == policy.num_exits - 1 or policy.thresholds is None:
             continue
         stay = leaves.logical_not().nonzero().squeeze(1)
@@ -214,17 +176,8 @@ def early_exit_loop(policy: ExitPolicy,
 
 def scatter_rows(whole: Optional[Tensor], rows: Optional[Tensor], part: Tensor,
                  batch: int) -> Tensor:
-    """Write rows of a tensor that comes about exit by exit.
-
-    Args:
-        whole (Tensor, optional): The tensor (B, ...) so far.
-        rows (Tensor, optional): Places (B',) of the rows; None for all.
-        part (Tensor): The rows (B', ...).
-        batch (int): Number B of rows in all.
-
-    Returns:
-        Tensor: The tensor; rows that nobody has written are not set.
-    """
+    """Write rows (B', ...) at their places, None for all, of a tensor (B, ...)
+    that comes about exit by exit; others are not set."""
     if rows is None:
         return part
     if whole is None:
@@ -233,7 +186,7 @@ def scatter_rows(whole: Optional[Tensor], rows: Optional[Tensor], part: Tensor,
 
 
 def run_early_exit(trunk: SegmentedTrunk,
-                   exits: Exits,
+                   exits: ExitClassifiers,
                    policy: ExitPolicy,
                    images: Tensor,
                    group: int = 1) -> Prediction:
@@ -241,7 +194,7 @@ def run_early_exit(trunk: SegmentedTrunk,
 
     Args:
         trunk (SegmentedTrunk): The network without its exits.
-        exits (Exits): The classifiers.
+        exits (ExitClassifiers): The classifiers.
         policy (ExitPolicy): Decides who leaves.
         images (Tensor): Normalised images (B * group, 3, H, W); those of a
             sample stand together.
@@ -256,14 +209,14 @@ def run_early_exit(trunk: SegmentedTrunk,
     """
     kept: Optional[Tensor] = None
 
-    def keep(arrived: Arrived) -> None:
+    def on_exit(arrived: ExitBatch) -> None:
         nonlocal kept
         kept = scatter_rows(kept, arrived.rows, arrived.logits,
                             len(images) // group)
 
     exit_index, confidence = early_exit_loop(
-        policy, Carried(trunk.initial_state(images)),
-        partial(run_step, trunk, exits), keep, group)
+        policy, LoopState(trunk.initial_state(images)),
+        partial(run_step, trunk, exits), on_exit, group)
     assert kept is not None
     return Prediction(kept, exit_index, confidence)
 
@@ -272,15 +225,10 @@ def run_early_exit(trunk: SegmentedTrunk,
 def running_stats_for_one(module: nn.Module, batch: int) -> Iterator[None]:
     """Let batch norms use their running statistics for a batch of one.
 
-    A last batch of a single image has no statistics for the pooled vectors
-    in the exits, nor for 1x1 feature maps, and PyTorch refuses it. While the
-    batch is larger, or the module is not in training, this does nothing.
-    SyncBatchNorm is left alone: it sees the other processes' samples, and
-    they wait for this one.
-
-    Args:
-        module (nn.Module): Whose batch norms to switch.
-        batch (int): Number of samples in the batch.
+    A single image has no statistics for the pooled vectors in the exits, nor
+    for 1x1 feature maps, and PyTorch refuses it. In larger batches and out of
+    training this does nothing. SyncBatchNorm is left alone: it sees the other
+    processes' samples, and they wait for this one.
     """
     norms = []
     if batch == 1 and module.training:

@@ -122,14 +122,7 @@ class Exits(nn.Module):
 
     def forward(self,
                 features: Sequence[Sequence[Tensor]]) -> Tuple[Tensor, ...]:
-        """Classify at every exit.
-
-        Args:
-            features (Sequence[Sequence[Tensor]]): What ``Trunk`` returns.
-
-        Returns:
-            tuple[Tensor]: Logits (B, K), shallow to deep.
-        """
+        """Logits (B, K) of every exit, of what ``Trunk`` returns."""
         knowledge = None
         all_logits = []
         for index, vectors in enumerate(features):

@@ -10,11 +10,8 @@ __all__ = ['check_images']
 
 
 def check_images(images: Tensor, min_size: int) -> None:
-    """Refuse what is not a batch of large enough, normalised images.
-
-    Args:
-        images (Tensor): Expected to be (B, 3, H, W), floating point.
-        min_size (int): Smallest height and width.
+    """Refuse what is not a batch of floating-point images (B, 3, H, W), each
+    of ``min_size`` pixels at least.
 
     Raises:
         TypeError: If it is not a floating-point tensor.

@@ -45,13 +45,8 @@ class LossWeights:
 
     @classmethod
     def recipe(cls, num_exits: int = 4) -> 'LossWeights':
-        """The published recipe, carried over to other numbers of exits.
-
-        Args:
-            num_exits (int): Number of exits. With four, these are the
-                defaults of the class; otherwise every exit but the last
-                counts half in both losses. Defaults to 4.
-        """
+        """The published recipe; with other numbers of exits than four every
+        exit but the last counts half in both losses."""
         if num_exits == 4:
             return cls()
         early = (0.5, ) * (num_exits - 1)
@@ -61,12 +56,8 @@ class LossWeights:
     def paper(cls, alpha: float = 0.5, num_exits: int = 4) -> 'LossWeights':
         """Weights of the paper's Eq. 3 (arXiv 2306.11248).
 
-        ``alpha * CE_k + (1 - alpha) * KL_k`` for every exit but the last,
-        plus the last exit's cross-entropy.
-
-        Args:
-            alpha (float): In [0, 1]. Defaults to 0.5.
-            num_exits (int): Number of exits. Defaults to 4.
+        ``alpha * CE_k + (1 - alpha) * KL_k`` for every exit but the last, plus
+        the last exit's cross-entropy; ``alpha`` is in [0, 1].
         """
         if not 0 <= alpha <= 1:
             raise ValueError(f'alpha must be in [0, 1], got {alpha!r}')
@@ -77,17 +68,8 @@ class LossWeights:
 
 def self_distillation(all_logits: Sequence[Tensor],
                       temperature: float = 1.) -> Tuple[Tensor, ...]:
-    """KL divergence from the last exit to each earlier one.
-
-    Args:
-        all_logits (Sequence[Tensor]): Logits (B, K), shallow to deep. The
-            last ones teach and get no gradient from here.
-        temperature (float): Softens both distributions. Defaults to 1.
-
-    Returns:
-        tuple[Tensor]: One scalar for each exit but the last, averaged over
-        the batch.
-    """
+    """KL divergence from the last exit to each earlier one, of logits (B, K),
+    averaged over the batch. The last ones get no gradient from here."""
     teacher = F.log_softmax(all_logits[-1].detach().float() / temperature, -1)
     return tuple(
         F.kl_div(

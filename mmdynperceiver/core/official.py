@@ -154,13 +154,7 @@ def published_weights(content: Mapping[str, Any],
 
 
 def infer_variant(published: Mapping[str, Tensor]) -> Dict[str, Any]:
-    """Infer a variant from published names and shapes.
-
-    Args:
-        published (Mapping[str, Tensor]): A published state dict.
-
-    Returns:
-        dict: Arguments of ``DynPerceiver``.
+    """Arguments of ``DynPerceiver``, by published names and shapes.
 
     Raises:
         ValueError: If an entry that every variant has is missing, or has a
@@ -262,15 +256,8 @@ def _infer_regnety(published: Mapping[str, Tensor]) -> str:
 
 
 def _published_names(name: str, family: str) -> List[str]:
-    """Published names of one entry of our state dict.
-
-    Args:
-        name (str): Name in our state dict.
-        family (str): 'regnety', 'resnet' or 'mobilenetv3'.
-
-    Returns:
-        list[str]: More than one where we fuse matrices, in their order.
-    """
+    """Published names, in 'regnety', 'resnet' or 'mobilenetv3', of one entry
+    of our state dict; several, in their order, where we fuse matrices."""
     prefix, rest = name, ''
     for pattern, template, offset in _PREFIXES:
         match = re.match(pattern, name)

@@ -7,26 +7,18 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
+from ..exit_settings import (check_criterion, check_temperature,
+                             check_thresholds)
 from ..io.atomic import write_json
-from .criteria import check_criterion, check_temperature
 from .exits import Exits
-from .policy import check_thresholds
 from .segments import SegmentedTrunk
 
 __all__ = ['OperatingPoint', 'describe_model']
 
 
 def describe_model(trunk: SegmentedTrunk, exits: Exits) -> Dict[str, int]:
-    """What tells one model's operating points from another's.
-
-    Args:
-        trunk (SegmentedTrunk): The network without its exits.
-        exits (Exits): The classifiers.
-
-    Returns:
-        dict[str, int]: ``num_exits``, ``num_classes`` and ``parameters``,
-        their number.
-    """
+    """What tells one model's operating points from another's: ``num_exits``,
+    ``num_classes`` and ``parameters``, their number."""
     parameters = sum(p.numel() for part in (trunk, exits)
                      for p in part.parameters())
     return dict(
@@ -89,14 +81,7 @@ class OperatingPoint:
                 raise TypeError(f'{name} must be a dict, got {value!r}')
 
     def save(self, path: Union[str, os.PathLike]) -> None:
-        """Write a JSON file, whole or not at all.
-
-        Args:
-            path (str | PathLike): The file; its folder must exist.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
+        """Write a JSON file, whole or not at all; its folder must exist."""
         write_json(path, dataclasses.asdict(self))
 
     @classmethod
@@ -128,14 +113,7 @@ class OperatingPoint:
 
     @classmethod
     def load_all(cls, path: Union[str, os.PathLike]) -> List['OperatingPoint']:
-        """Read all points of a JSON file.
-
-        Args:
-            path (str | PathLike): The file, of one point or of several.
-
-        Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it is not JSON, or its content does not fit.
+        """Read all points of a JSON file, of one or of several; see ``load``.
         """
         path = os.fspath(path)
         return [cls._from_content(point, path) for point in _read(path)]

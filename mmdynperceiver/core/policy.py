@@ -1,7 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The exit policy: who leaves where; it never sees a feature."""
-from typing import (TYPE_CHECKING, Any, Mapping, NamedTuple, Optional,
-                    Sequence, Tuple)
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +9,7 @@ from ..exit_settings import (ALL_CRITERIA, NEVER, Temperature, check_criterion,
                              check_temperature, check_thresholds,
                              fixed_exit_thresholds)
 from .criteria import confidence, confidences, patience_step
-
-if TYPE_CHECKING:
-    from .operating_point import OperatingPoint
+from .operating_point import OperatingPoint
 
 __all__ = [
     'ExitPolicy', 'Prediction', 'check_thresholds', 'fixed_exit_thresholds',
@@ -26,12 +23,8 @@ EXTENDED = -2.
 
 
 class Prediction(NamedTuple):
-    """Outcome of an early-exiting pass.
-
-    Args:
-        logits (Tensor): Logits (B, K) of the exit at which each sample left.
-        exit_index (Tensor): That exit (B,), 0-based.
-        confidence (Tensor): Confidence (B,) at that exit.
+    """Outcome of an early-exiting pass: logits (B, K) of the exit at which
+    each sample left, that exit (B,), 0-based, and the confidence (B,) there.
     """
 
     logits: Tensor
@@ -40,15 +33,8 @@ class Prediction(NamedTuple):
 
 
 def leave_at(all_confidences: Tensor, thresholds: Sequence[float]) -> Tensor:
-    """Find the first exit whose threshold each sample reaches.
-
-    Args:
-        all_confidences (Tensor): Confidences (num_exits, N).
-        thresholds (Sequence[float]): One for each exit but the last.
-
-    Returns:
-        Tensor: That exit (N,), 0-based; the last one takes the rest.
-    """
+    """The first exit (N,), 0-based, at which each of the confidences
+    (num_exits, N) reaches its threshold; the last one takes the rest."""
     last = len(all_confidences) - 1
     exit_index = torch.full_like(all_confidences[0], last, dtype=torch.long)
     for k in reversed(range(last)):
@@ -130,23 +116,15 @@ class ExitPolicy(nn.Module):
             self.thresholds = check_thresholds(thresholds, num_exits)
 
     @classmethod
-    def from_operating_point(cls, point: 'OperatingPoint') -> 'ExitPolicy':
-        """Build the policy of an operating point.
-
-        Args:
-            point (OperatingPoint): Thresholds, criterion and temperatures.
-        """
+    def from_operating_point(cls, point: OperatingPoint) -> 'ExitPolicy':
+        """The policy of thresholds, criterion and temperatures."""
         return cls(point.num_exits, point.thresholds, point.criterion,
                    point.temperature)
 
     def set_thresholds(self, thresholds: Optional[Sequence[float]]) -> None:
-        """Set the thresholds; checkpoints loaded later do not change them.
+        """Set the thresholds, or None to run all samples to the last exit.
 
-        The criterion and the temperatures stay as they are.
-
-        Args:
-            thresholds (Sequence[float], optional): One for each exit but the
-                last, or None to run all samples to the last exit.
+        Criterion and temperatures stay; later checkpoints do not change them.
 
         Raises:
             ValueError: If they do not fit; the old ones then stay.
@@ -157,14 +135,9 @@ class ExitPolicy(nn.Module):
         self._pinned = True
 
     def drop_loaded(self) -> bool:
-        """Drop thresholds that a checkpoint brought.
-
-        They belong to the weights that they were calibrated for. What the
-        user has set stays.
-
-        Returns:
-            bool: Whether there were any.
-        """
+        """Drop thresholds that a checkpoint brought, and say whether there
+        were any: they belong to the weights that they were calibrated for.
+        What the user has set stays."""
         if self._pinned or self.thresholds is None:
             return False
         self.thresholds = None
@@ -187,7 +160,7 @@ class ExitPolicy(nn.Module):
 
         Returns:
             tuple[Tensor]: Confidence (B,), who leaves (B,), boolean, and what
-            to hand to the next exit: (B, 2), or None if there is nothing.
+            to hand to the next exit: (B, 2), or None.
         """
         if self.criterion == 'patience':
             memory = patience_step(logits, memory)
@@ -204,14 +177,7 @@ class ExitPolicy(nn.Module):
         return conf, leaves, memory
 
     def replay(self, all_logits: Sequence[Tensor]) -> Prediction:
-        """Decide on the logits of all exits, as if really stopping.
-
-        Args:
-            all_logits (Sequence[Tensor]): Logits (B, K) of each exit.
-
-        Returns:
-            Prediction: See :func:`select_exits`.
-        """
+        """Decide on the logits (B, K) of all exits, as if really stopping."""
         thresholds = self.thresholds
         if thresholds is None:
             thresholds = (NEVER, ) * (self.num_exits - 1)

@@ -1,31 +1,22 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What every trunk offers: halves of stages, and the segments they form."""
-import math
 from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from .accelerate.memory_format import to_fast_layout
 from .accelerate.micro_batches import MicroBatches
 from .feature_branch import FeatureBranch
 from .image_checks import check_images
 
 __all__ = ['Half', 'SegmentedTrunk', 'TrunkState']
 
-# Places of the largest map of a batch. Batch norms on CPUs add up channels
-# last maps in single precision, one place after the other (torch 2.11): with
-# more places a channel's scale is off by more than 1e-4.
-_MOST_PLACES = 2**19
-
 
 class TrunkState(NamedTuple):
-    """What one segment leaves for the next.
-
-    Args:
-        x (Tensor): The feature map (B, C, H, W); the images at first.
-        z (Tensor, optional): The latents (B, N, D); None at first, and
-            throughout in a network without a classification branch.
-    """
+    """What one segment leaves for the next: the feature map x (B, C, H, W),
+    the images at first, and the latents z (B, N, D), None at first, and
+    throughout in a network without a classification branch."""
 
     x: Tensor
     z: Optional[Tensor]
@@ -67,10 +58,10 @@ class SegmentedTrunk(nn.Module):
         dropout (float): Dropout rate of that classifier.
         head_init_std (float, optional): Standard deviation of its initial
             weights; None keeps PyTorch's.
-        together (int): Images that only make sense together, such as the
-            frames of a clip.
-        pieces (MicroBatches, optional): How a prepared trunk divides large
-            batches.
+        frames_per_clip (int): Images that only make sense together; 1 where
+            they are no frames.
+        micro_batches (MicroBatches, optional): How a prepared trunk divides
+            large batches.
         dtype (torch.dtype, optional): Precision that a prepared trunk
             computes in; None takes images as they are.
     """
@@ -87,16 +78,12 @@ class SegmentedTrunk(nn.Module):
         self._halves = tuple(tuple(halves) for halves, _ in plan)
         self.exit_kinds = tuple(kind for _, kind in plan)
         self.num_segments = len(self.exit_kinds)
-        self.together = 1
+        self.frames_per_clip = 1
         self.micro_batches: Optional[MicroBatches] = None
         self.dtype: Optional[torch.dtype] = None
 
     def attach(self, branch: FeatureBranch) -> None:
-        """Take over a feature branch's stem and what it declares.
-
-        Args:
-            branch (FeatureBranch): Its stages are left to the subclass.
-        """
+        """Take over a feature branch's stem and what it declares."""
         self.stem = branch.stem
         self.channels = branch.channels
         self.strides = branch.strides
@@ -115,24 +102,15 @@ class SegmentedTrunk(nn.Module):
             self._init_branch()
 
     def run_half(self, half: Half, state: TrunkState) -> TrunkState:
-        """Run one half.
+        """Run one half of those that ``halves`` lists.
 
-        Args:
-            half (Half): One of those that ``halves`` lists.
-            state (TrunkState): What the half before left.
-
-        Returns:
-            TrunkState: After 'stem' and 'extract', x is the next of the
-            feature maps X_0..X_4; 'last_z2x' renews X_4.
+        After 'stem' and 'extract', x is the next of the feature maps X_0..X_4;
+        'last_z2x' renews X_4.
         """
         raise NotImplementedError
 
     def halves(self, index: int) -> Tuple[Half, ...]:
-        """The halves of a segment, in their order.
-
-        Args:
-            index (int): Segment number, 0-based.
-        """
+        """The halves of a segment, 0-based, in their order."""
         return self._halves[index]
 
     def initial_state(self, images: Tensor) -> TrunkState:
@@ -149,31 +127,12 @@ class SegmentedTrunk(nn.Module):
         check_images(images, min_size=max(self.strides))
         if self.dtype is not None:
             images = images.to(self.dtype)
-        # In this layout tokens are a view of a map, and convolutions keep
-        # it; on CPUs they are faster in it too.
-        if self._runs_channels_last(images):
-            images = images.contiguous(memory_format=torch.channels_last)
+        images = to_fast_layout(images, self.training, self.strides[0])
         return TrunkState(images, None)
-
-    def _runs_channels_last(self, images: Tensor) -> bool:
-        """Whether feature maps are stored channels last.
-
-        In training on CPUs only (see SampledConv2d for what is not sound
-        there), and only where batch norms do not lose precision by it.
-        """
-        if images.device.type != 'cpu':
-            return not (self.training or images.requires_grad)
-        places = len(images) * math.prod(size // min(2, self.strides[0])
-                                         for size in images.shape[2:])
-        return not self.training or places <= _MOST_PLACES
 
     def segment(self, index: int,
                 state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
         """Run the work between exit ``index - 1`` and exit ``index``.
-
-        Args:
-            index (int): Segment number, 0-based.
-            state (TrunkState): What the segment before left.
 
         Returns:
             tuple: The new state, and the pooled vectors (B, C) that the exit
@@ -193,16 +152,8 @@ class SegmentedTrunk(nn.Module):
 
     def run_halves(self, halves: Tuple[Half, ...],
                    state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
-        """Run halves of stages, of a segment or not.
-
-        Args:
-            halves (tuple[Half]): In their order.
-            state (TrunkState): What the half before left.
-
-        Returns:
-            tuple: The new state, and the feature map x (B, C, H, W) behind
-            each half.
-        """
+        """Run halves of stages, of a segment or not: the new state, and the
+        feature map x (B, C, H, W) behind each half."""
         maps: Tuple[Tensor, ...] = ()
         for half in halves:
             state = self.run_half(half, state)
@@ -210,11 +161,7 @@ class SegmentedTrunk(nn.Module):
         return state, maps
 
     def hand_over(self, state: TrunkState) -> TrunkState:
-        """A state for those who do not compute in this trunk's precision.
-
-        Args:
-            state (TrunkState): The state as the trunk left it.
-        """
+        """A state for those who do not compute in this trunk's precision."""
         if self.dtype is None:
             return state
         x, z = state
@@ -232,27 +179,14 @@ class SegmentedTrunk(nn.Module):
             yield features
 
     def forward(self, images: Tensor) -> Tuple[Tuple[Tensor, ...], ...]:
-        """Run all segments.
-
-        Args:
-            images (Tensor): Normalised images (B, 3, H, W).
-
-        Returns:
-            tuple: For each exit, the pooled vectors that it classifies.
-        """
+        """The pooled vectors that each exit classifies, for normalised images
+        (B, 3, H, W)."""
         return tuple(self.iter_exits(images))
 
 
 def pool(state: TrunkState, kind: str) -> Tuple[Tensor, ...]:
-    """Average the features over their places, the latents over the tokens.
-
-    Args:
-        state (TrunkState): The state at an exit.
-        kind (str): 'x', 'z' or 'xz'.
-
-    Returns:
-        tuple[Tensor]: One vector (B, C) for each letter.
-    """
+    """Average the features over their places ('x'), the latents over the
+    tokens ('z'): one vector (B, C) for each letter."""
     vectors: Tuple[Tensor, ...] = ()
     if 'x' in kind:
         vectors += (state.x.mean((2, 3)), )

@@ -12,9 +12,10 @@ import onnx
 import torch
 from torch import Tensor
 
-from ..core import ExitPolicy, Exits, SegmentedTrunk, macs_per_exit
+from ..core import ExitPolicy, SegmentedTrunk, macs_per_exit
 from ..core.accelerate.copies import copy_model
-from ..core.early_exit import Carried, run_step
+from ..core.early_exit import LoopState, run_step
+from ..core.protocols import ExitClassifiers
 from ..core.segments import TrunkState
 from ..exit_settings import NEVER
 from ..io.atomic import atomic_folder
@@ -52,7 +53,7 @@ class Exported(NamedTuple):
 
 
 def export_network(trunk: SegmentedTrunk,
-                   exits: Exits,
+                   exits: ExitClassifiers,
                    folder: Union[str, os.PathLike],
                    preprocessing: Mapping[str, Any],
                    policy: ExitPolicy,
@@ -69,7 +70,7 @@ def export_network(trunk: SegmentedTrunk,
     Args:
         trunk (SegmentedTrunk): The network without its exits, on any device
             and in any precision: the graphs are made in single precision.
-        exits (Exits): The classifiers.
+        exits (ExitClassifiers): The classifiers.
         folder (str | PathLike): A new or empty folder.
         preprocessing (Mapping): Arguments of
             :class:`mmdynperceiver.deploy.Preprocessing`.
@@ -102,7 +103,7 @@ def export_network(trunk: SegmentedTrunk,
         raise ValueError(f'the network has {exits.num_classes} classes, got '
                          f'{len(classes)} names')
     size = [int(length) for length in preprocessing['size']]
-    trunk, exits = _as_exported(trunk.eval()), _as_exported(exits.eval())
+    trunk, exits = _as_exported(trunk), _as_exported(exits)
     with atomic_folder(folder) as temporary:
         exported = export_segments(trunk, exits, size, temporary, opset)
         difference = verify_segments(trunk, exits, exported, temporary)
@@ -129,7 +130,9 @@ def export_network(trunk: SegmentedTrunk,
 
 
 def _as_exported(module: Any) -> Any:
-    """A module on the CPU in single precision; a copy, if it is not so."""
+    """A module in eval mode, on the CPU and in single precision; a copy, if it
+    is not there yet."""
+    module.eval()
     tensors = (*module.parameters(), *module.buffers())
     if all(t.device.type == 'cpu' and (
             t.dtype == torch.float32 or not t.is_floating_point())
@@ -179,7 +182,7 @@ class _Plan(NamedTuple):
 
 
 def export_segments(trunk: SegmentedTrunk,
-                    exits: Exits,
+                    exits: ExitClassifiers,
                     size: Sequence[int],
                     folder: str,
                     opset: int = OPSET) -> Exported:
@@ -190,7 +193,7 @@ def export_segments(trunk: SegmentedTrunk,
 
     Args:
         trunk (SegmentedTrunk): The network without its exits.
-        exits (Exits): The classifiers.
+        exits (ExitClassifiers): The classifiers.
         size (Sequence[int]): Height and width of the images.
         folder (str): Where the graphs go; it must exist.
         opset (int): ONNX's operator set. Defaults to 23.
@@ -203,14 +206,14 @@ def export_segments(trunk: SegmentedTrunk,
         ValueError: If the images are too small for the network, or there is
             no such operator set.
     """
-    lean, exits = copies_for_export(trunk, exits, size, check_opset(opset))
-    plans, tensors = _plan(lean, exits, size)
+    copied, exits = copies_for_export(trunk, exits, size, check_opset(opset))
+    plans, tensors = _plan(copied, exits, size)
     needed: set = set()
     segments = []
     for index in reversed(range(len(plans))):
         plan = plans[index]
         made = {k: name for k, name in plan.made.items() if name in needed}
-        graph = SegmentGraph(lean, exits, index, list(made)).eval()
+        graph = SegmentGraph(copied, exits, index, list(made)).eval()
         outputs = [plan.logits, *made.values()]
         model = to_onnx(graph, plan.arguments, plan.sources.values(), outputs,
                         opset)
@@ -226,7 +229,8 @@ def export_segments(trunk: SegmentedTrunk,
 
 
 @torch.no_grad()
-def _plan(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int]) -> Any:
+def _plan(trunk: SegmentedTrunk, exits: ExitClassifiers,
+          size: Sequence[int]) -> Any:
     """Run the segments once to see what each takes and makes."""
     images = torch.zeros(EXAMPLE_BATCH, 3, *size)
     state = trunk.initial_state(images)
@@ -240,7 +244,7 @@ def _plan(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int]) -> Any:
         sources = {k: names[k] for k in arguments}
         carried, logits = run_step(
             trunk, exits, index,
-            Carried(
+            LoopState(
                 TrunkState(arguments['x'], values['z']), values['knowledge']))
         if index:
             arguments['x'] = handed_on(trunk, arguments['x'])
@@ -262,13 +266,13 @@ def _plan(trunk: SegmentedTrunk, exits: Exits, size: Sequence[int]) -> Any:
 
 
 @torch.no_grad()
-def verify_segments(trunk: SegmentedTrunk, exits: Exits, exported: Exported,
-                    folder: str) -> float:
+def verify_segments(trunk: SegmentedTrunk, exits: ExitClassifiers,
+                    exported: Exported, folder: str) -> float:
     """Compare the graphs in ONNX Runtime with the network in PyTorch.
 
     Args:
         trunk (SegmentedTrunk): The network without its exits.
-        exits (Exits): The classifiers.
+        exits (ExitClassifiers): The classifiers.
         exported (Exported): What was written.
         folder (str): Where.
 

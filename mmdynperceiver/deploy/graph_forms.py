@@ -12,27 +12,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.accelerate.copies import copy_model
-from ..core.accelerate.folding import fold_attention, fold_exits, fold_pooling
-from ..core.accelerate.plain import is_plain
-from ..core.attention import X2Z, attend
-from ..core.exits import Exits
+from ..core.accelerate.folding import fold
+from ..core.accelerate.replace import is_unmodified, replace_modules
+from ..core.attention import Attention
+from ..core.protocols import ExitClassifiers
 from ..core.segments import SegmentedTrunk
-from ..core.trunk import Trunk
 from .onnxruntime_session import OPSET
 
 __all__ = ['copies_for_export']
 
 
 def copies_for_export(trunk: SegmentedTrunk,
-                      exits: Exits,
+                      exits: ExitClassifiers,
                       size: Sequence[int],
-                      opset: int = OPSET) -> Tuple[SegmentedTrunk, Exits]:
+                      opset: int = OPSET) -> Tuple[SegmentedTrunk, Any]:
     """Copy a network for export.
 
     Args:
         trunk (SegmentedTrunk): The network without its exits; it is left as
             it is.
-        exits (Exits): Its classifiers, likewise.
+        exits (ExitClassifiers): Its classifiers, likewise.
         size (Sequence[int]): Height and width of the images.
         opset (int): ONNX's operator set. Defaults to 23.
 
@@ -40,44 +39,42 @@ def copies_for_export(trunk: SegmentedTrunk,
         tuple: Both in eval mode, with the same interfaces and results, but
         that the map behind the last z2x is its mean (B, C, 1, 1).
     """
-    trunk, exits = (
-        copy_model(module).eval().requires_grad_(False)
-        for module in (trunk, exits))
-    fold_exits(exits)
-    if isinstance(trunk, Trunk):
-        fold_attention(trunk, pool_last=True)
-        fold_pooling(trunk, size)
-    for module in trunk.modules():
-        if getattr(module, 'attend', None) is attend:
-            module.attend = _attend if opset >= OPSET else \
-                _attend_plainly
-        if isinstance(module, X2Z) and module.pool is X2Z.pool:
-            module.pool = _pool
-    _replace_pools(trunk)
-    return trunk, exits
+    parts: Any = [trunk, exits]
+    both: Any = copy_model(nn.ModuleList(parts))
+    fold(both.eval().requires_grad_(False), size, pointwise_products=False)
+
+    def graph_form(module: Any) -> Optional[nn.Module]:
+        if is_unmodified(module, Attention):
+            kind = _OnnxAttention if opset >= OPSET else _AttentionProducts
+            return kind(module.num_heads, module.scale)
+        if is_unmodified(module, nn.AdaptiveAvgPool2d):
+            return _Pool(module.output_size)
+        return None
+
+    both = replace_modules(both, graph_form)
+    return both[0], both[1]
 
 
-def _replace_pools(module: nn.Module) -> None:
-    """Let squeeze-and-excitation pool by a mean, not by a view of one."""
-    for name, child in module.named_children():
-        if is_plain(child, nn.AdaptiveAvgPool2d) and \
-                child.output_size in (1, (1, 1)):  # type: ignore
-            setattr(module, name, _MeanPool())
-        else:
-            _replace_pools(child)
-
-
-class _Attention(torch.autograd.Function):
+class _OnnxAttention(Attention):
     """In a graph, ONNX's operator for attention.
 
     It takes heads as they lie in (B, L, C), without unfolding them.
     """
 
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend."""
+        scale = self.scale or (_sizes(q)[-1] // self.num_heads)**-0.5
+        return _AttentionNode.apply(q, k, v, self.num_heads, scale)
+
+
+class _AttentionNode(torch.autograd.Function):
+    """The operator, and what it computes."""
+
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, num_heads: int,
                 scale: float) -> Tensor:
         """Attend from q (B, L, C) to k and v (B, M, C)."""
-        return attend(q, k, v, num_heads, scale)
+        return Attention(num_heads, scale)(q, k, v)
 
     @staticmethod
     def symbolic(g: Any, q: Any, k: Any, v: Any, num_heads: int,
@@ -94,31 +91,21 @@ class _Attention(torch.autograd.Function):
         return node.setType(q.type())
 
 
-def _attend(q: Tensor,
-            k: Tensor,
-            v: Tensor,
-            num_heads: int = 1,
-            scale: Optional[float] = None) -> Tensor:
-    """Stands in for :func:`mmdynperceiver.core.attention.attend`."""
-    scale = scale or (_sizes(q)[-1] // num_heads)**-0.5
-    return _Attention.apply(q, k, v, num_heads, scale)
-
-
-def _attend_plainly(q: Tensor,
-                    k: Tensor,
-                    v: Tensor,
-                    num_heads: int = 1,
-                    scale: Optional[float] = None) -> Tensor:
+class _AttentionProducts(Attention):
     """The same as two products and a softmax, for older operator sets."""
-    length, width = _sizes(q)
-    scale = scale or (width // num_heads)**-0.5
-    # [B, L, C] -> [B, heads, L, C / heads]
-    q, k, v = (
-        t.reshape(-1,
-                  _sizes(t)[0], num_heads, width // num_heads).transpose(1, 2)
-        for t in (q * scale, k, v))
-    out = (q @ k.transpose(-2, -1)).softmax(-1) @ v
-    return out.transpose(1, 2).reshape(-1, length, width)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend."""
+        length, width = _sizes(q)
+        heads = self.num_heads
+        scale = self.scale or (width // heads)**-0.5
+        # [B, L, C] -> [B, heads, L, C / heads]
+        q, k, v = (
+            t.reshape(-1,
+                      _sizes(t)[0], heads, width // heads).transpose(1, 2)
+            for t in (q * scale, k, v))
+        out = (q @ k.transpose(-2, -1)).softmax(-1) @ v
+        return out.transpose(1, 2).reshape(-1, length, width)
 
 
 def _sizes(tensor: Tensor) -> List[int]:
@@ -126,25 +113,25 @@ def _sizes(tensor: Tensor) -> List[int]:
     return [int(size) for size in tensor.shape[1:]]
 
 
-class _MeanPool(nn.Module):
-    """Global average pooling."""
+class _Pool(nn.AdaptiveAvgPool2d):
+    """Adaptive average pooling in few nodes.
+
+    Exporters write a view of a mean, or, where the cells are not all of one
+    size, a gather and an average for each; two matrix products do the same.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, 1, 1)."""
-        return x.mean((2, 3), keepdim=True)
-
-
-def _pool(x: Tensor, side: int) -> Tensor:
-    """Adaptive average pooling to (B, C, side, side).
-
-    Where the cells are not all of one size, exporters write a gather and an
-    average for each; two matrix products do the same.
-    """
-    _, h, w = _sizes(x)
-    if h % side == 0 and w % side == 0:
-        return F.avg_pool2d(x, (h // side, w // side))
-    rows, columns = (_cells(length, side).to(x) for length in (h, w))
-    return rows @ x @ columns.T
+        """(B, C, H, W) -> (B, C, h, w)."""
+        size: Any = self.output_size
+        height, width = size if isinstance(size, tuple) else (size, size)
+        _, h, w = _sizes(x)
+        height, width = height or h, width or w
+        if height == width == 1:
+            return x.mean((2, 3), keepdim=True)
+        if h % height == 0 and w % width == 0:
+            return F.avg_pool2d(x, (h // height, w // width))
+        rows, columns = _cells(h, height).to(x), _cells(w, width).to(x)
+        return rows @ x @ columns.T
 
 
 def _cells(length: int, cells: int) -> Tensor:

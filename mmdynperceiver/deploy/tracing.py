@@ -10,8 +10,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ..core import Exits, SegmentedTrunk, Trunk
-from ..core.early_exit import Carried, run_step
+from ..core import SegmentedTrunk, Trunk
+from ..core.early_exit import LoopState, run_step
+from ..core.protocols import ExitClassifiers
 from ..core.segments import TrunkState
 
 __all__ = ['SegmentGraph', 'handed_on', 'to_onnx']
@@ -26,13 +27,13 @@ class SegmentGraph(nn.Module):
 
     Args:
         trunk (SegmentedTrunk): The network without its exits.
-        exits (Exits): The classifiers.
+        exits (ExitClassifiers): The classifiers.
         index (int): Number of the segment.
         results (Sequence[str]): What to return behind the logits: 'x', 'z'.
     """
 
-    def __init__(self, trunk: SegmentedTrunk, exits: Exits, index: int,
-                 results: Sequence[str]) -> None:
+    def __init__(self, trunk: SegmentedTrunk, exits: ExitClassifiers,
+                 index: int, results: Sequence[str]) -> None:
         super().__init__()
         self.trunk = trunk
         self.exits = exits
@@ -46,7 +47,7 @@ class SegmentGraph(nn.Module):
         """Run the segment."""
         if self.index and isinstance(self.trunk, Trunk):
             x = x.permute(0, 3, 1, 2)
-        carried = Carried(TrunkState(x, z), knowledge)
+        carried = LoopState(TrunkState(x, z), knowledge)
         carried, logits = run_step(self.trunk, self.exits, self.index, carried)
         x, z = carried.state
         made = dict(x=handed_on(self.trunk, x), z=z)

@@ -11,7 +11,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..core import Trunk, count_macs
-from ..core.early_exit import Arrived, Carried, early_exit_loop, scatter_rows
+from ..core.early_exit import (ExitBatch, LoopState, early_exit_loop,
+                               scatter_rows)
 from ..core.segments import Half
 from ..hosts.exit_model import EarlyExitModel
 from .image_losses import image_losses, total_loss
@@ -216,7 +217,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
         maps: Dict[int, Tensor] = {}
         finished: Dict[int, Tensor] = {}
 
-        def step(index: int, carried: Carried) -> Tuple[Carried, Tensor]:
+        def step(index: int, carried: LoopState) -> Tuple[LoopState, Tensor]:
             nonlocal finished
             state, finished = self.backbone.advance(self._segments[index],
                                                     carried.state)
@@ -227,7 +228,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
             for i in parts.keys() & set(levels):
                 maps[i] = scatter_rows(maps.get(i), rows, parts[i], batch)
 
-        def keep(arrived: Arrived) -> None:
+        def keep(arrived: ExitBatch) -> None:
             rows = arrived.rows
             write(rows, finished)
             gone = arrived.leaves.nonzero().squeeze(1)
@@ -239,7 +240,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
                 self.exits.fill(arrived.exit,
                                 self.backbone.net.hand_over(state)))
 
-        start = Carried(self.backbone.net.initial_state(images))
+        start = LoopState(self.backbone.net.initial_state(images))
         return (maps, *early_exit_loop(self.policy, start, step, keep))
 
     def _predict_all(self, images: Tensor, samples: List[DetDataSample],

@@ -5,6 +5,7 @@ from typing import Dict, Sequence, Tuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.accelerate.fast_blocks import use_fast_blocks
 from ..core.attention import Z2X
 from ..core.segments import TrunkState
 
@@ -151,6 +152,7 @@ class DetectionExits(nn.Module):
                         2, missing[k], channels, strides, latent_channels[k])
             for k in range(2))
         self.gains = nn.ModuleList(GainHead(c) for c in latent_channels)
+        use_fast_blocks(self)
 
     def logits(self, index: int, state: TrunkState) -> Tensor:
         """What the policy decides on: the sigmoid is near 1 for no gain.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core import FeatureBranch, SegmentedTrunk, Trunk
+from ..core.accelerate.fast_blocks import use_fast_blocks
 from ..io.checkpoints import load_matching
 from .feature_branch import build_arch
 
@@ -58,7 +59,8 @@ class TrunkBackbone(BaseModule):
                              f'(all), got {frozen_stages!r}')
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        self.net = self.make_trunk(build_arch(arch, self.registry), **kwargs)
+        self.net = use_fast_blocks(
+            self.make_trunk(build_arch(arch, self.registry), **kwargs))
         for module in self._frozen_modules():
             module.requires_grad_(False)
         if isinstance(self.net, Trunk):

@@ -9,7 +9,7 @@ from torchvision.models.regnet import ResBottleneckBlock
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from ..core import SegmentedTrunk
-from ..core.accelerate.plain import is_plain
+from ..core.accelerate.replace import is_unmodified
 
 __all__ = ['ShiftedConv2d', 'insert_shift']
 
@@ -100,14 +100,14 @@ def insert_shift(trunk: SegmentedTrunk,
         owner, _, last = path.rpartition('.')
         parent = block.get_submodule(owner)
         conv = getattr(parent, last)
-        if not is_plain(conv, nn.Conv2d):
+        if not is_unmodified(conv, nn.Conv2d):
             raise ValueError(
                 f'the shift takes the place of plain convolutions, got '
                 f'{type(conv).__name__} with weights or hooks of its own at '
                 f'stages.{name}.{path}: insert the shift first')
         setattr(parent, last, ShiftedConv2d(conv, num_segments, shift_div))
         shifted.append(f'stages.{name}.{path}')
-    trunk.together = num_segments
+    trunk.frames_per_clip = num_segments
     if not shifted:
         kinds = ', '.join(kind.__name__ for kind in FIRST_CONVS)
         raise ValueError(f'the feature branch has no residual block to shift '

@@ -1,15 +1,17 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Where each exit looks: class-activation maps through the trunk."""
-from typing import Any, Sequence
+from typing import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..core.protocols import EarlyExitNetwork, ExitClassifiers
+
 __all__ = ['activation_maps', 'exit_maps', 'resized']
 
 
-def activation_maps(model: Any,
+def activation_maps(model: EarlyExitNetwork,
                     images: Tensor,
                     classes: Tensor | None = None) -> Tensor:
     """Map at each exit which places speak for a class.
@@ -42,7 +44,7 @@ def activation_maps(model: Any,
         [resized(found, size) for found in exit_maps(model, images, classes)])
 
 
-def exit_maps(model: Any,
+def exit_maps(model: EarlyExitNetwork,
               images: Tensor,
               classes: Tensor | None = None) -> list[Tensor]:
     """Activation maps (B, h, w) of the size of the features of each exit.
@@ -86,7 +88,7 @@ def exit_maps(model: Any,
     return maps
 
 
-def _check_classes(classes: Tensor | None, exits: Any,
+def _check_classes(classes: Tensor | None, exits: ExitClassifiers,
                    images: Tensor) -> Tensor | None:
     """Classes of each image at each exit."""
     if classes is None:

@@ -4,13 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from mmdynperceiver.core.accelerate import recompute as lean_linear
-from mmdynperceiver.core.attention import add_projection, attend
+from mmdynperceiver.core.accelerate import recompute
+from mmdynperceiver.core.accelerate.recompute import add_projection
+from mmdynperceiver.core.attention import Attention
 
 
 @pytest.mark.parametrize('heads', [1, 2])
 @pytest.mark.parametrize('scale', [None, 0.3])
-def test_attend(heads, scale):
+def test_attention(heads, scale):
     q, k, v = (torch.randn(2, n, 6).double() for n in (3, 5, 5))
     width = 6 // heads
     want = []
@@ -20,12 +21,12 @@ def test_attend(heads, scale):
         weights = (products * (scale or width**-0.5)).softmax(-1)
         want.append(weights @ v[..., part])
     torch.testing.assert_close(
-        attend(q, k, v, heads, scale), torch.cat(want, -1))
+        Attention(heads, scale)(q, k, v), torch.cat(want, -1))
 
 
 @pytest.mark.parametrize('many', [1, 10**9])
 def test_add_projection(many, monkeypatch):
-    monkeypatch.setattr(lean_linear, 'MANY', many)
+    monkeypatch.setattr(recompute, 'MANY', many)
     layer = nn.Linear(4, 6).double()
     x = torch.randn(2, 5, 4).double()
     tokens = torch.randn(2, 5, 6).double()
@@ -40,7 +41,7 @@ def test_add_projection(many, monkeypatch):
 
 
 def test_add_projection_with_gradients(monkeypatch):
-    monkeypatch.setattr(lean_linear, 'MANY', 1)
+    monkeypatch.setattr(recompute, 'MANY', 1)
     layer = nn.Linear(4, 6)
     x = torch.randn(2, 5, 4, requires_grad=True)
     tokens = torch.randn(2, 5, 6, requires_grad=True)
@@ -54,7 +55,7 @@ def test_add_projection_with_gradients(monkeypatch):
 
 def test_many_tokens_are_added_in_place(monkeypatch):
     """The large tensor of the product is not made."""
-    monkeypatch.setattr(lean_linear, 'MANY', 1)
+    monkeypatch.setattr(recompute, 'MANY', 1)
     layer = nn.Linear(4, 6)
     monkeypatch.setattr(nn.Linear, 'forward', None)
     with torch.no_grad():

@@ -70,7 +70,7 @@ def compile_segments(model: _Module,
     if options is None and backend == 'inductor':
         options = dict(freezing=True)
     for trunk in trunks:
-        sizes = _bucket_sizes(buckets, trunk.together)
+        sizes = _bucket_sizes(buckets, trunk.frames_per_clip)
         for name in _RUNS:
             vars(trunk)[name] = _Compiled(trunk, name, sizes, backend, options)
     return compiled
@@ -81,19 +81,14 @@ _RUNS = ('run_segment', 'run_halves')
 
 
 def _bucket_sizes(buckets: Optional[Sequence[int]],
-                  together: int) -> Sequence[int]:
-    """Batch sizes in images, rising.
-
-    Args:
-        buckets (Sequence[int], optional): Those that are asked for.
-        together (int): Images that only make sense together.
-    """
+                  frames_per_clip: int) -> Sequence[int]:
+    """Batch sizes in images, rising."""
     if buckets is None:
-        return [size * together for size in BUCKETS]
-    if any(size % together for size in buckets):
+        return [size * frames_per_clip for size in BUCKETS]
+    if any(size % frames_per_clip for size in buckets):
         raise ValueError(
-            f'buckets must be multiples of the {together} frames of a clip, '
-            f'which padding would split, got {tuple(buckets)!r}')
+            f'buckets must be multiples of the {frames_per_clip} frames of a '
+            f'clip, which padding would split, got {tuple(buckets)!r}')
     return sorted(buckets)
 
 
@@ -102,14 +97,11 @@ def in_mode(model: _Module,
             image_size: Optional[Sequence[int]] = None) -> _Module:
     """A model as it is, prepared, or prepared and compiled.
 
-    Modes that end in -bf16 compute in bfloat16.
-
     Args:
         model (nn.Module): As for ``prepare_for_inference``.
-        mode (str): One of ``MODES``.
+        mode (str): One of ``MODES``; those in -bf16 compute in bfloat16.
         image_size (Sequence[int], optional): Height and width of the images
-            to come; others are right too, but slower. Defaults to None, not
-            known.
+            to come; others are right too, but slower. Defaults to None.
 
     Raises:
         ValueError: If there is no such mode.
@@ -127,15 +119,7 @@ def in_mode(model: _Module,
 
 
 class _Compiled:
-    """Stands in for ``run_segment`` or ``run_halves`` of a trunk.
-
-    Args:
-        trunk (SegmentedTrunk): Whose method to compile.
-        name (str): That of the method.
-        buckets (Sequence[int]): Batch sizes in images, rising.
-        backend (str): Of ``torch.compile``.
-        options (dict, optional): Of the backend.
-    """
+    """Stands in for a method of a trunk, ``run_segment`` or ``run_halves``."""
 
     def __init__(self, trunk: SegmentedTrunk, name: str,
                  buckets: Sequence[int], backend: str,

@@ -20,11 +20,8 @@ class NeedsDataError(NotImplementedError):
 def copy_model(model: _Module) -> _Module:
     """Copy a model, also one that keeps results among its attributes.
 
-    PyTorch refuses to copy tensors with a history, which is what weight
-    norm, spectral norm and pruning by hooks leave in place of a weight.
-
-    Args:
-        model (nn.Module): It is left as it is.
+    PyTorch refuses to copy tensors with a history, which is what weight norm,
+    spectral norm and pruning by hooks leave in place of a weight.
     """
     return _copied(
         model, lambda tensor: None
@@ -32,15 +29,8 @@ def copy_model(model: _Module) -> _Module:
 
 
 def on_meta(model: _Module) -> _Module:
-    """Copy the structure of a model; its data are not copied.
-
-    Args:
-        model (nn.Module): It is left as it is.
-
-    Returns:
-        nn.Module: On the meta device, in eval mode, without gradients, in
-        single precision.
-    """
+    """Copy the structure of a model, not its data: on the meta device, in eval
+    mode, without gradients, in single precision."""
     with torch.inference_mode(False), torch.no_grad():
         structure = _copied(model, _without_data)
         return structure.to('meta').float().eval().requires_grad_(False)
@@ -60,13 +50,7 @@ def _without_data(tensor: Tensor) -> Optional[Tensor]:
 
 def _copied(model: _Module, replace: Callable[[Tensor],
                                               Optional[Tensor]]) -> _Module:
-    """Copy a model with other tensors.
-
-    Args:
-        model (nn.Module): The model.
-        replace (Callable): Gives what takes the place of a tensor; None for
-            a copy of it.
-    """
+    """Copy a model with what takes the place of a tensor, None for a copy."""
     memo: Dict[int, Any] = {}
     for module in model.modules():
         for found in (module._parameters, module._buffers, vars(module)):
@@ -82,20 +66,15 @@ def _copied(model: _Module, replace: Callable[[Tensor],
 def called_without_hooks(
         structure: nn.Module,
         watch: Optional[Callable[[Any], None]] = None) -> Iterator[None]:
-    """Let modules without data be called without anyone's hooks.
+    """Let the modules of a structure (from ``on_meta``) be called without
+    anyone's hooks, which expect data; whoever counts calls has not called. The
+    same holds for a function in place of a module's ``forward``.
 
-    Hooks expect data; and whoever counts calls has not called. The same
-    holds for a function in place of a module's ``forward``.
-
-    Args:
-        structure (nn.Module): From ``on_meta``.
-        watch (Callable, optional): Is shown what each module returns.
-            Defaults to None.
+    ``watch`` is shown what each module returns. Linear layers that others
+    compute, such as quantised ones, run as PyTorch's do.
 
     Raises:
         NeedsDataError: If a module cannot run without data; it is named.
-            Linear layers that others compute, such as quantised ones, run as
-            PyTorch's do.
     """
     modules = dict(structure.named_modules())
     # What PyTorch calls instead, where a module was compiled in place.

@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Large batches in pieces, with maps that the allocator keeps."""
+"""Large batches in micro-batches, whose maps the allocator keeps."""
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
@@ -13,7 +13,7 @@ __all__ = ['LARGEST_BLOCK', 'MicroBatches', 'measure_micro_batches']
 # M_MMAP_THRESHOLD to) goes back to the system when it is freed, and whoever
 # asks for it again gets it page by page, zeroed: for the maps of stage 1 that
 # takes about as long as their convolutions. One such block in a segment does
-# not hurt yet; by measurement pieces are best a little larger.
+# not hurt yet; by measurement micro-batches are best a little larger.
 LARGEST_BLOCK = 40 * 2**20
 
 
@@ -23,36 +23,29 @@ class MicroBatches:
     Args:
         growth (Sequence[float]): For each segment, elements of its largest
             tensor over those of the map that it starts with.
-        together (int): Images that no piece divides, such as the frames of a
-            clip. Defaults to 1.
+        frames_per_clip (int): Images that are not divided. Defaults to 1.
     """
 
-    def __init__(self, growth: Sequence[float], together: int = 1) -> None:
+    def __init__(self,
+                 growth: Sequence[float],
+                 frames_per_clip: int = 1) -> None:
         self.growth = tuple(growth)
-        self.together = together
+        self.frames_per_clip = frames_per_clip
 
     def size(self, index: int, x: Tensor) -> int:
-        """Images of a piece.
-
-        Args:
-            index (int): Number of the segment.
-            x (Tensor): The map (B, C, H, W) that it starts with.
-
-        Returns:
-            int: A power of two, times the images that stay together; B where
-            one piece is enough.
-        """
+        """Images of a micro-batch of segment ``index``, whose map x
+        (B, C, H, W) starts it: a power of two of clips, or all B."""
         batch = len(x)
         if x.device.type != 'cpu' or not batch:
             return batch
         largest = x[0].numel() * x.element_size() * self.growth[index]
-        fitting = int(LARGEST_BLOCK / largest) // self.together
-        size = self.together << max(0, fitting.bit_length() - 1)
+        fitting = int(LARGEST_BLOCK / largest) // self.frames_per_clip
+        size = self.frames_per_clip << max(0, fitting.bit_length() - 1)
         return min(size, batch)
 
     def run(self, segment: Callable[[int, Any], Any], index: int,
             state: Any) -> Tuple[Any, Tuple[Tensor, ...]]:
-        """Run a segment piece by piece.
+        """Run a segment, micro-batch by micro-batch.
 
         Args:
             segment (Callable): Takes the number of the segment and a state,
@@ -65,9 +58,9 @@ class MicroBatches:
             return segment(index, state)
         done = []
         for start in range(0, len(state.x), size):
-            piece = (None if t is None else t[start:start + size]
-                     for t in state)
-            done.append(segment(index, type(state)(*piece)))
+            rows = (None if t is None else t[start:start + size]
+                    for t in state)
+            done.append(segment(index, type(state)(*rows)))
         states, vectors = zip(*done)
         return (type(state)(*map(_join, zip(*states))),
                 tuple(map(torch.cat, zip(*vectors))))
@@ -82,9 +75,7 @@ def _join(parts: Sequence[Optional[Tensor]]) -> Optional[Tensor]:
 @torch.no_grad()
 def measure_micro_batches(trunk: Any,
                           image_size: Sequence[int]) -> Optional[MicroBatches]:
-    """See how large the tensors of each segment become.
-
-    Nothing is computed: the trunk runs on the meta device.
+    """See how large the tensors of each segment become, without computing.
 
     Args:
         trunk (SegmentedTrunk): In eval mode.
@@ -92,7 +83,7 @@ def measure_micro_batches(trunk: Any,
 
     Returns:
         MicroBatches | None: None of a feature branch that reads numbers from
-        its tensors and so cannot run there.
+        its tensors and so cannot run on the meta device.
     """
     trunk = on_meta(trunk)
     trunk.dtype = None
@@ -103,7 +94,7 @@ def measure_micro_batches(trunk: Any,
         if isinstance(output, Tensor):
             largest = max(largest, output.numel())
 
-    images = torch.empty(trunk.together, 3, *image_size, device='meta')
+    images = torch.empty(trunk.frames_per_clip, 3, *image_size, device='meta')
     state = trunk.initial_state(images)
     growth: List[float] = []
     with called_without_hooks(trunk, note):
@@ -114,4 +105,4 @@ def measure_micro_batches(trunk: Any,
             except (NotImplementedError, RuntimeError):
                 return None
             growth.append(largest / first)
-    return MicroBatches(growth, trunk.together)
+    return MicroBatches(growth, trunk.frames_per_clip)

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .plain import is_plain, is_transformed
+from .replace import is_transformed, is_unmodified
 
 __all__ = ['add_projection', 'linear_of_gelu', 'linear_of_norm']
 
 # Numbers in an input from which on it is computed again: 1 MiB in single
 # precision. Below, calls cost more than memory.
-_LEAN_FROM = 2**18
+_RECOMPUTE_FROM = 2**18
 
 # Elements of a sample from which a pass over them takes longer than a call.
 # Not of the batch, so that a sample is rounded alike in each.
@@ -29,17 +29,8 @@ _Grads = Tuple[Optional[Tensor], ...]
 
 
 def linear_of_norm(linear: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
-    """Apply a layer norm, then a linear layer.
-
-    Args:
-        linear (nn.Module): The linear layer.
-        norm (nn.Module): The layer norm.
-        x (Tensor): (..., C).
-
-    Returns:
-        Tensor: ``linear(norm(x))``, (..., C').
-    """
-    if _is_lean(linear, x) and is_plain(norm, nn.LayerNorm) and \
+    """``linear(norm(x))`` of a layer norm, (..., C) -> (..., C')."""
+    if _recomputes(linear, x) and is_unmodified(norm, nn.LayerNorm) and \
             norm.normalized_shape == x.shape[-1:]:
         return _LinearOfNorm.apply(x, norm.weight, norm.bias, norm.eps,
                                    linear.weight, linear.bias)
@@ -47,44 +38,28 @@ def linear_of_norm(linear: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def linear_of_gelu(linear: nn.Module, x: Tensor) -> Tensor:
-    """Apply GELU, then a linear layer.
-
-    Args:
-        linear (nn.Module): The linear layer.
-        x (Tensor): (..., C).
-
-    Returns:
-        Tensor: ``linear(gelu(x))``, (..., C').
-    """
-    if _is_lean(linear, x):
+    """``linear(gelu(x))``, (..., C) -> (..., C')."""
+    if _recomputes(linear, x):
         return _LinearOfGelu.apply(x, linear.weight, linear.bias)
     return linear(F.gelu(x))
 
 
-def _is_lean(linear: nn.Module, x: Tensor) -> bool:
+def _recomputes(linear: nn.Module, x: Tensor) -> bool:
     """Whether the input is worth it, and all types are the same."""
     return linear.training and torch.is_grad_enabled() and \
-        x.numel() >= _LEAN_FROM and is_plain(linear, nn.Linear) and \
+        x.numel() >= _RECOMPUTE_FROM and is_unmodified(linear, nn.Linear) and \
         not torch.is_autocast_enabled(x.device.type) and not is_transformed()
 
 
 def add_projection(tokens: Tensor, layer: Any, x: Tensor) -> Tensor:
-    """``tokens + layer(x)``.
+    """``tokens + layer(x)`` of tokens (B, L, C) and x (B, L, D).
 
     Where there are many tokens and nothing but the result is wanted, the
     product of a plain linear layer is added in place: that spares two passes
     over them, which for a large map take longer than the product.
-
-    Args:
-        tokens (Tensor): (B, L, C).
-        layer (nn.Module): D -> C, as a linear layer.
-        x (Tensor): (B, L, D).
-
-    Returns:
-        Tensor: (B, L, C).
     """
     if tokens.shape[1:].numel() < MANY or not _only_the_result(tokens) or \
-            not is_plain(layer, nn.Linear) or layer.bias is None:
+            not is_unmodified(layer, nn.Linear) or layer.bias is None:
         return tokens + layer(x)
     out = tokens + layer.bias
     # A view, as tokens of plain or channels-last tensors are contiguous.
@@ -154,14 +129,8 @@ class _LinearOfGelu(torch.autograd.Function):
 
 def _weight_grads(grad: Tensor, make_input: Any, need_weight: bool,
                   need_bias: bool) -> _Grads:
-    """Gradients of a linear layer's weight and bias.
-
-    Args:
-        grad (Tensor): That of its output (..., C').
-        make_input (Callable): Makes its input (..., C).
-        need_weight (bool): Whether the weight's is wanted.
-        need_bias (bool): Whether the bias's is wanted.
-    """
+    """Gradients of a linear layer's weight and bias, of the gradient of its
+    output (..., C') and what makes its input (..., C)."""
     rows = grad.flatten(0, -2)
     weight = rows.t() @ make_input().flatten(0, -2) if need_weight else None
     return weight, rows.sum(0) if need_bias else None

@@ -2,7 +2,7 @@
 """Convolutional networks that serve as the feature branch."""
 from typing import Any, Mapping, Optional, Tuple, Union
 
-from ..accelerate.narrow_conv import sample_before_narrow
+from ..accelerate.onednn_workaround import avoid_onednn_overrun
 from .base import FeatureBranch
 from .mobilenet_v3 import mobilenetv3_large
 from .regnet import REGNETY_ARCHS, regnety
@@ -46,8 +46,8 @@ def build_feature_branch(
             factor is given that the family does not have.
     """
     branch = _build(arch, width, drop_path_rate)
-    branch.stem = sample_before_narrow(branch.stem)
-    branch.stages = tuple(map(sample_before_narrow, branch.stages))
+    branch.stem = avoid_onednn_overrun(branch.stem)
+    branch.stages = tuple(map(avoid_onednn_overrun, branch.stages))
     return branch
 
 

@@ -13,14 +13,9 @@ _PART_ENDS = (3, 5, 8, 14, 17)
 
 
 def mobilenetv3_large(width: float = 1.) -> FeatureBranch:
-    """Build a MobileNet-v3-large feature branch.
+    """Build a MobileNet-v3-large feature branch of strides 4, 8, 16, 32, 32.
 
-    Args:
-        width (float): Width factor; channels are rounded to multiples of 8
-            as in torchvision. Defaults to 1.
-
-    Returns:
-        FeatureBranch: Strides 4, 8, 16, 32, 32; torchvision's initialisation.
+    Channels times ``width`` are rounded to multiples of 8 as in torchvision.
     """
     net = models.mobilenet_v3_large(width_mult=width)
     layers = list(net.features)

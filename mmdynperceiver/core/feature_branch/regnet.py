@@ -15,14 +15,7 @@ REGNETY_ARCHS = {
 
 
 def regnety(arch: str) -> FeatureBranch:
-    """Build a RegNet-Y feature branch.
-
-    Args:
-        arch (str): A key of ``REGNETY_ARCHS``.
-
-    Returns:
-        FeatureBranch: Strides 2, 4, 8, 16, 32; torchvision's initialisation.
-    """
+    """Build a RegNet-Y feature branch of strides 2, 4, 8, 16, 32."""
     net = REGNETY_ARCHS[arch]()
     stages = tuple(net.trunk_output.children())
     channels = (net.stem[0].out_channels, *(stage[-1].f.c[0].out_channels

@@ -28,10 +28,8 @@ _HEADS_AFTER_STAGE = (2, 4, 8, 1)
 def _finish_block(block: _Block, drop_prob: float) -> None:
     """Give a block stochastic depth and a residual branch that starts at 0.
 
-    torchvision's blocks have no stochastic depth (arXiv 1603.09382). What
-    follows their last batch norm is the residual sum, so dropping a sample's
-    normalised branch there is the same. A sequence of two modules, rather
-    than a batch norm of our own, survives the conversion to SyncBatchNorm.
+    torchvision's blocks have no stochastic depth (arXiv 1603.09382). A
+    sequence behind the last batch norm survives conversion to SyncBatchNorm.
     """
     name = 'bn3' if isinstance(block, Bottleneck) else 'bn2'
     bn = getattr(block, name)
@@ -102,13 +100,8 @@ def resnet(block: str,
             pooling; 1 and 2 are one 3x3 convolution, for images of 32x32
             pixels or so. Defaults to 4.
 
-    Returns:
-        FeatureBranch: Strides 4, 4, 8, 16, 32, or as many times less as the
-        stem's is less than 4.
-
     Raises:
-        ValueError: If the block or the stride is unknown or the depths do
-            not fit.
+        ValueError: If an argument is out of its range.
     """
     if block not in RESNET_BLOCKS:
         raise ValueError(f'block must be one of {", ".join(RESNET_BLOCKS)}, '

@@ -21,13 +21,8 @@ _Moment = Tuple[int, int]
 
 
 class FeatureMap(NamedTuple):
-    """What the shape of a feature map says.
-
-    Args:
-        channels (int): Number of channels.
-        stride (int): Pixels of the image, in each direction, to one place.
-        channels_last (bool): Whether it is (B, h, w, C).
-    """
+    """What the shape of a feature map says: channels, pixels of the image to
+    one place in each direction, and whether it is (B, h, w, C)."""
 
     channels: int
     stride: int
@@ -35,14 +30,8 @@ class FeatureMap(NamedTuple):
 
     @classmethod
     def read(cls, tensor: Optional[Tensor]) -> Optional['FeatureMap']:
-        """Read the shape of a tensor that images of ``IMAGE_SIZE`` led to.
-
-        Args:
-            tensor (Tensor, optional): Any tensor.
-
-        Returns:
-            FeatureMap, optional: None if it is not a feature map.
-        """
+        """Read the shape of a tensor that images of ``IMAGE_SIZE`` led to;
+        None if it is no feature map."""
         if tensor is None or tensor.ndim != 4:
             return None
         _, *shape = tensor.shape
@@ -60,12 +49,7 @@ class FeatureMap(NamedTuple):
 
 
 class Call:
-    """One call of a module in a forward pass.
-
-    Args:
-        name (str): The module's name in the backbone; '' is the backbone.
-        args (tuple): Its arguments.
-        kwargs (dict): Its keyword arguments.
+    """One call of a module, by its name, in a forward pass.
 
     Attributes:
         calls (list[Call]): The calls that it led to, in their order.
@@ -100,11 +84,8 @@ class Call:
     def links(self) -> List['Call']:
         """The calls inside this one that lead from its input to its output.
 
-        A link takes the very tensor that the link before returned, not
-        changed in between, so running the links is running the module.
-
-        Raises:
-            ValueError: If something else happens in between.
+        A link takes the very tensor that the link before returned, not changed
+        in between, so running the links is running the module.
         """
         links: List['Call'] = []
         wanted = self.end
@@ -125,15 +106,7 @@ def _moment(tensor: Optional[Tensor]) -> Optional[_Moment]:
 
 
 def run_on_meta(module: nn.Module, images: Tensor) -> Any:
-    """Run a module on images without data.
-
-    Args:
-        module (nn.Module): A module on the meta device.
-        images (Tensor): Images on the meta device.
-
-    Raises:
-        ValueError: If it does not run.
-    """
+    """Run a module on images, both on the meta device, or say why not."""
     try:
         with torch.no_grad():
             return module(images)
@@ -146,11 +119,7 @@ def run_on_meta(module: nn.Module, images: Tensor) -> Any:
 
 
 def _trace(backbone: nn.Module, training: bool) -> Call:
-    """Record the calls of all modules in one forward pass.
-
-    Raises:
-        ValueError: If it does not run, or freezes modules by itself.
-    """
+    """Record the calls of all modules in one forward pass."""
     root = Call('', (), {})
     stack = [root]
 
@@ -217,9 +186,6 @@ def find_chain(backbone: nn.Module, too_coarse: Callable[[Call],
         too_coarse (Callable[[Call], bool]): Whether a link is to be cut
             further.
 
-    Returns:
-        list[Call]: The links, from the image to the last feature map.
-
     Raises:
         ValueError: If the backbone is not such a chain.
     """
@@ -250,12 +216,7 @@ def find_chain(backbone: nn.Module, too_coarse: Callable[[Call],
 
 
 def shorten(names: Sequence[str], limit: int = 12) -> str:
-    """Names for a message, not too many.
-
-    Args:
-        names (Sequence[str]): Names of modules.
-        limit (int): How many to show. Defaults to 12.
-    """
+    """Names for a message, not too many."""
     shown = ', '.join(name or '(itself)' for name in names[:limit])
     more = len(names) - limit
     return f'{shown} and {more} more' if more > 0 else shown

@@ -81,7 +81,7 @@ def test_no_room_for_one(net, monkeypatch):
 
 def test_clips_stay_together(monkeypatch):
     trunk = Trunk('resnet18', width=0.25, num_latents=8).eval()
-    trunk.together = 4
+    trunk.frames_per_clip = 4
     fast = prepare_for_inference(trunk, (64, 64))
     seen = record(fast)
     monkeypatch.setattr(micro_batches, 'LARGEST_BLOCK', block_of(3, trunk))

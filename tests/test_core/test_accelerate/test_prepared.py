@@ -9,6 +9,7 @@ from torch import nn
 
 from mmdynperceiver.core import (ConvTrunk, DynPerceiver, Trunk, load_official,
                                  prepare_for_inference)
+from mmdynperceiver.core.accelerate.fast_blocks import FastX2Z
 from mmdynperceiver.core.accelerate.folding import (FoldedCrossAttention,
                                                     FoldedSelfAttention)
 from mmdynperceiver.core.attention import (X2Z, CrossAttention,
@@ -250,7 +251,7 @@ def test_refuses():
     ((4, 4), False),
 ])
 def test_sharpening_and_pooling_in_one(size, merged, training, monkeypatch):
-    x2z = X2Z(6, 8).double().train(training)
+    x2z = FastX2Z(6, 8).double().train(training)
     x = torch.randn(2, 6, *size, dtype=torch.double)
     x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
     if merged:
@@ -280,11 +281,11 @@ def test_trunk_runs_channels_last():
 
 def test_kernels_of_a_training_stay_small(monkeypatch):
     """The weights' gradient is slow with kernels above 14."""
-    x2z = X2Z(6, 8)
+    x2z = FastX2Z(6, 8)
     sides = []
     monkeypatch.setattr(
         x2z, 'pooling_kernel',
-        lambda cell: sides.append(cell) or X2Z.pooling_kernel(x2z, cell))
+        lambda cell: sides.append(cell) or FastX2Z.pooling_kernel(x2z, cell))
     for size in ((112, 63), (56, 140), (7, 84)):
         x = torch.randn(1, 6,
                         *size).contiguous(memory_format=torch.channels_last)

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdynperceiver.core import (DynPerceiver, build_feature_branch,
                                  prepare_for_inference)
-from mmdynperceiver.core.accelerate.narrow_conv import (SampledConv2d,
-                                                        sample_before_narrow)
+from mmdynperceiver.core.accelerate.onednn_workaround import (
+    SubsampledConv2d, avoid_onednn_overrun)
 from mmdynperceiver.core.feature_branch import feature_branch_from_stages
 
 # In stage 1, 8 channels of 56x56 pixels go through a strided 1x1
@@ -86,8 +86,8 @@ def test_same_results_and_gradients(conv, layout):
     conv = conv.double()
     x = torch.randn(2, conv.in_channels, 9, 8, dtype=torch.double)
     x = x.contiguous(memory_format=layout).requires_grad_()
-    sampled = sample_before_narrow(conv)
-    assert isinstance(sampled, SampledConv2d)
+    sampled = avoid_onednn_overrun(conv)
+    assert isinstance(sampled, SubsampledConv2d)
     assert sampled.weight is conv.weight
     assert list(sampled.state_dict()) == list(conv.state_dict())
     want = conv(x)
@@ -111,19 +111,19 @@ def test_same_results_and_gradients(conv, layout):
     _strided(8, padding=1),
 ])
 def test_other_convolutions_stay(conv):
-    assert sample_before_narrow(conv) is conv
+    assert avoid_onednn_overrun(conv) is conv
 
 
 def test_exchanges_wherever_they_are():
     inner = _strided(8)
     inner.eval()
     part = nn.Sequential(nn.ModuleDict(dict(a=inner)), _strided(16))
-    assert sample_before_narrow(part) is part
+    assert avoid_onednn_overrun(part) is part
     exchanged = part[0]['a']
-    assert isinstance(exchanged, SampledConv2d) and not exchanged.training
+    assert isinstance(exchanged, SubsampledConv2d) and not exchanged.training
     assert type(part[1]) is nn.Conv2d
     # Again, as of a branch that serves two networks.
-    sample_before_narrow(part)
+    avoid_onednn_overrun(part)
     assert part[0]['a'] is exchanged
 
 
@@ -131,10 +131,10 @@ def test_every_kind_of_branch():
     stages = [_strided(c) for c in (4, 5, 5, 5)]
     branch = build_feature_branch(
         feature_branch_from_stages(nn.Conv2d(3, 4, 3, padding=1), stages))
-    assert all(isinstance(stage, SampledConv2d) for stage in branch.stages)
+    assert all(isinstance(stage, SubsampledConv2d) for stage in branch.stages)
     narrow, wide = (
         build_feature_branch('resnet18', width) for width in (0.125, 0.25))
-    assert isinstance(narrow.stages[1][0].downsample[0], SampledConv2d)
+    assert isinstance(narrow.stages[1][0].downsample[0], SubsampledConv2d)
     assert type(wide.stages[1][0].downsample[0]) is nn.Conv2d
 
 
@@ -143,7 +143,7 @@ def test_draws_no_random_numbers():
     torch.manual_seed(0)
     want = torch.rand(1)
     torch.manual_seed(0)
-    sample_before_narrow(copy.deepcopy(conv))
+    avoid_onednn_overrun(copy.deepcopy(conv))
     assert torch.equal(torch.rand(1), want)
 
 

@@ -1,20 +1,20 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Keep narrow convolutions from a fault of the library that runs them."""
-from typing import Any
+from typing import Any, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .plain import is_plain
+from .replace import is_unmodified, replace_modules
 
-__all__ = ['SampledConv2d', 'sample_before_narrow']
+__all__ = ['SubsampledConv2d', 'avoid_onednn_overrun']
 
 # Channels in a vector of the widest instructions (AVX-512).
 _VECTOR = 16
 
 
-class SampledConv2d(nn.Conv2d):
+class SubsampledConv2d(nn.Conv2d):
     """A strided 1x1 convolution that samples its input before a training.
 
     On CPUs the weights' gradient of such a convolution, of a channels-last
@@ -28,8 +28,6 @@ class SampledConv2d(nn.Conv2d):
     Args:
         conv (nn.Conv2d): 1x1, without groups or padding; its weights are
             taken over.
-
-    Shape: as ``conv``.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -53,8 +51,8 @@ class SampledConv2d(nn.Conv2d):
         return F.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias)
 
 
-def sample_before_narrow(module: Any) -> nn.Module:
-    """Exchange the convolutions that :class:`SampledConv2d` is made for.
+def avoid_onednn_overrun(module: nn.Module) -> nn.Module:
+    """Replace the convolutions that :class:`SubsampledConv2d` is made for.
 
     Args:
         module (nn.Module): Changed in place. Convolutions that are not
@@ -63,16 +61,13 @@ def sample_before_narrow(module: Any) -> nn.Module:
     Returns:
         nn.Module: The module, or what takes its place if it is one itself.
     """
-    if is_plain(module, nn.Conv2d) and _is_narrow(module):
-        return SampledConv2d(module)
-    for name, child in module._modules.items():
-        if child is not None:
-            module._modules[name] = sample_before_narrow(child)
-    return module
 
+    def replacement(conv: Any) -> Optional[nn.Module]:
+        if is_unmodified(conv, nn.Conv2d) and conv.stride != (1, 1) and \
+                conv.kernel_size == (1, 1) and conv.groups == 1 and \
+                conv.in_channels < _VECTOR and \
+                conv.padding in ((0, 0), 'valid'):
+            return SubsampledConv2d(conv)
+        return None
 
-def _is_narrow(conv: Any) -> bool:
-    """Whether its weights' gradient may overrun its memory."""
-    return conv.kernel_size == (1, 1) and conv.stride != (1, 1) and \
-        conv.in_channels < _VECTOR and conv.groups == 1 and \
-        conv.padding in ((0, 0), 'valid')
+    return replace_modules(module, replacement)

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 from mmdynperceiver.core import (DynPerceiver, compile_segments,
                                  prepare_for_inference)
-from mmdynperceiver.core.accelerate import recompute as lean_linear
+from mmdynperceiver.core.accelerate import recompute
 
 IMAGES = torch.randn(
     3,
@@ -68,8 +68,8 @@ def original():
 @pytest.fixture(autouse=True)
 def every_shortcut(monkeypatch):
     """Take the ways past layers for small inputs, too."""
-    monkeypatch.setattr(lean_linear, 'MANY', 1)
-    monkeypatch.setattr(lean_linear, '_LEAN_FROM', 0)
+    monkeypatch.setattr(recompute, 'MANY', 1)
+    monkeypatch.setattr(recompute, '_RECOMPUTE_FROM', 0)
 
 
 class Adapter(nn.Module):
