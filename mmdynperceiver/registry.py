@@ -77,13 +77,7 @@ class LazyRegistry(Registry):
         """Import nothing: :meth:`get` does, and only what it needs."""
 
     def get(self, key: str) -> Optional[Type]:
-        """Find a class.
-
-        Args:
-            key (str): Its name, with or without a scope.
-
-        Returns:
-            type | None: The class, or None if there is none.
+        """Find a class by its name, with or without a scope, or None.
 
         Raises:
             ImportError: If a host that the class needs is broken or missing,

@@ -38,6 +38,22 @@ class Fault(NamedTuple):
     readable: bool = False
 
 
+NO_BOX = Fault('bbox', 'have no box of four numbers',
+               'where four finite numbers (x, y, width, height) are expected')
+NO_AREA = Fault('area', 'have no number as area', 'where a number is expected')
+NO_CROWD = Fault('iscrowd', 'have an iscrowd of neither 0 nor 1',
+                 'where 0 or 1 is expected')
+OUTSIDE = Fault(
+    'bbox', 'are empty or outside of their images',
+    '(x, y, width, height), which is empty or outside of its image', True)
+TINY = Fault('bbox', 'are smaller than a pixel',
+             '(x, y, width, height), less than a pixel wide or high', True)
+FLAT = Fault(
+    'area', 'have no positive area',
+    'where a positive number is expected; without it, width times height '
+    'counts', True)
+
+
 class AnnotationChecks:
     """Check the annotations of a file, and leave out the bad ones.
 
@@ -79,25 +95,28 @@ class AnnotationChecks:
                 all of them are bad.
         """
         annotations = content['annotations']
-        self._images = {image['id']: image for image in content['images']}
-        self._categories = {
+        self._images, self._categories = ({
             entry['id']: entry
-            for entry in content['categories']
-        }
+            for entry in content[key]
+        } for key in ('images', 'categories'))
         self._check_units(annotations)
-        kept, faults, cut, without_area = [], Counter(), 0, 0
+        kept: List[Dict[str, Any]] = []
+        faults: Dict[str, int] = Counter()
+        cut = without_area = 0
         for annotation in annotations:
             without_area += annotation.get('area') is None
-            fault = self._complete(annotation) or self._box_fault(annotation)
-            if fault and fault.readable and self.evaluation:
-                faults[fault.counted] += 1
-            elif fault and self.policy == 'raise':
-                raise InputError(self._message(annotation, fault))
-            elif fault:
+            fault = self._fault(annotation)
+            if fault and not (fault.readable and self.evaluation):
+                if self.policy == 'raise':
+                    raise InputError(self._message(annotation, fault))
                 faults[fault.counted] += 1
                 continue
+            if fault:
+                faults[fault.counted] += 1
             elif not self.evaluation:
-                cut += self._cut(annotation)
+                box = annotation['bbox']
+                annotation['bbox'] = self._usable(annotation)
+                cut += annotation['bbox'] is not box
             kept.append(annotation)
         # pycocotools takes a match with the number 0 for none.
         for number, annotation in enumerate(kept, 1):
@@ -105,79 +124,58 @@ class AnnotationChecks:
         content['annotations'] = kept
         self._report(faults, cut, without_area, len(annotations))
 
-    def _complete(self, annotation: Dict[str, Any]) -> Optional[Fault]:
-        """Fill in what may be missing, or say what may not."""
-        for fault_of in (self._owner_fault, _box_value_fault):
-            fault = fault_of(annotation)
-            if fault:
-                return fault
-        box = annotation['bbox']
+    def _fault(self, annotation: Dict[str, Any]) -> Optional[Fault]:
+        """Fill in what may be missing, and say what is wrong."""
+        for key, what, known in (('image_id', 'are for images that',
+                                  self._images),
+                                 ('category_id', 'have a category that',
+                                  self._categories)):
+            if not _among(annotation.get(key), known):
+                noun = 'images' if key == 'image_id' else 'categories'
+                return Fault(
+                    key, f'{what} it does not list',
+                    f'but its {noun} have the ids {listed(list(known))}')
+        box = annotation.get('bbox')
+        if not _is_box(box):
+            return NO_BOX
         if annotation.get('area') is None:
             annotation['area'] = box[2] * box[3]
-        elif not is_number(annotation['area']):
-            return Fault('area', 'have no number as area',
-                         'where a number is expected')
-        annotation.setdefault('iscrowd', 0)
-        if annotation['iscrowd'] not in (0, 1):
-            return Fault('iscrowd', 'have an iscrowd of neither 0 nor 1',
-                         'where 0 or 1 is expected')
-        if self.masks:
-            image = self._images[annotation['image_id']]
-            why = mask_fault(annotation.get('segmentation'), image)
-            if why:
-                return Fault('segmentation', 'have no usable mask', why)
-        return None
+        if not is_number(annotation['area']):
+            return NO_AREA
+        if annotation.setdefault('iscrowd', 0) not in (0, 1):
+            return NO_CROWD
+        why = self.masks and mask_fault(
+            annotation.get('segmentation'),
+            self._images[annotation['image_id']])
+        if why:
+            return Fault('segmentation', 'have no usable mask', why)
+        usable = self._usable(annotation)
+        if usable is None:
+            return OUTSIDE
+        if min(usable[2:]) < 1:
+            return TINY
+        return FLAT if annotation['area'] <= 0 else None
 
-    def _owner_fault(self, annotation: Dict[str, Any]) -> Optional[Fault]:
-        """Whether image and category are in the file."""
-        if not _among(annotation.get('image_id'), self._images):
-            return Fault(
-                'image_id', 'are for images that it does not list',
-                f'but its images have the ids '
-                f'{listed(list(self._images))}')
-        if not _among(annotation.get('category_id'), self._categories):
-            return Fault(
-                'category_id', 'have a category that it does not list',
-                f'but its categories have the ids '
-                f'{listed(list(self._categories))}')
-        return None
-
-    def _box_fault(self, annotation: Dict[str, Any]) -> Optional[Fault]:
-        """Whether training can use the box."""
+    def _usable(self, annotation: Dict[str, Any]) -> Optional[List[float]]:
+        """The part of a box that is in the image, if not almost all is."""
         box = annotation['bbox']
-        inside = _inside(box, self._images[annotation['image_id']])
-        if inside is None:
-            return Fault(
-                'bbox', 'are empty or outside of their images',
-                '(x, y, width, height), which is empty or outside of its '
-                'image', True)
-        used = inside if _distance(box, inside) > TOLERANCE else box
-        if min(used[2:]) < 1:
-            return Fault(
-                'bbox', 'are smaller than a pixel',
-                '(x, y, width, height), less than a pixel wide or high', True)
-        if annotation['area'] <= 0:
-            return Fault(
-                'area', 'have no positive area',
-                'where a positive number is expected; without it, width '
-                'times height counts', True)
-        return None
-
-    def _cut(self, annotation: Dict[str, Any]) -> bool:
-        """Cut a box to its image; whether that was needed."""
-        box = annotation['bbox']
-        inside = _inside(box, self._images[annotation['image_id']])
-        if _distance(box, inside) <= TOLERANCE:
-            return False
-        annotation['bbox'] = inside
-        return True
+        image = self._images[annotation['image_id']]
+        x, y, width, height = box
+        left, top = max(x, 0), max(y, 0)
+        right = min(x + width, image['width'])
+        bottom = min(y + height, image['height'])
+        if right - left <= 0 or bottom - top <= 0:
+            return None
+        inside = [left, top, right - left, bottom - top]
+        off = max(abs(a - b) for a, b in zip(box, inside))
+        return box if off <= TOLERANCE else inside
 
     def _check_units(self, annotations: Sequence[dict]) -> None:
         """Refuse boxes that are shares of the image, or pairs of corners."""
         boxes = [(annotation['bbox'], self._images[annotation['image_id']])
                  for annotation in annotations
                  if _among(annotation.get('image_id'), self._images)
-                 and _box_value_fault(annotation) is None]
+                 and _is_box(annotation.get('bbox'))]
         shares = sum(
             min(box) >= 0 and max(box) <= 1
             and min(image['width'], image['height']) > 1
@@ -194,7 +192,7 @@ class AnnotationChecks:
             if self.policy == 'raise':
                 raise InputError(f"{message}, or cut them with the option "
                                  f"on_bad_box='skip'")
-            _warn(message)
+            print_log(message, 'current', 30)
 
     def _message(self, annotation: Dict[str, Any], fault: Fault) -> str:
         """What is wrong with one annotation, in a line."""
@@ -221,23 +219,21 @@ class AnnotationChecks:
                 raise InputError(f'{message}; none is left')
             if 2 * number > total:
                 message = f'MORE THAN HALF ARE BAD: {message}'
-            _warn(message)
+            print_log(message, 'current', 30)
         if cut:
-            _warn(f'{self.name!r}: cut {cut:,} of {total:,} boxes to their '
-                  f'images')
+            print_log(
+                f'{self.name!r}: cut {cut:,} of {total:,} boxes to their '
+                f'images', 'current', 30)
         if without_area:
             print_log(
                 f'{self.name!r}: {without_area:,} of {total:,} annotations '
-                f'have no area: width times height counts',
-                logger='current')
+                f'have no area: width times height counts', 'current')
 
 
 def mask_fault(mask: Any, image: Dict[str, Any]) -> Optional[str]:
-    """What is wrong with a ``segmentation``, or None.
+    """What is wrong with a ``segmentation`` for an image's entry, or None.
 
-    Args:
-        mask (Any): Polygons [x1, y1, x2, y2, ...], or a run-length encoding.
-        image (dict): The image's entry, with its size.
+    It must be polygons [x1, y1, x2, y2, ...], or a run-length encoding.
     """
     if isinstance(mask, list):
         if mask and all(
@@ -261,31 +257,9 @@ def mask_fault(mask: Any, image: Dict[str, Any]) -> Optional[str]:
     return None
 
 
-def _box_value_fault(annotation: Dict[str, Any]) -> Optional[Fault]:
-    """Whether the box is one at all."""
-    box = annotation.get('bbox')
-    if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)):
-        return None
-    return Fault(
-        'bbox', 'have no box of four numbers',
-        'where four finite numbers (x, y, width, height) are '
-        'expected')
-
-
-def _inside(box: List[float], image: Dict[str, Any]) -> Optional[List[float]]:
-    """The part of a box that is in the image, or None."""
-    x, y, width, height = box
-    left, top = max(x, 0), max(y, 0)
-    right = min(x + width, image['width'])
-    bottom = min(y + height, image['height'])
-    if right - left <= 0 or bottom - top <= 0:
-        return None
-    return [left, top, right - left, bottom - top]
-
-
-def _distance(box: Sequence[float], other: Sequence[float]) -> float:
-    """The largest difference of two boxes, in pixels."""
-    return max(abs(a - b) for a, b in zip(box, other))
+def _is_box(box: Any) -> bool:
+    """Whether a box is one at all."""
+    return isinstance(box, list) and len(box) == 4 and all(map(is_number, box))
 
 
 def _reaches_out(box: Sequence[float], image: Dict[str, Any]) -> bool:
@@ -303,8 +277,3 @@ def _fits_as_corners(box: Sequence[float], image: Dict[str, Any]) -> bool:
 def _among(value: Any, known: Container[Any]) -> bool:
     """Whether an id is known; it may be anything that JSON holds."""
     return type(value) in (int, str) and value in known
-
-
-def _warn(message: str) -> None:
-    """Log a warning."""
-    print_log(message, logger='current', level=30)

@@ -57,14 +57,10 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
             those of the checkpoint, if it has any. Defaults to None.
         exit (int, optional): The one exit at which all images stop, 0 to 2,
             instead of thresholds. Defaults to None.
-        train_cfg (dict, optional): As for :class:`SingleStageDetector`.
-        test_cfg (dict, optional): As for :class:`SingleStageDetector`.
-        data_preprocessor (dict, optional): As for the same.
-        init_cfg (dict, optional): Initialisation config.
+        train_cfg, test_cfg, data_preprocessor, init_cfg (dict, optional): As
+            for :class:`SingleStageDetector`.
 
     Attributes:
-        policy (ExitPolicy): The thresholds; a checkpoint carries them.
-        evaluate_all_exits (bool): See above. Defaults to False.
         keep_losses (bool): Whether evaluating all exits also gives the
             detection loss of each, for which the images need their
             annotations. Defaults to False.
@@ -148,10 +144,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
             ``gain1``, the mean loss that going deeper saved.
         """
         self.drop_loaded_thresholds()
-        pyramids, logits = [], []
-        for maps, evidence in self._walk(batch_inputs):
-            pyramids.append(maps)
-            logits.append(evidence)
+        pyramids, logits = zip(*self._walk(batch_inputs))
         batch = len(batch_inputs)
         shallow = torch.rand(batch, device=batch_inputs.device) < 0.5
         early = merge_rows(pyramids[0], pyramids[1], shallow)
@@ -164,21 +157,13 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
         total = total_loss(parts).detach()
         gains = total[batch:] - total[:batch]
         for index, chosen in enumerate((shallow, ~shallow)):
-            losses.update(
-                self._policy_loss(index, -logits[index].squeeze(1), gains,
-                                  chosen))
+            number = chosen.sum().clamp(min=1)
+            errors = F.smooth_l1_loss(
+                -logits[index].squeeze(1), gains, reduction='none', beta=.1)
+            losses[f'loss_gain{index}'] = \
+                self.gain_weight * (errors * chosen).sum() / number
+            losses[f'gain{index}'] = (gains * chosen).sum() / number
         return losses
-
-    def _policy_loss(self, index: int, predicted: Tensor, gains: Tensor,
-                     chosen: Tensor) -> Dict[str, Tensor]:
-        """Loss of the predicted gains of the images that took an exit."""
-        number = chosen.sum().clamp(min=1)
-        errors = F.smooth_l1_loss(predicted, gains, reduction='none', beta=.1)
-        return {
-            f'loss_gain{index}':
-            self.gain_weight * (errors * chosen).sum() / number,
-            f'gain{index}': (gains * chosen).sum() / number
-        }
 
     def predict(self,
                 batch_inputs: Tensor,
@@ -291,21 +276,14 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
         return samples
 
     def count_macs(self, input_shape: Sequence[int]) -> Tuple[int, ...]:
-        """Count the MACs to each exit: backbone, filling, neck and head.
+        """MACs of an image (3, H, W) that stops at each exit.
 
-        Args:
-            input_shape (Sequence[int]): (3, H, W).
-
-        Returns:
-            tuple[int]: For one image that stops at each exit.
+        They are those of the backbone, filling, neck and head.
         """
         counts = count_macs(self, _steps, input_shape)
-        way, fill, detect = [], [], counts[-1] - counts[-2]
-        before = 0
-        for to_exit, to_fill in zip(counts[:-1:2], counts[1:-1:2]):
-            way.append(to_exit - before)
-            fill.append(to_fill - to_exit)
-            before = to_fill
+        # What it takes to an exit, to fill, and so on; neck and head at last.
+        parts = [b - a for a, b in zip((0, *counts), counts)]
+        way, fill, detect = parts[:-1:2], parts[1:-1:2], parts[-1]
         return tuple(
             sum(way[:k + 1]) + fill[k] + detect for k in range(len(way)))
 

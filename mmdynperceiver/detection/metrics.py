@@ -2,7 +2,7 @@
 """COCO's average precision, against checked annotations, of each exit."""
 import copy
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import METRICS
@@ -11,7 +11,7 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import print_log
 
 from ..errors import InputError
-from ..hosts.metrics import check_views, exit_statistics
+from ..hosts.metrics import SampleResult, check_views, exit_statistics
 from .annotations import AnnotationChecks
 from .coco_file import read_annotations
 from .datasets import check_classes, index_annotations
@@ -19,23 +19,6 @@ from .datasets import check_classes, index_annotations
 __all__ = ['CheckedCocoMetric', 'EarlyExitCocoMetric']
 
 EMPTY = ('bbox_mAP', 'bbox_mAP_50')
-
-
-class ExitResult(NamedTuple):
-    """Where an image stopped, and what it cost.
-
-    Args:
-        exit_index (int): The exit, 0-based.
-        macs (int, optional): MACs spent on the image.
-        exit_macs (tuple[int]): MACs of each exit, if all were run.
-        view_exits (tuple[int]): Where each view of it stopped, under
-            test-time augmentation.
-    """
-
-    exit_index: int
-    macs: Optional[int] = None
-    exit_macs: Tuple[int, ...] = ()
-    view_exits: Tuple[int, ...] = ()
 
 
 @METRICS.register_module()
@@ -100,12 +83,7 @@ class CheckedCocoMetric(CocoMetric):
         self._dataset_meta = meta
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep the boxes of each image.
-
-        Args:
-            data_batch (Any): Not used.
-            data_samples (Sequence[dict]): Predictions of a detector.
-        """
+        """Keep the boxes of each image, if it is one of the file."""
         for sample in data_samples if self.ann_file is not None else ():
             entry = self._coco_api.imgs.get(sample['img_id'])
             path = sample.get('img_path')
@@ -119,20 +97,14 @@ class CheckedCocoMetric(CocoMetric):
         super().process(data_batch, data_samples)
 
     def compute_metrics(self, results: list) -> Dict[str, float]:
-        """Evaluate all images.
-
-        Args:
-            results (list): What ``process`` kept.
-        """
+        """Evaluate all images; tell once if some are missing."""
         number = len(self._coco_api.imgs) if self._coco_api else len(results)
         if len(results) < number and len(results) not in self._told:
             self._told.add(len(results))
             print_log(
                 f'{len(results):,} of the {number:,} images of '
                 f'{self.ann_file!r} were evaluated, and the others count as '
-                f'images in which nothing was found',
-                logger='current',
-                level=30)
+                f'images in which nothing was found', 'current', 30)
         return super().compute_metrics(results)
 
 
@@ -186,13 +158,7 @@ class EarlyExitCocoMetric(BaseMetric):
             metric.dataset_meta = meta
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep the boxes of each image.
-
-        Args:
-            data_batch (Any): Not used.
-            data_samples (Sequence[dict]): Predictions of a detector that
-                stops early.
-        """
+        """Keep the boxes and the exit of each image."""
         if data_samples:
             check_views(data_batch, data_samples)
         for sample in data_samples:
@@ -201,10 +167,7 @@ class EarlyExitCocoMetric(BaseMetric):
                     'EarlyExitCocoMetric is for detectors that stop early, '
                     'the predictions of this one say no exit_index: use '
                     'CocoMetric')
-            self.results.append(
-                ExitResult(sample['exit_index'], sample.get('macs'),
-                           tuple(sample.get('exit_macs', ())),
-                           tuple(sample.get('view_exits', ()))))
+            self.results.append(SampleResult.of(sample))
             boxes = sample.get('exit_pred_instances', ())
             for k, instances in enumerate(boxes):
                 self.precision[f'exit{k}'].process(
@@ -212,14 +175,7 @@ class EarlyExitCocoMetric(BaseMetric):
         self.precision['dynamic'].process(data_batch, data_samples)
 
     def evaluate(self, size: int) -> Dict[str, float]:
-        """Evaluate all images.
-
-        Args:
-            size (int): How many there are.
-
-        Returns:
-            dict[str, float]: See the class.
-        """
+        """Evaluate all images, ``size`` of them; see the class."""
         has_exits = bool(self.precision['exit0'].results)
         metrics: Dict[str, float] = {}
         for name, metric in self.precision.items():
@@ -231,11 +187,7 @@ class EarlyExitCocoMetric(BaseMetric):
         return metrics
 
     def compute_metrics(self, results: List[Sequence]) -> Dict[str, float]:
-        """Sum up where the images stopped.
-
-        Args:
-            results (list[Sequence]): An :class:`ExitResult` each.
-        """
+        """Sum up where the images stopped."""
         # Collecting across processes may have turned them into plain lists.
-        samples = [ExitResult(*result) for result in results]
+        samples = [SampleResult(*result) for result in results]
         return exit_statistics(samples, self.num_exits) if samples else {}

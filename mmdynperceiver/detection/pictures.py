@@ -40,8 +40,7 @@ def match_boxes(predicted: InstanceData,
     """Pair predicted with true boxes of their class, the surest first.
 
     Args:
-        predicted (InstanceData): With bboxes, labels and scores.
-        truth (InstanceData): With bboxes and labels.
+        predicted, truth (InstanceData): With bboxes, labels (and scores).
         min_overlap (float): Least intersection over union. Defaults to 0.5.
     """
     right = torch.zeros(len(predicted), dtype=torch.bool)
@@ -61,9 +60,8 @@ def draw_detections(pixels: np.ndarray, predicted: InstanceData,
     """Draw boxes: right ones green, wrong ones red, missed ones white.
 
     Args:
-        pixels (np.ndarray): RGB image (H, W, 3), uint8; it stays as it is.
-        predicted (InstanceData): With bboxes and labels.
-        truth (InstanceData): With bboxes.
+        pixels (np.ndarray): RGB image (H, W, 3), uint8.
+        predicted, truth (InstanceData): With bboxes (and labels).
         match (Match): Which are right.
         classes (Sequence[str]): Names of the classes.
 

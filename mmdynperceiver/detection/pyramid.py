@@ -74,14 +74,7 @@ class PyramidFill(nn.Module):
                       strides[i]) for i, j in zip(above, self.missing))
 
     def forward(self, state: TrunkState) -> Dict[int, Tensor]:
-        """Make the levels.
-
-        Args:
-            state (TrunkState): The state at the exit.
-
-        Returns:
-            dict[int, Tensor]: i -> a stand-in for X_i (B, C, H, W).
-        """
+        """From the state at the exit: i -> a stand-in for X_i (B, C, H, W)."""
         maps, x = {}, state.x
         for index, level in zip(self.missing, self.levels):
             x = maps[index] = level(x, state.z)
@@ -155,38 +148,22 @@ class DetectionExits(nn.Module):
         use_fast_blocks(self)
 
     def logits(self, index: int, state: TrunkState) -> Tensor:
-        """What the policy decides on: the sigmoid is near 1 for no gain.
+        """What the policy decides on (B, 1); for no gain, sigmoid is near 1.
 
-        Args:
-            index (int): The exit.
-            state (TrunkState): The state there.
-
-        Returns:
-            Tensor: (B, 1); 0 at the last exit, where all leave.
+        At the last exit, where all leave, it is 0.
         """
         if index == self.num_exits - 1:
             return state.x.new_zeros(len(state.x), 1)
         return -self.gains[index](state.z)
 
     def fill(self, index: int, state: TrunkState) -> Dict[int, Tensor]:
-        """The levels that are missing at an exit; see `PyramidFill`.
-
-        Args:
-            index (int): The exit.
-            state (TrunkState): The state there.
-        """
-        if index == self.num_exits - 1:
-            return {}
-        return self.fills[index](state)
+        """The levels that are missing at an exit; see `PyramidFill`."""
+        last = index == self.num_exits - 1
+        return {} if last else self.fills[index](state)
 
 
 def select_state(state: TrunkState, rows: Tensor) -> TrunkState:
-    """Keep some samples of a state.
-
-    Args:
-        state (TrunkState): With latents.
-        rows (Tensor): Which samples (B',).
-    """
+    """Keep some samples (B', ) of a state with latents."""
     x, z = state
     assert z is not None
     return TrunkState(x.index_select(0, rows), z.index_select(0, rows))
@@ -194,13 +171,7 @@ def select_state(state: TrunkState, rows: Tensor) -> TrunkState:
 
 def merge_rows(first: Dict[int, Tensor], second: Dict[int, Tensor],
                choose: Tensor) -> Dict[int, Tensor]:
-    """Take each sample's levels from one of two pyramids.
-
-    Args:
-        first (dict[int, Tensor]): Where ``choose`` is True.
-        second (dict[int, Tensor]): Where it is not.
-        choose (Tensor): For each sample (B,), boolean.
-    """
+    """Levels of each sample: of the first pyramid where ``choose`` (B,)."""
     mask = choose[:, None, None, None]
     return {i: first[i].where(mask, second[i]) for i in first}
 

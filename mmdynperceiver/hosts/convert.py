@@ -93,27 +93,19 @@ def read_source(path: str, weights: str = 'model') -> Source:
 
 
 def rename(state_dict: Mapping[str, Tensor]) -> Dict[str, Tensor]:
-    """Name the entries of a core network as those of a host's classifier.
-
-    Args:
-        state_dict (Mapping[str, Tensor]): Of a ``DynPerceiver``.
-    """
-    renamed = {}
-    for name, value in state_dict.items():
-        part, _, rest = name.partition('.')
-        renamed[f'{_PLACES[part]}.{rest}'] = value
-    return renamed
+    """Name the entries of a ``DynPerceiver`` as those of a classifier."""
+    parts = {name: name.partition('.') for name in state_dict}
+    return {
+        f'{_PLACES[part]}.{rest}': state_dict[name]
+        for name, (part, _, rest) in parts.items()
+    }
 
 
 def model_config(variant: Mapping[str, Any]) -> Dict[str, Any]:
-    """Write a variant as the ``model`` of a config.
+    """Write arguments of ``DynPerceiver`` as the ``model`` of a config.
 
-    Args:
-        variant (Mapping): Arguments of ``DynPerceiver``.
-
-    Returns:
-        dict: Without what is the default anyway. It replaces the backbone of
-        the config that it is merged into.
+    What is the default anyway is left out; merged into a config, it replaces
+    the backbone.
     """
     defaults = inspect.signature(Trunk).parameters
     backbone = {
@@ -170,7 +162,7 @@ def find_config(folder: str, source: Source) -> Match:
 
 def _config_files(folder: str) -> List[str]:
     """Configs of a folder; others are derived from the shorter names."""
-    paths = [str(path) for path in Path(folder).glob('*.py')]
+    paths = map(str, Path(folder).glob('*.py'))
     return sorted(paths, key=lambda path: (len(path), path))
 
 
@@ -194,14 +186,7 @@ def _shapes(state_dict: Mapping[str, Any]) -> Dict[str, torch.Size]:
 
 
 def checkpoint_of(source: Source) -> Dict[str, Any]:
-    """Make an ordinary checkpoint of plain data from a published file.
-
-    Args:
-        source (Source): The file.
-
-    Returns:
-        dict: ``state_dict``, and ``meta`` with what it was made from.
-    """
+    """An ordinary checkpoint: ``state_dict``, and ``meta`` with its source."""
     made_from = dict(
         file=os.path.basename(source.path),
         sha256=source.sha256,
@@ -221,8 +206,7 @@ def write_verified(source: Source, match: Match, path: str) -> float:
             if anything fails.
 
     Returns:
-        float: Largest difference of the logits of all exits between the
-        config's model with the file, and the published network.
+        float: Largest difference of the logits, over all exits.
 
     Raises:
         InputError: If it cannot be written, does not load into the config's
@@ -243,15 +227,7 @@ def write_verified(source: Source, match: Match, path: str) -> float:
 
 @torch.no_grad()
 def largest_difference(model: nn.Module, net: DynPerceiver) -> float:
-    """Compare a host's classifier with a core network on random images.
-
-    Args:
-        model (nn.Module): The classifier, in eval mode.
-        net (DynPerceiver): The network, in eval mode.
-
-    Returns:
-        float: Largest difference of logits, over all exits.
-    """
+    """Largest difference of the logits of two networks in eval mode."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(2, 3, 224, 224, generator=generator)
     pairs = zip(model(images, mode='tensor'), net(images))

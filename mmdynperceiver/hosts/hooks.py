@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional, Sequence, Tuple
 
 from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop
+from mmengine.runner import BaseLoop, Runner
 from torch import Tensor, nn
 
 from ..core import ExitPolicy, Exits
@@ -27,15 +27,9 @@ __all__ = [
 
 
 def drop_loaded_thresholds(model: nn.Module) -> bool:
-    """Drop the thresholds that a checkpoint brought into a model.
+    """Drop the thresholds that a checkpoint brought into a model, if any.
 
     They belong to its weights, and these are about to change.
-
-    Args:
-        model (nn.Module): Any model, also in a wrapper.
-
-    Returns:
-        bool: Whether there were any.
     """
     policy = getattr(unwrap_model(model), 'policy', None)
     return isinstance(policy, ExitPolicy) and policy.drop_loaded()
@@ -63,7 +57,7 @@ class EvaluateAllExitsHook(Hook):
         self.val = val
         self.test = test
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Refuse models without exits before any work is done."""
         if runner.val_loop is not None:
             _early_exit_model(runner)
@@ -77,22 +71,22 @@ class EvaluateAllExitsHook(Hook):
                 'the thresholds of the checkpoint are left out: they belong '
                 'to its weights; calibrate again after training')
 
-    def before_val(self, runner: Any) -> None:
+    def before_val(self, runner: Runner) -> None:
         """Switch on."""
         _early_exit_model(runner).evaluate_all_exits = self.val
 
-    def after_val(self, runner: Any) -> None:
+    def after_val(self, runner: Runner) -> None:
         """Switch off."""
         unwrap_model(runner.model).evaluate_all_exits = False
 
-    def before_test(self, runner: Any) -> None:
+    def before_test(self, runner: Runner) -> None:
         """Switch on."""
         _early_exit_model(runner).evaluate_all_exits = self.test
         wrapper = find_tta(runner.model)
         if wrapper is not None:
             wrapper.merge_preds = partial(merge_views, wrapper.merge_preds)
 
-    def after_test(self, runner: Any) -> None:
+    def after_test(self, runner: Runner) -> None:
         """Switch off."""
         unwrap_model(runner.model).evaluate_all_exits = False
         wrapper = find_tta(runner.model)
@@ -100,7 +94,7 @@ class EvaluateAllExitsHook(Hook):
             del wrapper.merge_preds  # the host's own is back
 
 
-def _early_exit_model(runner: Any) -> nn.Module:
+def _early_exit_model(runner: Runner) -> nn.Module:
     """The model, if it has exits."""
     model = unwrap_model(runner.model)
     if not hasattr(model, 'evaluate_all_exits'):
@@ -140,7 +134,7 @@ class InferenceModeHook(Hook):
         self._put_back: Optional[Callable[[], None]] = None
 
     def before_test_iter(self,
-                         runner: Any,
+                         runner: Runner,
                          batch_idx: int,
                          data_batch: Any = None) -> None:
         """Put the copy in the model's place, once the images are known."""
@@ -154,7 +148,7 @@ class InferenceModeHook(Hook):
         setattr(owner, name, in_mode(model.eval(), self.mode, size))
         self._put_back = partial(setattr, owner, name, model)
 
-    def after_test_epoch(self, runner: Any, metrics: Any = None) -> None:
+    def after_test_epoch(self, runner: Runner, metrics: Any = None) -> None:
         """Give the model its place back."""
         if self._put_back is not None:
             self._put_back()
@@ -164,10 +158,6 @@ class InferenceModeHook(Hook):
 def _image_size(model: nn.Module,
                 data_batch: Any) -> Optional[Tuple[int, ...]]:
     """Height and width of a batch as the model gets it, if they can be told.
-
-    Args:
-        model (nn.Module): With the ``data_preprocessor`` of its host.
-        data_batch (Any): As the data loader gives it.
     """
     inputs = data_batch.get('inputs') if isinstance(data_batch, dict) else None
     prepare = getattr(model, 'data_preprocessor', None)
@@ -197,9 +187,9 @@ class CheckDataHook(Hook):
         self._trained_on: Optional[Sequence[str]] = None
         self._val_is_checked = False
 
-    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remember the classes of the checkpoint, or leave them out."""
-        num_classes = self._num_classes(runner)
+        num_classes = _num_classes(runner)
         if num_classes is not None:
             self._trained_on = checkpoint_classes(checkpoint, num_classes)
         if not getattr(runner, '_resume', False) and isinstance(
@@ -207,7 +197,7 @@ class CheckDataHook(Hook):
             self._leave_out_classifiers(runner, checkpoint)
 
     @staticmethod
-    def _leave_out_classifiers(runner: Any, checkpoint: dict) -> None:
+    def _leave_out_classifiers(runner: Runner, checkpoint: dict) -> None:
         """Train classifiers of another number of classes anew."""
         model = unwrap_model(runner.model)
         weights = checkpoint.get('state_dict', checkpoint)
@@ -221,37 +211,26 @@ class CheckDataHook(Hook):
                 if report:
                     runner.logger.warning(report)
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Check the data of training and of the validation between."""
-        train = runner.train_dataloader.dataset
         # Other classes may be learned from a checkpoint, but not half-way.
         resumed = getattr(runner, '_resume', False)
-        self._check(runner, train, 'train',
-                    self._trained_on if resumed else None)
+        _check_data(runner, 'train', self._trained_on if resumed else None)
+        self._trained_on = class_names(runner.train_dataloader.dataset)
         if runner.val_loop is not None:
-            self._check(runner, runner.val_dataloader.dataset, 'val',
-                        class_names(train), 'training data')
-            _compare_files(runner, runner.val_dataloader.dataset,
-                           runner.val_loop)
-        self._trained_on = class_names(train)
+            _check_data(runner, 'val', self._trained_on, 'training data')
         self._val_is_checked = True
 
-    def before_val(self, runner: Any) -> None:
-        """Check the validation data."""
-        if self._val_is_checked:
-            return  # not again after every epoch
-        self._check(runner, runner.val_dataloader.dataset, 'val',
-                    self._trained_on)
-        _compare_files(runner, runner.val_dataloader.dataset, runner.val_loop)
+    def before_val(self, runner: Runner) -> None:
+        """Check the validation data, not again after every epoch."""
+        if not self._val_is_checked:
+            _check_data(runner, 'val', self._trained_on)
 
-    def before_test(self, runner: Any) -> None:
+    def before_test(self, runner: Runner) -> None:
         """Check the test data."""
-        self._check(runner, runner.test_dataloader.dataset, 'test',
-                    self._trained_on)
-        _compare_files(runner, runner.test_dataloader.dataset,
-                       getattr(runner, 'test_loop', None))
+        _check_data(runner, 'test', self._trained_on)
 
-    def after_train_epoch(self, runner: Any) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
         """Report how many files were skipped so far."""
         num_broken = getattr(runner.train_dataloader.dataset, 'num_broken', 0)
         # Tools of the hosts run without data.
@@ -259,25 +238,32 @@ class CheckDataHook(Hook):
             runner.logger.warning(
                 f'{num_broken} broken training images were skipped so far')
 
-    @staticmethod
-    def _num_classes(runner: Any) -> Optional[int]:
-        """How many the model's head has, if it says so."""
-        model = unwrap_model(runner.model)
-        heads = (_attribute(model, path) for path in HEAD_NAMES)
-        found = (getattr(head, 'num_classes', None) for head in heads)
-        return next((n for n in found if isinstance(n, int)), None)
 
-    def _check(self,
-               runner: Any,
-               dataset: Any,
-               name: str,
-               known: Optional[Sequence[str]],
-               source: str = 'checkpoint') -> None:
-        """Compare a data set's classes with the model's."""
-        num_classes = self._num_classes(runner)
-        if num_classes is not None:
-            check_data_classes(f'{name} data', dataset, num_classes, known,
-                               source)
+def _check_data(runner: Runner,
+                name: str,
+                known: Optional[Sequence[str]],
+                source: str = 'checkpoint') -> None:
+    """Compare a data set's classes with the model's, and its files."""
+    dataset = getattr(runner, f'{name}_dataloader').dataset
+    num_classes = _num_classes(runner)
+    if num_classes is not None:
+        check_data_classes(f'{name} data', dataset, num_classes, known, source)
+    own = getattr(dataset, 'ann_file', None)
+    metrics = _attribute(runner, f'{name}_loop.evaluator.metrics')
+    for metric in metrics or ():
+        other = getattr(metric, 'ann_file', None)
+        if own and other and os.path.realpath(own) != os.path.realpath(other):
+            runner.logger.warning(
+                f'the images are those of {own!r}, and they are evaluated '
+                f"against {other!r}: give the evaluator the data set's "
+                f'ann_file, unless this is meant')
+
+
+def _num_classes(runner: Runner) -> Optional[int]:
+    """How many the model's head has, if it says so."""
+    model = unwrap_model(runner.model)
+    found = (_attribute(model, f'{path}.num_classes') for path in HEAD_NAMES)
+    return next((n for n in found if isinstance(n, int)), None)
 
 
 def _attribute(owner: Any, path: str) -> Any:
@@ -285,16 +271,3 @@ def _attribute(owner: Any, path: str) -> Any:
     for name in path.split('.'):
         owner = getattr(owner, name, None)
     return owner
-
-
-def _compare_files(runner: Any, dataset: Any, loop: Any) -> None:
-    """Warn of predictions that are evaluated against another file."""
-    own = getattr(dataset, 'ann_file', None)
-    evaluator = getattr(loop, 'evaluator', None)
-    for metric in getattr(evaluator, 'metrics', ()):
-        other = getattr(metric, 'ann_file', None)
-        if own and other and os.path.realpath(own) != os.path.realpath(other):
-            runner.logger.warning(
-                f'the images are those of {own!r}, and they are evaluated '
-                f"against {other!r}: give the evaluator the data set's "
-                f'ann_file, unless this is meant')

@@ -46,13 +46,7 @@ def sample_shape(config: Config, model: nn.Module,
 
 
 def random_stream(count: int, shape: Sequence[int], device: str) -> Stream:
-    """Normalised noise.
-
-    Args:
-        count (int): How many images.
-        shape (Sequence[int]): Of one image or one video.
-        device (str): Where to.
-    """
+    """Normalised noise: so many images or videos of a shape, on a device."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(count, *shape, generator=generator)
     return Stream(images.to(device))

@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Accuracy and cost of each exit, and of leaving early, in one pass."""
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (Any, Dict, List, Mapping, NamedTuple, Optional, Sequence,
+                    Tuple)
 
 import torch
 from mmengine.evaluator import BaseMetric
@@ -19,24 +20,32 @@ class SampleResult(NamedTuple):
     """What is kept of one sample: a few small numbers.
 
     Args:
-        rank (int): Number of classes that came before the true one at the
-            exit where the sample left; below k, it is right in the top k.
-        exit_index (int): That exit, 0-based.
-        num_classes (int): Number of classes.
+        exit_index (int): The exit where the sample left, 0-based.
         macs (int, optional): MACs spent on the sample.
-        exit_ranks (tuple[int]): The rank at each exit, if all were run.
         exit_macs (tuple[int]): Cumulative MACs of each exit, if known.
         view_exits (tuple[int]): Where each view of it left, under test-time
             augmentation.
+        rank (int): Number of classes that came before the true one there;
+            below k, it is right in the top k.
+        num_classes (int): Number of classes.
+        exit_ranks (tuple[int]): The rank at each exit, if all were run.
     """
 
-    rank: int
     exit_index: int
-    num_classes: int
     macs: Optional[int] = None
-    exit_ranks: Tuple[int, ...] = ()
     exit_macs: Tuple[int, ...] = ()
     view_exits: Tuple[int, ...] = ()
+    rank: int = 0
+    num_classes: int = 0
+    exit_ranks: Tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, sample: Mapping[str, Any], **others: Any) -> 'SampleResult':
+        """What the prediction of an early-exit model says."""
+        return cls(
+            int(sample['exit_index']), sample.get('macs'),
+            tuple(sample.get('exit_macs', ())),
+            tuple(sample.get('view_exits', ())), **others)
 
 
 def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
@@ -99,13 +108,7 @@ class EarlyExitMetric(BaseMetric):
         self.topk = topk
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep a few numbers of each sample.
-
-        Args:
-            data_batch (Any): Not used.
-            data_samples (Sequence[dict]): Predictions of an early-exit
-                model, with ``gt_label``.
-        """
+        """Keep a few numbers of each prediction with ``gt_label``."""
         if not data_samples:
             return
         check_views(data_batch, data_samples)
@@ -122,28 +125,22 @@ class EarlyExitMetric(BaseMetric):
                              f'sample, got {len(labels)} labels for '
                              f'{len(data_samples)} samples')
         labels = labels.to(scores.device)
-        ranks = label_ranks(scores, labels).tolist()
-        exit_ranks: List[List[int]] = [[]] * len(ranks)
+        exit_ranks: List[List[int]] = [[]] * len(labels)
         if all('exit_logits' in sample for sample in data_samples):
             # [(num_exits, K)] * B -> (B, num_exits, K)
             logits = torch.stack([s['exit_logits'] for s in data_samples])
             exit_ranks = label_ranks(logits, labels).tolist()
+        ranks = label_ranks(scores, labels).tolist()
         for sample, rank, at_exits in zip(data_samples, ranks, exit_ranks):
             self.results.append(
-                SampleResult(rank, int(sample['exit_index']), scores.shape[1],
-                             sample.get('macs'), tuple(at_exits),
-                             tuple(sample.get('exit_macs', ())),
-                             tuple(sample.get('view_exits', ()))))
+                SampleResult.of(
+                    sample,
+                    rank=rank,
+                    num_classes=scores.shape[1],
+                    exit_ranks=tuple(at_exits)))
 
     def compute_metrics(self, results: List[Sequence]) -> Dict[str, float]:
-        """Sum up.
-
-        Args:
-            results (list[Sequence]): A :class:`SampleResult` each.
-
-        Returns:
-            dict[str, float]: See the class.
-        """
+        """Sum up what was kept; see the class."""
         # Collecting across processes may have turned them into plain lists.
         samples = [SampleResult(*result) for result in results]
         metrics: Dict[str, float] = {}
@@ -153,10 +150,9 @@ class EarlyExitMetric(BaseMetric):
             for k in range(len(samples[0].exit_ranks)):
                 ranks = [sample.exit_ranks[k] for sample in samples]
                 metrics.update(self._accuracy(f'exit{k}', ranks, samples))
-        first = samples[0]
         num_exits = max(
             max(sample.exit_index for sample in samples) + 1,
-            len(first.exit_macs), len(first.exit_ranks))
+            len(samples[0].exit_macs), len(samples[0].exit_ranks))
         metrics.update(exit_statistics(samples, num_exits))
         ranks = [sample.rank for sample in samples]
         metrics.update(self._accuracy('dynamic', ranks, samples))
@@ -178,9 +174,8 @@ def exit_statistics(samples: Sequence[Any],
     """Shares and MACs of samples of any task.
 
     Args:
-        samples (Sequence): At least one; each with ``exit_index``, ``macs``,
-            ``exit_macs`` and ``view_exits`` as :class:`SampleResult` has
-            them. Of a sample with several views each view counts.
+        samples (Sequence): At least one :class:`SampleResult`. Of a sample
+            with several views each view counts.
         num_exits (int): Number of exits.
 
     Returns:
@@ -206,11 +201,7 @@ def exit_statistics(samples: Sequence[Any],
 
 
 def check_views(data_batch: Any, data_samples: Sequence[dict]) -> None:
-    """Refuse samples of several views of which only the first is known.
-
-    Args:
-        data_batch (Any): A batch as the data loader gives it.
-        data_samples (Sequence[dict]): Its predictions.
+    """Refuse predictions of which only the first view is known.
 
     Raises:
         InputError: If a host's test-time augmentation has merged them.

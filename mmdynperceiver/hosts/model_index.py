@@ -6,20 +6,17 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
 import torchvision
 from mmengine.fileio import load
 
-from ..errors import InputError
+from ..errors import InputError, input_errors
 
 __all__ = ['early_exit_curves', 'metafile_top1', 'torchvision_top1']
 
 
 def metafile_top1(config: Union[str, os.PathLike]) -> Tuple[float, ...]:
-    """Top-1 accuracy of each exit, in percent.
+    """Top-1 accuracy of each exit, in percent, shallow to deep.
 
     Args:
         config (str | PathLike): A config file with a ``metafile.yml`` in its
             folder.
-
-    Returns:
-        tuple[float]: Shallow to deep; of a config without exits, one.
 
     Raises:
         InputError: If there is no metafile or no accuracy in it.
@@ -77,18 +74,14 @@ def early_exit_curves(
     Raises:
         InputError: If a name or a file does not fit.
     """
-    if not given:
-        return {}
     from ..report import read_early_exits
     found = {}
     for name, path in given:
         if name not in num_exits:
             raise InputError(f'a curve must be of one of '
                              f'{", ".join(num_exits)}, got {name!r}')
-        try:
+        with input_errors(OSError, ValueError):
             found[name] = read_early_exits(path)
-        except (OSError, ValueError) as error:
-            raise InputError(str(error)) from error
         shares = found[name][0].get('shares')
         if shares is not None and len(shares) != num_exits[name]:
             raise InputError(f'{name} has {num_exits[name]} exits, but '

@@ -15,20 +15,26 @@ from torch import Tensor
 from ..errors import InputError
 from ..io.checkpoint_file import check_weights
 
-__all__ = ['check_optimizers', 'is_finite', 'is_like', 'need']
+__all__ = ['check_like', 'check_optimizers', 'is_finite', 'is_like', 'need']
 
 # How a step is computed, not what: may differ from the config.
 _FLEXIBLE = ('capturable', 'differentiable', 'foreach', 'fused')
 
 
 def need(condition: bool, message: str) -> None:
-    """Refuse what does not fit.
-
-    Raises:
-        InputError: With the message, if the condition does not hold.
-    """
+    """Raise an :class:`InputError` if a condition does not hold."""
     if not condition:
         raise InputError(message)
+
+
+def check_like(where: str, own: Mapping[str, Any], given: Any) -> None:
+    """Refuse saved settings that cannot take the place of one's own."""
+    need(isinstance(given, Mapping), f'{where} is not a dict')
+    for name, value in own.items():
+        need(name in given, f'{where}.{name} is missing')
+        need(
+            is_like(value, given[name]),
+            f'{where}.{name} must be like {value!r}, got {given[name]!r}')
 
 
 def check_optimizers(wrapper: Any, given: Any, steps: int) -> None:
@@ -43,27 +49,16 @@ def check_optimizers(wrapper: Any, given: Any, steps: int) -> None:
         InputError: Naming what is missing or does not fit.
     """
     need(isinstance(given, Mapping), 'the optimizer state is not a dict')
-    if not isinstance(wrapper, OptimWrapperDict):
-        _check_optimizer(wrapper.optimizer, given, steps)
-        _check_loss_scaler(wrapper, given)
+    if isinstance(wrapper, OptimWrapperDict):
+        for name, part in wrapper.items():
+            need(name in given, f'there is no state of the optimizer {name!r}')
+            check_optimizers(part, given[name], steps)
         return
-    for name, part in wrapper.items():
-        need(name in given, f'there is no state of the optimizer {name!r}')
-        check_optimizers(part, given[name], steps)
-
-
-def _check_loss_scaler(wrapper: Any, given: Mapping[str, Any]) -> None:
-    """Check what mixed precision scales the loss by, if it is saved."""
-    scaler = getattr(wrapper, 'loss_scaler', None)
-    if scaler is None or 'loss_scaler' not in given:
-        return
-    saved = given['loss_scaler']
-    need(isinstance(saved, Mapping), 'its loss_scaler is not a dict')
-    for name, value in scaler.state_dict().items():
-        need(
-            is_like(value, saved.get(name)),
-            f'loss_scaler.{name} must be like {value!r}, got '
-            f'{saved.get(name)!r}')
+    _check_optimizer(wrapper.optimizer, given, steps)
+    # What mixed precision scales the loss by, if it is saved.
+    if getattr(wrapper, 'loss_scaler', None) and 'loss_scaler' in given:
+        check_like('loss_scaler', wrapper.loss_scaler.state_dict(),
+                   given['loss_scaler'])
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, given: Any,
@@ -100,31 +95,31 @@ def _check_group(index: int, group: Any,
                  own: Mapping[str, Any]) -> Dict[int, Tensor]:
     """Check the settings of a group; returns its numbers and weights."""
     keys = group.get('params') if isinstance(group, Mapping) else None
+    weights = own['params']
     need(
-        isinstance(keys, list) and len(keys) == len(own['params'])
+        isinstance(keys, list) and len(keys) == len(weights)
         and all(type(key) is int for key in keys),
-        f'group {index} of the optimizer state is not of '
-        f'{len(own["params"])} weights')
+        f'group {index} of the optimizer state is not of {len(weights)} '
+        f'weights')
+    where = f'optimizer.param_groups[{index}]'
+    # Switches are added by later versions, and have a default.
+    own = {
+        name: value
+        for name, value in own.items()
+        if name != 'params' and value is not None and (
+            name in group or not isinstance(value, bool))
+    }
+    check_like(where, own, group)
     for name, value in own.items():
-        # Switches are added by later versions, and have a default.
-        if name == 'params' or value is None or isinstance(
-                value, bool) and name not in group:
-            continue
-        need(
-            is_like(value, group.get(name)),
-            f'{name} of group {index} of the optimizer state must be like '
-            f'{value!r}, got {group.get(name)!r}')
         need(
             name in _FLEXIBLE or not isinstance(value, bool)
             or group[name] == value,
-            f'{name} of group {index} of the optimizer state is '
-            f'{group.get(name)!r}, and {value!r} in the config')
+            f'{where}.{name} is {group[name]!r}, and {value!r} in the config')
     for name in set(_FLEXIBLE) & set(group):
         need(
-            group[name] is None or isinstance(group[name], bool),
-            f'{name} of group {index} of the optimizer state must be True or '
-            f'False, got {group[name]!r}')
-    return dict(zip(keys or (), own['params']))
+            isinstance(group[name], (bool, type(None))),
+            f'{where}.{name} must be True or False, got {group[name]!r}')
+    return dict(zip(keys, weights))
 
 
 def _layouts(
@@ -132,12 +127,9 @@ def _layouts(
 ) -> Dict[int, Dict[str, Optional[torch.Size]]]:
     """What the optimizer keeps of a weight, by its dimensions.
 
-    It is seen by a step of the same optimizer on small weights.
-
-    Returns:
-        dict[int, dict]: By the dimensions the names of what is kept, with
-        its shape, or None for that of the weights. Empty for an optimizer
-        that does not work in this way.
+    A step of the same optimizer on small weights shows the names, and the
+    shape, or None for that of the weights. Empty for an optimizer that does
+    not work in this way.
     """
     found = {}
     for ndim, device in {w.ndim: w.device for w in weights}.items():
@@ -188,11 +180,7 @@ def _check_moments(where: str, moments: Any,
 
 
 def is_finite(value: Any) -> bool:
-    """Whether something is a finite number, or a tensor of one.
-
-    Args:
-        value (Any): Anything.
-    """
+    """Whether something is a finite number, or a tensor of one."""
     if isinstance(value, Tensor) and value.numel() == 1:
         value = value.item()
     if isinstance(value, int):
@@ -201,12 +189,10 @@ def is_finite(value: Any) -> bool:
 
 
 def is_like(own: Any, given: Any) -> bool:
-    """Whether a saved setting can take the place of one.
+    """Whether a saved setting can take the place of one's own.
 
-    Args:
-        own (Any): The setting.
-        given (Any): The saved one: of the same kind and length, a finite
-            number, not negative where the setting is not, the same text.
+    It must be of the same kind and length, a finite number, not negative
+    where one's own is not, the same text.
     """
     if isinstance(own, bool):
         return isinstance(given, bool)

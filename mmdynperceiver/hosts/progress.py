@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """A progress bar in place of the log on the console."""
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Optional
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -47,27 +47,18 @@ class ProgressBarHook(Hook):
                         metrics: Optional[Dict[str, float]] = None) -> None:
         """Print the accuracy of each exit."""
         if self._bar is not None and metrics:
+            accuracies = '  '.join(
+                f'{metrics[key]:.1f}' for key in sorted(metrics)
+                if key.startswith('exit') and key.endswith('/top1'))
             self._bar.console.print(
                 f'epoch {runner.epoch} of {runner.max_epochs}: accuracy of '
-                f'the exits {_accuracies(metrics)} %')
+                f'the exits {accuracies} %')
 
     def after_train(self, runner: Any) -> None:
         """Stop the bar."""
-        self._stop()
-
-    def after_run(self, runner: Any) -> None:
-        """Stop the bar."""
-        self._stop()
-
-    def _stop(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
-
-def _accuracies(metrics: Dict[str, float]) -> str:
-    """Top-1 accuracies, shallow to deep."""
-    found: Sequence[str] = sorted(
-        key for key in metrics
-        if key.startswith('exit') and key.endswith('/top1'))
-    return '  '.join(f'{metrics[key]:.1f}' for key in found)
+    # Where training was interrupted.
+    after_run = after_train

@@ -1,15 +1,16 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """A training goes on from a checkpoint that fits in every part, or not."""
-from typing import Any, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Mapping, Optional
 
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from ..errors import InputError
 from ..io.checkpoint_file import check_weights
 from ..io.checkpoints import in_words, misfits
-from .optimizer_state import check_optimizers, is_finite, is_like, need
+from .optimizer_state import check_like, check_optimizers, is_finite, need
 from .wrappers import unwrap_model
 
 __all__ = ['CheckCheckpointHook', 'check_resumable']
@@ -29,7 +30,7 @@ class CheckCheckpointHook(Hook):
     # Before the hook that averages weights takes its own from the file.
     priority = 'VERY_HIGH'
 
-    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Check a checkpoint that was read and is not loaded yet.
 
         Raises:
@@ -46,7 +47,7 @@ class CheckCheckpointHook(Hook):
         _check_state_dict(weights, own, 'the checkpoint')
 
 
-def check_resumable(runner: Any, checkpoint: Mapping[str, Any]) -> None:
+def check_resumable(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
     """Check all parts of a checkpoint from which a training is to go on.
 
     Args:
@@ -56,18 +57,15 @@ def check_resumable(runner: Any, checkpoint: Mapping[str, Any]) -> None:
     Raises:
         InputError: Naming what is missing or does not fit.
     """
-    hook = next((h for h in runner.hooks if isinstance(h, CheckpointHook)),
-                None)
+    hook = _hook(runner, CheckpointHook)
     needed = ['meta', 'state_dict', 'message_hub']
     if getattr(hook, 'save_optimizer', True):
         needed.append('optimizer')
     if runner.param_schedulers and getattr(hook, 'save_param_scheduler', True):
         needed.append('param_schedulers')
     missing = [name for name in needed if name not in checkpoint]
-    if missing:
-        raise InputError(f'cannot resume: the checkpoint has no '
-                         f'{", ".join(missing)}; {REMEDY}')
     try:
+        need(not missing, f'the checkpoint has no {", ".join(missing)}')
         _check_meta(checkpoint['meta'])
         _check_message_hub(checkpoint['message_hub'])
         _check_state_dict(checkpoint['state_dict'],
@@ -82,6 +80,11 @@ def check_resumable(runner: Any, checkpoint: Mapping[str, Any]) -> None:
                               checkpoint['param_schedulers'])
     except InputError as error:
         raise InputError(f'cannot resume: {error}; {REMEDY}') from error
+
+
+def _hook(runner: Runner, kind: type) -> Optional[Hook]:
+    """The first hook of a kind."""
+    return next((h for h in runner.hooks if isinstance(h, kind)), None)
 
 
 def _check_state_dict(given: Any, own: Optional[Mapping[str, Any]],
@@ -106,16 +109,15 @@ def _is_count(value: Any, bits: int = 63) -> bool:
 def _check_meta(meta: Any) -> None:
     """Check how far the training was."""
     need(isinstance(meta, Mapping), 'its meta is not a dict')
-    for name in ('epoch', 'iter'):
-        need(
-            _is_count(meta.get(name)),
-            f'meta.{name} must be a whole number, got {meta.get(name)!r}')
     # mmengine would run it.
     need('config' not in meta, 'meta.config holds code')
-    seed = meta.get('seed')
-    need(
-        seed is None or _is_count(seed, 32),
-        f'meta.seed must be a whole number, got {seed!r}')
+    numbers = {name: meta.get(name) for name in ('epoch', 'iter')}
+    if meta.get('seed') is not None:
+        numbers['seed'] = meta['seed']
+    for name, value in numbers.items():
+        need(
+            _is_count(value, 32 if name == 'seed' else 63),
+            f'meta.{name} must be a whole number, got {value!r}')
 
 
 def _check_message_hub(hub: Any) -> None:
@@ -128,27 +130,25 @@ def _check_message_hub(hub: Any) -> None:
     need(
         all(isinstance(value, bool) for value in hub['resumed_keys'].values()),
         'its message_hub.resumed_keys are not all True or False')
-    info = hub['runtime_info']
-    kept = info.get('keep_ckpt_ids', [])
-    need(
-        isinstance(kept, list) and all(map(_is_count, kept)),
-        f'message_hub.runtime_info.keep_ckpt_ids must be a list of whole '
-        f'numbers, got {kept!r}')
-    for name, value in info.items():
-        if str(name).startswith('best_score'):
-            need(
-                is_finite(value), f'message_hub.runtime_info.{name} must be a '
-                f'number, got {value!r}')
-        if str(name).startswith('best_ckpt'):
-            need(
-                value is None or isinstance(value, str),
-                f'message_hub.runtime_info.{name} must be a path, got '
-                f'{value!r}')
+    for name, value in hub['runtime_info'].items():
+        fits, expected = True, ''
+        if name == 'keep_ckpt_ids':
+            expected = 'a list of whole numbers'
+            fits = isinstance(value, list) and all(map(_is_count, value))
+        elif str(name).startswith('best_score'):
+            fits, expected = is_finite(value), 'a number'
+        elif str(name).startswith('best_ckpt'):
+            fits = value is None or isinstance(value, str)
+            expected = 'a path'
+        need(
+            fits, f'message_hub.runtime_info.{name} must be {expected}, got '
+            f'{value!r}')
 
 
-def _check_average(runner: Any, checkpoint: Mapping[str, Any]) -> None:
+def _check_average(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
     """Check the moving average of the weights."""
-    hook = next((h for h in runner.hooks if isinstance(h, EMAHook)), None)
+    hook = _hook(runner, EMAHook)
+    given = checkpoint.get('ema_state_dict')
     if hook is None:
         need(
             'ema_state_dict' not in checkpoint,
@@ -159,44 +159,32 @@ def _check_average(runner: Any, checkpoint: Mapping[str, Any]) -> None:
         'ema_state_dict' in checkpoint,
         'the config has a moving average of the weights (EMAHook), and the '
         'checkpoint has no ema_state_dict')
-    own = hook.ema_model.state_dict()
-    _check_state_dict(checkpoint['ema_state_dict'], {
+    own = {
         name.removeprefix('module.'): value
-        for name, value in own.items()
-    }, 'ema_state_dict')
-    steps = checkpoint['ema_state_dict'].get('steps', 0)
-    need(int(steps) >= 0, f'ema_state_dict.steps is {int(steps)}')
+        for name, value in hook.ema_model.state_dict().items()
+    }
+    _check_state_dict(given, own, 'ema_state_dict')
+    steps = int(given.get('steps', 0))
+    need(steps >= 0, f'ema_state_dict.steps is {steps}')
 
 
 def _check_schedulers(own: Any, given: Any) -> None:
     """Check the states of the parameter schedulers."""
-    pairs: List[Tuple[Any, Any]] = []
     if isinstance(own, dict):
         need(
             isinstance(given, Mapping) and set(own) <= set(given),
             f'param_schedulers must be of {", ".join(own)}')
-        pairs = [(own[name], given[name]) for name in own]
-    else:
-        pairs = [(own, given)]
-    for mine, states in pairs:
+        for name in own:
+            _check_schedulers(own[name], given[name])
+        return
+    need(
+        isinstance(given, list) and len(given) == len(own),
+        f'there must be {len(own)} param_schedulers')
+    for index, (scheduler, state) in enumerate(zip(own, given)):
+        where, mine = f'param_schedulers[{index}]', scheduler.state_dict()
+        strangers = [name for name in state if name not in mine] if isinstance(
+            state, Mapping) else []
         need(
-            isinstance(states, list) and len(states) == len(mine),
-            f'there must be {len(mine)} param_schedulers')
-        for index, (scheduler, state) in enumerate(zip(mine, states)):
-            where = f'param_schedulers[{index}]'
-            need(isinstance(state, Mapping), f'{where} is not a dict')
-            for name, fault in _scheduler_faults(scheduler, state):
-                raise InputError(f'{where}.{name} {fault}')
-
-
-def _scheduler_faults(scheduler: Any,
-                      state: Mapping[str, Any]) -> Iterator[Tuple[str, str]]:
-    """What of a scheduler's state is missing or of another kind."""
-    own = scheduler.state_dict()
-    for name in set(state) - set(own):
-        yield str(name), 'is of another kind of scheduler'
-    for name, value in own.items():
-        if name not in state:
-            yield name, 'is missing'
-        elif not is_like(value, state[name]):
-            yield name, f'must be like {value!r}, got {state[name]!r}'
+            not strangers, f'{where}.{", ".join(map(str, strangers))} is of '
+            f'another kind of scheduler')
+        check_like(where, mine, state)

@@ -55,12 +55,7 @@ def fit_schedule(schedulers: Any, num_steps: int,
 
 
 def short_schedule(last: int, num_steps: int) -> str:
-    """What to say where a schedule ends before the run.
-
-    Args:
-        last (int): The last step of the schedule.
-        num_steps (int): Steps of the run.
-    """
+    """What to say where a schedule ends before the run."""
     return (f'the schedule of the learning rate ends at step {last:,} of '
             f'{num_steps:,}: from there on it stays as it is')
 
@@ -95,12 +90,7 @@ def _fit(configs: List[Dict[str, Any]],
 
 
 def type_name(config: Dict[str, Any]) -> str:
-    """Name of the class that a config asks for.
-
-    Args:
-        config (dict): With ``type``: a name, perhaps with a scope, or a
-            class.
-    """
+    """Name of the class (without scope) that a config asks for."""
     kind = config.get('type')
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 

@@ -12,11 +12,7 @@ Merge = Callable[[List[Sequence[Any]]], List[Any]]
 
 
 def find_tta(model: nn.Module) -> Optional[BaseTTAModel]:
-    """The host's wrapper of test-time augmentation, if a model is in one.
-
-    Args:
-        model (nn.Module): What a runner tests.
-    """
+    """The host's wrapper of test-time augmentation, if a model is in one."""
     while is_model_wrapper(model):
         model = model.module
     return model if isinstance(model, BaseTTAModel) else None

@@ -68,13 +68,10 @@ class WarmupEMAHook(EMAHook):
         super().after_load_checkpoint(runner, checkpoint)
 
     def num_steps_covered(self, num_steps: int) -> int:
-        """How many steps the average covers, about.
+        """How many steps the average covers, about: 1 / momentum.
 
         Args:
             num_steps (int): Number of steps so far.
-
-        Returns:
-            int: The reciprocal of the momentum, in steps.
         """
         average = self.ema_model
         momentum = max(average.momentum,
