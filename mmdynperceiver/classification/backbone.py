@@ -51,14 +51,6 @@ class ConvBackbone(DynPerceiverBackbone):
         **kwargs: Arguments of :class:`mmdynperceiver.core.ConvTrunk`:
             ``width``, ``drop_path_rate`` and ``exit_stages``, which makes it
             static (the default) or a classic multi-exit network.
-
-    Example:
-        >>> import torch
-        >>> from mmdynperceiver.classification import ConvBackbone
-        >>> backbone = ConvBackbone('resnet18', width=0.25)
-        >>> feats = backbone(torch.rand(2, 3, 64, 64))
-        >>> [[tuple(v.shape) for v in vectors] for vectors in feats]
-        [[(2, 128)]]
     """
 
     make_trunk = ConvTrunk

@@ -16,33 +16,17 @@ __all__ = ['DynPerceiverClassifier']
 class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
     """Dynamic Perceiver as an image classifier (arXiv 2306.11248).
 
-    Without thresholds all images run to the last exit. With thresholds each
-    image runs only until it leaves, unless ``evaluate_all_exits`` is set (as
-    :class:`~mmdynperceiver.hosts.hooks.EvaluateAllExitsHook` does): then
-    everything runs once and the thresholds are replayed.
-
     Args:
         backbone (dict): Config of :class:`DynPerceiverBackbone`.
         head (dict, optional): Config of :class:`DynPerceiverHead`; what
             depends on the backbone may be left out. None leaves the trunk
             alone, for feature extraction. Defaults to None.
-        thresholds (Sequence[float] | str, optional): One for each exit but
-            the last, compared with the largest softmax probability, or the
-            JSON file of an operating point (see
-            :class:`~mmdynperceiver.core.OperatingPoint`), whose criterion
-            and temperatures then hold. None takes those of the checkpoint,
-            if it has any. Defaults to None.
-        exit (int, optional): The one exit at which all images leave,
-            0-based, instead of thresholds. Defaults to None.
+        thresholds, exit: See
+            :class:`~mmdynperceiver.hosts.exit_model.EarlyExitModel`.
         neck (None): There is no place for one. Defaults to None.
-        pretrained (str, optional): Checkpoint of the whole model. Defaults
-            to None.
-        train_cfg (dict, optional): Batch augmentations (``augments``,
-            ``probs``), as for :class:`ImageClassifier`. Defaults to None.
-        data_preprocessor (dict, optional): As for :class:`ImageClassifier`;
-            ``num_classes`` is that of the head if left out. Defaults to
-            None.
-        init_cfg (dict, optional): Initialisation config. Defaults to None.
+        pretrained, train_cfg, data_preprocessor, init_cfg: As for
+            :class:`ImageClassifier`; ``num_classes`` of the preprocessor is
+            that of the head if left out.
 
     Raises:
         FileNotFoundError: If there is no such thresholds file.
@@ -66,7 +50,7 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
             head = build_head(MODELS, 'mmpretrain.DynPerceiverHead', backbone,
                               head)
         if head is not None and not isinstance(data_preprocessor, nn.Module):
-            data_preprocessor = _complete_preprocessor(data_preprocessor,
+            data_preprocessor = _complete_preprocessor(data_preprocessor or {},
                                                        head.num_classes)
         super().__init__(
             backbone=backbone,
@@ -98,12 +82,10 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
             torch.cat(tuple(vectors), 1) for vectors in self.backbone(inputs))
 
 
-def _complete_preprocessor(data_preprocessor: Optional[dict],
-                           num_classes: int) -> dict:
+def _complete_preprocessor(config: dict, num_classes: int) -> dict:
     """Fill in the number of classes, which mixup and cutmix need."""
-    completed = dict(data_preprocessor or {})
-    kind = completed.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
-    if kind in ('ClsDataPreprocessor', 'mmpretrain.ClsDataPreprocessor'):
+    completed = {'type': 'mmpretrain.ClsDataPreprocessor', **config}
+    if str(completed['type']).endswith('ClsDataPreprocessor'):
         given = completed.setdefault('num_classes', num_classes)
         if given is not None and given != num_classes:
             raise ValueError(

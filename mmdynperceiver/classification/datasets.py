@@ -111,6 +111,7 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
     def _annotated(self) -> List[dict]:
         """What the annotation file says."""
         data_list = []
+        most = math.inf if self.CLASSES is None else len(self.CLASSES)
         for number, line in read_lines(self.ann_file, 'annotation file'):
             info: Dict[str, Any] = {}
             if self.with_label:
@@ -120,20 +121,15 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
                         self.ann_file, number, line,
                         'a path, a space or a tab, and a whole number')
                 line, info['gt_label'] = fields
-                self._check_label(number, *fields)
+                if not 0 <= fields[1] < most:
+                    raise InputError(
+                        f'line {number} of {self.ann_file!r} gives {line!r} '
+                        f'the label {fields[1]}; labels start at 0 and stay ' +
+                        ('positive' if most == math.inf else f'below {most}'))
             line = local_separators(line, self.img_prefix)
             info['img_path'] = fileio.join_path(self.img_prefix, line)
             data_list.append(info)
         return data_list
-
-    def _check_label(self, number: int, path: str, label: int) -> None:
-        """Refuse a label that is no class."""
-        most = math.inf if self.CLASSES is None else len(self.CLASSES)
-        if not 0 <= label < most:
-            known = ' positive' if self.CLASSES is None else f' below {most}'
-            raise InputError(
-                f'line {number} of {self.ann_file!r} gives {path!r} the label '
-                f'{label}; labels start at 0 and stay{known}')
 
     def _find_samples(self) -> List[Tuple[str, int]]:
         """Find images in class folders; given names decide the labels."""
@@ -164,10 +160,7 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
                 f'<class>/<image>, with the endings '
                 f'{" ".join(sorted(self.extensions))}')
         found = {label for _, label in samples}
-        empty = [
-            name for label, name in enumerate(self.CLASSES)
-            if label not in found
-        ]
+        empty = [c for k, c in enumerate(self.CLASSES) if k not in found]
         if empty:
             self._warn(f'{self.img_prefix!r} has no images of '
                        f'{len(empty)} of the {len(self.CLASSES)} classes: '
@@ -184,7 +177,6 @@ def _classes_from_paths(data_list: List[dict],
         folder, _, rest = below.lstrip('/').partition('/')
         if not rest or names.setdefault(info['gt_label'], folder) != folder:
             return None
-    if len(set(names.values())) < len(names) or \
-            set(names) != set(range(len(names))):
-        return None
-    return tuple(names[label] for label in range(len(names)))
+    found = tuple(names[label] for label in sorted(names))
+    whole = sorted(names) == list(range(len(names)))
+    return found if whole and len(set(found)) == len(found) else None

@@ -2,6 +2,7 @@
 """Data sets whose broken files are named, or skipped and counted."""
 import io
 import os
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, List, Optional, Sequence
 
@@ -108,8 +109,8 @@ class ChecksFiles:
             if sample is None:
                 return NO_IMAGE if index == last else None
         found = sample.get('imgs', [sample.get('img')])
-        return NO_IMAGE if last >= 0 and any(image is None
-                                             for image in found) else None
+        lacks = last >= 0 and any(image is None for image in found)
+        return NO_IMAGE if lacks else None
 
     @property
     def num_broken(self) -> int:
@@ -176,8 +177,8 @@ class ChecksFiles:
             if fault is None:
                 raise  # the file is fine, so the pipeline is not
             if self.on_broken == 'raise' or self.test_mode:
-                hint = " (the dataset option on_broken='skip' leaves such " \
-                    'files out)' if self.on_broken == 'raise' else ''
+                hint = '' if self.on_broken == 'skip' else \
+                    " (the option on_broken='skip' leaves such files out)"
                 raise self.error(f'cannot read {self.noun} {path!r}: {fault}'
                                  f'{hint}') from error
             assert self._broken is not None
@@ -194,12 +195,11 @@ class ChecksFiles:
 
 def _of_image_library(error: BaseException) -> bool:
     """Whether OpenCV or Pillow raised an error, or the memory was full."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = trace.tb_frame.f_globals.get('__name__', '') if trace else ''
-    return isinstance(error, MemoryError) or 'cv2' == type(
-        error).__module__ or where.partition('.')[0] == 'PIL'
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    where = frame.f_globals.get('__name__', '').partition('.')[0]
+    return isinstance(
+        error,
+        MemoryError) or 'cv2' == type(error).__module__ or where == 'PIL'
 
 
 def frames_missing(folder: str, names: Sequence[str]) -> List[str]:
@@ -212,17 +212,15 @@ def frames_missing(folder: str, names: Sequence[str]) -> List[str]:
 def image_fault(
         path: str,
         decode: Optional[Callable[[], Optional[str]]] = None) -> Optional[str]:
-    """Try to decode an image file.
+    """What is wrong with an image file, or None.
+
+    It is a :class:`DecoderFault` where Pillow can read the file.
 
     Args:
         path (str): The file.
         decode (Callable, optional): Has another decoder try, and gives what
             it finds wrong: Pillow alone knows where a file is cut off, and
             the two do not know the same formats. Defaults to None, none.
-
-    Returns:
-        str | None: What is wrong with it, or None; a :class:`DecoderFault`
-        where Pillow can read it.
     """
     fault = None
     try:

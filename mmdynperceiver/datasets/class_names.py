@@ -39,12 +39,9 @@ def class_names(dataset: Any) -> Optional[List[str]]:
 
 def checkpoint_classes(content: Mapping[str, Any],
                        num_classes: int) -> Optional[List[str]]:
-    """Names of the classes that a checkpoint was trained on.
+    """Names of the classes that the content of a checkpoint was trained on.
 
-    Args:
-        content (Mapping): What its file holds.
-        num_classes (int): How many its model has; None, if it does not carry
-            so many names.
+    None, if it does not carry as many as its model has.
     """
     meta = content.get('meta')
     for key in ('dataset_meta', 'classes'):
@@ -57,20 +54,16 @@ def checkpoint_classes(content: Mapping[str, Any],
 def config_num_classes(config: Any) -> Optional[int]:
     """Number of classes of a config's model, if its head says it."""
     for path in HEAD_NAMES:
-        node: Any = config.get('model') or {}
-        for name in path.split('.'):
+        node: Any = config.get('model')
+        for name in (*path.split('.'), 'num_classes'):
             node = node.get(name) if isinstance(node, Mapping) else None
-        if isinstance(node, Mapping) and \
-                isinstance(node.get('num_classes'), int):
-            return node['num_classes']
+        if isinstance(node, int):
+            return node
     return None
 
 
 def with_class_names(settings: Dict[str, Any]) -> Dict[str, Any]:
     """Arguments of a data set with class names instead of a file of them.
-
-    Args:
-        settings (dict): Perhaps with ``classes``, also in ``metainfo``.
 
     Raises:
         InputError: If a file of class names cannot be read.
@@ -88,34 +81,27 @@ def folder_labels(folders: Sequence[str], classes: Optional[Sequence[str]],
     """The label of each class folder.
 
     Args:
-        folders (Sequence[str]): Names of the folders, sorted.
+        folders (Sequence[str]): Names of the folders in ``where``, sorted.
         classes (Sequence[str], optional): Names of the classes in the order
             of their labels; None, those of the folders.
-        where (str): The folder that holds them, for the message.
-
-    Returns:
-        dict[str, int]: Name of each folder to its label.
 
     Raises:
         InputError: If a folder is no class.
     """
-    if classes is None:
-        return {name: label for label, name in enumerate(folders)}
-    unknown = [name for name in folders if name not in classes]
-    if len(unknown) == len(folders) == len(classes):
-        # Titles, as ImageNet has them in the order of its folders.
+    unknown = [name for name in folders if name not in (classes or ())]
+    # Titles, as ImageNet has them, stand in the order of the folders.
+    if classes is None or len(unknown) == len(folders) == len(classes):
         return {name: label for label, name in enumerate(folders)}
     if unknown:
         raise InputError(
             f'{len(unknown)} of the {len(folders)} class folders in {where!r} '
             f'are no class, the first: {listed(unknown)}; the classes are '
             f'{listed(classes)}')
-    labels = {name: list(classes).index(name) for name in folders}
     twice = [name for name in folders if list(classes).count(name) > 1]
     if twice:
         raise InputError(f'the class names of {where!r} hold {twice[0]!r} '
                          f'twice: give each class a name of its own')
-    return labels
+    return {name: list(classes).index(name) for name in folders}
 
 
 def check_data_classes(what: str,
@@ -133,8 +119,7 @@ def check_data_classes(what: str,
             ``classes_from``.
         num_classes (int): Number of classes that the model has.
         known (Sequence[str], optional): Their names in the order of the
-            labels. Defaults to None, not known.
-        source (str): Where these names are from. Defaults to 'checkpoint'.
+            labels, if they are known, and the ``source`` of these.
         num_labels (int, optional): Largest label plus 1. Defaults to None:
             what the data set says.
 
@@ -186,8 +171,7 @@ def _check_names(what: str, names: List[str], num_classes: int,
     if known is None or list(known) == names:
         return
     if kind != 'folders' and not set(known) & set(names):
-        # Titles instead of the names of folders, or folders that are none
-        # of classes.
+        # Titles, or folders that are none of classes.
         print_log(
             f'the {what} name the classes {listed(names)} and the {source} '
             f'{listed(known)}: they are taken in this order', 'current', 30)
@@ -200,24 +184,19 @@ def _differences(names: Sequence[str], known: Optional[Sequence[str]]) -> str:
     """What is missing, what is not known, or that the order differs."""
     if known is None:
         return ''
-    parts = [
-        f'; {title}: {listed(found)}'
-        for title, found in (('missing', [n for n in known if n not in names]),
-                             ('unknown', [n for n in names if n not in known]))
-        if found
-    ]
-    return ''.join(parts) or '; their order differs'
+    missing = [name for name in known if name not in names]
+    unknown = [name for name in names if name not in known]
+    text = f'; missing: {listed(missing)}' if missing else ''
+    text += f'; unknown: {listed(unknown)}' if unknown else ''
+    return text or '; their order differs'
 
 
 def choose_class_names(path: Optional[str], content: Mapping[str, Any],
                        num_classes: int) -> List[str]:
     """Names of a model's classes, from a file, its checkpoint or as numbers.
 
-    Args:
-        path (str, optional): File with a name in each line; None, those that
-            the checkpoint carries, else the numbers.
-        content (Mapping): What the checkpoint's file holds.
-        num_classes (int): How many classes the model has.
+    Without a file (``path`` is None) those that the content of the
+    checkpoint carries count.
 
     Raises:
         InputError: If there are more or fewer names, or the file has those

@@ -31,18 +31,14 @@ def choose_hold_out(names: Sequence[str], labels: Sequence[int],
         list[int]: Their indices, ascending.
 
     Raises:
-        InputError: If not every other class could give one image and keep
-            one.
+        InputError: If not every other class could give one and keep one.
     """
     members: Dict[int, List[int]] = defaultdict(list)
     for index, label in enumerate(labels):
         members[label].append(index)
     if not members:
         raise InputError('there are no images to hold some out of')
-    sizes = {
-        label: len(members[label])
-        for label in sorted(members) if len(members[label]) > 1
-    }
+    sizes = {k: len(members[k]) for k in sorted(members) if members[k][1:]}
     if not sizes:
         raise InputError(f'none of the {len(labels)} images can be held out: '
                          f'each is the only one of its class')
@@ -52,8 +48,7 @@ def choose_hold_out(names: Sequence[str], labels: Sequence[int],
                          f'{len(labels)} images can be held out, got {number}')
     chosen: List[int] = []
     for label, quota in _quotas(sizes, number).items():
-        order = sorted(members[label], key=lambda index: _draw(names[index]))
-        chosen += order[:quota]
+        chosen += sorted(members[label], key=lambda i: _draw(names[i]))[:quota]
     return sorted(chosen)
 
 
@@ -87,13 +82,7 @@ def _quotas(sizes: Dict[int, int], number: int) -> Dict[int, int]:
 
 def leave_out(data_list: List[dict], path_of: Callable[[dict], str],
               list_file: str, root: str) -> List[dict]:
-    """Leave the samples of a list out of a data set.
-
-    Args:
-        data_list (list[dict]): What the data set knows of each sample.
-        path_of (Callable): Gives a sample's file or folder.
-        list_file (str): The list: a path in each line, below ``root``.
-        root (str): Folder of the data.
+    """Leave out the samples of a list, a path below ``root`` in each line.
 
     Raises:
         InputError: If a file of the list is not in the data, or nothing is
@@ -104,9 +93,7 @@ def leave_out(data_list: List[dict], path_of: Callable[[dict], str],
         _absolute(osp.join(root, local_separators(name, root)))
         for name in read_list(list_file)
     }
-    kept = [
-        info for info, path in zip(data_list, paths) if path not in excluded
-    ]
+    kept = [i for i, path in zip(data_list, paths) if path not in excluded]
     missing = sorted(excluded - set(paths))
     if missing:
         raise InputError(

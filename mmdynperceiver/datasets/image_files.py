@@ -46,7 +46,7 @@ class TooManyPixelsError(ValueError):
 def list_files(folder: Union[str, os.PathLike],
                endings: Sequence[str],
                broken: Optional[List[Broken]] = None) -> List[str]:
-    """The files of some kind in a folder and below it.
+    """The files in a folder and below it, with one of some endings, sorted.
 
     Links to folders are followed, but not to a folder that they are in.
     Hidden files and folders are left out, such as the ``._`` files of macOS.
@@ -56,9 +56,6 @@ def list_files(folder: Union[str, os.PathLike],
         endings (Sequence[str]): Endings of their names, in small letters.
         broken (list[Broken], optional): Gets the folders below it that
             cannot be read. Defaults to None, such a folder is an error.
-
-    Returns:
-        list[str]: Sorted paths.
 
     Raises:
         OSError: If a folder cannot be read.
@@ -124,16 +121,13 @@ def find_files(
 
     Args:
         paths (Sequence[str]): Files and folders.
-        on_broken (str): 'skip' goes on without a folder that gives none;
-            'raise' raises its error. Defaults to 'skip'.
+        on_broken (str): 'skip' goes on without a folder that gives none or
+            cannot be read; 'raise' raises its error. Defaults to 'skip'.
         noun, endings (str, Sequence[str]): What the files in folders are,
             and how their names end. Defaults to images.
 
     Returns:
-        tuple: The files, and the folders that give none or cannot be read.
-
-    Raises:
-        OSError: If a folder gives none, with 'raise'.
+        tuple: The files, and the folders that were skipped.
     """
     found: List[str] = []
     broken: List[Broken] = []
@@ -170,10 +164,9 @@ def max_pixels() -> int:
 def check_pixels(name: str,
                  size: Sequence[int],
                  limit: Optional[int] = None) -> None:
-    """Refuse an image that says of itself that it is very large.
+    """Refuse an image, called so, that says that it is very large.
 
     Args:
-        name (str): What to call it.
         size (Sequence[int]): Its width and height.
         limit (int, optional): Most pixels. Defaults to :func:`max_pixels`.
 

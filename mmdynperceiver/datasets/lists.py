@@ -22,17 +22,11 @@ SHOWN = 80
 
 def read_lines(path: Union[str, os.PathLike],
                what: str = 'list') -> List[Tuple[int, str]]:
-    """Read the lines of a text file that are not blank.
+    """Number, from 1, and text of the lines of a file that are not blank.
 
     A byte-order mark is no text, lines end as on any system, and bytes that
-    are not UTF-8 stay what they are in the names of files.
-
-    Args:
-        path (str | PathLike): The file; of any backend of mmengine.
-        what (str): What it is, for the message. Defaults to 'list'.
-
-    Returns:
-        list[tuple[int, str]]: Number, from 1, and text of each line.
+    are not UTF-8 stay what they are in the names of files. The file may be
+    of any backend of mmengine.
 
     Raises:
         InputError: If there is no such file, or it is no text.
@@ -85,11 +79,9 @@ def _read_names(path: Union[str, os.PathLike], what: str,
 
 
 def write_list(path: Union[str, os.PathLike], names: Sequence[str]) -> None:
-    """Write a list file, whole or not at all.
+    """Write a list file, a path in each line, whole or not at all.
 
-    Args:
-        path (str | PathLike): The file; its folder is made.
-        names (Sequence[str]): A path for each line.
+    Its folder is made.
 
     Raises:
         InputError: If a name holds an end of line.

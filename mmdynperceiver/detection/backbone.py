@@ -88,21 +88,17 @@ class DynPerceiverDetBackbone(TrunkBackbone):
 
     def _freeze_unused(self) -> None:
         """Take from training what no level needs."""
-        if not isinstance(self.net, Trunk):
-            used = {half.stage for half in self._needed}
-            for index, stage in enumerate(self.net.stages):
-                if index not in used:
-                    stage.requires_grad_(False)
-            return
+        unused = []
         for index, stage in enumerate(self.net.stages):
-            if Half('classify', index) not in self._needed:
-                for part in filter(None, (stage.x2z, stage.blocks)):
-                    part.requires_grad_(False)
             if Half('extract', index) not in self._needed:
-                stage.requires_grad_(False)
-        if self.net.last_z2x is not None and \
-                self._needed[-1].kind != 'last_z2x':
-            self.net.last_z2x.requires_grad_(False)
+                unused.append(stage)
+            elif Half('classify', index) not in self._needed:
+                unused += [getattr(stage, k, None) for k in ('x2z', 'blocks')]
+        if self._needed[-1].kind != 'last_z2x':
+            unused.append(getattr(self.net, 'last_z2x', None))
+        for part in unused:
+            if part is not None:
+                part.requires_grad_(False)
 
     def advance(self, halves: Sequence[Half],
                 state: TrunkState) -> Tuple[TrunkState, Dict[int, Tensor]]:
@@ -139,15 +135,9 @@ class DynPerceiverDetBackbone(TrunkBackbone):
         return state, tuple(after)
 
     def forward(self, images: Tensor) -> Tuple[Tensor, ...]:
-        """Compute the pyramid.
+        """The levels (B, C, h, w), fine to coarse, stored channels first.
 
-        Args:
-            images (Tensor): Normalised images (B, 3, H, W) of any size from
-                the largest stride on.
-
-        Returns:
-            tuple[Tensor]: The levels (B, C, h, w), fine to coarse, stored
-            channels first.
+        Images (B, 3, H, W) may have any size from the largest stride on.
         """
         _, maps = self.advance(self._needed, self.net.initial_state(images))
         # mmcv's operators, such as RoIAlign, read any map as if it were

@@ -196,12 +196,7 @@ class CheckedCocoDataset(ChecksFiles, _SizedCocoDataset):
 
 def check_classes(content: Dict[str, list], classes: Sequence[str],
                   name: str) -> None:
-    """Refuse classes that are not the categories, in their order.
-
-    Args:
-        content (dict): What ``read_annotations`` returns.
-        classes (Sequence[str]): Names in the order of their labels.
-        name (str): What messages call the file.
+    """Refuse classes that are not the categories of a file, in their order.
 
     Raises:
         InputError: If a class is no category, or the order differs: the host
@@ -241,10 +236,8 @@ def index_annotations(content: Dict[str, list]) -> COCO:
 
 def _names_in(folder: str) -> Set[str]:
     """Names of what is in a folder, if there is one."""
-    try:
-        return set(os.listdir(folder or '.'))
-    except OSError:
-        return set()
+    return set(os.listdir(folder or '.')) if os.path.isdir(folder
+                                                           or '.') else set()
 
 
 def _size_fault(shape: Sequence[int], info: Dict[str, Any]) -> Optional[str]:

@@ -20,8 +20,6 @@ from .pyramid import DetectionExits, as_tuple, merge_rows, select_state
 
 __all__ = ['DynPerceiverDetector']
 
-CRITERION = 'learned'
-
 
 @MODELS.register_module()
 class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
@@ -39,10 +37,6 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
     learns from. As each image has losses of its own, they are averaged over
     images, not over the positive anchors of the batch.
 
-    Without thresholds all images run to the last exit. With thresholds each
-    image runs only until it stops, unless ``evaluate_all_exits`` is set (as
-    :class:`~mmdynperceiver.hosts.hooks.EvaluateAllExitsHook` does).
-
     Args:
         backbone (dict): Config of :class:`DynPerceiverDetBackbone` with both
             branches and the last z2x.
@@ -51,12 +45,9 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
         early_weight (float): Weight of the losses at the early exits.
             Defaults to 1.
         gain_weight (float): Weight of the policy's loss. Defaults to 1.
-        thresholds (Sequence[float] | str, optional): One for each exit but
-            the last, compared with the sigmoid of the predicted gain's
-            negative, or the JSON file of an operating point. None takes
-            those of the checkpoint, if it has any. Defaults to None.
-        exit (int, optional): The one exit at which all images stop, 0 to 2,
-            instead of thresholds. Defaults to None.
+        thresholds, exit: See
+            :class:`~mmdynperceiver.hosts.exit_model.EarlyExitModel`; compared
+            with the sigmoid of the predicted gain's negative.
         train_cfg, test_cfg, data_preprocessor, init_cfg (dict, optional): As
             for :class:`SingleStageDetector`.
 
@@ -70,7 +61,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
         ValueError: If an argument does not fit.
     """
 
-    criterion = CRITERION
+    criterion = 'learned'
 
     def __init__(self,
                  backbone: dict,
@@ -114,16 +105,20 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
     def _walk(self,
               images: Tensor) -> Iterator[Tuple[Dict[int, Tensor], Tensor]]:
         """Go from exit to exit: its pyramid, and what is decided on."""
+        steps = self._steps(images)
+        for logits, maps in zip(steps, steps):
+            yield maps, logits
+
+    def _steps(self, images: Tensor) -> Iterator[Any]:
+        """What is decided on at an exit, its pyramid, and so on."""
         state, maps = self.backbone.net.initial_state(images), {}
         for index, halves in enumerate(self._segments):
             state, finished = self.backbone.advance(halves, state)
-            maps.update(finished)
             given = self.backbone.net.hand_over(state)
+            yield self.exits.logits(index, given)
+            maps.update(finished)
             whole = {**maps, **self.exits.fill(index, given)}
-            yield ({
-                i: whole[i]
-                for i in self.backbone.level_maps
-            }, self.exits.logits(index, given))
+            yield {i: whole[i] for i in self.backbone.level_maps}
 
     def _feats(self, maps: Dict[int, Tensor]) -> Tuple[Tensor, ...]:
         """What the head reads, from the levels of a pyramid."""
@@ -131,11 +126,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
 
     def loss(self, batch_inputs: Tensor,
              batch_data_samples: List[DetDataSample]) -> Dict[str, Tensor]:
-        """Losses of a batch.
-
-        Args:
-            batch_inputs (Tensor): Normalised images (B, 3, H, W).
-            batch_data_samples (list[DetDataSample]): The annotations.
+        """Losses of normalised images (B, 3, H, W) with their annotations.
 
         Returns:
             dict[str, Tensor]: Those of the head at the last exit under its
@@ -169,11 +160,9 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
                 batch_inputs: Tensor,
                 batch_data_samples: List[DetDataSample],
                 rescale: bool = True) -> List[DetDataSample]:
-        """Detect, stopping where the policy says so.
+        """Detect in normalised images (B, 3, H, W), stopping by the policy.
 
         Args:
-            batch_inputs (Tensor): Normalised images (B, 3, H, W).
-            batch_data_samples (list[DetDataSample]): To be filled in.
             rescale (bool): Whether boxes are those of the image as it was
                 before it was resized. Defaults to True.
 
@@ -254,9 +243,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
         # (num_exits, B, 1) -> (B, num_exits, 1)
         stacked = torch.stack(logits, 1)
         for row, sample in enumerate(samples):
-            sample.exit_pred_instances = [
-                results[row] for results in all_results
-            ]
+            sample.exit_pred_instances = [found[row] for found in all_results]
             sample.exit_logits = stacked[row]
             sample.exit_macs = macs
             if self.keep_losses:
@@ -280,7 +267,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
 
         They are those of the backbone, filling, neck and head.
         """
-        counts = count_macs(self, _steps, input_shape)
+        counts = count_macs(self, _counted, input_shape)
         # What it takes to an exit, to fill, and so on; neck and head at last.
         parts = [b - a for a, b in zip((0, *counts), counts)]
         way, fill, detect = parts[:-1:2], parts[1:-1:2], parts[-1]
@@ -288,15 +275,11 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
             sum(way[:k + 1]) + fill[k] + detect for k in range(len(way)))
 
 
-def _steps(model: 'DynPerceiverDetector', images: Tensor) -> Iterator[Any]:
+def _counted(model: 'DynPerceiverDetector', images: Tensor) -> Iterator[Any]:
     """The way to each exit and its filling in turn; neck and head at last."""
-    state, maps = model.backbone.net.initial_state(images), {}
-    for index, halves in enumerate(model._segments):
-        state, finished = model.backbone.advance(halves, state)
-        yield model.exits.logits(index, state)
-        maps.update(finished)
-        yield model.exits.fill(index, state)
-    yield model.bbox_head(model._feats(maps))
+    for step in model._steps(images):
+        yield step
+    yield model.bbox_head(model._feats(step))
 
 
 def _check_trunk(net: nn.Module) -> None:

@@ -12,7 +12,7 @@ __all__ = ['image_losses', 'total_loss']
 
 def image_losses(head: nn.Module, outputs: Sequence[Sequence[Tensor]],
                  data_samples: Sequence[DetDataSample]) -> Dict[str, Tensor]:
-    """Losses of each image by itself.
+    """Losses (B,) of each image by itself, by their names.
 
     A head averages its losses over the positive anchors of all images that
     it gets, so it gets one at a time.
@@ -22,9 +22,6 @@ def image_losses(head: nn.Module, outputs: Sequence[Sequence[Tensor]],
         outputs (Sequence[Sequence[Tensor]]): What ``head(feats)`` returns:
             kinds of output, and for each kind the levels (B, C, h, w).
         data_samples (Sequence[DetDataSample]): With ``gt_instances``.
-
-    Returns:
-        dict[str, Tensor]: Name of the loss -> (B,).
     """
     gts, ignored, metas = unpack_gt_instances(data_samples)
     rows: Dict[str, List[Tensor]] = {}

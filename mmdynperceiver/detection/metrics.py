@@ -120,9 +120,7 @@ class EarlyExitCocoMetric(BaseMetric):
 
     Args:
         num_exits (int): Number of exits. Defaults to 3.
-        collect_device (str): 'cpu' or 'gpu', for distributed evaluation.
-            Defaults to 'cpu'.
-        prefix (str, optional): Prefix of all names. Defaults to None.
+        collect_device, prefix: As for mmengine's ``BaseMetric``.
         **kwargs: Arguments of :class:`CheckedCocoMetric`, which does the
             evaluation: ``ann_file``, ``metric``, ``classwise``, ...
     """

@@ -39,9 +39,7 @@ def match_boxes(predicted: InstanceData,
                 min_overlap: float = 0.5) -> Match:
     """Pair predicted with true boxes of their class, the surest first.
 
-    Args:
-        predicted, truth (InstanceData): With bboxes, labels (and scores).
-        min_overlap (float): Least intersection over union. Defaults to 0.5.
+    A pair's intersection over union is at least ``min_overlap``.
     """
     right = torch.zeros(len(predicted), dtype=torch.bool)
     found = torch.zeros(len(truth), dtype=torch.bool)
@@ -59,14 +57,7 @@ def draw_detections(pixels: np.ndarray, predicted: InstanceData,
                     classes: Sequence[str]) -> np.ndarray:
     """Draw boxes: right ones green, wrong ones red, missed ones white.
 
-    Args:
-        pixels (np.ndarray): RGB image (H, W, 3), uint8.
-        predicted, truth (InstanceData): With bboxes (and labels).
-        match (Match): Which are right.
-        classes (Sequence[str]): Names of the classes.
-
-    Returns:
-        np.ndarray: A copy with boxes; small images are enlarged.
+    The RGB pixels (H, W, 3), uint8, are copied, and small images enlarged.
     """
     scale = max(1, -(-MIN_SIDE // max(pixels.shape[:2])))
     canvas = cv2.resize(
@@ -110,14 +101,12 @@ def plot_detections(groups: Dict[str, List[Tuple[Any, InstanceData,
                     classes: Sequence[str],
                     path: Union[str, os.PathLike],
                     title: str = '') -> None:
-    """Draw groups of images with their boxes below each other.
+    """Draw groups of images with their boxes below each other, as a PNG file.
 
     Args:
         groups (dict[str, list]): Heading -> images; of each its RGB pixels,
             the predicted boxes and the true ones.
         classes (Sequence[str]): Names of the classes.
-        path (str | PathLike): PNG file to write.
-        title (str): Title of the picture. Defaults to ''.
     """
     drawn: Dict[str, List[GalleryImage]] = {}
     for heading, images in groups.items():

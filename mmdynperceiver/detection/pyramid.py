@@ -19,12 +19,6 @@ class LevelFill(nn.Module):
     as at the end of a stage (z2x): the latents have seen more of the image
     than the features that are there.
 
-    Args:
-        in_channels (int): Channels of the level above.
-        out_channels (int): Channels of the missing level.
-        z_channels (int): Width of the latents.
-        stride (int): How many times coarser the missing level is.
-
     Shape: x (B, in_channels, H, W), z (B, N, z_channels) ->
     (B, out_channels, ceil(H / stride), ceil(W / stride)), the size that the
     network itself gives that level.
@@ -58,8 +52,7 @@ class PyramidFill(nn.Module):
     Args:
         source (int): Number of the last feature map that is there.
         missing (Sequence[int]): Numbers of those that are not, ascending.
-        channels (Sequence[int]): Channels of X_0..X_4.
-        strides (Sequence[int]): Strides of X_0..X_4.
+        channels, strides (Sequence[int]): Those of X_0..X_4.
         z_channels (int): Width of the latents at the exit.
     """
 
@@ -115,8 +108,7 @@ class DetectionExits(nn.Module):
     network.
 
     Args:
-        channels (Sequence[int]): Channels of X_0..X_4.
-        strides (Sequence[int]): Strides of X_0..X_4.
+        channels, strides (Sequence[int]): Those of X_0..X_4.
         levels (Sequence[int]): Which of them the pyramid consists of.
         latent_channels (Sequence[int]): Width of the latents at exits 0 and
             1.

@@ -39,8 +39,7 @@ class Source(NamedTuple):
     """A published file, read and understood.
 
     Args:
-        path (str): The file.
-        sha256 (str): Digest of the file.
+        path, sha256 (str): The file and its digest.
         weights (str): Which weights of it, 'model' or 'model_ema'.
         variant (dict): Arguments of ``DynPerceiver``.
         net (DynPerceiver): With the weights, in eval mode.
@@ -82,12 +81,9 @@ def read_source(path: str, weights: str = 'model') -> Source:
     Raises:
         InputError: If it cannot be read safely, or holds no known variant.
     """
-    try:
+    with input_errors(OSError, ValueError):
         content = published_weights(read_checkpoint(path), weights)
-        variant = infer_variant(content)
-        net = load_official(content)
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
+        variant, net = infer_variant(content), load_official(content)
     digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return Source(path, digest, weights, variant, net)
 
@@ -122,13 +118,8 @@ def model_config(variant: Mapping[str, Any]) -> Dict[str, Any]:
 def find_config(folder: str, source: Source) -> Match:
     """Find the config of a variant by the names and shapes of its weights.
 
-    Args:
-        folder (str): Folder of configs.
-        source (Source): The published file.
-
-    Returns:
-        Match: Where no file is this variant, another network's config with
-        the model replaced.
+    Where none of the folder is this variant, another network's with the
+    model replaced.
 
     Raises:
         InputError: If there is no config of any such network.
@@ -136,7 +127,9 @@ def find_config(folder: str, source: Source) -> Match:
     wanted = _shapes(rename(source.net.state_dict()))
     found: List[Match] = []
     relative: Optional[Config] = None
-    for path in _config_files(folder):
+    # Others are derived from the shorter names.
+    paths = map(str, Path(folder).glob('*.py'))
+    for path in sorted(paths, key=lambda path: (len(path), path)):
         with input_errors(where=f'cannot read the config {path!r}: '):
             config = Config.fromfile(path)
         backbone = config.get('model', {}).get('backbone', {})
@@ -149,21 +142,14 @@ def find_config(folder: str, source: Source) -> Match:
             if _shapes(build_model(config).state_dict()) == wanted:
                 found.append(Match(path, config, options))
     if found:
-        found.sort(key=lambda match: len(match.options))
-        best = found[0]
-        same = [m.path for m in found[1:] if m.options == best.options]
-        return best._replace(others=[path for path in same if path])
+        best, *rest = sorted(found, key=lambda match: len(match.options))
+        return best._replace(
+            others=[str(m.path) for m in rest if m.options == best.options])
     if relative is None:
         raise InputError(f'there are no configs of Dyn-Perceiver in '
                          f'{folder!r}, where configs/imagenet is expected')
     relative.merge_from_dict({'model': model_config(source.variant)})
     return Match(None, relative, {})
-
-
-def _config_files(folder: str) -> List[str]:
-    """Configs of a folder; others are derived from the shorter names."""
-    paths = map(str, Path(folder).glob('*.py'))
-    return sorted(paths, key=lambda path: (len(path), path))
 
 
 def _adapt(config: Config, variant: Mapping[str, Any]) -> Dict[str, Any]:
@@ -199,11 +185,7 @@ def checkpoint_of(source: Source) -> Dict[str, Any]:
 def write_verified(source: Source, match: Match, path: str) -> float:
     """Write a checkpoint if the config's model with it is the network.
 
-    Args:
-        source (Source): The published file.
-        match (Match): Its config.
-        path (str): The checkpoint; its folder must exist. It stays as it was
-            if anything fails.
+    The file at ``path`` stays as it was if anything fails.
 
     Returns:
         float: Largest difference of the logits, over all exits.

@@ -95,12 +95,10 @@ class ExitHead:
 
     def loss_by_feat(self, all_logits: Sequence[Tensor],
                      data_samples: Sequence[Any]) -> Dict[str, Tensor]:
-        """Losses from the logits of all exits, in single precision.
+        """Losses from the logits (B, K) of all exits, in single precision.
 
-        Args:
-            all_logits (Sequence[Tensor]): Logits (B, K), shallow to deep.
-            data_samples (Sequence): The targets: a class, or one score for
-                each class, as batch augmentations make them.
+        The targets are classes, or one score for each class, as batch
+        augmentations make them.
 
         Returns:
             dict[str, Tensor]: Weighted ``loss_exit0``, ``loss_exit1``, ...
@@ -118,14 +116,9 @@ class ExitHead:
             self,
             all_logits: Sequence[Tensor],
             data_samples: Optional[Sequence[Any]] = None) -> List[Any]:
-        """Predict at the last exit: a head knows no thresholds.
+        """Predict at the last exit, as a head knows no thresholds.
 
-        Args:
-            all_logits (Sequence[Tensor]): Logits (B, K), shallow to deep.
-            data_samples (Sequence, optional): See :meth:`fill`.
-
-        Returns:
-            list: See :meth:`fill`.
+        See :meth:`fill`.
         """
         last = fixed_exit_thresholds(len(all_logits) - 1, len(all_logits))
         return self.fill(
@@ -193,15 +186,10 @@ def fill_predictions(samples: Sequence[Any],
 
 def check_classes(exits: Exits, weights: Mapping[str, Any], prefix: str,
                   option: str) -> None:
-    """Refuse weights of another number of classes.
+    """Refuse weights of another number of classes than the exits.
 
-    The hosts would warn and go on with random classifiers.
-
-    Args:
-        exits (Exits): The classifiers.
-        weights (Mapping[str, Any]): The state dict to be loaded.
-        prefix (str): What stands before the names of the exits in it.
-        option (str): The config's option that sets the number.
+    The hosts would warn and go on with random classifiers. The names of the
+    exits begin with ``prefix``; the config's ``option`` sets the number.
 
     Raises:
         ValueError: If the number of classes differs.
@@ -213,11 +201,7 @@ def check_classes(exits: Exits, weights: Mapping[str, Any], prefix: str,
 
 def check_weights_classes(weights: Mapping[str, Any],
                           expected: Optional[int]) -> None:
-    """Compare the classes of a checkpoint with those of the model.
-
-    Args:
-        weights (Mapping[str, Any]): The checkpoint's state dict.
-        expected (int, optional): Number of classes of the model, if known.
+    """Compare the classes of a checkpoint's weights with those of the model.
 
     Raises:
         InputError: If they differ.
@@ -245,8 +229,7 @@ def leave_out_classifiers(exits: Exits, weights: MutableMapping[str, Any],
 
     Args:
         exits (Exits): The classifiers.
-        weights (MutableMapping[str, Any]): The state dict to be loaded; what
-            does not fit is taken out of it.
+        weights (MutableMapping[str, Any]): What does not fit goes.
         prefix (str): What stands before the names of the exits in it.
 
     Returns:
@@ -278,9 +261,6 @@ def _num_classes(weights: Mapping[str, Any], prefix: str) -> Optional[int]:
 
 def check_one_label(labels: Sequence[Tensor]) -> None:
     """Refuse samples without a label, or with several.
-
-    Args:
-        labels (Sequence[Tensor]): The labels of each sample.
 
     Raises:
         InputError: Naming the first such sample.

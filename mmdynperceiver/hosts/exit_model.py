@@ -23,8 +23,20 @@ Thresholds = Union[Sequence[float], str, None]
 class EarlyExitModel(CountsMacs):
     """Mixin for a host's model that joins a trunk, exits and a policy.
 
-    A subclass sets ``policy``; one without an ``ExitHead`` gives
-    ``exit_parts``, ``loss`` and ``predict`` of its own.
+    Without thresholds all samples run to the last exit. With thresholds each
+    runs only until it leaves, and the others go on as a smaller batch. A
+    subclass hands its arguments to :meth:`make_policy`; one without an
+    ``ExitHead`` gives ``exit_parts``, ``loss`` and ``predict`` of its own.
+
+    Args:
+        thresholds (Sequence[float] | str, optional): One for each exit but
+            the last, compared with the largest softmax probability, or the
+            JSON file of an operating point (see
+            :class:`~mmdynperceiver.core.OperatingPoint`), whose criterion
+            and temperatures then hold. None takes those of the checkpoint,
+            if it has any. Defaults to None.
+        exit (int, optional): The one exit at which all samples leave,
+            0-based, instead of thresholds. Defaults to None.
 
     Attributes:
         policy (ExitPolicy): The thresholds and what they are compared with;
@@ -51,11 +63,6 @@ class EarlyExitModel(CountsMacs):
     def make_policy(self, thresholds: Thresholds,
                     exit: Optional[int]) -> ExitPolicy:
         """The policy of numbers, a file or a fixed exit.
-
-        Args:
-            thresholds (Sequence[float] | str, optional): One for each exit
-                but the last, or the JSON file of an operating point.
-            exit (int, optional): The one exit at which all leave, instead.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -90,17 +97,9 @@ class EarlyExitModel(CountsMacs):
 
     def loss(self, inputs: Tensor, data_samples: List[Any],
              **kwargs: Any) -> Dict[str, Tensor]:
-        """Losses of a batch.
+        """Losses of normalised images (B, 3, H, W) or videos (B, M, 3, H, W).
 
-        Args:
-            inputs (Tensor): Normalised images (B, 3, H, W), or videos (B, M,
-                3, H, W).
-            data_samples (list): The targets.
-            **kwargs: What else the host hands on.
-
-        Returns:
-            dict[str, Tensor]: See
-            :meth:`mmdynperceiver.hosts.exit_head.ExitHead.loss_by_feat`.
+        See :meth:`mmdynperceiver.hosts.exit_head.ExitHead.loss_by_feat`.
         """
         self.drop_loaded_thresholds()
         with running_stats_for_one(self, inputs.shape[:-3].numel()):

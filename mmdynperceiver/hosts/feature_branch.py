@@ -15,21 +15,19 @@ def build_arch(arch: Any, registry: Registry = MODELS) -> Any:
     """Build what a config gives as ``arch``.
 
     Args:
-        arch (Any): The config of a backbone, with ``type`` and optionally
-            ``cut_after`` (see :func:`~mmdynperceiver.core.split_backbone`);
-            anything else is for ``build_feature_branch``.
+        arch (str | dict): The config of a backbone, with ``type`` and
+            optionally ``cut_after`` (see
+            :func:`~mmdynperceiver.core.split_backbone`), becomes a feature
+            branch; anything else is for ``build_feature_branch`` as it is.
         registry (Registry): Where a ``type`` without a package's name is
             looked up. Defaults to mmengine's root.
-
-    Returns:
-        Any: A feature branch, or ``arch`` as it is.
 
     Raises:
         ValueError: If the backbone cannot be cut into stages.
 
     Example:
         >>> from mmdynperceiver.core import Trunk
-        >>> from mmdynperceiver.hosts import build_arch
+        >>> from mmdynperceiver.hosts.feature_branch import build_arch
         >>> arch = dict(type='mmpretrain.ResNet', depth=18)
         >>> trunk = Trunk(build_arch(arch), num_latents=16)
         >>> trunk.channels, trunk.strides

@@ -88,7 +88,7 @@ class EvaluateAllExitsHook(Hook):
 
     def after_test(self, runner: Runner) -> None:
         """Switch off."""
-        unwrap_model(runner.model).evaluate_all_exits = False
+        self.after_val(runner)
         wrapper = find_tta(runner.model)
         if wrapper is not None:
             del wrapper.merge_preds  # the host's own is back
@@ -157,8 +157,7 @@ class InferenceModeHook(Hook):
 
 def _image_size(model: nn.Module,
                 data_batch: Any) -> Optional[Tuple[int, ...]]:
-    """Height and width of a batch as the model gets it, if they can be told.
-    """
+    """Height and width of a batch for the model, if they can be told."""
     inputs = data_batch.get('inputs') if isinstance(data_batch, dict) else None
     prepare = getattr(model, 'data_preprocessor', None)
     # Of an augmented image there is a list of views.

@@ -27,11 +27,7 @@ def sample_shape(config: Config, model: nn.Module,
                  size: Optional[Sequence[int]]) -> Sequence[int]:
     """The shape (3, H, W) of one image, or (M, 3, H, W) of one video.
 
-    Args:
-        config (Config): With test data, if there is no size.
-        model (nn.Module): Its model.
-        size (Sequence[int], optional): Height and width; None, those of the
-            first test image.
+    Height and width are ``size``, or else those of the first test image.
 
     Raises:
         InputError: If there are no test data.
@@ -46,7 +42,7 @@ def sample_shape(config: Config, model: nn.Module,
 
 
 def random_stream(count: int, shape: Sequence[int], device: str) -> Stream:
-    """Normalised noise: so many images or videos of a shape, on a device."""
+    """Normalised noise: ``count`` images or videos of a shape, on a device."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(count, *shape, generator=generator)
     return Stream(images.to(device))
@@ -56,11 +52,7 @@ def data_stream(config: Config, model: nn.Module, wanted: int,
                 fewest: int) -> Stream:
     """Test images, spread over the data set, on the model's device.
 
-    Args:
-        config (Config): With the test data.
-        model (nn.Module): Its data preprocessor normalises.
-        wanted (int): How many, if there are so many.
-        fewest (int): How many there must be.
+    They are ``wanted`` if there are so many, and at least ``fewest``.
 
     Raises:
         InputError: If there are no data or too few, or their sizes differ.

@@ -49,17 +49,10 @@ class SampleResult(NamedTuple):
 
 
 def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
-    """Count the classes that come before the true one.
+    """Ranks (B, ...) of the true classes (B,) by scores (B, ..., K), from 0.
 
     Ties go to the lower class, as in ``argmax``. Where there is a NaN, the
     true class comes last: a network that has diverged is never right.
-
-    Args:
-        scores (Tensor): Scores or logits (B, ..., K).
-        labels (Tensor): True classes (B,).
-
-    Returns:
-        Tensor: Ranks (B, ...), 0 for the best.
     """
     num_classes = scores.shape[-1]
     index = labels.reshape(-1, *[1] * (scores.ndim - 1))
@@ -84,9 +77,7 @@ class EarlyExitMetric(BaseMetric):
         topk (Sequence[int]): Which top-k accuracies. Those that are always
             100 %, as there are no more than k classes, are left out if any
             other remains. Defaults to (1, 5).
-        collect_device (str): 'cpu' or 'gpu', for distributed evaluation.
-            Defaults to 'cpu'.
-        prefix (str, optional): Prefix of all names. Defaults to None.
+        collect_device, prefix: As for mmengine's ``BaseMetric``.
 
     Raises:
         ValueError: If ``topk`` holds something else than positive whole
@@ -143,40 +134,33 @@ class EarlyExitMetric(BaseMetric):
         """Sum up what was kept; see the class."""
         # Collecting across processes may have turned them into plain lists.
         samples = [SampleResult(*result) for result in results]
-        metrics: Dict[str, float] = {}
         if not samples:
-            return metrics
+            return {}
+        metrics: Dict[str, float] = {}
+        ranks = {}
         if all(sample.exit_ranks for sample in samples):
-            for k in range(len(samples[0].exit_ranks)):
-                ranks = [sample.exit_ranks[k] for sample in samples]
-                metrics.update(self._accuracy(f'exit{k}', ranks, samples))
+            ranks = {
+                f'exit{k}': found
+                for k, found in enumerate(
+                    zip(*(s.exit_ranks for s in samples)))
+            }
+        ranks['dynamic'] = tuple(sample.rank for sample in samples)
+        num_classes = samples[0].num_classes
+        for name, found in ranks.items():
+            for k in [k for k in self.topk if k < num_classes] or self.topk:
+                metrics[f'{name}/top{k}'] = 100 * _mean(
+                    [rank < min(k, num_classes) for rank in found])
         num_exits = max(
             max(sample.exit_index for sample in samples) + 1,
             len(samples[0].exit_macs), len(samples[0].exit_ranks))
-        metrics.update(exit_statistics(samples, num_exits))
-        ranks = [sample.rank for sample in samples]
-        metrics.update(self._accuracy('dynamic', ranks, samples))
-        return metrics
-
-    def _accuracy(self, name: str, ranks: List[int],
-                  samples: List[SampleResult]) -> Dict[str, float]:
-        """Top-k accuracies in percent."""
-        num_classes = samples[0].num_classes
-        return {
-            f'{name}/top{k}':
-            100 * _mean([rank < min(k, num_classes) for rank in ranks])
-            for k in [k for k in self.topk if k < num_classes] or self.topk
-        }
+        return {**metrics, **exit_statistics(samples, num_exits)}
 
 
 def exit_statistics(samples: Sequence[Any],
                     num_exits: int) -> Dict[str, float]:
-    """Shares and MACs of samples of any task.
+    """Shares and MACs of samples of any task, at least one.
 
-    Args:
-        samples (Sequence): At least one :class:`SampleResult`. Of a sample
-            with several views each view counts.
-        num_exits (int): Number of exits.
+    Of a sample with several views each view counts.
 
     Returns:
         dict[str, float]: ``exit0/share``, ..., and, where they are known,
@@ -191,12 +175,10 @@ def exit_statistics(samples: Sequence[Any],
         for k in range(num_exits)
     }
     if all(sample.exit_macs for sample in samples):
-        for k in range(len(samples[0].exit_macs)):
-            metrics[f'exit{k}/macs'] = _mean(
-                [sample.exit_macs[k] for sample in samples])
-    macs = [sample.macs for sample in samples if sample.macs is not None]
-    if len(macs) == len(samples):
-        metrics['dynamic/macs'] = _mean(macs)
+        for k, macs in enumerate(zip(*(s.exit_macs for s in samples))):
+            metrics[f'exit{k}/macs'] = _mean(macs)
+    if all(sample.macs is not None for sample in samples):
+        metrics['dynamic/macs'] = _mean([sample.macs for sample in samples])
     return metrics
 
 

@@ -14,12 +14,9 @@ __all__ = ['early_exit_curves', 'metafile_top1', 'torchvision_top1']
 def metafile_top1(config: Union[str, os.PathLike]) -> Tuple[float, ...]:
     """Top-1 accuracy of each exit, in percent, shallow to deep.
 
-    Args:
-        config (str | PathLike): A config file with a ``metafile.yml`` in its
-            folder.
-
     Raises:
-        InputError: If there is no metafile or no accuracy in it.
+        InputError: If beside the config file there is no ``metafile.yml``,
+            or no accuracy in it.
     """
     folder, name = os.path.split(os.path.abspath(config))
     path = os.path.join(folder, 'metafile.yml')
@@ -39,12 +36,9 @@ def _per_exit(metrics: Dict[str, Any]) -> Tuple[float, ...]:
 
 
 def torchvision_top1(name: str) -> Tuple[float]:
-    """Top-1 accuracy on ImageNet-1k of torchvision's first weights.
+    """Top-1 accuracy on ImageNet-1k of one of torchvision's networks.
 
-    Those of its plain recipe, not of the later and longer one.
-
-    Args:
-        name (str): Of one of its networks, such as 'resnet50'.
+    It is that of its plain recipe, not of the later and longer one.
 
     Raises:
         InputError: If there are no such weights.
@@ -61,15 +55,12 @@ def torchvision_top1(name: str) -> Tuple[float]:
 def early_exit_curves(
         given: Sequence[Sequence[str]],
         num_exits: Mapping[str, int]) -> Dict[str, List[Dict[str, Any]]]:
-    """Points of leaving early with networks.
+    """Points of leaving early, by the names of networks.
 
     Args:
         given (Sequence[Sequence[str]]): Names of networks, each with a file
             of :func:`~mmdynperceiver.report.read_early_exits`.
         num_exits (Mapping[str, int]): Number of exits of each network.
-
-    Returns:
-        dict[str, list[dict]]: The points of each that is given.
 
     Raises:
         InputError: If a name or a file does not fit.

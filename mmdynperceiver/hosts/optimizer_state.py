@@ -12,8 +12,9 @@ import torch
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, input_errors
 from ..io.checkpoint_file import check_weights
+from ..io.describe import describe
 
 __all__ = ['check_like', 'check_optimizers', 'is_finite', 'is_like', 'need']
 
@@ -159,24 +160,20 @@ def _check_moments(where: str, moments: Any,
     need(isinstance(moments, Mapping), f'{where} is not a dict')
     missing = [name for name in layout if name not in moments]
     need(not missing, f'{where} has no {", ".join(missing)}')
-    tensors = {k: v for k, v in moments.items() if isinstance(v, Tensor)}
     for name, wanted in layout.items():
-        wanted = shape if wanted is None else wanted
-        if name not in tensors:
-            # Of a kind that is counted by a number, in older files.
-            need(wanted == () and is_finite(moments[name]),
-                 f'{where}.{name} must be a tensor of shape {tuple(wanted)}')
-        else:
-            need(
-                tensors[name].shape == wanted,
-                f'{where}.{name} has the shape {tuple(tensors[name].shape)} '
-                f'instead of {tuple(wanted)}')
-        need(name != 'step' or float(moments[name]) >= 0,
-             f'{where}.step is {moments[name]!r}')
-    try:
-        check_weights({f'{where}.{k}': v for k, v in tensors.items()})
-    except ValueError as error:
-        raise InputError(str(error)) from error
+        value, wanted = moments[name], shape if wanted is None else wanted
+        # Steps are counted by a number, in older files.
+        need(
+            getattr(value, 'shape',
+                    () if is_finite(value) else None) == wanted,
+            f'{where}.{name} must be a tensor of shape '
+            f'{tuple(wanted)}, got {describe(value)}')
+        need(name != 'step' or float(value) >= 0, f'{where}.step is {value!r}')
+    with input_errors(ValueError):
+        check_weights({
+            f'{where}.{k}': v
+            for k, v in moments.items() if isinstance(v, Tensor)
+        })
 
 
 def is_finite(value: Any) -> bool:

@@ -7,7 +7,7 @@ from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ..errors import InputError
+from ..errors import InputError, input_errors
 from ..io.checkpoint_file import check_weights
 from ..io.checkpoints import in_words, misfits
 from .optimizer_state import check_like, check_optimizers, is_finite, need
@@ -50,9 +50,7 @@ class CheckCheckpointHook(Hook):
 def check_resumable(runner: Runner, checkpoint: Mapping[str, Any]) -> None:
     """Check all parts of a checkpoint from which a training is to go on.
 
-    Args:
-        runner (Runner): With its loops, optimizers and schedulers built.
-        checkpoint (Mapping): What the file holds.
+    The runner's loops, optimizers and schedulers are built.
 
     Raises:
         InputError: Naming what is missing or does not fit.
@@ -91,10 +89,8 @@ def _check_state_dict(given: Any, own: Optional[Mapping[str, Any]],
                       what: str) -> None:
     """Check weights, and that they are those of a model if it is given."""
     need(isinstance(given, Mapping), f'{what} holds no weights')
-    try:
+    with input_errors(ValueError, where=f'{what}: '):
         weights = check_weights(given)
-    except ValueError as error:
-        raise InputError(f'{what}: {error}') from error
     problems = misfits(own, weights) if own is not None else {}
     need(
         not problems, f'{what} does not fit the model of the config; '

@@ -22,19 +22,15 @@ def merge_views(merge: Merge, samples: List[Sequence[Any]]) -> List[Any]:
     """Merge the predictions of all views of samples, exit by exit.
 
     The host's ``merge_preds`` merges what was predicted, and keeps the rest
-    of the first view.
+    of the first view. Here ``macs`` and ``exit_macs`` are sums over the
+    views, ``view_exits`` (tuple) tells where each left, ``exit_index`` the
+    deepest of these, and ``exit_logits`` (the logarithms of merged
+    probabilities) or ``exit_pred_instances`` are merged at each exit.
 
     Args:
         merge (Callable): The host's ``merge_preds``.
         samples (list[Sequence]): For each sample its views, data samples of
             an early-exit model.
-
-    Returns:
-        list: What the host makes of them. ``macs`` and ``exit_macs`` are
-        sums over the views, ``view_exits`` (tuple) tells where each left,
-        ``exit_index`` the deepest of these, and ``exit_logits`` (the
-        logarithms of merged probabilities) or ``exit_pred_instances`` are
-        merged at each exit.
     """
     return [_merge_sample(merge, views) for views in samples]
 

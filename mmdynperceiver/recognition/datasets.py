@@ -50,10 +50,8 @@ class RequireFrames(BaseTransform):
         """Check ``total_frames``."""
         if results['total_frames'] < self.min_frames:
             path = results.get('filename') or results.get('frame_dir')
-            raise BrokenVideoError(
-                f'video {path!r} is too short: it has '
-                f'{results["total_frames"]} frames, at least '
-                f'{self.min_frames} are needed')
+            fault = _too_short(results['total_frames'], self.min_frames)
+            raise BrokenVideoError(f'video {path!r} is too short: {fault}')
         return results
 
 
@@ -72,10 +70,10 @@ class ChecksVideos(ChecksFiles):
     @property
     def min_frames(self) -> int:
         """Fewest frames that the pipeline takes."""
-        return max([
-            step.min_frames for step in self.pipeline.transforms
-            if isinstance(step, RequireFrames)
-        ] + [1])
+        steps = self.pipeline.transforms
+        return max(
+            [s.min_frames
+             for s in steps if isinstance(s, RequireFrames)] + [1])
 
     def load_data_list(self) -> List[dict]:
         """List videos and labels."""
@@ -139,7 +137,6 @@ class CheckedVideoDataset(ChecksVideos, VideoDataset):
     Args:
         ann_file (str): List with a file, a space and a label in each line,
             in ``data_root``.
-        pipeline (list[dict]): Transforms.
         on_broken, exclude: See
             :class:`~mmdynperceiver.datasets.checked_files.ChecksFiles`.
         **kwargs: Arguments of ``mmaction.datasets.VideoDataset``.
@@ -181,10 +178,9 @@ class CheckedRawframeDataset(ChecksVideos, RawframeDataset):
     Args:
         ann_file (str): List with a folder, its number of frames and a label
             in each line, in ``data_root``.
-        pipeline (list[dict]): Transforms.
-        on_broken, exclude: As for :class:`CheckedVideoDataset`.
-        **kwargs: Arguments of ``mmaction.datasets.RawframeDataset``, such as
-            ``filename_tmpl`` and ``start_index``.
+        **kwargs: As for :class:`CheckedVideoDataset`, and arguments of
+            ``mmaction.datasets.RawframeDataset``, such as ``filename_tmpl``
+            and ``start_index``.
 
     Raises:
         FileNotFoundError: If the list is missing.
@@ -214,8 +210,7 @@ class CheckedRawframeDataset(ChecksVideos, RawframeDataset):
         """What is wrong with a folder of frames, or None."""
         total = info['total_frames']
         if total < self.min_frames:
-            return f'it has {total} frames, at least {self.min_frames} are ' \
-                   f'needed'
+            return _too_short(total, self.min_frames)
         if not osp.isdir(info['frame_dir']):
             return 'no such folder'
         first = self.start_index + info.get('offset', 0)
@@ -236,21 +231,16 @@ class CheckedRawframeDataset(ChecksVideos, RawframeDataset):
                     modality=self.modality,
                     start_index=self.start_index))
         # Something failed with some of them.
-        for name in names:
-            fault = image_fault(osp.join(info['frame_dir'], name))
-            if fault is not None:
-                return f'{name}: {fault}'
-        return None
+        faults = ((name, image_fault(osp.join(info['frame_dir'], name)))
+                  for name in names)
+        return next((f'{name}: {fault}' for name, fault in faults if fault),
+                    None)
 
 
 def video_fault(path: str, min_frames: int = 1) -> Optional[str]:
     """What is wrong with a video file, or None.
 
     Its first, middle and last frame are decoded.
-
-    Args:
-        path (str): The file.
-        min_frames (int): Fewest frames. Defaults to 1.
     """
     if not osp.isfile(path):
         return 'no such file'
@@ -265,6 +255,9 @@ def video_fault(path: str, min_frames: int = 1) -> Optional[str]:
     except Exception as error:  # decoders raise whatever they like
         reason = str(error).strip().split('\n')[-1]
         return f'it cannot be decoded ({reason or type(error).__name__})'
-    if total < min_frames:
-        return f'it has {total} frames, at least {min_frames} are needed'
-    return None
+    return _too_short(total, min_frames) if total < min_frames else None
+
+
+def _too_short(total: int, min_frames: int) -> str:
+    """What is wrong with a video of too few frames."""
+    return f'it has {total} frames, at least {min_frames} are needed'

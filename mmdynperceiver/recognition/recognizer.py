@@ -19,27 +19,16 @@ CUTTING_OPTIONS = ('fcn_test', 'max_testing_views')
 class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
     """Dynamic Perceiver as a 2D recognizer with temporal shift.
 
-    Without thresholds all videos run to the last exit. With thresholds each
-    video runs only until it leaves, with all its frames, crops and clips,
-    and the others go on as a smaller batch, unless ``evaluate_all_exits`` is
-    set (as :class:`~mmdynperceiver.hosts.hooks.EvaluateAllExitsHook` does):
-    then everything runs once and the thresholds are replayed.
+    A video leaves with all its frames, crops and clips, by the confidence of
+    their averaged logits.
 
     Args:
         backbone (dict): Config of :class:`DynPerceiverTSM`.
         cls_head (dict): Config of :class:`DynPerceiverTSMHead`; what depends
             on the backbone may be left out.
-        thresholds (Sequence[float] | str, optional): One for each exit but
-            the last, compared with the largest softmax probability of the
-            averaged logits, or the JSON file of an operating point. None
-            takes those of the checkpoint, if it has any. Defaults to None.
-        exit (int, optional): The one exit at which all videos leave,
-            0-based, instead of thresholds. Defaults to None.
-        data_preprocessor (dict, optional): As for ``Recognizer2D``. Defaults
-            to None.
-        train_cfg (dict, optional): As for ``Recognizer2D``. Defaults to
-            None.
-        test_cfg (dict, optional): As for ``Recognizer2D``. Defaults to None.
+        thresholds, exit: See
+            :class:`~mmdynperceiver.hosts.exit_model.EarlyExitModel`.
+        data_preprocessor, train_cfg, test_cfg: As for ``Recognizer2D``.
         neck (None): There is no place for one. Defaults to None.
 
     Raises:

@@ -25,11 +25,11 @@ FIRST_CONVS = {
 class ShiftedConv2d(nn.Conv2d):
     """A convolution that first takes some channels from other frames.
 
-    It keeps the names of a plain convolution's weights, so checkpoints of
-    images and of videos load into each other.
+    It keeps the weights of a plain convolution and their names, so
+    checkpoints of images and of videos load into each other.
 
     Args:
-        conv (nn.Conv2d): The convolution; its weights are taken over.
+        conv (nn.Conv2d): The plain convolution.
         num_segments (int): Frames T of a clip.
         shift_div (int): One of so many channels comes from the next frame,
             and one from the frame before.
@@ -69,14 +69,14 @@ class ShiftedConv2d(nn.Conv2d):
 def insert_shift(trunk: SegmentedTrunk,
                  num_segments: int,
                  shift_div: int = 8) -> List[str]:
-    """Shift in every residual block of the stages.
+    """Shift in every residual block of the stages, in place.
 
     As in TSM (arXiv 1811.08383), the shift stands in the residual branch, so
     that the skip connection keeps each frame's own features. Blocks without
     a skip connection are left alone, and so is the stem.
 
     Args:
-        trunk (SegmentedTrunk): Its stages are changed in place.
+        trunk (SegmentedTrunk): Whose stages shift.
         num_segments (int): Frames of a clip.
         shift_div (int): See :class:`ShiftedConv2d`. Defaults to 8.
 

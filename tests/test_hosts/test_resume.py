@@ -361,7 +361,7 @@ REFUSED = {
     'average': (lambda c: c.update(ema_state_dict={}), 'EMAHook'),
     'moment shape':
     (lambda c: first_state(c).update(exp_avg=torch.zeros(1)),
-     r'optimizer.state\[0\].exp_avg has the shape \(1,\) instead of \(2, 4\)'),
+     r'\[0\].exp_avg must be .* shape \(2, 4\), got a tensor of float32 \(1,'),
     'moment NaN': (lambda c: first_state(c)['exp_avg'].fill_(float('nan')),
                    r"optimizer.state\[0\].exp_avg' holds NaN"),
     'moment missing': (lambda c: first_state(c).pop('exp_avg_sq'),

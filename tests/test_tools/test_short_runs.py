@@ -57,7 +57,10 @@ for loader in (train_dataloader, val_dataloader, test_dataloader):
                     tmp_path / 'out.json', *options)
     assert error is None
     found = json.loads((tmp_path / 'out.json').read_text())['metrics']
-    assert found['exit3/top1'] > 80  # chance has 33
+    # Chance has 33.
+    assert all(found[f'exit{k}/top1'] > 80 for k in range(4)), found
+    losses = [float(loss) for loss in re.findall(r' loss: (\S+)', output)]
+    assert len(losses) == 24 and sum(losses[-6:]) < 0.6 * sum(losses[:6])
     scores = re.findall(r'exit3/top1: (\S+)', output)
     assert found['exit3/top1'] == pytest.approx(float(scores[-1]), abs=1e-3)
 
