@@ -82,11 +82,12 @@ def test_files_as_cifar_is_published(tool, tmp_path, monkeypatch, dataset,
     # Four images, of which each is right or not, among so many classes.
     assert metrics['exit0/top1'] in (0, 25, 50, 75, 100)
     saved = read_checkpoint(tmp_path / 'work/epoch_2.pth')
-    assert saved['meta']['dataset_meta']['classes'] == [
-        f'c{k}' for k in range(count)
+    assert len(saved['meta']['dataset_meta']['classes']) == count
+    exits = [
+        value for name, value in saved['state_dict'].items()
+        if 'classifiers.0' in name
     ]
-    last = list(saved['state_dict'].values())
-    assert any(len(value) == count for value in last if value.ndim)
+    assert len(exits[-1]) == count
 
 
 def test_folder_of_ones_own(tool, tmp_path):
