@@ -3,11 +3,11 @@
 import errno
 import re
 from contextlib import contextmanager
-from typing import Iterator, List, Optional
+from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 from .compat.broken_host import HostImportError
 
-__all__ = ['InputError', 'disk_error', 'input_errors', 'one_line']
+__all__ = ['InputError', 'disk_error', 'first_few', 'input_errors', 'one_line']
 
 # No space, no quota, file too large.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -38,6 +38,21 @@ def input_errors(*kinds: type, where: str = '') -> Iterator[None]:
         raise
     except kinds as error:
         raise InputError(where + one_line(error)) from error
+
+
+def first_few(items: Sequence[Any],
+              count: int = 5,
+              show: Callable[[Any], str] = repr) -> str:
+    """The first items, such as names, and how many more there are.
+
+    Args:
+        items (Sequence): Any number of them.
+        count (int): Most that are shown. Defaults to 5.
+        show (Callable): Makes a text of one. Defaults to ``repr``.
+    """
+    text = ', '.join(map(show, items[:count])) or 'none'
+    more = len(items) - count
+    return f'{text} and {more} more' if more > 0 else text
 
 
 def one_line(error: BaseException) -> str:

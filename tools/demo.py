@@ -15,20 +15,22 @@ import time
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence
+from typing import Dict, Optional, Sequence
 
 import mmengine
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 from rich.console import Console
-from rich.table import Table
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is used)
 from mmdynperceiver.benchmark.latency import describe_machine, measure_exits
-from mmdynperceiver.calibration.held_out import HeldOut, Outcome, evaluate
-from mmdynperceiver.calibration.threshold_search import search_thresholds
+from mmdynperceiver.calibration.goals import Goal
+from mmdynperceiver.calibration.operating_points import (describe_outcome,
+                                                         outcomes_of,
+                                                         solve_points)
 from mmdynperceiver.cli import common as cli
+from mmdynperceiver.cli.tables import outcomes_table
 from mmdynperceiver.compat.checkpoint_files import find_latest_checkpoint
 from mmdynperceiver.core import OperatingPoint
 from mmdynperceiver.core.operating_point import describe_model
@@ -155,28 +157,6 @@ def train(args: argparse.Namespace) -> Runner:
     return runner
 
 
-def choose(model: torch.nn.Module, held_out: ExitLogits,
-           macs: Sequence[int]) -> OperatingPoint:
-    """Find the thresholds that are most accurate within the budget."""
-    samples = HeldOut.of(held_out.logits, held_out.labels)
-    budget = BUDGET * macs[-1]
-    thresholds = search_thresholds(samples, macs, budget=budget)
-    outcome = evaluate(samples, thresholds, macs)
-    return OperatingPoint(
-        thresholds,
-        solver='search',
-        solved_for=dict(budget_macs=budget),
-        expected=named(outcome),
-        data=dict(split='val', num_images=len(held_out.labels)),
-        model=describe_model(*model.exit_parts()))
-
-
-def named(outcome: Outcome) -> Dict[str, Any]:
-    """What thresholds bring, for a JSON file."""
-    return dict(
-        accuracy=outcome.accuracy, shares=outcome.shares, macs=outcome.macs)
-
-
 @torch.no_grad()
 def really_stop(runner: Runner,
                 thresholds: Sequence[float]) -> Dict[str, float]:
@@ -194,31 +174,8 @@ def really_stop(runner: Runner,
     return seconds
 
 
-def print_table(test: ExitLogits, macs: Sequence[int],
-                dynamic: Outcome) -> None:
-    """Print accuracy and cost of each exit and of leaving early."""
-    table = Table(title=f'{len(test.labels):,} test images')
-    for name in ('exit', 'top-1 (%)', 'MACs (M)', 'of the last', 'share (%)'):
-        table.add_column(name, justify='left' if name == 'exit' else 'right')
-    for k, logits in enumerate(test.logits):
-        accuracy = (logits.argmax(1) == test.labels).float().mean().item()
-        table.add_row(f'always exit {k}', f'{100 * accuracy:.2f}',
-                      f'{macs[k] / 1e6:.2f}', f'{macs[k] / macs[-1]:.0%}', '')
-    table.add_section()
-    shares = ' / '.join(f'{100 * share:.0f}' for share in dynamic.shares)
-    table.add_row(
-        'leaving early',
-        f'{100 * dynamic.accuracy:.2f}',
-        f'{dynamic.macs / 1e6:.2f}',
-        f'{dynamic.macs / macs[-1]:.0%}',
-        shares,
-        style='bold')
-    console.print(table)
-
-
 def report(args: argparse.Namespace, runner: Runner, held_out: ExitLogits,
-           test: ExitLogits, macs: Sequence[int],
-           point: OperatingPoint) -> None:
+           test: ExitLogits, point: OperatingPoint) -> None:
     """Write the report, and the two pictures that README shows."""
     model = unwrap_model(runner.model)
     dataset = runner.test_dataloader.dataset
@@ -238,7 +195,7 @@ def report(args: argparse.Namespace, runner: Runner, held_out: ExitLogits,
         args.work_dir / 'report',
         held_out=held_out,
         test=test,
-        macs=macs,
+        macs=held_out.macs,
         model_name='small Dyn-Perceiver on digits',
         points=[point],
         latency_ms=[row['median_ms'] for row in measured],
@@ -251,9 +208,14 @@ def report(args: argparse.Namespace, runner: Runner, held_out: ExitLogits,
 
 
 def calibrate(args: argparse.Namespace, model: torch.nn.Module,
-              held_out: ExitLogits, macs: Sequence[int]) -> OperatingPoint:
-    """Choose an operating point and write it."""
-    point = choose(model, held_out, macs)
+              held_out: ExitLogits) -> OperatingPoint:
+    """Choose the most accurate operating point in the budget; write it."""
+    goal = Goal(held_out.macs, budget=BUDGET * held_out.macs[-1])
+    point, = solve_points(
+        held_out,
+        goal,
+        data=dict(split='val', num_images=len(held_out.paths)),
+        model=describe_model(*model.exit_parts()))
     path = args.work_dir / 'thresholds.json'
     point.save(path)
     console.print('an image leaves where its confidence reaches '
@@ -263,12 +225,15 @@ def calibrate(args: argparse.Namespace, model: torch.nn.Module,
 
 
 def evaluate_test(args: argparse.Namespace, runner: Runner, test: ExitLogits,
-                  macs: Sequence[int], point: OperatingPoint) -> None:
+                  point: OperatingPoint) -> None:
     """Print and write what the operating point brings on the test images."""
-    samples = HeldOut.of(test.logits, test.labels)
-    dynamic = evaluate(samples, point.thresholds, macs)
+    samples = outcomes_of(point, test)
+    brought = describe_outcome(samples, point.thresholds)
+    static = samples.static()
     seconds = really_stop(runner, point.thresholds)
-    print_table(test, macs, dynamic)
+    console.print(
+        outcomes_table(f'{samples.num_samples:,} test images', static,
+                       [brought]))
     console.print(
         f'really stopping took {seconds["early"]:.2f} s, all exits '
         f'{seconds["all"]:.2f} s ({seconds["early"] / seconds["all"]:.2f} of '
@@ -276,9 +241,9 @@ def evaluate_test(args: argparse.Namespace, runner: Runner, test: ExitLogits,
         f'{torch.__version__}, {platform.machine()})')
     results = dict(
         thresholds=point.thresholds,
-        accuracy=samples.right.double().mean(1).tolist(),
-        macs=macs,
-        dynamic=named(dynamic),
+        accuracy=[outcome.utility for outcome in static],
+        macs=samples.cost,
+        dynamic=brought,
         seconds=seconds,
         torch=torch.__version__,
         mmengine=mmengine.__version__)
@@ -294,16 +259,15 @@ def run(args: argparse.Namespace) -> None:
     console.rule('2/4  training')
     runner = train(args)
     model = unwrap_model(runner.model)
-    macs = model.macs_per_exit((3, 64, 64))
 
     console.rule('3/4  thresholds from the validation images')
     held_out = collect_exit_logits(model, runner.val_dataloader, 'validation')
-    point = calibrate(args, model, held_out, macs)
+    point = calibrate(args, model, held_out)
 
     console.rule('4/4  test images')
     test = collect_exit_logits(model, runner.test_dataloader, 'test')
-    evaluate_test(args, runner, test, macs, point)
-    report(args, runner, held_out, test, macs, point)
+    evaluate_test(args, runner, test, point)
+    report(args, runner, held_out, test, point)
     for name in (*PICTURES, 'results.json'):
         console.print(f'wrote {args.work_dir / name}')
     console.print(f'wrote {args.work_dir / "report/index.html"}: open it in a '

@@ -12,11 +12,12 @@ from mmdynperceiver.cli import common
 from mmdynperceiver.core import (ExitPolicy, OperatingPoint,
                                  fixed_exit_thresholds)
 from mmdynperceiver.core.operating_point import describe_model
-from mmdynperceiver.datasets.class_names import choose_class_names, listed
+from mmdynperceiver.datasets.class_names import choose_class_names
 from mmdynperceiver.deploy.manifest import Manifest, file_sha256
 from mmdynperceiver.deploy.onnxruntime_session import FIRST_VERSIONS, OPSET
 from mmdynperceiver.deploy.pipeline import read_preprocessing
 from mmdynperceiver.deploy.preprocessing import list_images
+from mmdynperceiver.errors import first_few
 from mmdynperceiver.hosts.build import build_model, model_of, test_transform
 from mmdynperceiver.io.atomic import check_new_folder
 from mmdynperceiver.io.checkpoint_file import read_checkpoint
@@ -89,7 +90,7 @@ def check_labelled(folder: str, classes: List[str]) -> None:
     absent = [name for k, name in enumerate(classes) if k not in found]
     if absent:
         print(f'there are no images of {len(absent)} of the {len(classes)} '
-              f'classes in {folder!r}: {listed(absent)}')
+              f'classes in {folder!r}: {first_few(absent)}')
 
 
 def print_summary(manifest: Manifest, out: str) -> None:

@@ -6,8 +6,9 @@ from typing import Any, Dict, List, Optional, Sequence
 import torch
 from torch import Tensor
 
-from ..calibration.held_out import HeldOut, evaluate
+from ..calibration.outcomes import ExitOutcomes
 from ..calibration.share_solver import share_solution_for_budget
+from ..core.complexity import expected_cost
 from .entries import EVAL_BATCH, BenchmarkEntry
 from .latency import summary, time_in_turn
 from .peak_memory import peak_memory
@@ -122,7 +123,7 @@ def _dynamic_row(batch_size: int, times: Sequence[Sequence[float]],
     *exit_times, dynamic = times
     used = [shares[r % len(shares)] for r in range(len(dynamic))]
     ideal = [
-        sum(share * values[r] for share, values in zip(left, exit_times))
+        expected_cost(left, [values[r] for values in exit_times])
         for r, left in enumerate(used)
     ]
     ratios = [sum(dynamic) / sum(reference) for reference in references]
@@ -228,12 +229,11 @@ def top1_per_exit(entry: BenchmarkEntry, images: Tensor,
 def _early_exit_curve(logits: Sequence[Tensor], labels: Tensor,
                       macs: Sequence[float]) -> List[Dict[str, Any]]:
     """What leaving early brings from the first exit's MACs to the last's."""
-    samples = HeldOut.of(logits, labels)
+    samples = ExitOutcomes.of(logits, labels, macs)
     points = []
     for k in range(CURVE_POINTS):
         part = k / (CURVE_POINTS - 1)
         budget = (1 - part) * macs[0] + part * macs[-1]
-        thresholds = share_solution_for_budget(samples, macs, budget)
-        outcome = evaluate(samples, thresholds, macs)
-        points.append(dict(shares=outcome.shares, top1=100 * outcome.accuracy))
+        outcome = samples.evaluate(share_solution_for_budget(samples, budget))
+        points.append(dict(shares=outcome.shares, top1=100 * outcome.utility))
     return points

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..calibration.held_out import HeldOut
 from ..calibration.share_solver import solve_by_shares
 from ..core import ExitPolicy, Prediction, SegmentedTrunk, run_all_exits
 from ..core.criteria import confidences
@@ -162,5 +161,4 @@ def policy_for_shares(all_exits: Callable[[Tensor], Sequence[Tensor]],
         for parts in zip(*map(all_exits, images.split(batch_size)))
     ]
     conf = confidences(logits).cpu()
-    held_out = HeldOut(conf, torch.zeros_like(conf, dtype=torch.bool))
-    return ExitPolicy(len(logits), solve_by_shares(held_out, shares))
+    return ExitPolicy(len(logits), solve_by_shares(conf, shares))

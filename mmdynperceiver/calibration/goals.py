@@ -1,26 +1,36 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""What a user asks of an operating point, read from the command line."""
+"""What a user asks of operating points, and how it is solved."""
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..core import OperatingPoint
 from ..errors import InputError
+from .outcomes import ExitOutcomes
+from .share_solver import (paper_shares, share_solution_for_budget,
+                           solve_by_shares)
+from .threshold_search import ThresholdSearch, search_thresholds
 
-__all__ = ['Goal', 'choose_point', 'parse_accuracy', 'parse_amount']
+__all__ = [
+    'Goal', 'SOLVERS', 'choose_point', 'parse_accuracy', 'parse_amount',
+    'solve'
+]
+
+SOLVERS = ('search', 'shares')
+# Budgets at which the share-based solver looks for a floor.
+FLOOR_STEPS = 200
 
 UNITS = {'': 1., 'k': 1e3, 'm': 1e6, 'g': 1e9, 't': 1e12}
 NUMBER = r'\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+'
 
+Solved = List[Tuple[Sequence[float], Dict[str, Any]]]
+
 
 def parse_amount(text: str, last: float, what: str = 'a budget') -> float:
-    """Read an amount: plain, with a unit, or as a share of the last exit.
+    """Read '7.5M', '1.2G', '7500000', or '50%' of what the last exit costs.
 
-    Args:
-        text (str): Such as '7.5M', '1.2G', '7500000' or '50%'.
-        last (float): Cost of the last exit, of which % is a share.
-        what (str): Stands in the message. Defaults to 'a budget'.
+    ``what`` it is stands in the message.
 
     Raises:
         InputError: If it is none of these, or not positive.
@@ -37,10 +47,7 @@ def parse_amount(text: str, last: float, what: str = 'a budget') -> float:
 
 
 def parse_accuracy(text: str) -> float:
-    """Read an accuracy.
-
-    Args:
-        text (str): A share in [0, 1] such as '0.95', or '95%'.
+    """Read an accuracy, a share in [0, 1] such as '0.95', or '95%'.
 
     Raises:
         InputError: If it is neither.
@@ -57,15 +64,15 @@ def parse_accuracy(text: str) -> float:
 
 @dataclass(frozen=True)
 class Goal:
-    """A budget or a floor, in the costs that it counts in.
+    """A budget or a floor, in the costs that it counts in; or the sweep.
 
     Args:
         costs (Sequence[float]): Mean cost of one sample up to each exit.
         unit (str): 'MACs' or 'ms'.
         budget (float, optional): Most that a sample may cost on average.
-            Defaults to None.
-        min_accuracy (float, optional): Least accuracy, in [0, 1]. Defaults
-            to None.
+        min_utility (float, optional): Least mean utility, such as the
+            accuracy in [0, 1]. With neither, the published sweep is asked
+            for.
 
     Raises:
         InputError: If the budget is below the first exit's cost.
@@ -74,10 +81,9 @@ class Goal:
     costs: Sequence[float]
     unit: str = 'MACs'
     budget: Optional[float] = None
-    min_accuracy: Optional[float] = None
+    min_utility: Optional[float] = None
 
     def __post_init__(self) -> None:
-        """Check the budget's range."""
         low, high = self.costs[0], self.costs[-1]
         if self.budget is not None and not self.budget >= low:
             raise InputError(
@@ -93,26 +99,15 @@ class Goal:
             return ''
         return (f'the budget {self.show(self.budget)} is not below the cost '
                 f'of the last exit, {self.show(high)}: any thresholds keep '
-                f'it, and the most accurate ones are taken')
+                f'it, and the best ones are taken')
 
     def show(self, cost: float) -> str:
         """A cost in words."""
         return format_cost(cost, self.unit)
 
-    def as_dict(self) -> Dict[str, Any]:
-        """What was asked for, for the file of the operating point."""
-        if self.budget is None:
-            return dict(min_accuracy=self.min_accuracy)
-        return {f'budget_{self.unit.lower()}': self.budget}
-
 
 def format_cost(cost: float, unit: str) -> str:
-    """A cost in words.
-
-    Args:
-        cost (float): The cost.
-        unit (str): 'MACs' or 'ms'.
-    """
+    """A cost of 'MACs' or 'ms' in words."""
     if unit == 'ms':
         return f'{cost:.3f} ms'
     for prefix, scale in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
@@ -121,16 +116,64 @@ def format_cost(cost: float, unit: str) -> str:
     return f'{cost:.4g} {unit}'
 
 
+def solve(outcomes: ExitOutcomes, goal: Goal, solver: str) -> Solved:
+    """Solve thresholds for a goal by 'search' or by 'shares'.
+
+    Returns:
+        list[tuple]: Thresholds, one for each exit but the last, and what
+        they were solved for.
+
+    Raises:
+        ValueError: If no thresholds reach the goal.
+    """
+    outcomes = outcomes.with_cost(goal.costs)
+    if goal.budget is not None:
+        find = search_thresholds if solver == 'search' else \
+            share_solution_for_budget
+        asked = {f'budget_{goal.unit.lower()}': goal.budget}
+        return [(find(outcomes, goal.budget), asked)]
+    if goal.min_utility is not None:
+        asked = {f'min_{outcomes.measure}': goal.min_utility}
+        if solver == 'shares':
+            return [(_cheapest_shares(outcomes, goal.min_utility), asked)]
+        found = search_thresholds(outcomes, min_utility=goal.min_utility)
+        return [(found, asked)]
+    points: List[Sequence[float]] = [
+        solve_by_shares(outcomes.confidence, shares)
+        for shares in paper_shares(outcomes.num_exits)
+    ]
+    if solver == 'search':
+        search = ThresholdSearch(outcomes)
+        points = [search.for_budget(outcomes.evaluate(p).cost) for p in points]
+    return [(thresholds, dict(sweep='paper', index=index))
+            for index, thresholds in enumerate(points)]
+
+
+def _cheapest_shares(outcomes: ExitOutcomes, floor: float) -> Sequence[float]:
+    """The cheapest share-based thresholds that reach a floor."""
+    low, high = outcomes.cost[0], outcomes.cost[-1]
+    best = -math.inf
+    for step in range(FLOOR_STEPS + 1):
+        budget = low + (high - low) * step / FLOOR_STEPS
+        thresholds = share_solution_for_budget(outcomes, min(budget, high))
+        utility = outcomes.evaluate(thresholds).utility
+        if utility >= floor:
+            return thresholds
+        best = max(best, utility)
+    raise InputError(f'no share-based thresholds reach the {outcomes.measure} '
+                     f'{floor:.4f} on the held-out images: the best have '
+                     f'{best:.4f}')
+
+
 def choose_point(path: str, budget: str) -> str:
-    """The most accurate operating point of a sweep within a budget.
+    """The best operating point of a sweep within a budget.
 
     Args:
         path (str): JSON file of ``tools/calibrate.py --sweep``.
         budget (str): Mean MACs, as for :func:`parse_amount`.
 
     Returns:
-        str: The file with the number of the point, as
-        :meth:`OperatingPoint.load` takes it.
+        str: The file and the number of the point: 'sweep.json:12'.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -140,9 +183,11 @@ def choose_point(path: str, budget: str) -> str:
     """
     points = OperatingPoint.load_all(path)
     try:
-        costs = [float(point.expected['macs']) for point in points]
-        accuracies = [float(point.expected['accuracy']) for point in points]
-        last = max(point.expected['macs_per_exit'][-1] for point in points)
+        found = [point.expected for point in points]
+        costs = [float(brought['macs']) for brought in found]
+        measure = 'utility' if 'utility' in found[0] else 'accuracy'
+        utilities = [float(brought[measure]) for brought in found]
+        last = max(brought['macs_per_exit'][-1] for brought in found)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(
             f'{path!r} does not say what its operating points cost: make it '
@@ -153,5 +198,5 @@ def choose_point(path: str, budget: str) -> str:
         raise InputError(f'the least budget of {path!r} is '
                          f'{format_cost(min(costs), "MACs")}, got '
                          f'{format_cost(limit, "MACs")}')
-    best = max(within, key=lambda k: (accuracies[k], -costs[k]))
+    best = max(within, key=lambda k: (utilities[k], -costs[k]))
     return f'{path}:{best}'

@@ -7,28 +7,19 @@ import torch
 
 __all__ = ['mean_interval', 'paired_interval', 'wilson_interval']
 
-# Two-sided 95 % of the normal distribution.
+# Two-sided 95 % of the normal distribution: half the width of an interval in
+# standard errors.
 Z95 = 1.959964
 
 
 def wilson_interval(successes: float,
                     total: int,
                     z: float = Z95) -> Tuple[float, float]:
-    """Interval of a share, such as an accuracy, that was counted.
+    """Wilson's score interval of a share, such as an accuracy, in [0, 1].
 
-    Wilson's score interval: unlike the share plus or minus its standard
-    error it stays in [0, 1], and holds for few samples and shares near 0
-    or 1.
+    It holds for few samples, and for shares near 0 or 1.
 
-    Args:
-        successes (float): How many of the samples; an expected number may
-            be a fraction.
-        total (int): Number of samples.
-        z (float): Half its width in standard errors. Defaults to that of a
-            95 % interval.
-
-    Returns:
-        tuple[float, float]: Its ends, in [0, 1].
+    ``successes`` of ``total`` samples, an expected number perhaps a fraction.
 
     Raises:
         ValueError: If there are no samples, or more successes than samples.
@@ -60,11 +51,7 @@ def paired_interval(gained: int,
         gained (int): Samples that only the first gets right.
         lost (int): Samples that only the second gets right.
         total (int): Number of samples.
-        z (float): Half its width in standard errors. Defaults to that of a
-            95 % interval.
-
-    Returns:
-        tuple[float, float]: Its ends, in [-1, 1].
+        z (float): Half its width in standard errors. Defaults to 95 %.
 
     Raises:
         ValueError: If there are no samples, or fewer than differ.
@@ -81,15 +68,9 @@ def paired_interval(gained: int,
 
 
 def mean_interval(values: Any, z: float = Z95) -> Tuple[float, float]:
-    """Interval of a mean over samples, such as their MACs.
+    """Interval of a mean of numbers (N,), such as the MACs of each sample.
 
-    Args:
-        values (Tensor): One number for each sample (N,).
-        z (float): Half its width in standard errors. Defaults to that of a
-            95 % interval.
-
-    Returns:
-        tuple[float, float]: Its ends; not finite for a single sample.
+    It is not finite for a single one.
 
     Raises:
         ValueError: If there are no samples.
@@ -98,8 +79,7 @@ def mean_interval(values: Any, z: float = Z95) -> Tuple[float, float]:
     if values.ndim != 1 or not len(values):
         raise ValueError(f'an interval needs one number for each sample, got '
                          f'the shape {tuple(values.shape)}')
-    mean = values.mean().item()
     if len(values) == 1:
         return -math.inf, math.inf
-    half = z * values.std().item() / math.sqrt(len(values))
-    return mean - half, mean + half
+    mean, half = values.mean(), z * values.std() / math.sqrt(len(values))
+    return (mean - half).item(), (mean + half).item()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..core.policy import NEVER
-from .held_out import HeldOut, check_costs, check_shares, evaluate
+from .outcomes import ExitOutcomes, check_shares
 
 __all__ = ['paper_shares', 'share_solution_for_budget', 'solve_by_shares']
 
@@ -22,11 +22,7 @@ ROUNDING = 1 + 1e-12
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch compute in one thread.
-
-    The solvers work on many small tensors; threads would wait for each other
-    longer than they work, a hundred times so on a busy machine.
-    """
+    """Let PyTorch compute in one thread: the solvers' tensors are small."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -36,18 +32,11 @@ def one_thread() -> Iterator[None]:
 
 
 def paper_shares(num_exits: int = 4) -> List[Tuple[float, ...]]:
-    """The published sweep of 33 target shares, cheap to expensive.
+    """The published sweep of 33 target shares of the exits, cheap first.
 
     Shares are proportional to p, p^2, p^3, ... for 33 values of p; then the
-    first exits' shares are multiplied in turn by 0.85, 1 and 0.5, and the
-    later ones rescaled so that all sum to 1.
-
-    Args:
-        num_exits (int): Number of exits; the corrections are for 4. Defaults
-            to 4.
-
-    Returns:
-        list[tuple[float]]: One tuple of ``num_exits`` shares for each point.
+    first exits' shares are multiplied in turn by 0.85, 1 and 0.5 (this is
+    for 4 exits), and the later ones rescaled so that all sum to 1.
     """
     bases = [(i + 4) / 20 for i in range(17)]
     bases += [20 / (37 - i) for i in range(17, 33)]
@@ -69,27 +58,21 @@ def _shares(base: float, num_exits: int) -> Tuple[float, ...]:
 
 
 def just_below(lowest: Tensor, others: Tensor) -> float:
-    """A threshold that ``lowest`` reaches and nothing smaller does.
+    """A threshold that ``lowest`` of all confidences reaches, none smaller.
 
-    Args:
-        lowest (Tensor): The smallest confidence that shall reach it.
-        others (Tensor): All confidences, in any order.
-
-    Returns:
-        float: At most ``GAP`` and at most half the distance to the next
-        smaller confidence below ``lowest``.
+    It lies at most ``GAP`` and at most half the distance to the next smaller
+    confidence below.
     """
     smaller = others[others < lowest]
     value = (lowest - GAP).clamp(min=0)
     if len(smaller):
-        middle = (lowest + smaller.max()) / 2
-        value = torch.maximum(value, middle)
+        value = torch.maximum(value, (lowest + smaller.max()) / 2)
         if value <= smaller.max():  # neighbours in this precision
             value = lowest
     return value.item()
 
 
-def solve_by_shares(held_out: HeldOut,
+def solve_by_shares(confidence: Tensor,
                     shares: Sequence[float]) -> Tuple[float, ...]:
     """Thresholds at which given shares of held-out samples leave.
 
@@ -99,7 +82,7 @@ def solve_by_shares(held_out: HeldOut,
     at most 1e-5, so that rounding does not decide who leaves).
 
     Args:
-        held_out (HeldOut): The samples.
+        confidence (Tensor): How sure each exit is (num_exits, N).
         shares (Sequence[float]): Target share of each exit, summing to 1.
 
     Returns:
@@ -109,16 +92,15 @@ def solve_by_shares(held_out: HeldOut,
         ValueError: If the shares do not fit, or there are no samples or
             they hold NaN.
     """
-    conf = held_out.confidences
-    num_exits, num_samples = conf.shape
+    num_exits, num_samples = confidence.shape
     shares = check_shares(shares, num_exits)
-    if num_samples == 0 or conf.isnan().any():
+    if num_samples == 0 or confidence.isnan().any():
         raise ValueError(
             f'thresholds need held-out confidences without NaN, got '
             f'{num_samples} samples')
-    under_way = torch.ones_like(conf[0], dtype=torch.bool)
+    under_way = torch.ones_like(confidence[0], dtype=torch.bool)
     thresholds = []
-    for row, share in zip(conf, shares[:-1]):
+    for row, share in zip(confidence, shares[:-1]):
         candidates = row[under_way]
         take = min(int(num_samples * share + 0.5), len(candidates))
         if take == 0:
@@ -131,37 +113,27 @@ def solve_by_shares(held_out: HeldOut,
 
 
 @one_thread()
-def share_solution_for_budget(held_out: HeldOut, costs: Sequence[float],
+def share_solution_for_budget(outcomes: ExitOutcomes,
                               budget: float) -> Tuple[float, ...]:
-    """Thresholds of the published sweep that just keep a budget.
+    """Thresholds of the published sweep that just keep a mean cost.
 
     The sweep's p is bisected. The sweep begins with about two thirds of the
     samples at the first exit; before it the shares run from all samples at
     the first exit to that.
 
-    Args:
-        held_out (HeldOut): The samples.
-        costs (Sequence[float]): Cumulative cost of each exit.
-        budget (float): Largest mean cost of one sample; above that of the
-            last exit it is met by all thresholds.
-
-    Returns:
-        tuple[float]: One threshold for each exit but the last.
-
     Raises:
         ValueError: If the budget is below the cost of the first exit.
     """
-    num_exits = len(held_out.confidences)
-    costs = check_costs(costs, num_exits)
-    check_budget(budget, costs)
+    num_exits = outcomes.num_exits
+    check_budget(budget, outcomes.cost)
     # All leave at the first exit: this keeps every budget.
-    best, best_cost = (0., ) * (num_exits - 1), costs[0]
+    best, best_cost = (0., ) * (num_exits - 1), outcomes.cost[0]
     low, high = 0., 2.
     position = high
     for _ in range(HALVINGS):
-        thresholds = solve_by_shares(held_out,
+        thresholds = solve_by_shares(outcomes.confidence,
                                      _position_shares(position, num_exits))
-        cost = evaluate(held_out, thresholds, costs).cost
+        cost = outcomes.evaluate(thresholds).cost
         if cost <= budget * ROUNDING:
             low = position
             if cost >= best_cost:

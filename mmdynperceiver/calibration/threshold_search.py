@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..core.policy import NEVER
-from .held_out import HeldOut, check_costs
+from .outcomes import ExitOutcomes
 from .share_solver import (ROUNDING, check_budget, just_below, one_thread,
                            paper_shares, share_solution_for_budget,
                            solve_by_shares)
@@ -20,68 +20,57 @@ CELLS = 1 << 20
 CELLS_AROUND = 1 << 17
 # Rounds around the best ones; each narrows the range to about a tenth.
 ROUNDS = 8
-# Budgets that are tried to find the least one for an accuracy, and then
+# Budgets that are tried to find the least one for a utility, and then
 # bisections.
 BUDGETS = 8
 HALVINGS = 6
 
 
 class _Goal(NamedTuple):
-    """The largest total cost, or the smallest number of right samples."""
+    """The largest total cost, or the smallest total utility."""
 
     cost: Optional[float] = None
-    right: Optional[int] = None
+    utility: float = -math.inf
 
-    def pick(self, cost: Tensor, right: Tensor) -> Optional[int]:
+    def pick(self, cost: Tensor, utility: Tensor) -> Optional[int]:
         """The best combination, as an index into the flat tables."""
-        cost, right = cost.flatten(), right.flatten()
+        cost, utility = cost.flatten(), utility.flatten()
         if self.cost is not None:
-            right = right.where(cost <= self.cost, -math.inf)
-            cost = cost.where(right == right.max(), math.inf)
+            utility = utility.where(cost <= self.cost, -math.inf)
+            cost = cost.where(utility == utility.max(), math.inf)
             return int(cost.argmin())
-        assert self.right is not None
-        cost = cost.where(right >= self.right, math.inf)
+        cost = cost.where(utility >= self.utility, math.inf)
         if cost.min() == math.inf:
             return None
-        return int(right.where(cost == cost.min(), -math.inf).argmax())
+        return int(utility.where(cost == cost.min(), -math.inf).argmax())
 
 
 class ThresholdSearch:
-    """Find the thresholds of the best accuracy or the least cost.
+    """Find the thresholds of the best mean utility or the least mean cost.
 
     All combinations of quantiles of the confidences are tried at once: the
-    samples that stay at exits 0 to k, and the answers that become right by
-    it, are cumulative sums of a histogram over the confidences at these
-    exits. Then ever finer grids are laid around the best combination, and
-    around the share-based solution, so the result is never worse than that
-    on the held-out samples. What is prepared once serves any number of
-    budgets.
+    samples that stay at exits 0 to k, and what their answers gain by it, are
+    cumulative sums of a histogram over the confidences at these exits. Then
+    ever finer grids are laid around the best combination, and around the
+    share-based solution, so the result is never worse than that on the
+    held-out samples. What is prepared once serves any number of budgets.
 
     Args:
-        held_out (HeldOut): The samples.
-        costs (Sequence[float]): Cumulative cost of each exit.
-
-    Raises:
-        ValueError: If the costs do not fit.
+        outcomes (ExitOutcomes): The held-out samples.
     """
 
     @one_thread()
-    def __init__(self, held_out: HeldOut, costs: Sequence[float]) -> None:
-        num_exits, self._num_samples = held_out.confidences.shape
-        self._held_out = held_out
-        self._costs = check_costs(costs, num_exits)
+    def __init__(self, outcomes: ExitOutcomes) -> None:
+        self._outcomes = outcomes
+        self._costs, self._num_samples = outcomes.cost, outcomes.num_samples
         # A cut c lets the samples leave whose rank is at least c: all for 0,
         # none for the number of different confidences.
-        self._values: List[Tensor] = []
-        self._ranks: List[Tensor] = []
-        for row in held_out.confidences[:-1]:
-            values, ranks = row.unique(return_inverse=True)
-            self._values.append(values)
-            self._ranks.append(ranks)
-        right = held_out.right.double()
-        self._first_right = float(right[0].sum())
-        self._gains = right[1:] - right[:-1]
-        levels = _levels(CELLS, num_exits - 1)
+        self._values, self._ranks = zip(*(row.unique(return_inverse=True)
+                                          for row in outcomes.confidence[:-1]))
+        utility = outcomes.utility.double()
+        self._first_utility = float(utility[0].sum())
+        self._gains = utility[1:] - utility[:-1]
+        levels = _levels(CELLS, outcomes.num_exits - 1)
         index = torch.linspace(0, self._num_samples - 1, levels).round().long()
         self._grids = [
             self._grid(k,
@@ -92,14 +81,7 @@ class ThresholdSearch:
 
     @one_thread()
     def for_budget(self, budget: float) -> Tuple[float, ...]:
-        """Thresholds of the best accuracy that keep a budget.
-
-        Args:
-            budget (float): Largest mean cost of one sample; above that of
-                the last exit it is met by all thresholds.
-
-        Returns:
-            tuple[float]: One threshold for each exit but the last.
+        """Thresholds of the best utility that keep a mean cost.
 
         Raises:
             ValueError: If the budget is below the cost of the first exit.
@@ -108,45 +90,32 @@ class ThresholdSearch:
         return self._thresholds(self._within(budget))
 
     @one_thread()
-    def for_accuracy(self, min_accuracy: float) -> Tuple[float, ...]:
-        """Thresholds of the least cost that keep an accuracy.
-
-        Args:
-            min_accuracy (float): Smallest share of right answers, in [0, 1].
-
-        Returns:
-            tuple[float]: One threshold for each exit but the last.
+    def for_utility(self, min_utility: float) -> Tuple[float, ...]:
+        """Thresholds of the least cost that keep a mean utility.
 
         Raises:
-            ValueError: If no thresholds are found that are as accurate.
+            ValueError: If no thresholds are found that are as good.
         """
-        # As a whole number, so that rounding does not decide.
-        least = math.ceil(min_accuracy * self._num_samples - 1e-6)
+        # Less a little, so that rounding does not decide.
+        least = min_utility * self._num_samples - 1e-6
         found, most = self._by_budgets(least)
         if most < least:
+            measure = self._outcomes.measure
             raise ValueError(
-                f'no thresholds reach an accuracy of {min_accuracy:.6g} on '
-                f'the held-out samples; the best found have '
-                f'{most / self._num_samples:.6g}')
+                f'no thresholds reach {"an" if measure[0] == "a" else "a"} '
+                f'{measure} of {min_utility:.6g} on the held-out samples; the '
+                f'best found have {most / self._num_samples:.6g}')
         starts = [
-            self._cuts(solve_by_shares(self._held_out, shares))
+            self._cuts(solve_by_shares(self._outcomes.confidence, shares))
             for shares in paper_shares(len(self._costs))
         ]
         starts = [cuts for cuts in starts if self._at(cuts)[1] >= least]
         starts.sort(key=lambda cuts: self._at(cuts)[0])
-        goal = _Goal(right=least)
+        goal = _Goal(utility=least - 1e-6)
         return self._thresholds(self._best(goal, [found, *starts[:1]]))
 
-    def _by_budgets(self, least: int) -> Tuple[List[int], float]:
-        """Cuts of about the least budget that brings enough right answers.
-
-        Args:
-            least (int): How many are enough.
-
-        Returns:
-            tuple: The cuts, and how many answers are right; not enough if
-            no budget brings enough.
-        """
+    def _by_budgets(self, least: float) -> Tuple[List[int], float]:
+        """Cuts of about the least budget that brings enough, and how much."""
         low, high = self._costs[0], self._costs[-1]
         step = (high - low) / BUDGETS
         tried = []
@@ -168,8 +137,8 @@ class ThresholdSearch:
         return found, most
 
     def _within(self, budget: float) -> List[int]:
-        """Cuts of the best accuracy that keep a budget."""
-        shares = share_solution_for_budget(self._held_out, self._costs, budget)
+        """Cuts of the best utility that keep a budget."""
+        shares = share_solution_for_budget(self._outcomes, budget)
         goal = _Goal(cost=budget * self._num_samples * ROUNDING)
         return self._best(goal, [self._cuts(shares)])
 
@@ -179,14 +148,13 @@ class ThresholdSearch:
         return torch.cat([cuts, ends]).unique()
 
     def _try_all(self, grids: Sequence[Tensor]) -> Tuple[Tensor, Tensor]:
-        """Total cost and right answers of all combinations of cuts.
+        """Total cost and utility of all combinations of cuts.
 
-        Those of exit k + 1 instead of k are added for each sample that stays
-        at exit k, so only who stays needs to be counted.
+        Each sample that stays at exit k adds what exit k + 1 costs and gains.
         """
         sizes = [len(grid) for grid in grids]
         costs = self._gains.new_full(sizes, self._num_samples * self._costs[0])
-        right = self._gains.new_full(sizes, self._first_right)
+        utility = self._gains.new_full(sizes, self._first_utility)
         cell = torch.zeros_like(self._ranks[0])
         for k, grid in enumerate(grids):
             # A sample stays at the cuts above its rank; as the first cut is
@@ -202,8 +170,8 @@ class ThresholdSearch:
             shape = shape + [1] * (len(grids) - k - 1)
             step = self._costs[k + 1] - self._costs[k]
             costs += step * stay.reshape(shape)
-            right += gain.reshape(shape)
-        return costs, right
+            utility += gain.reshape(shape)
+        return costs, utility
 
     def _best(self, goal: _Goal,
               starts: Sequence[List[int]] = ()) -> List[int]:
@@ -232,9 +200,7 @@ class ThresholdSearch:
                 count = min(levels, high - low + 1)
                 complete &= count == high - low + 1
                 near = torch.linspace(low, high, count).round().long()
-                near = torch.cat(
-                    [near.to(grid.device),
-                     grid.new_tensor([cut])])
+                near = torch.cat([near.to(grid), grid.new_tensor([cut])])
                 around.append(self._grid(k, near))
             grids, before = around, cuts
             best = goal.pick(*self._try_all(grids))
@@ -245,16 +211,16 @@ class ThresholdSearch:
         return cuts
 
     def _at(self, cuts: Sequence[int]) -> Tuple[float, float]:
-        """Total cost and right answers of one combination."""
+        """Total cost and utility of one combination."""
         under_way = torch.ones_like(self._ranks[0], dtype=torch.bool)
         cost = self._num_samples * self._costs[0]
-        right = self._first_right
+        utility = self._first_utility
         for k, cut in enumerate(cuts):
             under_way &= self._ranks[k] < cut
             step = self._costs[k + 1] - self._costs[k]
             cost += step * int(under_way.sum())
-            right += float(self._gains[k][under_way].sum())
-        return cost, right
+            utility += float(self._gains[k][under_way].sum())
+        return cost, utility
 
     def _cuts(self, thresholds: Sequence[float]) -> List[int]:
         """Cuts that let the same samples leave."""
@@ -291,35 +257,22 @@ def _unravel(index: int, grids: Sequence[Tensor]) -> List[int]:
 
 
 def search_thresholds(
-        held_out: HeldOut,
-        costs: Sequence[float],
+        outcomes: ExitOutcomes,
         budget: Optional[float] = None,
-        min_accuracy: Optional[float] = None) -> Tuple[float, ...]:
-    """Thresholds of the best accuracy under a budget, or the other way.
+        min_utility: Optional[float] = None) -> Tuple[float, ...]:
+    """Search once: for the best utility in a budget, or for the least cost.
 
     See :class:`ThresholdSearch`, which serves many budgets faster.
-
-    Args:
-        held_out (HeldOut): The samples.
-        costs (Sequence[float]): Cumulative cost of each exit.
-        budget (float, optional): Largest mean cost of one sample: look for
-            the best accuracy. Defaults to None.
-        min_accuracy (float, optional): Smallest share of right answers, in
-            [0, 1]: look for the least cost. Defaults to None.
-
-    Returns:
-        tuple[float]: One threshold for each exit but the last.
 
     Raises:
         ValueError: If not exactly one of both is given, or it cannot be
             met; the range is named.
     """
-    if (budget is None) == (min_accuracy is None):
-        raise ValueError(f'give either a budget or a smallest accuracy, got '
-                         f'budget={budget!r} and '
-                         f'min_accuracy={min_accuracy!r}')
-    search = ThresholdSearch(held_out, costs)
+    if (budget is None) == (min_utility is None):
+        raise ValueError(f'give either a budget or a smallest utility, got '
+                         f'budget={budget!r} and min_utility={min_utility!r}')
+    search = ThresholdSearch(outcomes)
     if budget is not None:
         return search.for_budget(budget)
-    assert min_accuracy is not None
-    return search.for_accuracy(min_accuracy)
+    assert min_utility is not None
+    return search.for_utility(min_utility)

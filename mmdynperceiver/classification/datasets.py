@@ -10,11 +10,11 @@ from mmpretrain.datasets.custom import find_folders, get_samples
 from mmpretrain.registry import DATASETS
 
 from ..datasets.checked_files import BrokenFileError, ChecksFiles
-from ..datasets.class_names import folder_labels, listed
+from ..datasets.class_names import folder_labels
 from ..datasets.image_files import EXTENSIONS, list_files
 from ..datasets.lists import (local_separators, read_lines, split_label,
                               wrong_line)
-from ..errors import InputError
+from ..errors import InputError, first_few
 
 __all__ = ['BrokenImageError', 'CheckedImageFolder']
 
@@ -156,7 +156,7 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
         if not samples:
             raise InputError(
                 f'there are no images in the class folders of '
-                f'{self.img_prefix!r} ({listed(folders)}): expected '
+                f'{self.img_prefix!r} ({first_few(folders)}): expected '
                 f'<class>/<image>, with the endings '
                 f'{" ".join(sorted(self.extensions))}')
         found = {label for _, label in samples}
@@ -164,7 +164,7 @@ class CheckedImageFolder(ChecksFiles, CustomDataset):
         if empty:
             self._warn(f'{self.img_prefix!r} has no images of '
                        f'{len(empty)} of the {len(self.CLASSES)} classes: '
-                       f'{listed(empty)}')
+                       f'{first_few(empty)}')
         return samples
 
 

@@ -2,15 +2,15 @@
 """Results as tables."""
 import re
 import sys
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from ..calibration.intervals import wilson_interval
+from ..calibration.outcomes import Outcome
 from ..core import OperatingPoint
-from ..hosts.exit_logits import ExitLogits
 
 # Average precisions that the table shows, and how.
 PRECISIONS = {
@@ -18,6 +18,8 @@ PRECISIONS = {
     'bbox_mAP_50': 'AP50 (%)',
     'segm_mAP': 'mask AP (%)'
 }
+# The same of what operating points are chosen by and measured with.
+MEASURES = dict(PRECISIONS, accuracy='top-1 (%)', utility='utility')
 
 # For lines with names in them.
 PLAIN = dict(markup=False, emoji=False)
@@ -100,62 +102,68 @@ def print_exits(metrics: Mapping[str, float],
         Console().print(exits_table(metrics, thresholds))
 
 
-def outcomes_table(points: Sequence[OperatingPoint],
-                   held_out: ExitLogits,
-                   test: Optional[ExitLogits] = None) -> Table:
+def outcomes_table(title: str,
+                   static: Sequence[Outcome],
+                   found: Sequence[Mapping[str, Any]],
+                   measure: str = 'accuracy',
+                   number: int = 0) -> Table:
     """Table of operating points beside each static exit.
 
     Args:
-        points (Sequence[OperatingPoint]): What they bring on the held-out
-            images is in ``expected``, and on the test images in its
-            ``test``.
-        held_out (ExitLogits): The held-out images.
-        test (ExitLogits, optional): The test images. Defaults to None.
+        title (str): Which images these are.
+        static (Sequence[Outcome]): Leaving always at each exit.
+        found (Sequence[Mapping]): What each operating point brings, as
+            :func:`describe_outcome` tells it.
+        measure (str): What the utility is, one of ``MEASURES``. Defaults to
+            'accuracy'.
+        number (int): Of how many images, for the intervals of accuracies.
+            Defaults to 0, without.
     """
-    table = Table()
-    for heading in ('images', 'exit', 'top-1 (%)', 'MACs (M)', 'shares (%)'):
+    table = Table(title=title)
+    for heading in ('exit', MEASURES[measure], 'MACs (M)', 'of the last',
+                    'shares (%)'):
         table.add_column(
-            heading,
-            justify='left' if heading in ('images', 'exit') else 'right')
-    found = [point.expected for point in points]
-    _add_rows(table, 'held-out', held_out, found)
-    if test is not None:
-        table.add_section()
-        _add_rows(table, 'test', test, [outcome['test'] for outcome in found])
+            heading, justify='left' if heading == 'exit' else 'right')
+
+    def add(name: str, value: float, interval: Any, macs: float,
+            shares: Sequence[float]) -> None:
+        text = f'{value if measure == "utility" else 100 * value:.2f}'
+        if interval is not None:
+            text += f' ±{50 * (interval[1] - interval[0]):.1f}'
+        table.add_row(name, text, f'{macs / 1e6:.2f}',
+                      f'{macs / static[-1].cost:.0%}',
+                      ' '.join(f'{100 * share:.1f}' for share in shares))
+
+    for k, outcome in enumerate(static):
+        interval = None
+        if number and measure == 'accuracy':
+            interval = wilson_interval(round(outcome.utility * number), number)
+        add(f'always exit {k}', outcome.utility, interval, outcome.cost, ())
+    table.add_section()
+    for brought in found:
+        add('leaving early', brought[measure],
+            brought.get(f'{measure}_interval'), brought['macs'],
+            brought['shares'])
     return table
 
 
-def _add_rows(table: Table, kind: str, exits: ExitLogits,
-              outcomes: Sequence[Mapping[str, Any]]) -> None:
-    """Add a row for each exit and each operating point."""
-    title = f'{len(exits.labels):,} {kind}'
-    for k, logits in enumerate(exits.logits):
-        right = int((logits.argmax(1) == exits.labels).sum())
-        number = len(exits.labels)
-        table.add_row('' if k else title, f'always {k}',
-                      _percent(right / number, wilson_interval(right, number)),
-                      f'{exits.macs[k] / 1e6:.2f}', '')
-    for outcome in outcomes:
-        shares = ' '.join(f'{100 * s:.1f}' for s in outcome['shares'])
-        table.add_row(
-            '', 'leaving early',
-            _percent(outcome['accuracy'], outcome.get('accuracy_interval')),
-            f'{outcome["macs"] / 1e6:.2f}', shares)
-
-
-def _percent(share: float, interval: Optional[Sequence[float]]) -> str:
-    """A share in percent, and half the width of its interval."""
-    if interval is None:
-        return f'{100 * share:.2f}'
-    return f'{100 * share:.2f} ±{50 * (interval[1] - interval[0]):.1f}'
-
-
 def print_outcomes(points: Sequence[OperatingPoint],
-                   held_out: ExitLogits,
-                   test: Optional[ExitLogits] = None) -> None:
-    """Print the table, and the thresholds of a single point."""
+                   tables: Sequence[Table],
+                   number: int,
+                   tested: bool = False) -> None:
+    """Print tables, the thresholds of a single point, and what to doubt.
+
+    Args:
+        points (Sequence[OperatingPoint]): What they bring on the held-out
+            images is in ``expected``.
+        tables (Sequence[Table]): See :func:`outcomes_table`.
+        number (int): Number of held-out images.
+        tested (bool): Whether other images were used for a test. Defaults to
+            False.
+    """
     console = Console()
-    console.print(outcomes_table(points, held_out, test))
+    for table in tables:
+        console.print(table)
     if len(points) == 1:
         thresholds = ', '.join(f'{t:.4g}' for t in points[0].thresholds)
         console.print(f'thresholds ({points[0].criterion}): {thresholds}')
@@ -168,27 +176,22 @@ def print_outcomes(points: Sequence[OperatingPoint],
                 f'{100 * share:.1f} ({100 * low:.1f} to {100 * high:.1f})'
                 for share,
                 (low, high) in zip(found['shares'], found['shares_interval'])))
-    for note in _doubts(points, held_out, test):
-        console.print(note)
-
-
-def _doubts(points: Sequence[OperatingPoint], held_out: ExitLogits,
-            test: Optional[ExitLogits]) -> List[str]:
-    """How far the numbers of a table may be trusted."""
-    notes = []
-    if test is None:
-        notes.append('The thresholds were chosen on these images, so that '
-                     'others will bring a little less: --test measures it.')
-    number = len(held_out.labels)
-    intervals = [point.expected.get('accuracy_interval') for point in points]
+    if not tested:
+        console.print('The thresholds were chosen on these images, so that '
+                      'others will bring a little less: --test measures it.')
+    found = [point.expected for point in points]
+    measure = 'utility' if 'utility' in found[0] else 'accuracy'
+    intervals = [
+        interval for brought in found
+        for interval in brought.get('shares_interval', ())
+        if measure == 'utility'
+    ] or [brought.get('accuracy_interval') for brought in found]
     half = max([(high - low) / 2 for low, high in filter(None, intervals)],
                default=0.)
     if number < FEW_IMAGES or half > WIDE:
-        notes.append(f'warning: {number:,} held-out images are few, so that '
-                     f'accuracy and shares are uncertain by '
-                     f'{100 * half:.0f} points and more: hold out more '
-                     f'images')
-    return notes
+        console.print(f'warning: {number:,} held-out images are few, so that '
+                      f'{measure} and shares are uncertain by {100 * half:.0f}'
+                      f' points and more: hold out more images')
 
 
 def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:

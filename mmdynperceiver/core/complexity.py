@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Multiply-adds (MACs) up to each exit."""
+import math
 import threading
 import weakref
 from functools import lru_cache
@@ -16,7 +17,7 @@ from .early_exit import LoopState, run_step
 from .protocols import ExitClassifiers
 from .segments import SegmentedTrunk
 
-__all__ = ['CountsMacs', 'count_macs', 'expected_macs', 'macs_per_exit']
+__all__ = ['CountsMacs', 'count_macs', 'expected_cost', 'macs_per_exit']
 
 _Module = TypeVar('_Module', bound=nn.Module)
 
@@ -244,9 +245,13 @@ def _parts(model: nn.Module) -> List[nn.Module]:
     return parts
 
 
-def expected_macs(exit_fractions: Sequence[float],
-                  macs: Sequence[float]) -> float:
-    """Mean MACs of one sample, of the shares and the cumulative MACs of the
-    exits."""
-    return float(
-        sum(share * cost for share, cost in zip(exit_fractions, macs)))
+def expected_cost(shares: Sequence[float], costs: Sequence[float]) -> float:
+    """Mean cost of one sample, or the mean of anything else by shares.
+
+    Args:
+        shares (Sequence[float]): Share of samples at each exit, or their
+            number.
+        costs (Sequence[float]): Cumulative cost of each exit, such as MACs.
+    """
+    total = math.fsum(share * cost for share, cost in zip(shares, costs))
+    return total / math.fsum(shares)

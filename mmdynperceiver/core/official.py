@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torchvision.models.mobilenetv3 import InvertedResidualConfig
 
+from ..errors import first_few
 from ..io.checkpoint_file import (StateDict, check_weights, conversions,
-                                  dtype_fault, first_few, read_checkpoint)
+                                  dtype_fault, read_checkpoint)
 from .dyn_perceiver import DynPerceiver
 from .trunk import BASE_DEPTHS
 

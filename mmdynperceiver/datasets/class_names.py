@@ -8,13 +8,13 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from mmengine.logging import print_log
 
-from ..errors import InputError
+from ..errors import InputError, first_few
 from .lists import read_classes
 
 __all__ = [
     'HEAD_NAMES', 'check_data_classes', 'checkpoint_classes',
     'choose_class_names', 'class_names', 'config_num_classes', 'folder_labels',
-    'listed', 'with_class_names'
+    'with_class_names'
 ]
 
 # Where the hosts keep what knows the number of classes.
@@ -23,12 +23,6 @@ NUMBER_REMEDY = 'set model.head.num_classes or choose the right data'
 REMEDY = ('give the data a folder for each class of the model (an empty one '
           'will do), or name the classes in the order of their labels by the '
           'option `classes` of the data set')
-
-
-def listed(names: Sequence[Any], count: int = 5) -> str:
-    """The first names (or numbers), in words."""
-    shown = ', '.join(map(repr, names[:count]))
-    return shown + (', ...' if len(names) > count else '') or 'none'
 
 
 def class_names(dataset: Any) -> Optional[List[str]]:
@@ -95,8 +89,8 @@ def folder_labels(folders: Sequence[str], classes: Optional[Sequence[str]],
     if unknown:
         raise InputError(
             f'{len(unknown)} of the {len(folders)} class folders in {where!r} '
-            f'are no class, the first: {listed(unknown)}; the classes are '
-            f'{listed(classes)}')
+            f'are no class, the first: {first_few(unknown)}; the classes are '
+            f'{first_few(classes)}')
     twice = [name for name in folders if list(classes).count(name) > 1]
     if twice:
         raise InputError(f'the class names of {where!r} hold {twice[0]!r} '
@@ -161,20 +155,20 @@ def _check_names(what: str, names: List[str], num_classes: int,
         if len(known) > len(names):
             print_log(
                 f'the {what} have no images of some classes: '
-                f'{listed(known[len(names):])}', 'current', 30)
+                f'{first_few(known[len(names):])}', 'current', 30)
         return
     if len(names) != num_classes:
         raise InputError(
-            f'the {what} have {len(names)} classes ({listed(names)}) and the '
-            f'model has {num_classes}{_differences(names, known)}: '
+            f'the {what} have {len(names)} classes ({first_few(names)}) and '
+            f'the model has {num_classes}{_differences(names, known)}: '
             f'{NUMBER_REMEDY if known is None else REMEDY}')
     if known is None or list(known) == names:
         return
     if kind != 'folders' and not set(known) & set(names):
         # Titles, or folders that are none of classes.
         print_log(
-            f'the {what} name the classes {listed(names)} and the {source} '
-            f'{listed(known)}: they are taken in this order', 'current', 30)
+            f'the {what} name the classes {first_few(names)} and the {source} '
+            f'{first_few(known)}: they are taken in this order', 'current', 30)
         return
     raise InputError(f'the {what} have other classes than the {source}'
                      f'{_differences(names, known)}: {REMEDY}')
@@ -186,8 +180,8 @@ def _differences(names: Sequence[str], known: Optional[Sequence[str]]) -> str:
         return ''
     missing = [name for name in known if name not in names]
     unknown = [name for name in names if name not in known]
-    text = f'; missing: {listed(missing)}' if missing else ''
-    text += f'; unknown: {listed(unknown)}' if unknown else ''
+    text = f'; missing: {first_few(missing)}' if missing else ''
+    text += f'; unknown: {first_few(unknown)}' if unknown else ''
     return text or '; their order differs'
 
 

@@ -5,8 +5,7 @@ from typing import Any, Container, Dict, List, NamedTuple, Optional, Sequence
 
 from mmengine.logging import print_log
 
-from ..datasets.class_names import listed
-from ..errors import InputError
+from ..errors import InputError, first_few
 from .coco_file import is_number, value_of
 
 __all__ = ['TOLERANCE', 'AnnotationChecks']
@@ -134,7 +133,7 @@ class AnnotationChecks:
                 noun = 'images' if key == 'image_id' else 'categories'
                 return Fault(
                     key, f'{what} it does not list',
-                    f'but its {noun} have the ids {listed(list(known))}')
+                    f'but its {noun} have the ids {first_few(list(known))}')
         box = annotation.get('bbox')
         if not _is_box(box):
             return NO_BOX

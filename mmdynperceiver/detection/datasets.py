@@ -15,8 +15,7 @@ from mmengine import fileio
 from mmengine.logging import print_log
 
 from ..datasets.checked_files import BrokenFileError, ChecksFiles
-from ..datasets.class_names import listed
-from ..errors import InputError
+from ..errors import InputError, first_few
 from .annotations import TOLERANCE, AnnotationChecks
 from .coco_file import read_annotations
 
@@ -152,9 +151,10 @@ class CheckedCocoDataset(ChecksFiles, _SizedCocoDataset):
             for image in content['images'])
         twice = [name for name, count in files.items() if count > 1]
         if twice:
-            self._warn(f'{self.ann_file!r} lists {len(twice):,} image files '
-                       f'more than once: {listed(twice)}; each entry has its '
-                       f'own boxes only')
+            self._warn(
+                f'{self.ann_file!r} lists {len(twice):,} image files '
+                f'more than once: {first_few(twice)}; each entry has its '
+                f'own boxes only')
 
     def _existing(self, data_list: List[dict]) -> List[dict]:
         """Refuse or leave out images whose files are not there."""
@@ -208,19 +208,19 @@ def check_classes(content: Dict[str, list], classes: Sequence[str],
         raise InputError(
             f'{len(missing)} of the {len(classes)} classes are no '
             f'categories of {name!r}, the first: {missing[0]!r}; '
-            f'it has {listed(names)}. Set metainfo=dict(classes=(...)) '
+            f'it has {first_few(names)}. Set metainfo=dict(classes=(...)) '
             f"of the data sets and the head's num_classes")
     order = [text for text in names if text in classes]
     if order != list(classes):
         raise InputError(
-            f'the categories of {name!r} have the order {listed(order)} and '
-            f'the classes {listed(list(classes))}; labels follow the file, so '
-            f'give metainfo=dict(classes=(...)) that order')
+            f'the categories of {name!r} have the order {first_few(order)} '
+            f'and the classes {first_few(list(classes))}; labels follow the '
+            f'file, so give metainfo=dict(classes=(...)) that order')
     others = [text for text in names if text not in classes]
     if others:
         print_log(
             f'{name}: left out the categories that are no classes: '
-            f'{listed(others)}',
+            f'{first_few(others)}',
             logger='current')
 
 

@@ -2,192 +2,173 @@
 """What all exits of a detector find in a data set, and what that is worth."""
 import io
 from contextlib import redirect_stdout
-from typing import (Any, Dict, List, NamedTuple, Optional, Sequence, Tuple,
-                    Union)
+from functools import lru_cache
+from typing import (Any, Dict, Iterable, Iterator, List, NamedTuple, Optional,
+                    Sequence)
 
 import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import InstanceData
 from rich.progress import track
 from torch import Tensor, nn
 
-from ..calibration.held_out import HeldOut, evaluate
-from ..core import fixed_exit_thresholds
-from ..core.criteria import confidences
+from ..calibration.exit_logits import ExitLogits
+from ..calibration.outcomes import Outcome, check_shares
+from ..core.complexity import expected_cost
 from ..core.policy import leave_at
-from ..errors import InputError
-from ..hosts.wrappers import unwrap_model
-from ..report.sweep import SweepRow
-from .detector import CRITERION
+from ..datasets.class_names import (check_data_classes, class_names,
+                                    config_num_classes)
+from ..errors import InputError, input_errors
+from ..hosts.build import LabelledData, others_of, split_config
+from ..hosts.exit_logits import all_exits, mean_macs, path_of
 from .metrics import EMPTY, CheckedCocoMetric
 
-__all__ = ['ExitDetections', 'collect_detections', 'random_exits']
+__all__ = [
+    'ExitDetections', 'PrecisionJudge', 'collect_detections', 'detection_data',
+    'iter_detections', 'iter_exit_losses', 'truth_of'
+]
 
-Truth = Union[str, CheckedCocoMetric]
+# Stopping by chance depends on the draw: the mean of so many.
+DRAWS = 2
 
 
 class ExitDetections(NamedTuple):
-    """What all exits of a detector find.
+    """What all exits of a detector find."""
+
+    # What the policy decides on; the utility is minus the detection loss.
+    exits: ExitLogits
+    found: List[List[InstanceData]]  # of each image, the boxes of each exit
+    samples: List[Dict[str, Any]]  # img_id, ori_shape and img_path of each
+
+
+class PrecisionJudge:
+    """COCO's box AP under a policy: its utility on a whole data set.
 
     Args:
-        logits (Tensor): What the policy decides on (num_exits, N).
-        losses (Tensor): The detection loss (num_exits, N).
-        found (list[list[InstanceData]]): For each image the boxes of each
-            exit.
-        samples (list[dict]): For each image ``img_id``, ``ori_shape`` and
-            ``img_path``.
-        macs (tuple[float]): Mean MACs of one image for each exit.
-        classes (tuple[str]): Names of the classes.
+        detections (ExitDetections): What all exits find.
+        ann_file (str): The annotations in COCO's format, read once.
+        classes (Sequence[str]): Names of the classes.
     """
 
-    logits: Tensor
-    losses: Tensor
-    found: List[List[InstanceData]]
-    samples: List[Dict[str, Any]]
-    macs: Tuple[float, ...]
-    classes: Tuple[str, ...]
-
-    @property
-    def held_out(self) -> HeldOut:
-        """For the solvers; an exit is the better, the less its loss."""
-        conf = confidences([row[:, None] for row in self.logits], CRITERION)
-        return HeldOut(conf, -self.losses)
+    def __init__(self, detections: ExitDetections, ann_file: str,
+                 classes: Sequence[str]) -> None:
+        self.detections = detections
+        outcomes = detections.exits.outcomes('learned')
+        self.confidence, self.cost = outcomes.confidence, outcomes.cost
+        # The data set has been checked as it asks for.
+        self.metric = CheckedCocoMetric(ann_file, on_bad_box='skip')
+        self.metric.dataset_meta = dict(classes=tuple(classes))
 
     def exit_indices(self, thresholds: Sequence[float]) -> Tensor:
-        """Where each image stops (N,).
+        """Where each image stops (N,), by thresholds for all exits but one."""
+        return leave_at(self.confidence, thresholds)
 
-        Args:
-            thresholds (Sequence[float]): One for each exit but the last.
+    def precision(self, exit_index: Tensor) -> Dict[str, float]:
+        """COCO's average precisions, if each image stops at some exit (N,).
+
+        These are ``bbox_mAP``, ``bbox_mAP_50``, ..., in [0, 1].
         """
-        return leave_at(self.held_out.confidences, thresholds)
-
-    def metric(self, ann_file: str) -> CheckedCocoMetric:
-        """What precisions are measured by, to read the file only once.
-
-        Args:
-            ann_file (str): The annotations in COCO's format.
-        """
-        # The data set has been checked as it asks for.
-        metric = CheckedCocoMetric(ann_file, on_bad_box='skip')
-        metric.dataset_meta = dict(classes=self.classes)
-        return metric
-
-    def precision(self, exit_index: Tensor, truth: Truth) -> Dict[str, float]:
-        """COCO's average precisions, if each image stops at some exit.
-
-        Args:
-            exit_index (Tensor): Where each image stops (N,).
-            truth (str | CheckedCocoMetric): The annotations in COCO's
-                format, or what :meth:`metric` has read of them.
-
-        Returns:
-            dict[str, float]: ``bbox_mAP``, ``bbox_mAP_50``, ..., in [0, 1].
-        """
-        metric = self.metric(truth) if isinstance(truth, str) else truth
         results = [
-            dict(sample, pred_instances=exits[index])
-            for sample, exits, index in zip(self.samples, self.found,
-                                            exit_index.tolist())
+            dict(sample,
+                 pred_instances=exits[index]) for sample, exits, index in zip(
+                     self.detections.samples, self.detections.found,
+                     exit_index.tolist())
         ]
         with redirect_stdout(io.StringIO()):  # COCO's tables
-            metric.process({}, results)
-            precisions = metric.evaluate(len(results))
+            self.metric.process({}, results)
+            precisions = self.metric.evaluate(len(results))
         found = {key.partition('/')[2]: v for key, v in precisions.items()}
         # Nothing at all where nothing was detected.
         return {**dict.fromkeys(EMPTY, 0.), **found}
 
-    def row(
-        self,
-        series: str,
-        data: str,
-        exit_index: Tensor,
-        truth: Truth,
-        budget: Optional[float] = None,
-        thresholds: Sequence[float] = ()
-    ) -> SweepRow:
-        """A row of the report, with the average precision as accuracy.
-
-        Args:
-            series (str): Name of the policy.
-            data (str): Name of the data set.
-            exit_index (Tensor): Where each image stops (N,).
-            truth (str | CheckedCocoMetric): See :meth:`precision`.
-            budget (float, optional): What it was solved for. Defaults to
-                None.
-            thresholds (Sequence[float]): Defaults to nothing.
-        """
-        num_exits = len(self.macs)
-        counts = torch.bincount(exit_index, minlength=num_exits)
+    def outcome(self, exit_index: Tensor) -> Outcome:
+        """What it brings if each image stops at some exit (N,)."""
+        counts = exit_index.bincount(minlength=len(self.cost))
         shares = tuple((counts / counts.sum()).tolist())
-        macs = sum(s * cost for s, cost in zip(shares, self.macs))
-        return SweepRow(series, data, budget, macs, None,
-                        self.precision(exit_index, truth)['bbox_mAP'], shares,
-                        tuple(thresholds))
+        return Outcome(
+            self.precision(exit_index)['bbox_mAP'], shares,
+            expected_cost(counts.tolist(), self.cost))
 
-    def static_rows(self, data: str, truth: Truth) -> List[SweepRow]:
-        """Stopping always at the same exit.
+    def evaluate(self, thresholds: Sequence[float]) -> Outcome:
+        """What thresholds bring, one for each exit but the last."""
+        return self.outcome(self.exit_indices(thresholds))
 
-        Args:
-            data (str): Name of the data set.
-            truth (str | CheckedCocoMetric): See :meth:`precision`.
-        """
-        return [
-            self.row(f'exit {k}', data,
-                     torch.full((len(self.found), ), k, dtype=torch.long),
-                     truth) for k in range(len(self.macs))
-        ]
+    def at_random(self, shares: Sequence[float]) -> Outcome:
+        """What stopping by chance brings, with these shares: some draws."""
+        shares = check_shares(shares, len(self.cost))
+        number = self.confidence.shape[1]
+        ends = (number * torch.tensor(shares).cumsum(0)).round().long()
+        exit_index = torch.searchsorted(ends, torch.arange(number), right=True)
+        draws = []
+        for seed in range(DRAWS):
+            generator = torch.Generator().manual_seed(seed)
+            order = torch.randperm(number, generator=generator)
+            draws.append(self.outcome(exit_index[order]))
+        return draws[0]._replace(
+            utility=sum(draw.utility for draw in draws) / DRAWS)
 
-    def mean_loss(self, thresholds: Sequence[float]) -> float:
-        """Mean detection loss under thresholds.
-
-        Args:
-            thresholds (Sequence[float]): One for each exit but the last.
-        """
-        return -evaluate(self.held_out, thresholds, self.macs).accuracy
-
-    def exit_losses(self) -> List[float]:
-        """Mean detection loss of each exit."""
-        return [
-            self.mean_loss(fixed_exit_thresholds(k, len(self.macs)))
-            for k in range(len(self.macs))
-        ]
+    @lru_cache(None)
+    def static(self) -> List[Outcome]:
+        """Stopping always at the same exit, for each."""
+        every = torch.ones(self.confidence.shape[1], dtype=torch.long)
+        return [self.outcome(k * every) for k in range(len(self.cost))]
 
 
-def random_exits(exit_index: Tensor, seed: int = 0) -> Tensor:
-    """As many images at each exit, but by chance.
+def detection_data(config: Config,
+                   split: str,
+                   known: Optional[Sequence[str]] = None) -> LabelledData:
+    """The images of a split, with their own pipeline.
 
-    Args:
-        exit_index (Tensor): Where each image stops (N,).
-        seed (int): Which of the ways. Defaults to 0.
+    ``known`` are the names of the classes in the checkpoint.
+
+    Raises:
+        InputError: If the data are not there, have other classes than the
+            model, or no boxes.
     """
-    generator = torch.Generator().manual_seed(seed)
-    return exit_index[torch.randperm(len(exit_index), generator=generator)]
+    with input_errors():
+        init_default_scope(config.get('default_scope') or 'mmdet')
+        dataset = DATASETS.build(split_config(config, split))
+        infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    num_classes = config_num_classes(config)
+    if num_classes is not None:
+        check_data_classes(f'{split} data', dataset, num_classes, known)
+    if not infos:
+        raise InputError('the data set holds no images')
+    if all(box['ignore_flag'] for info in infos for box in info['instances']):
+        raise InputError(
+            f'none of the {len(infos)} images has a box that is no crowd, so '
+            f'there is nothing to judge detections by')
+    return LabelledData(dataset,
+                        getattr(dataset, 'data_root', '') or '',
+                        [path_of(info) for info in infos], [0] * len(infos),
+                        class_names(dataset), [others_of(i) for i in infos])
+
+
+def truth_of(data: LabelledData, index: int) -> InstanceData:
+    """The annotated boxes of an image that are no crowd, in its own pixels."""
+    boxes = [
+        instance for instance in data.dataset.get_data_info(index)['instances']
+        if not instance['ignore_flag']
+    ]
+    return InstanceData(
+        bboxes=torch.tensor([box['bbox'] for box in boxes]).reshape(-1, 4),
+        labels=torch.tensor([box['bbox_label'] for box in boxes]).long())
 
 
 @torch.no_grad()
-def collect_detections(model: nn.Module,
-                       dataloader: Any,
-                       description: str = 'evaluating') -> ExitDetections:
-    """Run all exits over a data set, with a progress bar.
+def iter_detections(model: nn.Module,
+                    batches: Iterable[Any]) -> Iterator[ExitDetections]:
+    """Run all exits of a detector over batch after batch.
 
-    Args:
-        model (nn.Module): A detector that stops early; it is left in eval
-            mode.
-        dataloader (Iterable): Yields what ``model.test_step`` takes. The
-            pipeline loads annotations, and before it changes the image.
-        description (str): Stands beside the bar. Defaults to 'evaluating'.
-
-    Returns:
-        ExitDetections: In the order of the data.
+    The model is left in eval mode; the pipeline of the batches loads
+    annotations, and before it changes the image.
 
     Raises:
-        InputError: If there are no images, no annotations, or no boxes.
+        InputError: If there are no annotations.
     """
-    model = unwrap_model(model).eval()
-    before = model.evaluate_all_exits, model.keep_losses
-    model.evaluate_all_exits = model.keep_losses = True
-    found, num_boxes = [], 0
-    try:
-        for batch in track(dataloader, description, transient=True):
+    with all_exits(model, 'keep_losses') as model:
+        for batch in batches:
             # Without LoadAnnotations they are there, but hold nothing.
             if 'bboxes' not in batch['data_samples'][0].get(
                     'gt_instances', ()):
@@ -195,23 +176,40 @@ def collect_detections(model: nn.Module,
                     'stopping early is judged by the detection loss, and the '
                     "images come without annotations: put LoadAnnotations "
                     'before Resize in the pipeline of the data')
-            num_boxes += sum(
-                len(s.gt_instances) for s in batch['data_samples'])
-            found += [sample.cpu() for sample in model.test_step(batch)]
-    finally:
-        model.evaluate_all_exits, model.keep_losses = before
-    if not found:
+            found = [sample.cpu() for sample in model.test_step(batch)]
+            # [(num_exits, 1)] * B -> (num_exits, B, 1)
+            logits = torch.stack([s.exit_logits for s in found], 1)
+            exits = ExitLogits(
+                tuple(logits), None, [path_of(s) for s in found],
+                mean_macs(found), -torch.stack([s.exit_losses for s in found]))
+            names = ('img_id', 'ori_shape', 'img_path')
+            yield ExitDetections(exits, [s.exit_pred_instances for s in found],
+                                 [{
+                                     name: s.get(name)
+                                     for name in names
+                                 } for s in found])
+
+
+def iter_exit_losses(model: nn.Module,
+                     batches: Iterable[Any]) -> Iterator[ExitLogits]:
+    """The same without the boxes: all that calibration needs."""
+    return (part.exits for part in iter_detections(model, batches))
+
+
+def collect_detections(model: nn.Module,
+                       batches: Iterable[Any],
+                       description: str = 'evaluating',
+                       total: Optional[int] = None) -> ExitDetections:
+    """Run all exits over a data set, with a bar for ``total`` batches.
+
+    Raises:
+        InputError: If there are no images, or no annotations.
+    """
+    parts = list(
+        iter_detections(model,
+                        track(batches, description, total, transient=True)))
+    if not parts:
         raise InputError('the data set holds no images')
-    if not num_boxes:
-        raise InputError(
-            f'none of the {len(found)} images has a box that is no crowd, so '
-            f'there is nothing to judge detections by')
-    macs = zip(*(sample.exit_macs for sample in found))
+    exits, found, samples = zip(*parts)
     return ExitDetections(
-        torch.stack([s.exit_logits.squeeze(1) for s in found], 1),
-        torch.stack([s.exit_losses for s in found], 1),
-        [s.exit_pred_instances for s in found], [{
-            key: s.get(key)
-            for key in ('img_id', 'ori_shape', 'img_path')
-        } for s in found], tuple(sum(column) / len(found) for column in macs),
-        tuple(dataloader.dataset.metainfo['classes']))
+        ExitLogits.join(exits), sum(found, []), sum(samples, []))

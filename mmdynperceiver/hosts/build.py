@@ -21,8 +21,9 @@ from ..errors import InputError, input_errors
 from .exit_logits import PATH_KEYS, path_of
 
 __all__ = [
-    'LabelledData', 'build_data', 'build_model', 'iter_batches', 'model_of',
-    'overlap', 'split_config', 'test_transform'
+    'LabelledData', 'build_data', 'build_model', 'check_data_folders',
+    'iter_batches', 'model_of', 'others_of', 'overlap', 'split_config',
+    'test_transform'
 ]
 
 # Wrappers that repeat or reorder what is in them.
@@ -32,25 +33,14 @@ IDENTITY = (*PATH_KEYS, 'gt_label', 'label', 'img', 'sample_idx')
 
 
 class LabelledData(NamedTuple):
-    """A data set and what identifies its images.
-
-    Args:
-        dataset (Dataset): Gives the samples.
-        root (str): Folder from which the paths count, '' if none.
-        paths (list[str]): File of each image, or a digest of its pixels.
-        labels (list[int]): Its class.
-        classes (Sequence[str], optional): Names of all classes. Defaults to
-            None, not known.
-        others (Sequence[str]): What else the data set says of each image,
-            such as which frames count. Defaults to (), nothing.
-    """
+    """A data set and what identifies its images."""
 
     dataset: Any
-    root: str
-    paths: List[str]
-    labels: List[int]
-    classes: Optional[Sequence[str]] = None
-    others: Sequence[str] = ()
+    root: str  # folder from which the paths count, '' if none
+    paths: List[str]  # file of each image, or a digest of its pixels
+    labels: List[int]  # its class
+    classes: Optional[Sequence[str]] = None  # their names, if known
+    others: Sequence[str] = ()  # what else is said of it, such as frames
 
     def names(self) -> List[str]:
         """Paths relative to the folder, with slashes."""
@@ -81,11 +71,9 @@ class LabelledData(NamedTuple):
 
 
 def _place(path: str, folders: Dict[str, str]) -> str:
-    """What is the same for a file and for all links to it.
+    """What is the same for a file, or a folder of frames, and its links.
 
-    Args:
-        path (str): A file, a folder of frames, or any other name.
-        folders (dict[str, str]): Where folders really lie, as far as known.
+    ``folders`` keeps where folders really lie.
     """
     folder, name = os.path.split(path)
     if folder not in folders:
@@ -108,14 +96,10 @@ def _place(path: str, folders: Dict[str, str]) -> str:
 
 
 def model_of(config: Config) -> dict:
-    """The model's config without what decides where samples leave.
-
-    Args:
-        config (Config): The whole config.
-    """
+    """The model's config without what decides where samples leave."""
     settings = copy.deepcopy(dict(config.model))
-    settings.pop('thresholds', None)
-    settings.pop('exit', None)
+    for key in ('thresholds', 'exit', 'exit_index'):
+        settings.pop(key, None)
     if config.get('data_preprocessor') is not None:
         settings.setdefault('data_preprocessor',
                             copy.deepcopy(config.data_preprocessor))
@@ -123,13 +107,7 @@ def model_of(config: Config) -> dict:
 
 
 def build_model(config: Config) -> nn.Module:
-    """Build the model of a config, in eval mode.
-
-    Args:
-        config (Config): The whole config; its scope decides the host.
-
-    Returns:
-        nn.Module: With exits and a policy without thresholds.
+    """Build the model of a config, in eval mode and without thresholds.
 
     Raises:
         InputError: If the config does not fit the code, or the model has no
@@ -145,11 +123,7 @@ def build_model(config: Config) -> nn.Module:
 
 
 def split_config(config: Config, name: str) -> dict:
-    """The data set of a split, without what repeats it.
-
-    Args:
-        config (Config): The whole config.
-        name (str): 'train', 'val' or 'test'.
+    """The data set of 'train', 'val' or 'test', without what repeats it.
 
     Raises:
         InputError: If the config has no such data.
@@ -163,65 +137,47 @@ def split_config(config: Config, name: str) -> dict:
     return dataset
 
 
-def test_transform(config: Config) -> List[dict]:
-    """The transform of the test data, or else of the validation data.
+def test_transform(
+    config: Config, splits: Sequence[str] = ('test', 'val')) -> List[dict]:
+    """The transform of the first of some splits that has one.
 
     Raises:
-        InputError: If the config has neither.
+        InputError: If none has.
     """
-    for name in ('test', 'val'):
+    for name in splits:
         if config.get(f'{name}_dataloader'):
-            found = list(_pipelines(split_config(config, name)))
-            if found:
-                return list(copy.deepcopy(found[0]))
+            for holder in _pipeline_holders(split_config(config, name)):
+                return list(holder['pipeline'])
     raise InputError('the config has no test_dataloader or val_dataloader '
                      'with a pipeline')
 
 
-def _pipelines(node: Any) -> Iterator[Sequence[dict]]:
-    """Find all pipelines of a data set's config."""
-    if isinstance(node, dict):
-        if 'pipeline' in node:
-            yield node['pipeline']
-        for child in node.values():
-            yield from _pipelines(child)
-    elif isinstance(node, (list, tuple)):
-        for child in node:
-            yield from _pipelines(child)
-
-
-def _set_pipeline(node: Any, pipeline: List[dict], test_mode: bool) -> None:
-    """Replace all pipelines of a data set's config."""
-    if isinstance(node, dict):
-        if 'pipeline' in node:
-            node['pipeline'] = copy.deepcopy(pipeline)
-            node['test_mode'] = test_mode
-        else:
-            for child in node.values():
-                _set_pipeline(child, pipeline, test_mode)
-    elif isinstance(node, (list, tuple)):
-        for child in node:
-            _set_pipeline(child, pipeline, test_mode)
+def _pipeline_holders(node: Any) -> Iterator[dict]:
+    """The dicts of a data set's config that hold its pipelines."""
+    if isinstance(node, dict) and 'pipeline' in node:
+        yield node
+    elif isinstance(node, (dict, list, tuple)):
+        for child in node.values() if isinstance(node, dict) else node:
+            yield from _pipeline_holders(child)
 
 
 def check_data_folders(config: Config, names: Sequence[str]) -> None:
-    """Refuse data loaders whose ``data_root`` is not there.
-
-    Args:
-        config (Config): The config.
-        names (Sequence[str]): Keys of data loaders; absent ones are fine.
+    """Refuse data loaders, by their keys, whose ``data_root`` is not there.
 
     Raises:
         InputError: Naming the folder and the option that sets it.
     """
     for name in names:
-        dataset = (config.get(name) or {}).get('dataset', {})
-        root = dataset.get('data_root')
-        if root and '://' not in root and not os.path.isdir(
-                os.path.expanduser(root)):
+        root = (config.get(name) or {}).get('dataset', {}).get('data_root')
+        if root and not is_there(root):
             raise InputError(
                 f'there is no data folder {root!r} ({name}.dataset.data_root)'
                 f': set it with --cfg-options data_root=...')
+
+
+def is_there(folder: str) -> bool:
+    """Whether there is a folder, or it is behind a URL."""
+    return '://' in folder or os.path.isdir(os.path.expanduser(folder))
 
 
 def build_data(config: Config,
@@ -239,7 +195,9 @@ def build_data(config: Config,
         InputError: If the data are not there, or do not have one label each.
     """
     transform = [] if only_list else test_transform(config)
-    _set_pipeline(dataset, transform, not only_list)
+    for holder in _pipeline_holders(dataset):
+        holder.update(
+            pipeline=copy.deepcopy(transform), test_mode=not only_list)
     with input_errors():
         init_default_scope(config.get('default_scope') or 'mmengine')
         built = DATASETS.build(dataset)
@@ -255,13 +213,12 @@ def build_data(config: Config,
                              f'got {label.tolist()!r}')
         paths.append(_identity(info))
         labels.append(int(label.reshape(())))
-        others.append('' if only_list else _others(info))
-    return LabelledData(built,
-                        getattr(built, 'data_root', '') or '', paths, labels,
-                        class_names(built), others)
+        others.append('' if only_list else others_of(info))
+    root = getattr(built, 'data_root', '') or ''
+    return LabelledData(built, root, paths, labels, class_names(built), others)
 
 
-def _others(info: dict) -> str:
+def others_of(info: dict) -> str:
     """What counts of a sample beside its file and its label."""
     others = {k: v for k, v in info.items() if k not in IDENTITY}
     return json.dumps(others, sort_keys=True, default=repr) if others else ''
@@ -277,20 +234,12 @@ def _identity(info: dict) -> str:
 
 def iter_batches(data: LabelledData, loader: dict,
                  start: int) -> Iterator[Any]:
-    """Load the data in order.
+    """Load the data in order from a sample on, for ``model.test_step``.
 
-    Args:
-        data (LabelledData): The data.
-        loader (dict): Config of a data loader: its batch size and number of
-            workers count.
-        start (int): Index of the first sample.
-
-    Yields:
-        Any: What ``model.test_step`` takes.
+    Of the config of the ``loader`` its batch size and workers count.
     """
-    indices = range(start, len(data.labels))
     yield from DataLoader(
-        Subset(data.dataset, indices),
+        Subset(data.dataset, range(start, len(data.labels))),
         batch_size=loader.get('batch_size', 1),
         num_workers=loader.get('num_workers', 0),
         pin_memory=torch.cuda.is_available(),
@@ -298,11 +247,7 @@ def iter_batches(data: LabelledData, loader: dict,
 
 
 def overlap(one: LabelledData, other: LabelledData) -> Tuple[int, str]:
-    """Count the images that two data sets share.
-
-    Returns:
-        tuple[int, str]: Their number, and one of them ('' if none).
-    """
+    """Number of images that data sets share, and one of them ('' if none)."""
     places = set(other.places())
     shared = [
         path for path, place in zip(one.paths, one.places()) if place in places

@@ -4,7 +4,7 @@ import argparse
 import io
 import os
 from contextlib import nullcontext
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Dict, Mapping, Optional, Union
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from .atomic import atomic_file
 from .checkpoint_scan import check_file
 
 __all__ = [
-    'atomic_save', 'check_weights', 'conversions', 'dtype_fault', 'first_few',
+    'atomic_save', 'check_weights', 'conversions', 'dtype_fault',
     'read_checkpoint'
 ]
 
@@ -162,12 +162,6 @@ def conversions(weights: Mapping[str, Tensor], own: Mapping[str,
 def _name(dtype: torch.dtype) -> str:
     """Name of a type without the package."""
     return str(dtype).rpartition('.')[2]
-
-
-def first_few(items: List[str], count: int = 5) -> str:
-    """List the first items and say how many there are."""
-    more = f' and {len(items) - count} more' if len(items) > count else ''
-    return (', '.join(map(repr, items[:count])) or 'nothing') + more
 
 
 def atomic_save(content: Any, path: Path) -> None:

@@ -8,7 +8,7 @@ import mmengine.runner.checkpoint  # noqa: F401  (its files load safely)
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, first_few
 from .checkpoint_file import (atomic_save, check_weights, conversions,
                               dtype_fault, read_checkpoint)
 
@@ -118,10 +118,8 @@ def load_strict(model: nn.Module, weights: Mapping[str, Any],
 
 def in_words(problems: Mapping[str, List[str]], between: str = '; ') -> str:
     """What :func:`misfits` finds: the first names, and how many there are."""
-    return between.join(
-        f'{title}: {", ".join(names[:3])}' +
-        (f' and {len(names) - 3} more' if len(names) > 3 else '')
-        for title, names in problems.items())
+    return between.join(f'{title}: {first_few(names, 3, str)}'
+                        for title, names in problems.items())
 
 
 def load_matching(module: nn.Module, path: str, prefix: str = '') -> str:

@@ -6,8 +6,9 @@ from typing import Any, Callable, NamedTuple, Protocol, Sequence
 import torch
 from torch import Tensor
 
-from ..calibration.held_out import HeldOut, area_under_curve, evaluate
+from ..calibration.confidence import area_under_curve
 from ..calibration.intervals import wilson_interval
+from ..calibration.outcomes import ExitOutcomes
 from ..core import OperatingPoint, select_exits
 from .criteria_table import compare_criteria, quality
 from .curve import Curve
@@ -66,15 +67,16 @@ class Contents:
         self.sizes = {name: len(part.labels) for name, part in sets.items()}
         self.shown = list(sets)[-1]
         data = {
-            name: HeldOut.of(part.logits, part.labels, criterion,
-                             self.temperature)
+            name:
+            ExitOutcomes.of(part.logits, part.labels, self.macs, criterion,
+                            self.temperature)
             for name, part in sets.items()
         }
         self.judged = data[self.shown]
         self.ece, self.auroc = quality(self.judged)
         budgets = sweep_budgets(self.macs, num_budgets)
-        self.rows = static_rows(data, self.macs, self.latency_ms)
-        self.rows += sweep_rows(data, self.macs, budgets, self.latency_ms,
+        self.rows = static_rows(data, self.latency_ms)
+        self.rows += sweep_rows(data[HELD_OUT], data, budgets, self.latency_ms,
                                 tick)
         pairs = [(part.logits, part.labels) for part in sets.values()]
         self.criteria = compare_criteria(pairs[0], pairs[-1], self.macs,
@@ -96,8 +98,8 @@ class Contents:
         chosen = select_exits(shown.logits, point.thresholds, point.criterion,
                               point.temperature)
         self.exit_index, self.conf = chosen.exit_index, chosen.confidence
-        self.headline = headline(self.exit_index, self.judged.right, self.macs,
-                                 self.latency_ms)
+        self.headline = headline(self.exit_index, self.judged.utility,
+                                 self.macs, self.latency_ms)
 
     def _middle(self) -> OperatingPoint:
         """The searched point in the middle, where none is given."""
@@ -111,12 +113,12 @@ class Contents:
 
     def _mark(self, point: Any, name: str, part: Labelled) -> MarkedPoint:
         """What an operating point brings on a data set."""
-        samples = HeldOut.of(part.logits, part.labels, point.criterion,
-                             point.temperature)
-        outcome = evaluate(samples, point.thresholds, self.macs)
+        samples = ExitOutcomes.of(part.logits, part.labels, self.macs,
+                                  point.criterion, point.temperature)
+        outcome = samples.evaluate(point.thresholds)
         return MarkedPoint(
-            _point_name(point), name, outcome.accuracy,
-            self.interval(outcome.accuracy, name), outcome.macs,
+            _point_name(point), name, outcome.utility,
+            self.interval(outcome.utility, name), outcome.cost,
             mean_latency(outcome.shares, self.latency_ms), outcome.shares,
             tuple(point.thresholds), point.criterion)
 
@@ -139,7 +141,7 @@ class Contents:
             for data in self.sizes:
                 rows = whole_curve(self.rows, series, data)
                 found.setdefault(series, {})[data] = area_under_curve(
-                    [row.macs for row in rows], [row.accuracy for row in rows])
+                    [row.macs for row in rows], [row.utility for row in rows])
         return found
 
     def as_dict(self) -> dict[str, Any]:
@@ -159,7 +161,7 @@ class Contents:
                 failure_auroc=self.auroc,
                 points=self.points,
                 criteria=self.criteria,
-                rows=self.rows))
+                rows=[row.as_dict() for row in self.rows]))
 
 
 def _plain(value: Any) -> Any:

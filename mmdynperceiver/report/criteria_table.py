@@ -4,11 +4,11 @@ from typing import Any, Callable, NamedTuple, Sequence
 
 from torch import Tensor
 
-from ..calibration.held_out import (HeldOut, area_under_curve, evaluate,
-                                    expected_calibration_error, failure_auroc,
-                                    fit_temperature)
+from ..calibration.confidence import (area_under_curve,
+                                      expected_calibration_error,
+                                      failure_auroc, fit_temperature)
+from ..calibration.outcomes import ExitOutcomes
 from ..calibration.threshold_search import ThresholdSearch
-from ..core import fixed_exit_thresholds
 from ..core.criteria import CRITERIA
 
 __all__ = ['VARIANTS', 'CriterionRow', 'compare_criteria']
@@ -53,30 +53,32 @@ def compare_criteria(
     rows = []
     for criterion, with_temperature in VARIANTS:
         temperature = fitted if with_temperature else None
-        solve_on = HeldOut.of(logits, labels, criterion, temperature)
-        judge_on = solve_on if judged is held_out else HeldOut.of(
-            *judged, criterion, temperature)
-        area = _area(solve_on, judge_on, macs, budgets)
+        solve_on = ExitOutcomes.of(logits, labels, macs, criterion,
+                                   temperature)
+        judge_on = solve_on if judged is held_out else ExitOutcomes.of(
+            *judged, macs, criterion, temperature)
+        area = _area(solve_on, judge_on, budgets)
         rows.append(
             CriterionRow(criterion, temperature, area, *quality(judge_on)))
         tick()
     return rows
 
 
-def quality(samples: HeldOut) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def quality(
+        samples: ExitOutcomes) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Calibration error and failure AUROC of each exit."""
-    pairs = list(zip(*samples))
+    pairs = list(zip(samples.confidence, samples.utility))
     return (tuple(expected_calibration_error(*pair) for pair in pairs),
             tuple(failure_auroc(*pair) for pair in pairs))
 
 
-def _area(solve_on: HeldOut, judge_on: HeldOut, macs: Sequence[float],
+def _area(solve_on: ExitOutcomes, judge_on: ExitOutcomes,
           budgets: Sequence[float]) -> float:
     """Area under the curve of the thresholds searched for the budgets."""
-    search = ThresholdSearch(solve_on, macs)
-    found = [search.for_budget(budget) for budget in budgets]
+    search = ThresholdSearch(solve_on)
+    found = [judge_on.evaluate(search.for_budget(b)) for b in budgets]
     # The first and the last exit give all criteria the same range.
-    found += [fixed_exit_thresholds(k, len(macs)) for k in (0, len(macs) - 1)]
-    outcomes = [evaluate(judge_on, thresholds, macs) for thresholds in found]
-    return area_under_curve([o.macs for o in outcomes],
-                            [o.accuracy for o in outcomes])
+    static = judge_on.static()
+    found += [static[0], static[-1]]
+    return area_under_curve([outcome.cost for outcome in found],
+                            [outcome.utility for outcome in found])

@@ -91,9 +91,9 @@ def read_curves(path: str | os.PathLike) -> list[Curve]:
     """Read named curves from a CSV file.
 
     Three kinds of columns are known: those of a report's ``curve.csv``
-    (``series``, ``data``, ``macs``, ``accuracy`` in [0, 1]), those of the
-    published points (``model``, ``gmacs``, ``top1`` in percent), and
-    ``name``, ``macs``, ``top1`` for your own.
+    (``series``, ``data``, ``macs``, and ``accuracy`` or ``utility`` in
+    [0, 1]), those of the published points (``model``, ``gmacs``, ``top1`` in
+    percent), and ``name``, ``macs``, ``top1`` for your own.
 
     Args:
         path (str | PathLike): The file.
@@ -159,7 +159,7 @@ def _point(row: Mapping[str, str]) -> Point:
     if name.startswith('exit '):
         name = STATIC
     return (f'{name}, {row["data"]}', float(row['macs']),
-            100 * float(row['accuracy']))
+            100 * float(row.get('accuracy', row.get('utility', ''))))
 
 
 def read_early_exits(path: str | os.PathLike) -> list[dict[str, Any]]:

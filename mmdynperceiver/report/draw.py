@@ -91,8 +91,8 @@ def _save_plots(folder: Path, contents: Contents) -> None:
     save(
         'reliability',
         plot_reliability,
-        judged.confidences.cpu().numpy(),
-        judged.right.cpu().numpy(),
+        judged.confidence.cpu().numpy(),
+        judged.utility.cpu().numpy(),
         title=f'Reliability of each exit, {what}',
         errors=contents.ece,
         unit=unit)
@@ -107,11 +107,11 @@ def _plot_curves(contents: Contents,
 
     def curve(name: str, rows: Sequence[Any], intervals: bool,
               **kwargs: Any) -> Curve:
-        ends: Any = [[100 * end for end in contents.interval(row.accuracy)]
+        ends: Any = [[100 * end for end in contents.interval(row.utility)]
                      for row in rows]
         return Curve(
             name, [getattr(row, cost) for row in rows],
-            [100 * row.accuracy for row in rows],
+            [100 * row.utility for row in rows],
             intervals=ends if intervals else None,
             **kwargs)
 

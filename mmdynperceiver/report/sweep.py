@@ -3,18 +3,30 @@
 import csv
 import io
 from functools import partial
-from typing import Any, Callable, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Protocol, Sequence
 
-from ..calibration.held_out import (HeldOut, Outcome, evaluate,
-                                    random_exit_outcome)
+from ..calibration.outcomes import ExitOutcomes, Outcome
 from ..calibration.share_solver import share_solution_for_budget
 from ..calibration.threshold_search import ThresholdSearch
-from ..core import fixed_exit_thresholds
+from ..core.complexity import expected_cost
 
 __all__ = [
-    'SweepRow', 'mean_latency', 'rows_to_csv', 'select', 'static_rows',
-    'sweep_budgets', 'sweep_rows', 'whole_curve'
+    'Judge', 'SweepRow', 'mean_latency', 'rows_to_csv', 'select',
+    'static_rows', 'sweep_budgets', 'sweep_rows', 'whole_curve'
 ]
+
+
+class Judge(Protocol):
+    """What tells how good policies are on a data set: `ExitOutcomes`."""
+
+    def evaluate(self, thresholds: Sequence[float]) -> Outcome:
+        """What thresholds bring."""
+
+    def at_random(self, shares: Sequence[float]) -> Outcome:
+        """What leaving by chance brings, with these shares."""
+
+    def static(self) -> Sequence[Outcome]:
+        """What it brings to leave always at the same exit, for each."""
 
 
 class SweepRow(NamedTuple):
@@ -25,7 +37,7 @@ class SweepRow(NamedTuple):
     budget: float | None  # mean MACs that it was solved for
     macs: float  # mean MACs that it takes
     latency_ms: float | None  # mean by the table
-    accuracy: float  # in [0, 1]
+    utility: float  # the accuracy, in [0, 1], or another measure
     shares: tuple[float, ...]  # of the samples, that leave at each exit
     thresholds: tuple[float, ...] = ()  # where any are compared
 
@@ -40,17 +52,20 @@ class SweepRow(NamedTuple):
         thresholds: tuple[float, ...] = ()
     ) -> 'SweepRow':
         """The row of an outcome."""
-        return cls(series, data, budget, outcome.macs,
-                   mean_latency(outcome.shares, latency_ms), outcome.accuracy,
+        return cls(series, data, budget, outcome.cost,
+                   mean_latency(outcome.shares, latency_ms), outcome.utility,
                    outcome.shares, thresholds)
+
+    def as_dict(self, measure: str = 'accuracy') -> dict[str, Any]:
+        """The row with the utility under the name of what it is."""
+        names = (measure if n == 'utility' else n for n in self._fields)
+        return dict(zip(names, self))
 
 
 def mean_latency(shares: Sequence[float],
                  latency_ms: Sequence[float] | None) -> float | None:
     """Mean latency of one image, if that of each exit is known."""
-    if latency_ms is None:
-        return None
-    return sum(s * ms for s, ms in zip(shares, latency_ms))
+    return None if latency_ms is None else expected_cost(shares, latency_ms)
 
 
 def sweep_budgets(macs: Sequence[float], count: int = 33) -> list[float]:
@@ -65,41 +80,43 @@ def sweep_budgets(macs: Sequence[float], count: int = 33) -> list[float]:
     ] + [last]
 
 
-def sweep_rows(data: Mapping[str, HeldOut],
-               macs: Sequence[float],
-               budgets: Sequence[float],
-               latency_ms: Sequence[float] | None = None,
-               tick: Callable[[], Any] = lambda: None) -> list[SweepRow]:
+def sweep_rows(
+    held_out: ExitOutcomes,
+    data: Mapping[str, Judge],
+    budgets: Sequence[float],
+    latency_ms: Sequence[float] | None = None,
+    tick: Callable[[], Any] = lambda: None,
+    solvers: Sequence[str] = ('search', 'shares')
+) -> list[SweepRow]:
     """Solve each budget with each solver, and leave at random as often.
 
     Args:
-        data (Mapping[str, HeldOut]): Name -> samples; thresholds are solved
-            on the first and evaluated on all.
-        macs (Sequence[float]): Cumulative MACs of each exit.
+        held_out (ExitOutcomes): On which thresholds are solved.
+        data (Mapping[str, Judge]): Name -> where they are evaluated.
         budgets (Sequence[float]): Mean MACs.
         latency_ms (Sequence[float], optional): Cumulative, of each exit.
         tick (Callable): Called after each budget.
+        solvers (Sequence[str]): What solves them.
 
     Returns:
         list[SweepRow]: The random policy has, on each data set, the shares
         that the searched thresholds have there.
     """
-    held_out = next(iter(data.values()))
-    solvers: dict[str, Callable[[float], Sequence[float]]] = {
-        'search': ThresholdSearch(held_out, macs).for_budget,
-        'shares': partial(share_solution_for_budget, held_out, macs)
+    known: dict[str, Callable[[float], Sequence[float]]] = {
+        'search': ThresholdSearch(held_out).for_budget,
+        'shares': partial(share_solution_for_budget, held_out)
     }
     rows = []
     for budget in budgets:
-        for series, solve in solvers.items():
-            thresholds = tuple(solve(budget))
+        for series in solvers:
+            thresholds = tuple(known[series](budget))
             for name, samples in data.items():
-                outcome = evaluate(samples, thresholds, macs)
+                outcome = samples.evaluate(thresholds)
                 rows.append(
                     SweepRow.of(outcome, latency_ms, series, name, budget,
                                 thresholds))
                 if series == 'search':
-                    chance = random_exit_outcome(samples, outcome.shares, macs)
+                    chance = samples.at_random(outcome.shares)
                     rows.append(
                         SweepRow.of(chance, latency_ms, 'random', name,
                                     budget))
@@ -107,17 +124,13 @@ def sweep_rows(data: Mapping[str, HeldOut],
     return rows
 
 
-def static_rows(data: Mapping[str, HeldOut],
-                macs: Sequence[float],
+def static_rows(data: Mapping[str, Judge],
                 latency_ms: Sequence[float] | None = None) -> list[SweepRow]:
     """What it brings to leave always at the same exit; see `sweep_rows`."""
-    thresholds = [
-        fixed_exit_thresholds(k, len(macs)) for k in range(len(macs))
-    ]
     return [
-        SweepRow.of(
-            evaluate(samples, fixed, macs), latency_ms, f'exit {k}', name)
-        for name, samples in data.items() for k, fixed in enumerate(thresholds)
+        SweepRow.of(outcome, latency_ms, f'exit {k}', name)
+        for name, samples in data.items()
+        for k, outcome in enumerate(samples.static())
     ]
 
 
@@ -144,13 +157,17 @@ def whole_curve(rows: Sequence[SweepRow], series: str,
     return [exits[0], *select(rows, series, data), exits[-1]]
 
 
-def rows_to_csv(rows: Sequence[SweepRow]) -> str:
-    """The rows, at least one, as CSV; what is not known stays empty."""
+def rows_to_csv(rows: Sequence[SweepRow], measure: str = 'accuracy') -> str:
+    """The rows, at least one, as CSV; what is not known stays empty.
+
+    ``measure`` is the name of the column with the utilities.
+    """
     num_exits = len(rows[0].shares)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow([
-        *SweepRow._fields[:-2], *(f'share_{k}' for k in range(num_exits)),
+        *list(rows[0].as_dict(measure))[:-2],
+        *(f'share_{k}' for k in range(num_exits)),
         *(f'threshold_{k}' for k in range(num_exits - 1))
     ])
     for row in rows:

@@ -1,8 +1,11 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import pytest
+import torch
 
-from mmdynperceiver.calibration.goals import (Goal, choose_point,
-                                              parse_accuracy, parse_amount)
+from mmdynperceiver.calibration.goals import (SOLVERS, Goal, choose_point,
+                                              parse_accuracy, parse_amount,
+                                              solve)
+from mmdynperceiver.calibration.outcomes import ExitOutcomes
 from mmdynperceiver.errors import InputError
 from mmdynperceiver.io.atomic import write_json
 
@@ -49,10 +52,28 @@ def test_budgets_that_all_thresholds_keep(budget):
     assert 'any thresholds keep it' in Goal((1e6, 4e6), budget=budget).note
 
 
-def test_what_was_asked_for():
-    assert Goal((1, 2), budget=2).as_dict() == dict(budget_macs=2)
-    assert Goal((1, 2), 'ms', budget=2).as_dict() == dict(budget_ms=2)
-    assert Goal((1, 2), min_accuracy=.9).as_dict() == dict(min_accuracy=.9)
+@pytest.mark.parametrize('solver', SOLVERS)
+def test_what_was_asked_for(solver):
+    conf = torch.linspace(0, 1, 8).expand(2, 8)
+    classes = ExitOutcomes(conf, conf > 0.2, (9, 9))
+    boxes = ExitOutcomes(conf, conf - 1, (9, 9))
+
+    def asked(outcomes, **wanted):
+        goal = Goal((1, 2), **wanted)
+        (thresholds, found), = solve(outcomes, goal, solver)
+        # The goal counts in costs of its own.
+        outcome = outcomes.with_cost((1, 2)).evaluate(thresholds)
+        assert outcome.cost <= wanted.get('budget', 2)
+        assert outcome.utility >= wanted.get('min_utility', -1)
+        return found
+
+    assert asked(classes, budget=1.5) == dict(budget_macs=1.5)
+    assert asked(classes, unit='ms', budget=2) == dict(budget_ms=2)
+    assert asked(classes, min_utility=.7) == dict(min_accuracy=.7)
+    assert asked(boxes, min_utility=-.6) == dict(min_utility=-.6)
+    swept = solve(boxes, Goal((1, 2)), solver)
+    assert [found for _, found in swept
+            ] == [dict(sweep='paper', index=k) for k in range(33)]
 
 
 @pytest.fixture

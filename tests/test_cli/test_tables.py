@@ -1,11 +1,11 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-import torch
+import pytest
 
+from mmdynperceiver.calibration.outcomes import Outcome
 from mmdynperceiver.cli.tables import (benchmark_table, exits_table,
                                        outcomes_table, print_benchmark,
                                        print_exits, print_outcomes)
 from mmdynperceiver.core import OperatingPoint
-from mmdynperceiver.hosts.exit_logits import ExitLogits
 
 METRICS = {
     'exit0/top1': 50.,
@@ -54,32 +54,42 @@ def test_prints_only_what_there_is(capsys):
     assert 'dynamic' in capsys.readouterr().out
 
 
+STATIC = [Outcome(0.5, (1., 0.), 1e6), Outcome(0.5, (0., 1.), 2e6)]
+
+
 def test_operating_points(capsys):
-    logits = torch.tensor([[2., 0], [0., 2]])
-    held_out = ExitLogits((logits, logits.flip(1)), torch.tensor([0, 0]),
-                          ['', ''], (1e6, 2e6))
     brought = dict(accuracy=0.25, shares=[0.5, 0.5], macs=1.5e6)
     point = OperatingPoint((0.7, ), expected=dict(brought, latency_ms=1.25))
-    assert cells(outcomes_table([point], held_out)) == [
+    table = outcomes_table('held-out', STATIC, [point.expected], number=2)
+    assert cells(table) == [
         # Wilson's interval of 1 of 2 is 0.0945 to 0.9055.
-        ('2 held-out', 'always 0', '50.00 ±40.5', '1.00', ''),
-        ('', 'always 1', '50.00 ±40.5', '2.00', ''),
-        ('', 'leaving early', '25.00', '1.50', '50.0 50.0'),
+        ('always exit 0', '50.00 ±40.5', '1.00', '50%', ''),
+        ('always exit 1', '50.00 ±40.5', '2.00', '100%', ''),
+        ('leaving early', '25.00', '1.50', '75%', '50.0 50.0'),
     ]
-    point.expected['test'] = dict(brought, accuracy=0.75)
-    rows = cells(outcomes_table([point], held_out, held_out))
-    assert rows[3][0] == '2 test'
-    assert rows[-1][2:] == ('75.00', '1.50', '50.0 50.0')
-    print_outcomes([point], held_out)
+    print_outcomes([point], [table], 2)
     output = capsys.readouterr().out
     assert 'thresholds (max_prob): 0.7' in output and '1.250 ms' in output
     assert '2 held-out images are few' in output and '--test' in output
 
 
+@pytest.mark.parametrize('measure, heading, value', [
+    ('utility', 'utility', '-0.25'),
+    ('bbox_mAP', 'box AP (%)', '-25.00'),
+])
+def test_operating_points_of_a_detector(capsys, measure, heading, value):
+    found = dict(shares=[0.5, 0.5], macs=1.5e6)
+    found[measure] = -0.25
+    table = outcomes_table('held-out', STATIC, [found], measure, 2)
+    assert table.columns[1].header == heading
+    assert cells(table)[-1][1] == value and '±' not in cells(table)[0][1]
+    found = dict(found, utility=-0.25, shares_interval=[[0.2, 0.5]] * 2)
+    print_outcomes([OperatingPoint((0.7, ), expected=found)], [table], 2, True)
+    output = ' '.join(capsys.readouterr().out.split())
+    assert 'utility and shares are uncertain by 15 points' in output
+
+
 def test_how_far_to_trust_the_numbers(capsys):
-    logits = torch.eye(2)[torch.arange(2000) % 2]
-    held_out = ExitLogits((logits, logits),
-                          torch.arange(2000) % 2, [''] * 2000, (1e6, 2e6))
     brought = dict(
         accuracy=0.9,
         accuracy_interval=[0.88, 0.91],
@@ -87,14 +97,14 @@ def test_how_far_to_trust_the_numbers(capsys):
         shares_interval=[[0.48, 0.52]] * 2,
         macs=1.5e6)
     point = OperatingPoint((0.7, ), expected=brought)
-    print_outcomes([point], held_out, None)
+    table = outcomes_table('held-out', STATIC, [brought], number=2000)
+    print_outcomes([point], [table], 2000)
     output = capsys.readouterr().out
     assert '90.00 ±1.5' in output and '50.0 (48.0 to 52.0)' in output
     assert 'few' not in output
     # Enough images, and still a wide interval.
     brought['accuracy_interval'] = [0.85, 0.93]
-    brought['test'] = dict(brought)
-    print_outcomes([point], held_out, held_out)
+    print_outcomes([point], [table], 2000, True)
     output = ' '.join(capsys.readouterr().out.split())
     assert '2,000 held-out images are few' in output
     assert 'uncertain by 4 points' in output and '--test' not in output

@@ -10,7 +10,7 @@ from torchvision.models import mobilenet_v3_large, regnet_y_800mf, resnet18
 
 from mmdynperceiver.core import DynPerceiver, Exits, Trunk, macs_per_exit
 from mmdynperceiver.core.attention import CrossAttention, SelfAttentionBlock
-from mmdynperceiver.core.complexity import expected_macs
+from mmdynperceiver.core.complexity import expected_cost
 from mmdynperceiver.core.feature_branch import build_feature_branch
 
 SMALL = dict(arch='resnet18', width=0.25, num_latents=16)
@@ -305,5 +305,5 @@ def test_detection_macs():
         37.4e9, rel=0.015)
 
 
-def test_expected_macs():
-    assert expected_macs((0.5, 0.25, 0, 0.25), (4, 8, 9, 12)) == 7
+def test_expected_cost():
+    assert expected_cost((0.5, 0.25, 0, 0.25), (4, 8, 9, 12)) == 7

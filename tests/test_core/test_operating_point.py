@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from mmdynperceiver.calibration.thresholds_file import (load_thresholds,
-                                                        save_thresholds)
+from mmdynperceiver.calibration.held_out import (load_thresholds,
+                                                 save_thresholds)
 from mmdynperceiver.core import DynPerceiver, ExitPolicy, OperatingPoint
 from mmdynperceiver.core.operating_point import describe_model
 

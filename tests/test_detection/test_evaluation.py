@@ -7,10 +7,11 @@ import torch
 from mmengine.structures import InstanceData
 from tiny_detector import build_detector, make_batch, write_annotations
 
+from mmdynperceiver.calibration.exit_logits import ExitLogits
 from mmdynperceiver.calibration.threshold_search import ThresholdSearch
 from mmdynperceiver.detection.evaluation import (ExitDetections,
-                                                 collect_detections,
-                                                 random_exits)
+                                                 PrecisionJudge,
+                                                 collect_detections)
 from mmdynperceiver.detection.pictures import draw_detections, match_boxes
 from mmdynperceiver.errors import InputError
 
@@ -26,82 +27,78 @@ def instances(boxes, scores=None, labels=None):
         labels=torch.tensor(labels or [0] * count))
 
 
-@pytest.fixture
-def one_image():
-    """An image whose box exits 1 and 2 find."""
-    return ExitDetections(
-        logits=torch.tensor([[-1.], [0.5], [0.]]),
-        losses=torch.tensor([[0.9], [0.3], [0.2]]),
-        found=[[instances([MISSED]),
-                instances([FOUND]),
-                instances([FOUND])]],
-        samples=[dict(img_id=1, ori_shape=(40, 40))],
-        macs=(10., 20., 30.),
-        classes=('a', 'b'))
+def exits_of(logits, losses):
+    """What the policy decides on, and the loss of each exit: lists (N,)."""
+    return ExitLogits(
+        tuple(torch.tensor(row)[:, None] for row in logits), None,
+        [''] * len(logits[0]), (10., 20., 30.), -torch.tensor(losses).T)
 
 
-def test_precision_of_the_chosen_exits(one_image, tmp_path):
+def judge_of(exits, truth):
+    """A judge of images whose box exits 1 and 2 find."""
+    found = [[instances([MISSED]), instances([FOUND]), instances([FOUND])]]
+    samples = [dict(img_id=1, ori_shape=(40, 40))] * len(exits.paths)
+    return PrecisionJudge(
+        ExitDetections(exits, found * len(samples), samples), truth,
+        ('a', 'b'))
+
+
+def test_precision_of_the_chosen_exits(tmp_path):
     path = str(write_annotations(tmp_path, [BOX]))
-    for index, expected in enumerate((0, 1, 1)):
-        row = one_image.row('x', 'test', torch.tensor([index]), path)
-        assert row.accuracy == expected
-        assert row.macs == 10 * (index + 1)
-    static = one_image.static_rows('test', path)
-    assert [row.accuracy for row in static] == [0, 1, 1]
-    # What has been read once serves all rows.
-    truth = one_image.metric(path)
+    exits = exits_of([[-1.], [0.5], [0.]], [[0.9], [0.3], [0.2]])
+    judge = judge_of(exits, path)
+    # What has been read once serves all policies.
     os.remove(path)
-    assert one_image.static_rows('test', truth) == static
-
-
-def test_thresholds_replay_the_policy(one_image):
+    assert [(o.utility, o.shares, o.cost) for o in judge.static()
+            ] == [(0, (1, 0, 0), 10), (1, (0, 1, 0), 20), (1, (0, 0, 1), 30)]
     # sigmoid(-1) is 0.27 and sigmoid(0.5) is 0.62
-    assert one_image.exit_indices((0.2, 0.)).tolist() == [0]
-    assert one_image.exit_indices((0.3, 0.6)).tolist() == [1]
-    assert one_image.exit_indices((0.3, 0.7)).tolist() == [2]
-    assert one_image.mean_loss((0.3, 0.6)) == pytest.approx(0.3)
-    assert one_image.exit_losses() == pytest.approx([0.9, 0.3, 0.2])
+    for thresholds, index in (((0.2, 0.), 0), ((0.3, 0.6), 1), ((0.3, 0.7),
+                                                                2)):
+        assert judge.exit_indices(thresholds).tolist() == [index]
+        assert judge.evaluate(thresholds) == judge.static()[index]
+    outcomes = exits.outcomes('learned')
+    assert outcomes.evaluate((0.3, 0.6)).utility == pytest.approx(-0.3)
+    assert [o.utility
+            for o in outcomes.static()] == pytest.approx([-0.9, -0.3, -0.2])
 
 
-def test_thresholds_of_the_least_loss():
+def test_thresholds_of_the_least_loss(tmp_path):
     """Going deep pays for every second image, and the policy knows it."""
     gain = torch.tensor([1., 0.] * 10)
-    detections = ExitDetections(
-        logits=torch.stack([-gain, -gain, 0 * gain]),
-        losses=torch.stack([0.2 + gain, 0.2 + gain, 0.2 + 0 * gain]),
-        found=[],
-        samples=[],
-        macs=(10., 20., 30.),
-        classes=())
-    search = ThresholdSearch(detections.held_out, detections.macs)
-    thresholds = search.for_budget(20.)
-    stops = detections.exit_indices(thresholds)
-    assert stops.tolist() == [2, 0] * 10
-    assert detections.mean_loss(thresholds) == pytest.approx(0.2)
-    chance = random_exits(stops)
-    assert chance.bincount().tolist() == stops.bincount().tolist()
-    assert chance.tolist() != stops.tolist()
+    exits = exits_of([(-gain).tolist()] * 2 + [[0.] * 20],
+                     [(0.2 + gain).tolist()] * 2 + [[0.2] * 20])
+    outcomes = exits.outcomes('learned')
+    thresholds = ThresholdSearch(outcomes).for_budget(20.)
+    judge = judge_of(exits, str(write_annotations(tmp_path, [BOX])))
+    assert judge.exit_indices(thresholds).tolist() == [2, 0] * 10
+    assert outcomes.evaluate(thresholds).utility == pytest.approx(-0.2)
+    # By chance: as many at each exit, but others.
+    draws = []
+    judge.precision = lambda stops: draws.append(stops) or dict(bbox_mAP=0.5)
+    chance = judge.at_random((0.5, 0., 0.5))
+    assert chance == (0.5, (0.5, 0., 0.5), 20.)
+    assert len(draws) > 1 and not torch.equal(*draws)
+    for stops in draws:
+        assert stops.bincount().tolist() == [10, 0, 10]
+        assert stops.tolist() != [2, 0] * 10
 
 
 def test_collects_what_all_exits_find():
     model = build_detector()
     model.policy.set_thresholds((0., 0.))
     batch = make_batch(model, number=3)
-
-    class Data:
-        dataset = type('', (), dict(metainfo=dict(classes=('a', ))))
-
-        def __iter__(self):
-            images = [image.clone() for image in batch['inputs']]
-            yield dict(
-                inputs=[image.byte() for image in images],
-                data_samples=batch['data_samples'])
-
-    found = collect_detections(model, Data())
-    assert found.logits.shape == found.losses.shape == (3, 3)
-    assert (found.logits[2] == 0).all() and (found.losses > 0).all()
+    images = [image.clone() for image in batch['inputs']]
+    found = collect_detections(model, [
+        dict(
+            inputs=[image.byte() for image in images],
+            data_samples=batch['data_samples'])
+    ])
+    exits = found.exits
+    assert exits.utility.shape == (3, 3) and (exits.utility < 0).all()
+    assert [tuple(x.shape) for x in exits.logits] == [(3, 1)] * 3
+    assert (exits.logits[2] == 0).all() and exits.labels is None
     assert len(found.found) == 3 and len(found.found[0]) == 3
-    assert found.macs == model.macs_per_exit((3, 64, 64))
+    assert exits.macs == model.macs_per_exit((3, 64, 64))
     assert not model.evaluate_all_exits and not model.keep_losses
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmdynperceiver.calibration.held_out import HeldOut, area_under_curve
+from mmdynperceiver.calibration.confidence import area_under_curve
+from mmdynperceiver.calibration.outcomes import ExitOutcomes
 from mmdynperceiver.core import OperatingPoint
 from mmdynperceiver.core.criteria import CRITERIA
 from mmdynperceiver.report import (Sample, compare_criteria, draw, read_curves,
@@ -50,23 +51,23 @@ def pictures(index):
 def test_rows_by_hand():
     # Two exits; exit 0 is right on samples 0 and 1, exit 1 on 0, 1 and 2.
     data = dict(
-        all=HeldOut(
+        all=ExitOutcomes(
             torch.tensor([[0.9, 0.8, 0.4, 0.3], [0.9, 0.9, 0.9, 0.9]]),
             torch.tensor([[True, True, False, False],
-                          [True, True, True, False]])))
-    rows = static_rows(data, (10, 20), latency_ms=(1., 3.))
-    assert [(row.series, row.accuracy, row.macs, row.latency_ms)
+                          [True, True, True, False]]), (10, 20)))
+    rows = static_rows(data, latency_ms=(1., 3.))
+    assert [(row.series, row.utility, row.macs, row.latency_ms)
             for row in rows] == [('exit 0', 0.5, 10., 1.),
                                  ('exit 1', 0.75, 20., 3.)]
-    rows = sweep_rows(data, (10, 20), [15.], latency_ms=(1., 3.))
+    rows = sweep_rows(data['all'], data, [15.], latency_ms=(1., 3.))
     searched, = select(rows, 'search', 'all')
-    assert searched.accuracy == 0.75 and searched.macs <= 15
+    assert searched.utility == 0.75 and searched.macs <= 15
     # A single sample (number 2) may go on alone only with number 3, so two
     # leave at exit 0 and two at exit 1.
     assert searched.shares == (0.5, 0.5) and searched.latency_ms == 2.
     assert 0.4 < searched.thresholds[0] <= 0.8
     random, = select(rows, 'random', 'all')
-    assert random.accuracy == pytest.approx(0.625)
+    assert random.utility == pytest.approx(0.625)
     assert random.shares == searched.shares
 
 
@@ -86,12 +87,13 @@ def test_criteria_table():
     for row in rows:
         assert len(row.ece) == len(row.auroc) == 4
     # The first one's area is that of the curve of searched thresholds.
-    held_out = dict(all=HeldOut.of(*pair, 'max_prob', None))
-    swept = sweep_rows(held_out, MACS, sweep_budgets(MACS, 3))
-    curve = whole_curve(swept + static_rows(held_out, MACS), 'search', 'all')
+    held_out = ExitOutcomes.of(*pair, MACS)
+    swept = sweep_rows(held_out, dict(all=held_out), sweep_budgets(MACS, 3))
+    swept += static_rows(dict(all=held_out))
+    curve = whole_curve(swept, 'search', 'all')
     assert rows[0].area == pytest.approx(
         area_under_curve([row.macs for row in curve],
-                         [row.accuracy for row in curve]))
+                         [row.utility for row in curve]))
     # Patience at exit 0 is 1/4 for all samples.
     assert rows[-1].auroc[0] == 0.5
     accuracy = (data.logits[0].argmax(1) == data.labels).double().mean()

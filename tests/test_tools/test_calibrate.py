@@ -8,8 +8,8 @@ import torch
 from tiny import split_lines
 
 from mmdynperceiver.datasets.hold_out import read_list
-from mmdynperceiver.hosts import calibrate as engine_calibrate
-from mmdynperceiver.hosts.calibrate import iter_batches
+from mmdynperceiver.hosts import held_out
+from mmdynperceiver.hosts.build import iter_batches
 from mmdynperceiver.io.checkpoint_file import read_checkpoint
 
 SHARES = [f'exit{k}/share' for k in range(4)]
@@ -61,7 +61,7 @@ def test_what_the_file_says(calibrate, tmp_path):
     assert point.model['num_classes'] == 3
     assert point.checkpoint['file'] == 'model.pth'
     assert sum(point.expected['test']['shares']) == pytest.approx(1)
-    for text in ('12 held-out', '12 test', 'always 3', 'leaving early'):
+    for text in ('12 held-out', '12 test', 'always exit 3', 'leaving early'):
         assert text in output
 
 
@@ -122,7 +122,7 @@ def test_goes_on_after_an_interrupt(calibrate, monkeypatch):
             yield batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine_calibrate, 'iter_batches', stop_soon)
+        patch.setattr(held_out, 'iter_batches', stop_soon)
         assert calibrate('--budget-macs', '80%')[1] == 130
     output, error, interrupted = calibrate('--budget-macs', '80%')
     assert error is None and '8 of the 12 held-out' in output

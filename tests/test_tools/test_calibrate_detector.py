@@ -76,6 +76,8 @@ def test_from_a_budget_to_the_report_and_back(config, checkpoint, tool,
     assert series == {
         'exit 0', 'exit 1', 'exit 2', 'search', 'random', 'stopping early'
     }
+    assert 'utility' in rows[0] and 'accuracy' not in rows[0]
+    assert expected['utility'] < 0 and 'accuracy' not in expected
     for row in rows:
         shares = [float(row[f'share_{k}']) for k in range(3)]
         assert sum(shares) == pytest.approx(1)
@@ -86,7 +88,10 @@ def test_from_a_budget_to_the_report_and_back(config, checkpoint, tool,
             assert row['macs'] == twin['macs']
     for name in ('precision_macs.png', 'shares.png', 'gallery.png'):
         assert (report / name).stat().st_size > 10_000
-    assert 'stopping early' in output
+    for text in ('12 held-out images', 'utility', '10 test images',
+                 'box AP (%)', 'leaving early'):
+        assert text in output
+    assert 'accuracy' not in output
 
     # The same thresholds from the file and from the checkpoint, replayed
     # and for real.
@@ -141,7 +146,36 @@ def test_a_report_takes_the_place_of_an_older_one(config, checkpoint, tool,
         tool(*command)
     assert (report / 'of the run before').is_file()
     assert {path.name
-            for path in tmp_path.iterdir() if path.is_dir()} == {'report'}
+            for path in tmp_path.iterdir()
+            if path.is_dir()} == {'report', 'logits'}
+
+
+def test_goals_and_the_cache_are_those_of_classes(config, checkpoint, tool,
+                                                  tmp_path):
+    file = tmp_path / 'sweep.json'
+
+    def run(*options):
+        output, error = tool('calibrate_detector', config, checkpoint,
+                             *options, '--work-dir', tmp_path)
+        assert error is None, error
+        return output
+
+    output = run('--sweep', 'paper', '--out', file)
+    assert 'run before' not in output and 'leaving early' in output
+    points = json.loads(file.read_text())['points']
+    assert len(points) == 33
+    best = max(points, key=lambda point: point['expected']['utility'])
+    # The network is not run again.
+    out = tmp_path / 'point.json'
+    floor = best['expected']['utility']
+    output = run(f'--min-utility={floor}', '--out', out)
+    assert '12 of the 12 held-out images were run before' in output
+    found = json.loads(out.read_text())
+    assert found['solved_for'] == dict(min_utility=floor)
+    assert found['expected']['utility'] >= floor - 1e-6
+    assert found['expected']['macs'] <= best['expected']['macs'] + 1e-6
+    run('--thresholds-file', f'{file}:{points.index(best)}', '--out', out)
+    assert json.loads(out.read_text()) == best
 
 
 @pytest.mark.parametrize('options, message', [
@@ -210,6 +244,8 @@ def test_one_exit(config, checkpoint, tool, tmp_path, exit):
 @pytest.mark.parametrize('tool_name, options, message', [
     ('calibrate_detector', ['--budget-macs', '1%'], 'the least budget is'),
     ('calibrate_detector', ['--budget-macs', 'much'], "got 'much'"),
+    ('calibrate_detector', ['--min-utility', 'much'], "got 'much'"),
+    ('calibrate_detector', [], '--min-utility or --sweep paper'),
     ('calibrate_detector', ['--budget-macs', '80%', '--out', 'x.txt'
                             ], 'must end with .json'),
     ('test', ['--exit', 3], 'one of 0 to 2'),

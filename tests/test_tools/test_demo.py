@@ -8,7 +8,7 @@ import cv2
 import pytest
 from tiny import ROOT
 
-from mmdynperceiver.calibration.thresholds_file import load_thresholds
+from mmdynperceiver.calibration.held_out import load_thresholds
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from mmdynperceiver.calibration.thresholds_file import save_thresholds
+from mmdynperceiver.calibration.held_out import save_thresholds
 from mmdynperceiver.core import OperatingPoint
 from mmdynperceiver.io.checkpoint_file import read_checkpoint
 

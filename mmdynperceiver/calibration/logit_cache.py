@@ -4,12 +4,12 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Callable, Iterator, List, Mapping, NamedTuple, Union
+from typing import (Callable, Iterable, Iterator, List, Mapping, NamedTuple,
+                    Union)
 
 from ..errors import InputError
 from ..io.atomic import write_json
-from ..io.checkpoint_file import read_checkpoint
-from ..io.checkpoints import atomic_save
+from ..io.checkpoint_file import atomic_save, read_checkpoint
 from ..io.fingerprints import settings_fingerprint
 from ..progress import progress_bar
 from .exit_logits import ExitLogits
@@ -22,23 +22,17 @@ PART_AGE = 10.
 
 
 class CachedLogits(NamedTuple):
-    """Logits and where they came from.
+    """Logits and where they came from."""
 
-    Args:
-        exits (ExitLogits): The logits, in the order of the data.
-        num_reused (int): How many samples came from the cache.
-        folder (Path): The folder of the cache.
-    """
-
-    exits: ExitLogits
-    num_reused: int
-    folder: Path
+    exits: ExitLogits  # in the order of the data
+    num_reused: int  # how many samples came from the cache
+    folder: Path  # of the cache
 
 
 def cached_exit_logits(root: Union[str, os.PathLike],
                        identity: Mapping[str, str],
                        num_samples: int,
-                       run: Callable[[int], Iterator[ExitLogits]],
+                       run: Callable[[int], Iterable[ExitLogits]],
                        description: str = 'running') -> CachedLogits:
     """Take logits from the cache, and run what is missing.
 
@@ -50,11 +44,7 @@ def cached_exit_logits(root: Union[str, os.PathLike],
         num_samples (int): Number of samples in the data.
         run (Callable): Called with the index of the first sample to run,
             gives the logits of that and all later ones, batch by batch.
-        description (str): Stands beside the progress bar. Defaults to
-            'running'.
-
-    Returns:
-        CachedLogits: All samples.
+        description (str): Stands beside the progress bar.
 
     Raises:
         InputError: If there are no samples.
@@ -63,7 +53,7 @@ def cached_exit_logits(root: Union[str, os.PathLike],
         raise InputError(f'there are no images for {description}')
     folder = Path(root) / settings_fingerprint(dict(identity))[:16]
     parts = _read_parts(folder, identity, num_samples)
-    reused = sum(len(part.labels) for part in parts)
+    reused = sum(len(part.paths) for part in parts)
     if reused < num_samples:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / 'identity.json', dict(identity))
@@ -72,10 +62,10 @@ def cached_exit_logits(root: Union[str, os.PathLike],
                 description, total=num_samples, completed=reused)
             for part in _write_parts(folder, reused, run(reused)):
                 parts.append(part)
-                bar.advance(task, len(part.labels))
+                bar.advance(task, len(part.paths))
     exits = ExitLogits.join(parts)
-    if len(exits.labels) != num_samples:
-        raise InputError(f'the data gave {len(exits.labels)} images instead '
+    if len(exits.paths) != num_samples:
+        raise InputError(f'the data gave {len(exits.paths)} images instead '
                          f'of {num_samples}: they have changed on the way')
     return CachedLogits(exits, reused, folder)
 
@@ -101,25 +91,25 @@ def _read_parts(folder: Path, identity: Mapping[str, str],
             content = read_checkpoint(_part_path(folder, start))
             part = ExitLogits(
                 tuple(content['logits']), content['labels'], content['paths'],
-                tuple(content['macs']))
+                tuple(content['macs']), content.get('utility'))
         except (OSError, KeyError, TypeError, ValueError):
             break  # not there, or not whole: run it again
-        if not len(part.labels):
+        if not len(part.paths):
             break
         parts.append(part)
-        start += len(part.labels)
+        start += len(part.paths)
     return parts
 
 
 def _write_parts(folder: Path, start: int,
-                 batches: Iterator[ExitLogits]) -> Iterator[ExitLogits]:
+                 batches: Iterable[ExitLogits]) -> Iterator[ExitLogits]:
     """Pass batches on and write them, several in one file."""
     pending: List[ExitLogits] = []
     begun = time.monotonic()
     try:
         for batch in batches:
             pending.append(batch)
-            count = sum(len(part.labels) for part in pending)
+            count = sum(len(part.paths) for part in pending)
             if count >= PART_SIZE or time.monotonic() - begun > PART_AGE:
                 _write_part(folder, start, pending)
                 start, pending, begun = start + count, [], time.monotonic()
@@ -133,9 +123,5 @@ def _write_parts(folder: Path, start: int,
 def _write_part(folder: Path, start: int, batches: List[ExitLogits]) -> None:
     """Write one part, whole or not at all."""
     part = ExitLogits.join(batches)
-    atomic_save(
-        dict(
-            logits=list(part.logits),
-            labels=part.labels,
-            paths=part.paths,
-            macs=list(part.macs)), _part_path(folder, start))
+    content = dict(part._asdict(), logits=list(part.logits))
+    atomic_save(dict(content, macs=list(part.macs)), _part_path(folder, start))

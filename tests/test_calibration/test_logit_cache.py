@@ -4,10 +4,10 @@ import json
 import pytest
 import torch
 
+from mmdynperceiver.calibration import logit_cache
+from mmdynperceiver.calibration.exit_logits import ExitLogits
+from mmdynperceiver.calibration.logit_cache import cached_exit_logits
 from mmdynperceiver.errors import InputError
-from mmdynperceiver.hosts import logit_cache
-from mmdynperceiver.hosts.exit_logits import ExitLogits
-from mmdynperceiver.hosts.logit_cache import cached_exit_logits
 
 NUM = 10
 LOGITS = torch.arange(NUM * 6.).reshape(2, NUM, 3)
@@ -96,3 +96,20 @@ def test_refuses_what_is_not_there(tmp_path):
         cached_exit_logits(tmp_path, IDENTITY, 0, Network(), 'held-out images')
     with pytest.raises(InputError, match='10 images instead of 12'):
         cached_exit_logits(tmp_path, IDENTITY, 12, Network())
+
+
+def test_utilities_instead_of_labels(tmp_path, monkeypatch):
+    """As detectors have them."""
+    monkeypatch.setattr(logit_cache, 'PART_SIZE', 4)
+
+    def run(start):
+        return (part(i, i + 2)._replace(
+            labels=None, utility=-LOGITS[:, i:i + 2, 0].T)
+                for i in range(start, NUM, 2))
+
+    for reused in (0, NUM):
+        found = cached_exit_logits(tmp_path, IDENTITY, NUM, run)
+        assert found.num_reused == reused and found.exits.labels is None
+        outcomes = found.exits.outcomes('margin')
+        assert torch.equal(outcomes.utility, -LOGITS[..., 0])
+        assert outcomes.cost == (1, 2) and outcomes.measure == 'utility'
