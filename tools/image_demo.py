@@ -14,8 +14,7 @@ from mmdynperceiver.cli import common, file_predictions
 from mmdynperceiver.datasets.image_files import find_files
 from mmdynperceiver.deploy.decoding import check_header, decode
 from mmdynperceiver.errors import InputError
-from mmdynperceiver.hosts.build import build_model, model_of, test_transform
-from mmdynperceiver.io.checkpoints import load_strict, read_weights
+from mmdynperceiver.hosts.build import model_of, test_transform
 
 OTHER_TASKS = dict(
     mmaction='tools/video_demo.py classifies videos',
@@ -27,23 +26,6 @@ def parse_args() -> argparse.Namespace:
     parser = file_predictions.prediction_parser('image')
     common.add_common_options(parser)
     return parser.parse_args()
-
-
-def load_model(args: argparse.Namespace, config: Config) -> nn.Module:
-    """The classifier of the config with the checkpoint and the policy."""
-    weights = read_weights(args.checkpoint)
-    model = build_model(config)
-    load_strict(model, weights, args.checkpoint)
-    if args.thresholds is args.thresholds_file is args.exit is None:
-        # Those of the checkpoint hold where the config has none either.
-        given = config.model.get('thresholds')
-        key = 'thresholds_file' if isinstance(given, str) else 'thresholds'
-        setattr(args, key, given)
-        args.exit = config.model.get('exit')
-    file_predictions.set_policy(model, args)
-    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    with common.input_errors():
-        return model.to(device)
 
 
 class LoadPixels:
@@ -97,9 +79,14 @@ def main() -> None:
     if scope in OTHER_TASKS:
         raise InputError(f'the config must be one of an image classifier, got '
                          f'one of {scope}: {OTHER_TASKS[scope]}')
-    model = load_model(args, config)
-    count = model.exit_parts()[1].num_classes
-    names = file_predictions.names_of_classes(args, count)
+    model = common.load_model(config, args.checkpoint)
+    model.policy = common.choose_policy(args, model, config.model)
+    with common.input_errors():
+        model.to(
+            args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    names = file_predictions.names_of_classes(
+        args,
+        model.exit_parts()[1].num_classes)
     init_default_scope(scope or 'mmengine')
     file_predictions.predict_files('image', files, args,
                                    build_predict(model, config), names)

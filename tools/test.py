@@ -27,9 +27,7 @@ def parse_args() -> argparse.Namespace:
         'under thresholds, in one pass.')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    policy = common.add_policy_options(parser)
-    policy.add_argument(
-        '--exit', type=int, help='the one exit at which all leave, from 0')
+    common.add_policy_options(parser)
     parser.add_argument(
         '--budget-macs',
         help='of a sweep in --thresholds-file, take the most accurate point '
@@ -105,10 +103,8 @@ def main() -> None:
         weights = read_weights(args.checkpoint)
         check_weights_classes(weights, config_num_classes(config))
     common.check_writable_folder(config.work_dir)
-    if args.out:
-        common.check_writable_file(args.out, ('.json', ))
-    if args.dump:
-        common.check_writable_file(args.dump, ('.pkl', '.pickle'))
+    common.check_writable_file(args.out, ('.json', ))
+    common.check_writable_file(args.dump, ('.pkl', '.pickle'))
     check_data_folders(config, ('test_dataloader', ))
     common.start_processes(config)
     runner = common.build_runner(config, ('test', ), common.is_verbose(args))

@@ -2,7 +2,7 @@
 """Say what happens in video files, and where each of them left."""
 import argparse
 import warnings
-from typing import Any, Callable, Dict, Sequence
+from typing import Any, Callable
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.cli import common, file_predictions
@@ -33,7 +33,7 @@ def build_inferencer(args: argparse.Namespace) -> Any:
     if not hasattr(model, 'make_policy'):
         raise InputError(f'the config must be one of an early-exit '
                          f'recognizer, got {type(model).__name__}')
-    file_predictions.set_policy(model, args)
+    model.policy = common.choose_policy(args, model)
     return inferencer
 
 
@@ -54,11 +54,6 @@ def build_predict(inferencer: Any) -> Callable[[str], Any]:
             return inferencer.forward(batch)[0]
 
     return predict
-
-
-def print_results(results: Sequence[Dict[str, Any]]) -> None:
-    """Print a table."""
-    file_predictions.print_predictions('video', results)
 
 
 def main() -> None:

@@ -5,22 +5,25 @@ import os
 import os.path as osp
 import sys
 import tempfile
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
+from torch import nn
 
+from ..core import ExitPolicy
 from ..errors import InputError, disk_error, input_errors, one_line
-from .cfg_options import CfgOptions
+from ..hosts.build import build_model
+from ..io.checkpoints import load_strict, read_weights
+from .cfg_options import CfgOptions, unread_options
 from .console import ignore_routine_warnings
-from .tool_runner import tool_runner
-from .unread_options import unread_options
+from .tool_runner import build_runner
 
 __all__ = [
     'add_common_options', 'add_policy_options', 'build_runner',
-    'check_writable_file', 'check_writable_folder', 'is_verbose',
-    'load_config', 'run_tool', 'start_processes'
+    'check_positive', 'check_writable_file', 'check_writable_folder',
+    'choose_policy', 'input_errors', 'is_verbose', 'load_config', 'load_model',
+    'run_tool', 'start_processes'
 ]
 
 # Set to show the whole traceback of an error.
@@ -66,12 +69,8 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
                      f'to see where they come from.')
 
 
-def add_policy_options(parser: argparse.ArgumentParser) -> Any:
-    """Add the options of where samples leave.
-
-    Returns:
-        _MutuallyExclusiveGroup: Of the options, for one more.
-    """
+def add_policy_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of where samples leave; see :func:`choose_policy`."""
     policy = parser.add_mutually_exclusive_group()
     policy.add_argument(
         '--thresholds',
@@ -85,14 +84,45 @@ def add_policy_options(parser: argparse.ArgumentParser) -> Any:
         help='JSON file of an operating point, as tools/calibrate.py writes '
         'it: the thresholds, and the criterion and temperatures that they '
         'are made for; of a sweep, FILE:12 is its point 12')
-    return policy
+    policy.add_argument(
+        '--exit', type=int, help='the one exit at which all leave, from 0')
+
+
+def choose_policy(args: argparse.Namespace,
+                  model: nn.Module,
+                  settings: Optional[Mapping[str, Any]] = None) -> ExitPolicy:
+    """The policy of the options, else of the config, else of the checkpoint.
+
+    Args:
+        args (Namespace): With those of :func:`add_policy_options`.
+        model (nn.Module): An early-exit model with its weights.
+        settings (Mapping, optional): The model's config. Defaults to None.
+
+    Raises:
+        InputError: If the policy does not fit the model.
+    """
+    given, fixed = args.thresholds or args.thresholds_file, args.exit
+    if settings and given is fixed is None:
+        given, fixed = settings.get('thresholds'), settings.get('exit')
+    if given is fixed is None:
+        return model.policy
+    with input_errors():
+        return model.make_policy(given, fixed)
+
+
+def check_positive(parser: argparse.ArgumentParser, args: argparse.Namespace,
+                   *names: str) -> None:
+    """Refuse numbers, or lists of them, below 1."""
+    for name in names:
+        values = getattr(args, name)
+        for value in values if isinstance(values, list) else [values]:
+            if value is not None and value < 1:
+                parser.error(f'--{name.replace("_", "-")} must be at least '
+                             f'1, got {value}')
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Read the config and apply the common options.
-
-    Args:
-        args (Namespace): With ``config`` and the common options.
+    """Read ``args.config`` and apply the common options.
 
     Raises:
         InputError: If the config cannot be read or the options do not fit.
@@ -102,17 +132,10 @@ def load_config(args: argparse.Namespace) -> Config:
         ignore_routine_warnings()
     with input_errors(where=f'cannot read the config {args.config!r}: '):
         config = Config.fromfile(args.config)
-    with input_errors():
-        old_root = config.get('data_root')
-        options = dict(args.cfg_options or {})
-        config.merge_from_dict(_replacing_what_is_no_dict(config, options))
+    options = dict(args.cfg_options or {})
+    _merge(config, options)
     for line in unread_options(config, options):
         print(f'warning: {line}', flush=True)
-    if 'data_root' in options:
-        for name in LOADERS:
-            _replace_root(config.get(name), old_root, options['data_root'])
-        for name in EVALUATORS:
-            _move_files(config.get(name), old_root, options['data_root'])
     for loader in filter(None, map(config.get, LOADERS)):
         # Keep workers from epoch to epoch; PyTorch refuses to keep none.
         if not loader.get('num_workers', 0):
@@ -130,55 +153,70 @@ def load_config(args: argparse.Namespace) -> Config:
     return config
 
 
-def _replacing_what_is_no_dict(config: Config, options: dict) -> dict:
-    """Let a dict take the place of a value such as None.
-
-    mmengine merges a dict into a dict, and refuses to merge it into anything
-    else unless it is told to replace that.
-    """
-    result = dict(options)
+def _merge(config: Config, options: dict) -> None:
+    """Merge options; a dict may replace None, and ``data_root`` is for all."""
+    old_root, merged = config.get('data_root'), dict(options)
     for key, value in options.items():
         *parents, name = key.split('.')
         node: Any = config
         for part in parents:
             node = node.get(part) if isinstance(node, (Config, dict)) else None
+        # mmengine merges a dict into a dict only, unless it is told so.
         if isinstance(value, dict) and isinstance(node, (Config, dict)) and \
                 name in node and not isinstance(node[name], dict):
-            result[key] = dict(value, _delete_=True)
-    return result
-
-
-def is_verbose(args: argparse.Namespace) -> bool:
-    """Whether the console is to show the whole log."""
-    return getattr(args, 'verbose', False) or bool(
-        os.environ.get(VERBOSE_VARIABLE))
+            merged[key] = dict(value, _delete_=True)
+    with input_errors():
+        config.merge_from_dict(merged)
+    if 'data_root' not in options:
+        return
+    root = options['data_root']
+    for loader in LOADERS:
+        _replace_root(config.get(loader), old_root, root)
+    for name in EVALUATORS:
+        entries = config.get(name)
+        for entry in entries if isinstance(entries, list) else [entries]:
+            path = (entry or {}).get('ann_file')
+            if old_root and path and path.startswith(old_root):
+                entry['ann_file'] = osp.join(root,
+                                             path[len(old_root):].lstrip('/'))
 
 
 def _replace_root(node: Any, old: Optional[str], new: str) -> None:
     """Set ``data_root`` wherever it is the old one, at any depth."""
     if isinstance(node, dict):
-        if node.get('data_root', old) == old and 'data_root' in node:
+        if 'data_root' in node and node['data_root'] == old:
             node['data_root'] = new
-        for child in node.values():
-            _replace_root(child, old, new)
-    elif isinstance(node, (list, tuple)):
-        for child in node:
-            _replace_root(child, old, new)
+        node = list(node.values())
+    for child in node if isinstance(node, (list, tuple)) else ():
+        _replace_root(child, old, new)
 
 
-def _move_files(evaluator: Any, old: Optional[str], new: str) -> None:
-    """Look for an evaluator's annotation files in the new folder."""
-    for entry in evaluator if isinstance(evaluator, list) else [evaluator]:
-        path = (entry or {}).get('ann_file')
-        if old and path and path.startswith(old):
-            entry['ann_file'] = osp.join(new, path[len(old):].lstrip('/'))
+def is_verbose(args: argparse.Namespace) -> bool:
+    """Whether the console is to show the whole log."""
+    return bool(
+        getattr(args, 'verbose', False) or os.environ.get(VERBOSE_VARIABLE))
+
+
+def load_model(config: Config, checkpoint: Optional[str]) -> nn.Module:
+    """Build the early-exit model of a config, in eval mode.
+
+    Args:
+        config (Config): The whole config.
+        checkpoint (str, optional): File whose weights must fit in full; None
+            leaves the weights random.
+
+    Raises:
+        InputError: If config or checkpoint do not fit.
+    """
+    weights = read_weights(checkpoint) if checkpoint else None
+    model = build_model(config)
+    if weights is not None and checkpoint is not None:
+        load_strict(model, weights, checkpoint)
+    return model
 
 
 def check_writable_folder(path: str) -> None:
     """Make a folder and try to write into it.
-
-    Args:
-        path (str): The folder.
 
     Raises:
         InputError: If that fails.
@@ -192,16 +230,15 @@ def check_writable_folder(path: str) -> None:
                          f'{error.strerror or error}') from error
 
 
-def check_writable_file(path: str, endings: Sequence[str]) -> None:
-    """Check an output file before the work of which it is the result.
-
-    Args:
-        path (str): The file.
-        endings (Sequence[str]): File name endings of which it must have one.
+def check_writable_file(path: Optional[str], endings: Sequence[str]) -> None:
+    """Check an output file, if any, before the work of which it is the result.
 
     Raises:
-        InputError: If it has another ending or its folder is not writable.
+        InputError: If it has none of the endings or its folder is not
+            writable.
     """
+    if path is None:
+        return
     if not path.endswith(tuple(endings)):
         raise InputError(
             f'an output file must end with {" or ".join(endings)}, got '
@@ -238,25 +275,6 @@ def start_processes(config: Config) -> None:
     config.model_wrapper_cfg = dict(wrapper, device_ids=None)
     with input_errors(KeyError, ValueError):
         torch.distributed.init_process_group(backend='gloo')
-
-
-def build_runner(config: Config,
-                 splits: Sequence[str] = (),
-                 verbose: bool = False) -> Runner:
-    """Build the runner that the config asks for; its scope decides the host.
-
-    Args:
-        config (Config): The config.
-        splits (Sequence[str]): Data to check first: 'train', 'val', 'test'.
-            Defaults to none.
-        verbose (bool): Whether the console shows the whole log. Defaults to
-            False.
-
-    Raises:
-        InputError: If the config does not fit the code or the data.
-    """
-    with input_errors():
-        return tool_runner(config, splits, verbose)
 
 
 def run_tool(main: Callable[[], None], stopped: str = 'stopped') -> None:

@@ -4,18 +4,16 @@ import argparse
 import os.path as osp
 import sys
 from contextlib import contextmanager
-from typing import (Any, Callable, Dict, Iterator, List, Optional, Sequence,
-                    Tuple, Type)
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple, Type
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from torch import nn
 
 from ..datasets.class_names import choose_class_names
 from ..datasets.image_files import Broken
 from ..deploy.printing import Count, say_skipped, skipped_files
-from ..errors import InputError, input_errors
+from ..errors import InputError
 from ..io.checkpoint_file import read_checkpoint
 from ..io.describe import one_line
 from ..io.result_file import (ENDINGS, INTERRUPTED, ResultFile,
@@ -23,10 +21,13 @@ from ..io.result_file import (ENDINGS, INTERRUPTED, ResultFile,
 from . import common
 
 __all__ = [
-    'BrokenInputError', 'broken_input', 'check_options', 'describe',
-    'names_of_classes', 'predict_files', 'prediction_parser',
-    'print_predictions', 'set_policy'
+    'BrokenInputError', 'broken_input', 'check_options', 'names_of_classes',
+    'predict_files', 'prediction_parser'
 ]
+
+# What a table holds of a result, behind the file.
+COLUMNS = ('exit_index', 'confidence', 'macs', 'all_macs', 'label', 'name',
+           'score', 'error')
 
 
 class BrokenInputError(InputError):
@@ -49,7 +50,7 @@ def broken_input(what: str, *kinds: Type[Exception]) -> Iterator[None]:
 
 
 def prediction_parser(kind: str) -> argparse.ArgumentParser:
-    """The command line of a tool that says what is in files.
+    """The command line of a tool that classifies files.
 
     Args:
         kind (str): 'image' or 'video'.
@@ -64,9 +65,7 @@ def prediction_parser(kind: str) -> argparse.ArgumentParser:
         nargs='+',
         metavar=f'{kind}s',
         help=f'{kind} files, or folders with {kind}s')
-    policy = common.add_policy_options(parser)
-    policy.add_argument(
-        '--exit', type=int, help='the one exit at which all leave, from 0')
+    common.add_policy_options(parser)
     parser.add_argument(
         '--classes',
         help='file with a class name in each line (default: the names that '
@@ -79,31 +78,10 @@ def prediction_parser(kind: str) -> argparse.ArgumentParser:
 
 
 def check_options(args: argparse.Namespace) -> None:
-    """Refuse options that do not fit, before the model is built.
-
-    Raises:
-        InputError: If one does not.
-    """
+    """Refuse options that do not fit, before the model is built."""
     if args.topk < 1:
         raise InputError(f'--topk must be at least 1, got {args.topk}')
-    if args.out:
-        common.check_writable_file(args.out, ENDINGS)
-
-
-def set_policy(model: nn.Module, args: argparse.Namespace) -> None:
-    """Let the options decide where samples leave, if they say anything.
-
-    Args:
-        model (nn.Module): An early-exit model.
-        args (Namespace): With ``thresholds``, ``thresholds_file``, ``exit``.
-
-    Raises:
-        InputError: If they do not fit the model.
-    """
-    thresholds = args.thresholds or args.thresholds_file
-    if thresholds is not None or args.exit is not None:
-        with input_errors():
-            model.policy = model.make_policy(thresholds, args.exit)
+    common.check_writable_file(args.out, ENDINGS)
 
 
 def names_of_classes(args: argparse.Namespace, count: int) -> List[str]:
@@ -120,64 +98,6 @@ def names_of_classes(args: argparse.Namespace, count: int) -> List[str]:
     return choose_class_names(args.classes, content, count)
 
 
-def describe(kind: str, path: str, sample: Any, names: Sequence[str],
-             topk: int) -> Dict[str, Any]:
-    """What is said of one file.
-
-    Args:
-        kind (str): 'image' or 'video', the key of the path.
-        path (str): The file.
-        sample (Any): The host's data sample of an early-exit model.
-        names (Sequence[str]): Names of all classes.
-        topk (int): How many classes to name.
-
-    Returns:
-        dict: What JSON can hold: where the file left, how sure, multiply-adds
-        until there and to the last exit, and the best classes.
-    """
-    scores, order = sample.pred_score.sort(descending=True)
-    return {
-        kind:
-        path,
-        'exit_index':
-        sample.exit_index,
-        'confidence':
-        sample.exit_confidence,
-        'macs':
-        sample.macs,
-        'all_macs':
-        sample.exit_macs[-1],
-        'classes': [
-            dict(name=names[int(k)], label=int(k), score=float(score))
-            for score, k in zip(scores[:topk], order[:topk])
-        ]
-    }
-
-
-def print_predictions(kind: str, results: Sequence[Dict[str, Any]]) -> None:
-    """Print a table.
-
-    Args:
-        kind (str): 'image' or 'video'.
-        results (Sequence[dict]): As ``describe`` gives them.
-    """
-    table = Table()
-    for heading in (kind, 'exit', 'confidence', 'MACs (M)', 'of all',
-                    'classes'):
-        table.add_column(heading, justify='left')
-    for result in results:
-        # Names are not markup: they may have [brackets] and :colons:.
-        table.add_row(
-            Text(printable(osp.basename(result[kind]))),
-            str(result['exit_index']), f'{result["confidence"]:.3f}',
-            f'{result["macs"] / 1e6:,.1f}',
-            f'{result["macs"] / result["all_macs"]:.0%}',
-            Text(', '.join(f'{row["name"]} {row["score"]:.1%}'
-                           for row in result['classes'])))
-    # A file or a pipe has no edge at which names would be broken.
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
-
-
 def predict_files(kind: str, files: Tuple[List[str], List[Broken]],
                   args: argparse.Namespace, predict: Callable[[str], Any],
                   names: Sequence[str]) -> None:
@@ -185,9 +105,8 @@ def predict_files(kind: str, files: Tuple[List[str], List[Broken]],
 
     Args:
         kind (str): 'image' or 'video'.
-        files (tuple): What
-        :func:`mmdynperceiver.datasets.image_files.find_files`
-            gives: the files, and folders without any.
+        files (tuple): The files, and folders without any, as
+            :func:`mmdynperceiver.datasets.image_files.find_files` gives them.
         args (Namespace): The options of :func:`prediction_parser`.
         predict (Callable): Takes a path and gives the host's data sample, or
             raises :class:`BrokenInputError`.
@@ -199,57 +118,93 @@ def predict_files(kind: str, files: Tuple[List[str], List[Broken]],
         SystemExit: With the status 130, if it was stopped.
     """
     paths, broken = files
-    results: List[Dict[str, Any]] = []
-    skipped = list(broken)
-    count = Count(len(paths), f'{kind}s')
-    out = ResultFile(args.out, (kind, 'exit_index', 'confidence', 'macs',
-                                'all_macs', 'label', 'name', 'score', 'error'),
-                     lambda rows, complete: rows)
+    run = _Run(kind, len(paths), args, names)
     try:
-        with stoppable(), out:
-            for entry in skipped:
-                _skip(kind, entry, out)
+        with stoppable(), run.out:
+            for entry in broken:
+                run.skip(entry)
             for path in paths:
-                sample = _predict(path, predict, args, skipped)
-                if sample is None:
-                    count.clear()
-                    _skip(kind, skipped[-1], out)
-                    continue
-                results.append(describe(kind, path, sample, names, args.topk))
-                out.add({**results[-1]['classes'][0], **results[-1]})
-                count.show(len(results) + len(skipped))
+                try:
+                    sample = predict(path)
+                except BrokenInputError as error:
+                    if args.on_broken == 'raise':
+                        raise
+                    run.skip(Broken(path, one_line(error)))
+                else:
+                    run.add(path, sample)
     except KeyboardInterrupt:
-        count.clear()
+        run.count.clear()
         print(
-            f'error: stopped after {len(results)} of {len(paths)} {kind}s',
+            f'error: stopped after {len(run.results)} of {len(paths)} '
+            f'{kind}s',
             file=sys.stderr)
         sys.exit(INTERRUPTED)
     finally:
-        count.clear()
-        if results:
-            print_predictions(kind, results)
-        if skipped:
-            print(skipped_files(skipped))
-        if out.written:
-            print(f'wrote {args.out}')
-    if not results:
+        run.summary()
+    if not run.results:
         raise InputError(f'none of the {kind}s could be classified; the '
-                         f'first: {skipped[0].reason}')
+                         f'first: {run.skipped[0].reason}')
 
 
-def _predict(path: str, predict: Callable[[str], Any],
-             args: argparse.Namespace, skipped: List[Broken]) -> Optional[Any]:
-    """Classify one file; None, if it is broken and skipped."""
-    try:
-        return predict(path)
-    except BrokenInputError as error:
-        if args.on_broken == 'raise':
-            raise
-        skipped.append(Broken(path, one_line(error)))
-        return None
+class _Run:
+    """What was classified and what was skipped, printed and written."""
+
+    def __init__(self, kind: str, total: int, args: argparse.Namespace,
+                 names: Sequence[str]) -> None:
+        self.kind, self.args, self.names = kind, args, names
+        self.results: List[Dict[str, Any]] = []
+        self.skipped: List[Broken] = []
+        self.count = Count(total, f'{kind}s')
+        self.out = ResultFile(args.out, (kind, *COLUMNS),
+                              lambda rows, complete: rows)
+
+    def skip(self, entry: Broken) -> None:
+        """Say that a file is skipped."""
+        self.skipped.append(entry)
+        self.count.clear()
+        say_skipped(entry)
+        self.out.add({self.kind: entry.path, 'error': entry.reason})
+
+    def add(self, path: str, sample: Any) -> None:
+        """Keep a data sample with its best classes, as JSON can hold it."""
+        scores, order = sample.pred_score.sort(descending=True)
+        classes = [
+            dict(name=self.names[int(k)], label=int(k), score=float(score))
+            for score, k in zip(scores[:self.args.topk], order)
+        ]
+        self.results.append({
+            self.kind: path,
+            'exit_index': sample.exit_index,
+            'confidence': sample.exit_confidence,
+            'macs': sample.macs,
+            'all_macs': sample.exit_macs[-1],
+            'classes': classes
+        })
+        self.out.add(classes[0] | self.results[-1])
+        self.count.show(len(self.results) + len(self.skipped))
+
+    def summary(self) -> None:
+        """Print the results, and name what was skipped."""
+        self.count.clear()
+        if self.results:
+            _print_table(self.kind, self.results)
+        if self.skipped:
+            print(skipped_files(self.skipped))
+        if self.out.written:
+            print(f'wrote {self.args.out}')
 
 
-def _skip(kind: str, entry: Broken, out: ResultFile) -> None:
-    """Say that a file is skipped."""
-    say_skipped(entry)
-    out.add({kind: entry.path, 'error': entry.reason})
+def _print_table(kind: str, results: Sequence[Dict[str, Any]]) -> None:
+    """Print the results."""
+    table = Table(kind, 'exit', 'confidence', 'MACs (M)', 'of all', 'classes')
+    for result in results:
+        # Names are not markup: they may have [brackets] and :colons:.
+        table.add_row(
+            Text(printable(osp.basename(result[kind]))),
+            str(result['exit_index']), f'{result["confidence"]:.3f}',
+            f'{result["macs"] / 1e6:,.1f}',
+            f'{result["macs"] / result["all_macs"]:.0%}',
+            Text(', '.join(f'{row["name"]} {row["score"]:.1%}'
+                           for row in result['classes'])))
+    # A file or a pipe has no edge at which names would be broken.
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)

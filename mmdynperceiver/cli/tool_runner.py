@@ -17,12 +17,12 @@ from ..hosts.hooks import CheckDataHook
 from ..hosts.schedule import fit_schedule, short_schedule, type_name
 from .console import quiet_console
 
-__all__ = ['tool_runner']
+__all__ = ['build_runner']
 
 
-def tool_runner(config: Config,
-                splits: Sequence[str] = (),
-                verbose: bool = False) -> Runner:
+def build_runner(config: Config,
+                 splits: Sequence[str] = (),
+                 verbose: bool = False) -> Runner:
     """Build the runner that a config asks for; its scope decides the host.
 
     Args:
@@ -33,8 +33,7 @@ def tool_runner(config: Config,
             Defaults to False.
 
     Raises:
-        InputError: If there is no such runner, or the data have other
-            classes than the model.
+        InputError: If the config does not fit the code or the data.
     """
     kind = Runner
     if 'runner_type' in config:
@@ -43,7 +42,9 @@ def tool_runner(config: Config,
             raise InputError(f'there is no runner {config.runner_type!r} '
                              f'(runner_type)')
     settings = dict(splits=tuple(splits), verbose=verbose)
-    return type('ToolRunner', (_ToolRunner, kind), settings).from_cfg(config)
+    with input_errors():
+        return type('ToolRunner', (_ToolRunner, kind),
+                    settings).from_cfg(config)
 
 
 class _ToolRunner(Runner):
@@ -65,16 +66,13 @@ class _ToolRunner(Runner):
                     seed=self.seed,
                     diff_rank_seed=self._randomness_cfg.get(
                         'diff_rank_seed', False))
-        if any(map(_is_check, self.cfg.get('custom_hooks') or ())):
+        hooks = self.cfg.get('custom_hooks') or ()
+        if any(
+                isinstance(hook, CheckDataHook) or isinstance(hook, dict)
+                and type_name(hook) == CheckDataHook.__name__
+                for hook in hooks):
             self._check_data()
         return super().build_model(model)
-
-    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Keep walls of text off the console; the file has them."""
-        logger = super().build_logger(*args, **kwargs)
-        if not self.verbose:
-            quiet_console(logger)
-        return logger
 
     def _check_data(self) -> None:
         """Compare the classes of data with those of the config."""
@@ -87,6 +85,14 @@ class _ToolRunner(Runner):
                                    num_classes, known, 'training data')
                 known = class_names(loader.dataset)
 
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Keep walls of text off the console; the file has them."""
+        logger = super().build_logger(*args, **kwargs)
+        if not self.verbose:
+            quiet_console(logger)
+        return logger
+
+    # What is built when a run starts is checked as the rest is.
     def build_train_loop(self, loop: Any) -> BaseLoop:
         """Refuse a run without a step."""
         with input_errors():
@@ -99,29 +105,29 @@ class _ToolRunner(Runner):
                 f' to no more than there are images')
         return loop
 
+    @input_errors()
     def build_val_loop(self, loop: Any) -> BaseLoop:
-        """Build it; what does not fit is an error of use."""
-        with input_errors():
-            return super().build_val_loop(loop)
+        """Build it."""
+        return super().build_val_loop(loop)
 
+    @input_errors()
     def build_test_loop(self, loop: Any) -> BaseLoop:
-        """Build it; what does not fit is an error of use."""
-        with input_errors():
-            return super().build_test_loop(loop)
+        """Build it."""
+        return super().build_test_loop(loop)
 
+    @input_errors()
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """Build it; what does not fit is an error of use."""
-        with input_errors():
-            return super().build_optim_wrapper(optim_wrapper)
+        """Build it."""
+        return super().build_optim_wrapper(optim_wrapper)
 
+    @input_errors()
     def build_param_scheduler(self, scheduler: Any) -> Any:
         """Fit the schedule to the length of the run, and say so."""
-        with input_errors():
-            scheduler, text = fit_schedule(scheduler, self.max_iters,
-                                           len(self.train_dataloader))
-            if text:
-                self.logger.info(text)
-            return super().build_param_scheduler(scheduler)
+        scheduler, text = fit_schedule(scheduler, self.max_iters,
+                                       len(self.train_dataloader))
+        if text:
+            self.logger.info(text)
+        return super().build_param_scheduler(scheduler)
 
     def load_or_resume(self) -> None:
         """Start from the given weights where there is nothing to resume."""
@@ -145,10 +151,3 @@ class _ToolRunner(Runner):
                 default=self.max_iters)
             if last < self.max_iters:
                 self.logger.warning(short_schedule(last, self.max_iters))
-
-
-def _is_check(hook: Any) -> bool:
-    """Tell the hook that checks data from others, or its config."""
-    if isinstance(hook, dict):
-        return type_name(hook) == CheckDataHook.__name__
-    return isinstance(hook, CheckDataHook)

@@ -78,7 +78,7 @@ MODULES: Dict[str, str] = {
     'engine.tables': 'cli.tables',
     'engine.tool_runner': 'cli.tool_runner',
     'engine.trunk_backbone': 'hosts.trunk_backbone',
-    'engine.unread_options': 'cli.unread_options',
+    'engine.unread_options': 'cli.cfg_options',
     'engine.views': 'hosts.views',
     'engine.weight_average': 'hosts.weight_average',
     'engine.zoo': 'hosts.model_index',
