@@ -2,26 +2,19 @@
 """Export a checkpoint as one ONNX graph per segment."""
 import argparse
 import os
-from typing import Any, Dict, List, Mapping
-
-from mmengine.config import Config
-from torch import nn
+from typing import Any, List, Mapping
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.cli import common
-from mmdynperceiver.core import (ExitPolicy, OperatingPoint,
-                                 fixed_exit_thresholds)
-from mmdynperceiver.core.operating_point import describe_model
 from mmdynperceiver.datasets.class_names import choose_class_names
 from mmdynperceiver.deploy.manifest import Manifest, file_sha256
 from mmdynperceiver.deploy.onnxruntime_session import FIRST_VERSIONS, OPSET
 from mmdynperceiver.deploy.pipeline import read_preprocessing
 from mmdynperceiver.deploy.preprocessing import list_images
 from mmdynperceiver.errors import first_few
-from mmdynperceiver.hosts.build import build_model, model_of, test_transform
+from mmdynperceiver.hosts.build import model_of, test_transform
 from mmdynperceiver.io.atomic import check_new_folder
 from mmdynperceiver.io.checkpoint_file import read_checkpoint
-from mmdynperceiver.io.checkpoints import load_strict, read_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,21 +59,6 @@ def parse_args() -> argparse.Namespace:
     if args.int8_test and not args.int8_calibration:
         parser.error('--int8-test needs --int8-calibration')
     return args
-
-
-def choose_policy(args: argparse.Namespace, config: Config,
-                  model: nn.Module) -> ExitPolicy:
-    """The policy of the options, of the config or of the checkpoint."""
-    num_exits = model.policy.num_exits
-    given = args.thresholds or args.thresholds_file
-    given = given or config.model.get('thresholds')
-    if given is None and config.model.get('exit') is not None:
-        given = fixed_exit_thresholds(config.model.exit, num_exits)
-    if isinstance(given, str):
-        made_for = describe_model(*model.exit_parts())
-        return ExitPolicy.from_operating_point(
-            OperatingPoint.load(given, num_exits, made_for))
-    return ExitPolicy(num_exits, given) if given else model.policy
 
 
 def check_labelled(folder: str, classes: List[str]) -> None:
@@ -135,15 +113,13 @@ def main() -> None:
             test_transform(config),
             model_of(config).get('data_preprocessor') or {}, args.size)
     common.check_writable_folder(os.path.dirname(os.path.abspath(args.out)))
-    weights = read_weights(args.checkpoint)
-    model = build_model(config)
-    load_strict(model, weights, args.checkpoint)
+    model = common.load_model(config, args.checkpoint)
+    trunk, exits = model.exit_parts()
     classes = choose_class_names(args.classes,
                                  read_checkpoint(args.checkpoint),
-                                 model.exit_parts()[1].num_classes)
-    with common.input_errors():
-        policy = choose_policy(args, config, model)
-    source: Dict[str, Any] = dict(
+                                 exits.num_classes)
+    policy = common.choose_policy(args, model, config.model)
+    source = dict(
         config=os.path.basename(args.config),
         checkpoint=os.path.basename(args.checkpoint),
         checkpoint_sha256=file_sha256(args.checkpoint))
@@ -152,7 +128,7 @@ def main() -> None:
             if args.int8_calibration else None
         if args.int8_test:
             check_labelled(args.int8_test, classes)
-        manifest = export_network(*model.exit_parts(), args.out, preprocessing,
+        manifest = export_network(trunk, exits, args.out, preprocessing,
                                   policy, classes, source, images,
                                   args.int8_test, args.opset)
     print_summary(manifest, args.out)
