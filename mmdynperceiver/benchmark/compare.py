@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Several networks, timed side by side."""
 import statistics
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Sequence
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ from .peak_memory import peak_memory
 
 __all__ = ['compare', 'compare_training', 'top1_per_exit']
 
-# Images of single ones, or small batches, that make a turn.
-TOGETHER = 8
+# Images that a network is given in a turn, or one batch.
+IMAGES_PER_TURN = 8
 # Mean MACs at which the curve of leaving early has points.
 CURVE_POINTS = 17
 
@@ -60,45 +60,43 @@ def compare(
               for entry in entries]
     leads = [entry.passes[-1] for entry in entries]
     times = time_in_turn(groups, batches, runs, warmup, leads,
-                         max(1, TOGETHER // batch_size))
+                         max(1, IMAGES_PER_TURN // batch_size))
     references = [times[base][len(entries[base].passes) - 1] for base in bases]
     rows = []
     for entry, own, left in zip(entries, times, shares):
-        row = _row(entry, batch_size, own, references)
-        if left is not None:
-            row['dynamic'] = _dynamic_row(batch_size, own, left, references)
-        rows.append(row)
+        exits = [
+            dict(summary(values), exit=k, **_of_bases(values, references))
+            for k, values in enumerate(own[:len(entry.passes)])
+        ]
+        for found, macs in zip(exits, entry.macs or ()):
+            found['macs'] = macs
+        rows.append(
+            dict(
+                name=entry.name,
+                mode=entry.mode,
+                batch_size=batch_size,
+                exits=exits,
+                images_per_s=1000 * batch_size / exits[-1]['median_ms']))
+        if left:
+            rows[-1]['dynamic'] = _dynamic_row(batch_size, own, left,
+                                               references)
     return rows
 
 
 @torch.inference_mode()
 def _shares(entry: BenchmarkEntry,
-            batches: Sequence[Tensor]) -> Optional[List[List[float]]]:
-    """Which part of each batch leaves at each exit; None for all at one."""
-    if entry.dynamic is None:
-        return None
+            batches: Sequence[Tensor]) -> List[List[float]]:
+    """Which part of each batch leaves at each exit; [] for all at one."""
     return [(
         entry.dynamic(batch).exit_index.bincount(minlength=len(entry.passes)) /
-        len(batch)).tolist() for batch in batches]
+        len(batch)).tolist() for batch in batches if entry.dynamic is not None]
 
 
-def _row(entry: BenchmarkEntry, batch_size: int,
-         times: Sequence[Sequence[float]],
-         references: Sequence[Sequence[float]]) -> Dict[str, Any]:
-    """One entry's part of what :func:`compare` returns."""
-    exits: List[Dict[str, Any]] = []
-    for k, values in enumerate(times[:len(entry.passes)]):
-        ratios = [_median_ratio(values, other) for other in references]
-        exits.append(
-            dict(summary(values), exit=k, of_base=ratios[0], of_bases=ratios))
-    for index, macs in enumerate(entry.macs or ()):
-        exits[index]['macs'] = macs
-    return dict(
-        name=entry.name,
-        mode=entry.mode,
-        batch_size=batch_size,
-        exits=exits,
-        images_per_s=1000 * batch_size / exits[-1]['median_ms'])
+def _of_bases(values: Sequence[float],
+              references: Sequence[Sequence[float]]) -> Dict[str, Any]:
+    """Ratios against each base."""
+    ratios = [_median_ratio(values, other) for other in references]
+    return dict(of_base=ratios[0], of_bases=ratios)
 
 
 def _dynamic_row(batch_size: int, times: Sequence[Sequence[float]],
@@ -163,14 +161,11 @@ def compare_training(entries: Sequence[BenchmarkEntry],
         :func:`compare`, ``of_base``, ``peak_memory_mib`` and, against the
         base, ``memory_of_base``.
     """
-    entered = [c for c in entries if c.train_step is not None]
+    entered = [entry for entry in entries if entry.train_step is not None]
     batch = images[:batch_size]
-    steps = [c.train_step for c in entered if c.train_step is not None]
-    times = [
-        found
-        for found, in time_in_turn([[step]
-                                    for step in steps], [batch], runs, warmup)
-    ]
+    steps = [entry.train_step for entry in entered if entry.train_step]
+    timed = time_in_turn([[step] for step in steps], [batch], runs, warmup)
+    times = [values for values, in timed]
     memory = [peak_memory(step, batch) for step in steps]
     first = entered.index(entries[base])
     return [

@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Exported networks in a benchmark, beside those that PyTorch runs."""
 import os
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -8,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core import (ExitPolicy, Prediction, SegmentedTrunk,
+from ..core import (ExitPolicy, Exits, Prediction, SegmentedTrunk,
                     fixed_exit_thresholds)
-from ..core.protocols import EarlyExitNetwork, ExitClassifiers
 from ..core.segments import TrunkState
 from ..deploy import Policy, Runner
-from ..errors import InputError
+from ..errors import InputError, input_errors
 from .entries import BenchmarkEntry, policy_for_shares
 
 __all__ = [
@@ -30,14 +30,10 @@ DEPLOYED_MODES = {
 
 
 def check_deployed_modes(modes: Sequence[str]) -> None:
-    """Refuse modes that cannot run here.
-
-    Args:
-        modes (Sequence[str]): Of ``DEPLOYED_MODES``.
+    """Refuse modes whose packages are missing, or that the processor lacks.
 
     Raises:
-        InputError: If a package is missing, or the processor does not have
-            the precision.
+        InputError: Naming the mode, and what to install.
     """
     for mode in modes:
         runtime, precision = DEPLOYED_MODES[mode]
@@ -47,24 +43,14 @@ def check_deployed_modes(modes: Sequence[str]) -> None:
                 raise InputError(f'--modes {mode} needs {package}, which is '
                                  f'not installed: pip install -e ".[deploy]"')
         from ..deploy.sessions import check_runtime
-        try:
+        with input_errors(ImportError, ValueError, where=f'--modes {mode}: '):
             check_runtime(runtime, precision)
-        except (ImportError, ValueError) as error:
-            raise InputError(f'--modes {mode}: {error}') from error
 
 
-def export_model(model: EarlyExitNetwork, size: Sequence[int],
-                 folder: str) -> None:
-    """Export an early-exit model for normalised images of one size.
+def export_model(model: nn.Module, size: Sequence[int], folder: str) -> None:
+    """Export an early-exit model for normalised images, into a new folder.
 
-    Args:
-        model (EarlyExitNetwork): The model, on the CPU.
-        size (Sequence[int]): Height and width.
-        folder (str): A new folder, for :func:`open_exported`.
-
-    Raises:
-        RuntimeError: If the graphs do not agree with the model.
-        ValueError: If the images are too small.
+    See :func:`export_network`; the folder is for :func:`open_exported`.
     """
     from ..deploy.export import export_network
     trunk, exits = model.exit_parts()
@@ -79,22 +65,12 @@ def export_model(model: EarlyExitNetwork, size: Sequence[int],
                    ExitPolicy(exits.num_exits), classes)
 
 
-def export_one_graph(model: EarlyExitNetwork, size: Sequence[int],
+def export_one_graph(model: nn.Module, size: Sequence[int],
                      folder: str) -> None:
-    """Export an early-exit model as one graph that runs all its exits.
-
-    Args:
-        model (EarlyExitNetwork): The model, on the CPU.
-        size (Sequence[int]): Height and width.
-        folder (str): A new folder, for :func:`graph_entry`.
-
-    Raises:
-        RuntimeError: If the graph does not agree with the model.
-        ValueError: If the images are too small.
-    """
+    """Export an early-exit model as one graph that runs all its exits."""
     from ..deploy.graph_forms import copies_for_export
-    parts = copies_for_export(*model.exit_parts(), size)
-    export_net(_AllExits(*parts), size, folder)
+    export_net(
+        _AllExits(*copies_for_export(*model.exit_parts(), size)), size, folder)
 
 
 def export_net(net: nn.Module, size: Sequence[int], folder: str) -> None:
@@ -111,21 +87,21 @@ def export_net(net: nn.Module, size: Sequence[int], folder: str) -> None:
     """
     from ..deploy.export import export_segments, verify_segments
     os.mkdir(folder)
-    parts = _OneSegment(net.eval()), _Logits()
+    parts: Tuple[Any, Any] = _OneSegment(net.eval()), _Logits()
     exported = export_segments(*parts, size, folder)
     verify_segments(*parts, exported, folder)
 
 
 class _AllExits(nn.Module):
-    """Images (B, 3, H, W) -> the logits of all exits in one row."""
+    """Images (B, 3, H, W) -> logits (B, number of exits * K)."""
 
-    def __init__(self, trunk: SegmentedTrunk, exits: ExitClassifiers) -> None:
+    def __init__(self, trunk: SegmentedTrunk, exits: Exits) -> None:
         super().__init__()
         self.trunk = trunk
         self.exits = exits
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, number of exits * K)."""
+        """Put the logits of all exits in one row."""
         return torch.cat(self.exits(self.trunk(images)), 1)
 
 
@@ -148,8 +124,11 @@ class _OneSegment(SegmentedTrunk):
 class _Logits(nn.Module):
     """Stands in for the exits behind :class:`_OneSegment`."""
 
-    num_exits = 1
-    num_classes = 0  # not known
+    fkt = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifiers = nn.ModuleList()
 
     def step(self,
              index: int,
@@ -166,23 +145,15 @@ class _Logits(nn.Module):
 
 def open_exported(folder: str, mode: str, threads: int,
                   image_shape: Sequence[int]) -> Runner:
-    """Open an exported network for images of one shape.
-
-    Args:
-        folder (str): What :func:`export_model` or ``tools/export.py`` wrote.
-        mode (str): One of ``DEPLOYED_MODES``.
-        threads (int): Number of threads.
-        image_shape (Sequence[int]): Of the images to come, (3, H, W).
+    """Open an exported network for images of one shape (3, H, W).
 
     Raises:
         InputError: If the folder is none or was changed, or is for images of
             another shape.
     """
     runtime, precision = DEPLOYED_MODES[mode]
-    try:
+    with input_errors(OSError, ValueError):
         runner = Runner.load(folder, runtime, threads, precision)
-    except (OSError, ValueError) as error:
-        raise InputError(str(error)) from error
     expected = tuple(runner.manifest.tensors['images'][1:])
     if expected != tuple(image_shape):
         raise InputError(f'{folder!r} was exported for images of the shape '
@@ -206,11 +177,9 @@ def runner_entry(name: str,
         runner (Runner): The network in that mode.
         policy (ExitPolicy, optional): Where images leave. Defaults to None,
             where the runner's own says.
-        images (Tensor, optional): Normalised images (N, 3, H, W) for the
-            shares. Defaults to None.
-        shares (Sequence[float], optional): Let these shares of the images
-            leave instead. Defaults to None.
-        batch_size (int): Images of a batch, for the shares. Defaults to 1.
+        images (Tensor, optional): Normalised images (N, 3, H, W), and
+        shares (Sequence[float], optional): which part of them, in batches of
+        batch_size (int): leaves at each exit instead.
 
     Raises:
         ValueError: If the shares do not fit.
@@ -219,6 +188,10 @@ def runner_entry(name: str,
 
     def all_exits(batch: Tensor) -> Sequence[Tensor]:
         return [torch.from_numpy(x) for x in runner.all_exits(_array(batch))]
+
+    def run(policy: Policy, batch: Tensor) -> Prediction:
+        found = runner.predict(_array(batch), policy)
+        return Prediction(*map(torch.from_numpy, found[:3]))
 
     used = runner.policy
     if shares and images is not None and count > 1:
@@ -231,22 +204,9 @@ def runner_entry(name: str,
         Policy(count, fixed_exit_thresholds(k, count)) for k in range(count)
     ]
     return BenchmarkEntry(
-        name, mode, [_runner_pass(runner, one) for one in fixed], all_exits,
-        _runner_pass(runner, used) if used.thresholds and count > 1 else None,
+        name, mode, [partial(run, one) for one in fixed], all_exits,
+        partial(run, used) if used.thresholds and count > 1 else None,
         runner.manifest.macs_per_exit)
-
-
-def _runner_pass(runner: Runner, policy: Policy) -> Any:
-    """Batch -> prediction."""
-
-    def run(batch: Tensor) -> Prediction:
-        logits, exit_index, confidence, _ = runner.predict(
-            _array(batch), policy)
-        return Prediction(
-            torch.from_numpy(logits), torch.from_numpy(exit_index),
-            torch.from_numpy(confidence))
-
-    return run
 
 
 def graph_entry(name: str,
@@ -260,17 +220,16 @@ def graph_entry(name: str,
     Args:
         name (str): Its name.
         mode (str): How it runs, one of ``DEPLOYED_MODES``.
-        folder (str): What :func:`export_net` or :func:`export_one_graph`
-            wrote.
+        folder (str): What :func:`export_net` wrote.
         threads (int): Number of threads.
         macs (int, optional): Its MACs. Defaults to None, not known.
         num_classes (int, optional): How many of the last numbers in a row
             are the last exit's. Defaults to None, all.
     """
     from ..deploy.sessions import open_session
-    session = open_session(DEPLOYED_MODES[mode][0],
-                           os.path.join(folder, 'segment0.onnx'), ['logits0'],
-                           threads, DEPLOYED_MODES[mode][1])
+    runtime, precision = DEPLOYED_MODES[mode]
+    session = open_session(runtime, os.path.join(folder, 'segment0.onnx'),
+                           ['logits0'], threads, precision)
 
     def run(batch: Tensor) -> List[np.ndarray]:
         return session.run(dict(images=_array(batch)))

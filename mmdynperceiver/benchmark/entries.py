@@ -2,7 +2,6 @@
 """What takes part in a benchmark."""
 import copy
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Callable, Optional, Sequence
 
 import torch
@@ -10,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..calibration.share_solver import solve_by_shares
-from ..core import ExitPolicy, Prediction, SegmentedTrunk, run_all_exits
+from ..core import ExitPolicy, Prediction, run_all_exits
 from ..core.criteria import confidences
 from ..core.early_exit import as_images, average_groups
-from ..core.protocols import EarlyExitNetwork, ExitClassifiers
 from .latency import early_exit_pass, exit_passes
 
 __all__ = [
@@ -31,8 +29,8 @@ class BenchmarkEntry:
 
     Args:
         name (str): Of the config, the torchvision network or the folder.
-        mode (str): How it runs: one of ``core.MODES``, or of
-            ``deployed.DEPLOYED_MODES``.
+        mode (str): How it runs: one of ``core.accelerate.compiled.MODES``, or
+            of ``deployed.DEPLOYED_MODES``.
         passes (Sequence[Callable]): For each exit, what runs a batch
             (B, 3, H, W) to it; one for a static network.
         all_exits (Callable): Batch -> logits (B, K) of each exit.
@@ -55,69 +53,61 @@ class BenchmarkEntry:
 
 def early_exit_entry(name: str,
                      mode: str,
-                     model: EarlyExitNetwork,
+                     model: nn.Module,
                      image_shape: Sequence[int],
                      policy: Optional[ExitPolicy] = None) -> BenchmarkEntry:
     """Enter a model with exits.
 
     Args:
         name (str): Its name.
-        mode (str): How it runs.
-        model (EarlyExitNetwork): The model, in that mode already.
+        mode (str): How it runs; the model is in that mode already.
+        model (nn.Module): The model.
         image_shape (Sequence[int]): (3, H, W), or (M, 3, H, W) of videos,
             for the MACs.
         policy (ExitPolicy, optional): Where images leave. Defaults to None,
             no dynamic mean.
     """
-    parts: Any = model.exit_parts()
+    all_exits = all_exits_pass(model)
     return BenchmarkEntry(
-        name, mode, exit_passes(model), all_exits_pass(model),
+        name, mode, exit_passes(model), all_exits,
         None if policy is None else early_exit_pass(model, policy),
         model.macs_per_exit(image_shape),
-        _train_step(
-            nn.ModuleList(parts),
-            lambda net, batch: _all_exits(net[0], net[1], batch))
+        _train_step(nn.ModuleList(model.exit_parts()), all_exits)
         if mode == 'eager' else None)
 
 
-def all_exits_pass(
-        model: EarlyExitNetwork) -> Callable[[Tensor], Sequence[Tensor]]:
-    """The pass that returns the logits of each exit.
+def all_exits_pass(model: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
+    """The pass of an early-exit model that gives the logits of each exit."""
+    trunk, exits = model.exit_parts()
 
-    Args:
-        model (EarlyExitNetwork): The model.
-    """
-    return partial(_all_exits, *model.exit_parts())
+    def all_exits(batch: Tensor) -> Sequence[Tensor]:
+        images, group = as_images(batch)
+        return [
+            average_groups(logits, group)
+            for logits in run_all_exits(trunk, exits, images)
+        ]
 
-
-def _all_exits(trunk: SegmentedTrunk, exits: ExitClassifiers,
-               batch: Tensor) -> Sequence[Tensor]:
-    """Logits of each exit, of images or of videos."""
-    images, group = as_images(batch)
-    return [
-        average_groups(logits, group)
-        for logits in run_all_exits(trunk, exits, images)
-    ]
+    return all_exits
 
 
 def static_entry(name: str, net: nn.Module) -> BenchmarkEntry:
-    """Enter a network that returns logits, as it is.
-
-    Args:
-        name (str): Its name.
-        net (nn.Module): Images (B, 3, H, W) -> logits (B, K).
-    """
+    """Enter a network as it is: images (B, 3, H, W) -> logits (B, K)."""
     net = net.eval()
+
+    def all_exits(batch: Tensor) -> Sequence[Tensor]:
+        return (net(batch), )
+
     return BenchmarkEntry(
         name,
         'eager', [net],
-        lambda batch: (net(batch), ),
-        train_step=_train_step(net, lambda net, batch: (net(batch), )))
+        all_exits,
+        train_step=_train_step(net, all_exits))
 
 
 def _train_step(
-    net: nn.Module, forward: Callable[[Any, Tensor], Sequence[Tensor]]
-) -> Callable[[Tensor], None]:
+    net: nn.Module,
+    all_exits: Callable[[Tensor],
+                        Sequence[Tensor]]) -> Callable[[Tensor], None]:
     """Forward, a cross-entropy at each exit, and backward, all of class 0."""
 
     def step(batch: Tensor) -> None:
@@ -126,8 +116,7 @@ def _train_step(
         with torch.inference_mode(False), torch.enable_grad():
             target = batch.new_zeros(len(batch), dtype=torch.long)
             loss = sum(
-                F.cross_entropy(logits, target)
-                for logits in forward(net, batch))
+                F.cross_entropy(logits, target) for logits in all_exits(batch))
             torch.autograd.backward(loss)
         net.zero_grad()
         net.eval()

@@ -11,12 +11,11 @@ from importlib.metadata import version
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core import (ExitPolicy, Prediction, fixed_exit_thresholds,
                     run_early_exit)
 from ..core.early_exit import as_images
-from ..core.protocols import EarlyExitNetwork
 from ..errors import InputError
 from ..progress import progress_bar
 
@@ -30,18 +29,17 @@ __all__ = [
 LEAD_MS = 80
 
 
-def measure_exits(model: EarlyExitNetwork,
+def measure_exits(model: nn.Module,
                   images: Sequence[Tensor],
                   runs: int = 50,
                   warmup: int = 10) -> List[Dict[str, float]]:
     """Measure the time from images to the logits of each exit.
 
-    What is timed is the loop that really stops, its decisions included;
-    loading and normalising images are not. The exits take turns in every
-    run, so that a slow spell of the machine meets all of them.
+    What is timed is the loop that really stops, its decisions included. The
+    exits take turns, so that a slow spell of the machine meets all of them.
 
     Args:
-        model (EarlyExitNetwork): The model; it is left in eval mode.
+        model (nn.Module): An early-exit model; it is left in eval mode.
         images (Sequence[Tensor]): Batches (B, 3, H, W), or of videos (B, M,
             3, H, W), to take in turn, on the model's device.
         runs (int): Timed runs of each exit. Defaults to 50.
@@ -55,31 +53,22 @@ def measure_exits(model: EarlyExitNetwork,
     return [dict(exit=k, **summary(values)) for k, values in enumerate(times)]
 
 
-def exit_passes(
-        model: EarlyExitNetwork) -> List[Callable[[Tensor], Prediction]]:
-    """For each exit, the pass in which all images leave there.
+def exit_passes(model: nn.Module) -> List[Callable[[Tensor], Prediction]]:
+    """For each exit of an early-exit model, the pass in which all leave there.
 
-    Args:
-        model (EarlyExitNetwork): The model; it is left in eval mode.
+    The model is left in eval mode.
     """
-    trunk, exits = model.eval().exit_parts()
+    count = model.eval().exit_parts()[1].num_exits
     return [
-        early_exit_pass(
-            model,
-            ExitPolicy(exits.num_exits,
-                       fixed_exit_thresholds(k, exits.num_exits)))
-        for k in range(trunk.num_segments)
+        early_exit_pass(model,
+                        ExitPolicy(count, fixed_exit_thresholds(k, count)))
+        for k in range(count)
     ]
 
 
-def early_exit_pass(model: EarlyExitNetwork,
+def early_exit_pass(model: nn.Module,
                     policy: ExitPolicy) -> Callable[[Tensor], Prediction]:
-    """The pass in which each image leaves where a policy says.
-
-    Args:
-        model (EarlyExitNetwork): The model.
-        policy (ExitPolicy): Decides who leaves.
-    """
+    """The pass in which each image leaves where a policy says."""
     trunk, exits = model.exit_parts()
     return lambda batch: run_early_exit(trunk, exits, policy, *as_images(batch)
                                         )
@@ -91,26 +80,23 @@ def time_in_turn(
     runs: int = 50,
     warmup: int = 10,
     leads: Sequence[Callable[[Tensor], Any]] = (),
-    together: int = 1,
+    rounds_per_turn: int = 1,
 ) -> List[List[List[float]]]:
     """Time the passes of several networks, all of them in every round.
 
     A network's passes stand together, since whoever runs first finds the
     caches full of another network, and its threads perhaps still busy.
+    Networks take turns in going first; the passes of one are in another
+    order each round, drawn with a fixed seed.
 
     Args:
-        groups (Sequence[Sequence[Callable]]): For each network, what to
-            time, called with a batch. Networks take turns in going first;
-            the passes of one are in another order each round, drawn with a
-            fixed seed.
+        groups (Sequence[Sequence[Callable]]): What to time of each network.
         images (Sequence[Tensor]): Batches to take in turn, one each round.
         runs (int): Timed rounds. Defaults to 50.
         warmup (int): Untimed rounds before. Defaults to 10.
-        leads (Sequence[Callable]): For each network a pass to run untimed
-            before its turn, for ``LEAD_MS`` and at least once. Defaults to
-            (), none.
-        together (int): So many rounds of a network make a turn. Defaults to
-            1.
+        leads (Sequence[Callable]): For each network what runs untimed before
+            its turn, for ``LEAD_MS`` and at least once. Defaults to (), none.
+        rounds_per_turn (int): Rounds of a network in a turn. Defaults to 1.
 
     Returns:
         list[list[list[float]]]: For each pass of each network, milliseconds
@@ -118,35 +104,27 @@ def time_in_turn(
     """
     times: List[List[List[float]]] = [[[] for _ in group] for group in groups]
     shuffle = random.Random(0)
-    turns = [*_cut(-warmup, 0, together), *_cut(0, runs, together)]
+    turns = [
+        rounds[first:first + rounds_per_turn]
+        for rounds in (range(-warmup, 0), range(runs))
+        for first in range(0, len(rounds), rounds_per_turn)
+    ]
     with torch.inference_mode(), progress_bar() as bar:
         task = bar.add_task('measuring', total=warmup + runs)
         for turn, rounds in enumerate(turns):
-            for g in _rotated(len(groups), turn):
+            for k in range(len(groups)):
+                g = (turn + k) % len(groups)
                 spent = 0.
                 while leads and spent < LEAD_MS:
                     spent += _time(leads[g], images[rounds[0] % len(images)])
                 for run in rounds:
-                    for k in shuffle.sample(
-                            range(len(groups[g])), len(groups[g])):
-                        spent = _time(groups[g][k], images[run % len(images)])
+                    passes = list(zip(groups[g], times[g]))
+                    for one, found in shuffle.sample(passes, len(passes)):
+                        spent = _time(one, images[run % len(images)])
                         if run >= 0:
-                            times[g][k].append(spent)
+                            found.append(spent)
             bar.advance(task, len(rounds))
     return times
-
-
-def _cut(start: int, stop: int, length: int) -> List[range]:
-    """Cut a range into pieces."""
-    return [
-        range(first, min(first + length, stop))
-        for first in range(start, stop, length)
-    ]
-
-
-def _rotated(count: int, by: int) -> List[int]:
-    """0, 1, ... ``count`` - 1, but beginning elsewhere."""
-    return [(by + i) % count for i in range(count)]
 
 
 def _time(run: Callable[[Tensor], Any], batch: Tensor) -> float:
@@ -158,12 +136,14 @@ def _time(run: Callable[[Tensor], Any], batch: Tensor) -> float:
     return 1000 * (time.perf_counter() - start)
 
 
-def summary(values: Sequence[float]) -> Dict[str, float]:
-    """Median, 90th and 99th percentile and minimum.
+def _wait(tensor: Tensor) -> None:
+    """Wait until the device of a tensor has done its work."""
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)
 
-    Args:
-        values (Sequence[float]): Milliseconds.
-    """
+
+def summary(values: Sequence[float]) -> Dict[str, float]:
+    """Median, 90th and 99th percentile and minimum of milliseconds."""
     ordered = sorted(values)
     found = {'median_ms': statistics.median(ordered)}
     for percent in (90, 99):
@@ -172,20 +152,13 @@ def summary(values: Sequence[float]) -> Dict[str, float]:
     return dict(found, min_ms=ordered[0])
 
 
-def _wait(tensor: Tensor) -> None:
-    """Wait until the device of a tensor has done its work."""
-    if tensor.is_cuda:
-        torch.cuda.synchronize(tensor.device)
-
-
 def describe_machine(
     device: torch.device, packages: Sequence[str] = ()) -> Dict[str, Any]:
     """What a latency depends on, beside the network.
 
     Args:
         device (torch.device): Where the network runs.
-        packages (Sequence[str]): Others whose versions to note beside
-            PyTorch's. Defaults to ().
+        packages (Sequence[str]): Those whose versions to note, too.
     """
     name = torch.cuda.get_device_name(device) if device.type == 'cuda' else \
         _processor()
@@ -231,7 +204,18 @@ def read_latencies(path: Union[str, os.PathLike],
             exit to exit.
     """
     path = os.fspath(path)
-    found, measured, batch_size = _read_table(path)
+    try:
+        with open(path, encoding='utf-8-sig') as file:
+            content = json.load(file)
+        found = tuple(float(row['median_ms']) for row in content['exits'])
+        measured, batch_size = dict(content['model']), content['batch_size']
+    except OSError as error:
+        raise InputError(f'cannot read the latency table {path!r}: '
+                         f'{error.strerror}') from error
+    except (ValueError, TypeError, KeyError, OverflowError,
+            RecursionError) as error:
+        raise InputError(f'{path!r} is no latency table as '
+                         f'tools/benchmark.py writes it') from error
     for name, value in model.items():
         if measured.get(name) != value:
             raise InputError(
@@ -250,19 +234,3 @@ def read_latencies(path: Union[str, os.PathLike],
             f'to exit, got {", ".join(f"{ms:.3g}" for ms in found)} ms: '
             f'measure with more runs')
     return found
-
-
-def _read_table(path: str) -> Tuple[Tuple[float, ...], Mapping[str, Any], int]:
-    """Milliseconds, model and batch size of a latency table."""
-    try:
-        with open(path, encoding='utf-8-sig') as file:
-            content = json.load(file)
-        found = tuple(float(row['median_ms']) for row in content['exits'])
-        return found, dict(content['model']), int(content['batch_size'])
-    except OSError as error:
-        raise InputError(f'cannot read the latency table {path!r}: '
-                         f'{error.strerror}') from error
-    except (ValueError, TypeError, KeyError, OverflowError,
-            RecursionError) as error:
-        raise InputError(f'{path!r} is no latency table as '
-                         f'tools/benchmark.py writes it') from error

@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """How much memory a pass takes."""
 import weakref
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import torch
 from torch import Tensor
@@ -48,23 +48,23 @@ class _LiveTensors(TorchDispatchMode):
                            types: Any,
                            args: Any = (),
                            kwargs: Any = None) -> Any:
-        """Run an operator and note what is new."""
+        """Run an operator and note each new storage until it is freed."""
         out = func(*args, **(kwargs or {}))
-        known = {
-            leaf.untyped_storage()._cdata
-            for leaf in tree_leaves((args, kwargs))
-            if isinstance(leaf, Tensor)
-        }
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self._note(leaf.untyped_storage(), known)
+        known = {storage._cdata for storage in _storages((args, kwargs))}
+        for storage in _storages(out):
+            key = storage._cdata
+            if key not in known and key not in self._live:
+                mark = weakref.ref(
+                    storage, lambda _, key=key: self._live.pop(key, None))
+                self._live[key] = (mark, storage.nbytes())
+                self.peak = max(self.peak,
+                                sum(n for _, n in self._live.values()))
         return out
 
-    def _note(self, storage: Any, known: set) -> None:
-        """Count a storage until it is freed."""
-        key = storage._cdata
-        if key in known or key in self._live:
-            return
-        mark = weakref.ref(storage, lambda _: self._live.pop(key, None))
-        self._live[key] = (mark, storage.nbytes())
-        self.peak = max(self.peak, sum(n for _, n in self._live.values()))
+
+def _storages(tree: Any) -> List[Any]:
+    """The storages of all tensors in there."""
+    return [
+        leaf.untyped_storage() for leaf in tree_leaves(tree)
+        if isinstance(leaf, Tensor)
+    ]

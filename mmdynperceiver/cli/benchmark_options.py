@@ -1,7 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Command line of ``tools/benchmark.py``."""
 import argparse
-from typing import List
 
 import torch
 
@@ -9,7 +8,7 @@ from ..benchmark.deployed import DEPLOYED_MODES
 from ..core.accelerate.compiled import MODES
 from . import common
 
-__all__ = ['FEWEST_RUNS', 'TORCHVISION', 'deployed_modes', 'parse_args']
+__all__ = ['FEWEST_RUNS', 'TORCHVISION', 'parse_args']
 
 TORCHVISION = 'torchvision:'
 # Rounds of a batch size: fewer of large batches, but not less than this.
@@ -17,7 +16,7 @@ FEWEST_RUNS = 3
 
 
 def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+    """Read the command line; ``runtimes`` are those among the modes."""
     parser = argparse.ArgumentParser(
         description='Measure the time from normalised images to the logits '
         'of each exit, of one network or of several in turn.')
@@ -26,13 +25,12 @@ def parse_args() -> argparse.Namespace:
         'checkpoint',
         nargs='?',
         help='checkpoint file; without one, the weights are random')
-    _add_networks(parser)
-    _add_measurement(parser)
-    _add_policy(parser)
-    _add_output(parser)
-    common.add_common_options(parser)
+    for add in (_add_networks, _add_measurement, _add_policy, _add_output,
+                common.add_common_options):
+        add(parser)
     args = parser.parse_args()
-    _check_numbers(parser, args)
+    args.runtimes = [mode for mode in args.modes if mode in DEPLOYED_MODES]
+    _check(parser, args)
     return args
 
 
@@ -177,21 +175,10 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
         'the measured images leave at the exits; they sum to 1')
 
 
-def deployed_modes(args: argparse.Namespace) -> List[str]:
-    """The runtimes among the modes."""
-    return [mode for mode in args.modes if mode in DEPLOYED_MODES]
-
-
-def _check_numbers(parser: argparse.ArgumentParser,
-                   args: argparse.Namespace) -> None:
-    """Refuse numbers that cannot be."""
-    for name in ('batch_size', 'runs', 'threads', 'num_images', 'size',
-                 'train_batch_size'):
-        values = getattr(args, name)
-        for value in values if isinstance(values, list) else [values]:
-            if value is not None and value < 1:
-                parser.error(f'--{name.replace("_", "-")} must be at least '
-                             f'1, got {value}')
+def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse what cannot be, or has no effect; choose a device."""
+    common.check_positive(parser, args, 'batch_size', 'runs', 'threads',
+                          'num_images', 'size', 'train_batch_size')
     if args.warmup < 0:
         parser.error(f'--warmup must be at least 0, got {args.warmup}')
     if args.plot and args.images != 'test' and not args.published_top1:
@@ -199,16 +186,15 @@ def _check_numbers(parser: argparse.ArgumentParser,
                      '--published-top1')
     if args.curve and not args.plot:
         parser.error('--curve is for a picture: add --plot')
-    runtimes = deployed_modes(args)
     for name in ('exported', 'unsplit'):
-        if getattr(args, name) and not runtimes:
+        if getattr(args, name) and not args.runtimes:
             parser.error(f'--{name} needs one of {", ".join(DEPLOYED_MODES)} '
                          f'among --modes')
     if args.train_batch_size and 'eager' not in args.modes:
         parser.error('--train-batch-size needs eager among --modes')
     if args.device is None:
-        gpu = torch.cuda.is_available() and not runtimes
+        gpu = torch.cuda.is_available() and not args.runtimes
         args.device = 'cuda' if gpu else 'cpu'
-    if runtimes and args.device != 'cpu':
-        parser.error(f'--modes {runtimes[0]} runs on the CPU: --device cpu, '
-                     f'got {args.device}')
+    if args.runtimes and args.device != 'cpu':
+        parser.error(f'--modes {args.runtimes[0]} runs on the CPU: --device '
+                     f'cpu, got {args.device}')
