@@ -30,12 +30,10 @@ def compare(
     bases: Sequence[int] = (0, )) -> List[Dict[str, Any]]:
     """Time all entries in turn, each exit and the dynamic pass.
 
-    Ratios are medians over the rounds of what was timed in one round, on one
-    batch, so that a machine that slows down in between does not touch them.
-
-    Before its turn each entry runs untimed to its last exit, so that
-    none is measured with another's data in the caches; and before all, every
-    dynamic pass on every batch, for which a compiler makes its graphs.
+    Ratios are medians over rounds, so that a machine that slows down in
+    between does not touch them. Before its turn each entry runs untimed to
+    its last exit, since another's data are in the caches; and before all,
+    every dynamic pass on every batch, for which a compiler makes its graphs.
 
     Args:
         entries (Sequence[BenchmarkEntry]): What to time.
@@ -47,11 +45,9 @@ def compare(
             to. Defaults to (0, ).
 
     Returns:
-        list[dict]: For each entry ``exits``, a list of ``exit``,
-        ``median_ms``, ``p90_ms``, ``p99_ms``, ``min_ms`` of a batch,
-        ``of_base``, against the first base, and ``of_bases``, against each;
-        ``images_per_s`` through all exits; and, with thresholds, ``dynamic``
-        (see :func:`_dynamic_row`).
+        list[dict]: For each entry ``exits``, with times of a batch and ratios
+        ``of_base``, against the first base, and ``of_bases``;
+        ``images_per_s`` through all exits; and, with thresholds, ``dynamic``.
     """
     count = len(images) // batch_size
     batches = list(images[:count * batch_size].split(batch_size))
@@ -102,21 +98,10 @@ def _of_bases(values: Sequence[float],
 def _dynamic_row(batch_size: int, times: Sequence[Sequence[float]],
                  shares: Sequence[Sequence[float]],
                  references: Sequence[Sequence[float]]) -> Dict[str, Any]:
-    """What leaving early came to.
+    """What leaving early came to, by the times of each exit and of it.
 
-    Args:
-        batch_size (int): Images in a batch.
-        times (Sequence[Sequence[float]]): Of each exit, then of the dynamic
-            pass.
-        shares (Sequence[Sequence[float]]): Of each batch, which part left at
-            each exit.
-        references (Sequence[Sequence[float]]): Times of the bases.
-
-    Returns:
-        dict: ``mean_ms`` of a batch and its percentiles; ``images_per_s``;
-        the ``shares`` of each exit; ``of_base``, ``of_bases`` and
-        ``of_last``, against the last exit; ``of_ideal``, against the exits'
-        times in the same round weighted by the shares of the batch.
+    ``of_last`` is against the last exit; ``of_ideal`` against the exits'
+    times in the same round weighted by the shares of its batch.
     """
     *exit_times, dynamic = times
     used = [shares[r % len(shares)] for r in range(len(dynamic))]
@@ -148,18 +133,11 @@ def compare_training(entries: Sequence[BenchmarkEntry],
     The loss is the plain sum of the exits' cross-entropies; the optimiser is
     not included.
 
-    Args:
-        entries (Sequence[BenchmarkEntry]): What to time.
-        images (Tensor): Normalised images (N, 3, H, W).
-        batch_size (int): Images in a step, at most N.
-        runs (int): Timed rounds. Defaults to 5.
-        warmup (int): Untimed rounds before. Defaults to 1.
-        base (int): The entry that ``of_base`` refers to. Defaults to 0.
+    Arguments as in :func:`compare`.
 
     Returns:
-        list[dict]: ``name``, ``batch_size``, the times as in
-        :func:`compare`, ``of_base``, ``peak_memory_mib`` and, against the
-        base, ``memory_of_base``.
+        list[dict]: ``name``, ``batch_size``, the times, ``peak_memory_mib``
+        and, against the base, ``of_base`` and ``memory_of_base``.
     """
     entered = [entry for entry in entries if entry.train_step is not None]
     batch = images[:batch_size]
@@ -188,12 +166,7 @@ def _median_ratio(values: Sequence[float], others: Sequence[float]) -> float:
 @torch.inference_mode()
 def top1_per_exit(entry: BenchmarkEntry, images: Tensor,
                   labels: Tensor) -> Dict[str, Any]:
-    """Top-1 accuracy in percent.
-
-    Args:
-        entry (BenchmarkEntry): Whose accuracy.
-        images (Tensor): Normalised images (N, 3, H, W).
-        labels (Tensor): Their classes (N,).
+    """Top-1 accuracy on images (N, 3, H, W) of classes (N,), in percent.
 
     Returns:
         dict: ``exits``, one number each; ``dynamic`` where there are
