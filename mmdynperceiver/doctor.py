@@ -20,7 +20,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 
-from .remedies import PACKAGES, remedies, tool_remedies
+from .remedies import PACKAGES, remedies
 
 DISTRIBUTIONS = ('mmdynperceiver', 'torch', 'torchvision', 'numpy',
                  'opencv-python', 'opencv-python-headless',
@@ -54,6 +54,9 @@ for name in sys.argv[1:]:
     try:
         module = importlib.import_module(name)
         if name == 'torch':
+            layer = module.nn.Linear(2, 1)
+            layer(module.ones(1, 2)).sum().backward()
+            layer.weight.grad.numpy()
             facts['cuda'] = module.version.cuda
             facts['gpu'] = (module.cuda.get_device_name(0)
                             if module.cuda.is_available() else None)
@@ -68,7 +71,7 @@ print('\\nFACTS' + json.dumps(facts))
 
 
 def installed_versions() -> dict[str, str | None]:
-    """Return the versions of DISTRIBUTIONS; None for what is not there."""
+    """The versions of DISTRIBUTIONS; None for what is not there."""
     versions: dict[str, str | None] = {'python': platform.python_version()}
     for name in DISTRIBUTIONS:
         try:
@@ -84,9 +87,7 @@ def installed_versions() -> dict[str, str | None]:
 def probe(modules: tuple[str, ...], timeout: float = 600) -> dict:
     """Import modules in another process, up to the first that fails.
 
-    Args:
-        modules (tuple[str]): Names to import, in order.
-        timeout (float): Seconds to wait. Defaults to 600.
+    PyTorch has to compute, too, and to give NumPy what it computed.
 
     Returns:
         dict: 'error' (str), 'kind', 'module' and 'missing' if one failed;
@@ -102,27 +103,20 @@ def probe(modules: tuple[str, ...], timeout: float = 600) -> dict:
             errors='replace',
             timeout=timeout)
     except subprocess.TimeoutExpired:
-        return dict(
-            kind='TimeoutError',
-            module=modules[-1],
-            missing=None,
-            error=f'the imports did not end within {timeout:.0f} s')
-    found = re.search(r'^FACTS(.*)$', result.stdout, re.MULTILINE)
-    if found:
-        return json.loads(found.group(1))
-    last = (result.stderr.strip().splitlines() or ['no message'])[-1]
-    return dict(
-        kind='Crash',
-        module=modules[-1],
-        missing=None,
-        error=f'Python ended with code {result.returncode}: {last}')
+        kind = 'TimeoutError'
+        error = f'the imports did not end within {timeout:.0f} s'
+    else:
+        found = re.search(r'^FACTS(.*)$', result.stdout, re.MULTILINE)
+        if found:
+            return json.loads(found.group(1))
+        last = (result.stderr.strip().splitlines() or ['no message'])[-1]
+        kind = 'Crash'
+        error = f'Python ended with code {result.returncode}: {last}'
+    return dict(kind=kind, module=modules[-1], missing=None, error=error)
 
 
 def failure(error: BaseException) -> dict:
-    """Find out why an import failed.
-
-    Args:
-        error (BaseException): What it raised.
+    """Find out why an import failed, by what it raised.
 
     Returns:
         dict: 'kind' and 'error' (str) of the first cause; 'missing', the
@@ -140,14 +134,7 @@ def failure(error: BaseException) -> dict:
 
 
 def too_old(packages: tuple[str, ...]) -> str | None:
-    """Find an installed package that is older than a requirement allows.
-
-    Args:
-        packages (tuple[str]): Requirements such as 'onnxruntime>=1.23'.
-
-    Returns:
-        str | None: What is wrong with the first such package.
-    """
+    """Name the first installed package that is older than 'name>=1.2' says."""
     for package in packages:
         name, _, least = package.partition('>=')
         try:
@@ -165,12 +152,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def examine_task(task: str, versions: dict, result: dict) -> dict:
-    """Say whether a task works, and what to do if it does not.
-
-    Args:
-        task (str): One of TASKS or TOOLS.
-        versions (dict): See :func:`installed_versions`.
-        result (dict): See :func:`probe`.
+    """Say whether one of TASKS or TOOLS works, by what its probe found.
 
     Returns:
         dict: 'works' (bool), 'error' (str or None) and 'commands' (list).
@@ -181,9 +163,8 @@ def examine_task(task: str, versions: dict, result: dict) -> dict:
                 f'{result["error"]}'
     if error is None:
         return dict(works=True, error=None, commands=[])
-    find = tool_remedies if task in PACKAGES else remedies
     return dict(
-        works=False, error=error, commands=find(task, versions, result))
+        works=False, error=error, commands=remedies(task, versions, result))
 
 
 def examine() -> dict:
@@ -226,13 +207,10 @@ def version_rows(report: dict) -> list[tuple[str, str]]:
     if not (versions['mmcv'] or versions['mmcv-lite']):
         rows.append(('mmcv or mmcv-lite', 'not installed'))
     cuda = facts['cuda'] or 'torch is built without it'
-    rows.append(('CUDA', f'{cuda} ({facts["gpu"] or "no usable GPU"})'))
-    rows.append(('OpenCV (cv2)', facts['opencv'] or 'does not import'))
-    rows.append(
-        ('operators of mmcv',
-         'load' if facts['mmcv_operators'] else 'do not load (only detection '
-         'needs them)'))
-    return rows
+    return rows + [('CUDA', f'{cuda} ({facts["gpu"] or "no usable GPU"})'),
+                   ('OpenCV (cv2)', facts['opencv'] or 'does not import'),
+                   ('operators of mmcv', 'load' if facts['mmcv_operators'] else
+                    'do not load (only detection needs them)')]
 
 
 def print_table(title: str, header: tuple, rows: list) -> None:
@@ -273,15 +251,7 @@ def print_report(report: dict) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print what was found.
-
-    Args:
-        argv (list[str] | None): Arguments, by default those of the process.
-            Defaults to None.
-
-    Returns:
-        int: 0 if classification works, else 1.
-    """
+    """Print what was found; gives 0 if classification works, else 1."""
     parser = argparse.ArgumentParser(
         prog='python -m mmdynperceiver.doctor',
         description='Tell what is installed, what works, and the commands '

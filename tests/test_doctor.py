@@ -10,6 +10,7 @@ from mmdynperceiver import doctor, remedies
 
 EVERYTHING = dict.fromkeys(doctor.DISTRIBUTIONS, '1.0')
 EVERYTHING.update(python=platform.python_version(), **{'mmcv-lite': None})
+MMPRETRAIN, MMACTION, MMDET = remedies.HOSTS.values()
 
 
 def without(*names, **changes):
@@ -64,6 +65,27 @@ def test_probe_survives_what_ends_python(make_files, monkeypatch):
     assert doctor.probe(('leave', ))['kind'] == 'SystemExit'
 
 
+def test_a_torch_that_cannot_compute_does_not_work(make_files, monkeypatch,
+                                                   short_pip):
+    """It imports, and knows another NumPy than the one there is."""
+    fake = make_files({
+        'torch.py':
+        'class Tensor:\n'
+        '    def __call__(self, *_): return self\n'
+        '    sum = backward = Linear = __call__\n'
+        '    def numpy(self): raise RuntimeError("Numpy is not available")\n'
+        'nn = ones = Tensor()\n'
+        'nn.weight, nn.grad = nn, nn\n'
+    })
+    monkeypatch.setenv('PYTHONPATH', f'{fake}:{":".join(sys.path)}')
+    facts = doctor.probe(('torch', ))
+    assert (facts['module'], facts['kind']) == ('torch', 'RuntimeError')
+    for task in ('classification', 'export'):
+        result = doctor.examine_task(task, EVERYTHING, facts)
+        assert result['commands'] == ["pip install 'numpy<2'"]
+        assert result['error'].endswith('Numpy is not available')
+
+
 def test_probe_gives_up_waiting(make_files, monkeypatch):
     fake = make_files({'endless.py': 'while True: pass\n'})
     monkeypatch.setenv('PYTHONPATH', f'{fake}:{":".join(sys.path)}')
@@ -75,7 +97,7 @@ def test_probe_gives_up_waiting(make_files, monkeypatch):
 def test_missing_hosts_are_installed_in_one_command(short_pip):
     versions = without('mmpretrain', 'mmcv')
     assert remedies.remedies('classification', versions, NOT_FOUND) == [
-        f'pip install {remedies.MMPRETRAIN} {remedies.MMCV_LITE}'
+        f'pip install {MMPRETRAIN} {remedies.MMCV_LITE}'
     ]
 
 
@@ -84,7 +106,7 @@ def test_mmaction_comes_without_a_second_opencv(short_pip, monkeypatch):
     versions = without('mmaction2')
     commands = remedies.remedies('recognition', versions, NOT_FOUND)
     assert commands[0].startswith('pip install decord ')
-    assert commands[1] == f'pip install --no-deps {remedies.MMACTION}'
+    assert commands[1] == f'pip install --no-deps {MMACTION}'
     monkeypatch.setattr(remedies.platform, 'machine', lambda: 'arm64')
     commands = remedies.remedies('recognition', versions, NOT_FOUND)
     assert commands[0].startswith('pip install eva-decord ')
@@ -94,7 +116,7 @@ def test_detection_compiles_mmcv_in_place_of_the_lite_one(short_pip):
     versions = without('mmcv', 'mmdet', **{'mmcv-lite': '2.1.0'})
     commands = remedies.remedies('detection', versions, NOT_FOUND)
     assert commands == [
-        f'pip install {remedies.MMDET}', 'pip uninstall -y mmcv-lite',
+        f'pip install {MMDET}', 'pip uninstall -y mmcv-lite',
         "pip install 'setuptools<81' wheel ninja psutil packaging",
         'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
         f'--no-cache-dir --no-binary mmcv {remedies.MMCV}'
@@ -129,7 +151,7 @@ def test_python_that_cannot_build_mmcv_is_told(short_pip, monkeypatch):
      'MMCV_WITH_OPS=1 pip install --no-build-isolation --no-deps '
      f'--no-cache-dir --no-binary mmcv {remedies.MMCV}'),
     ('detection', failure('KeyError', 'odd', 'mmdet.models'),
-     f'pip install --no-deps --force-reinstall {remedies.MMDET}'),
+     f'pip install --no-deps --force-reinstall {MMDET}'),
 ])
 def test_known_causes_have_their_remedy(short_pip, task, facts, expected):
     assert remedies.remedies(task, EVERYTHING, facts)[-1] == expected
@@ -252,4 +274,4 @@ def test_the_real_environment_is_examined(run_python):
     assert result.returncode == (0 if works else 1)
     assert set(report['tools']) == set(doctor.TOOLS)
     for task in (*report['tasks'].values(), *report['tools'].values()):
-        assert task['works'] == (not task['commands'])
+        assert task['works'] == (not task['commands']) == (not task['error'])

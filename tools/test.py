@@ -62,20 +62,14 @@ def merge_args(config, args: argparse.Namespace) -> None:
                              'file by --thresholds-file')
         args.thresholds_file = choose_point(args.thresholds_file,
                                             args.budget_macs)
+    # The model checks again, and knows how many thresholds it needs.
     if args.thresholds_file is not None:
-        # The model reads it again, and checks that it is made for the model.
         OperatingPoint.load(args.thresholds_file)
-        config.model.thresholds = args.thresholds_file
-        config.model.pop('exit', None)
-    elif args.thresholds is not None:
-        # The model knows how many it needs.
-        config.model.thresholds = list(
-            check_thresholds(args.thresholds,
-                             len(args.thresholds) + 1))
-        config.model.pop('exit', None)
-    elif args.exit is not None:
-        config.model.thresholds = None
-        config.model.exit = args.exit
+    if args.thresholds is not None:
+        check_thresholds(args.thresholds, len(args.thresholds) + 1)
+    given = args.thresholds or args.thresholds_file
+    if given is not None or args.exit is not None:
+        config.model.update(thresholds=given, exit=args.exit)
 
 
 def choose_hooks(runner, really_stop: bool) -> None:
@@ -118,20 +112,21 @@ def main() -> None:
         from mmengine.evaluator import DumpResults
         runner.test_evaluator.metrics.append(DumpResults(args.dump))
     metrics = runner.test()
-    if runner.rank == 0:
-        policy = getattr(model, 'policy', None)
-        thresholds = getattr(policy, 'thresholds', None)
-        print_exits(metrics, thresholds)
-        if args.out:
-            write_json(
-                args.out,
-                dict(
-                    config=os.path.basename(args.config),
-                    checkpoint=os.path.basename(args.checkpoint),
-                    thresholds=thresholds,
-                    criterion=getattr(policy, 'criterion', None),
-                    temperature=getattr(policy, 'temperature', None),
-                    metrics=metrics))
+    if runner.rank != 0:
+        return
+    settings = {
+        key: getattr(getattr(model, 'policy', None), key, None)
+        for key in ('thresholds', 'criterion', 'temperature')
+    }
+    print_exits(metrics, settings['thresholds'])
+    if args.out:
+        write_json(
+            args.out,
+            dict(
+                config=os.path.basename(args.config),
+                checkpoint=os.path.basename(args.checkpoint),
+                **settings,
+                metrics=metrics))
 
 
 if __name__ == '__main__':

@@ -60,19 +60,7 @@ def compare(
     references = [times[base][len(entries[base].passes) - 1] for base in bases]
     rows = []
     for entry, own, left in zip(entries, times, shares):
-        exits = [
-            dict(summary(values), exit=k, **_of_bases(values, references))
-            for k, values in enumerate(own[:len(entry.passes)])
-        ]
-        for found, macs in zip(exits, entry.macs or ()):
-            found['macs'] = macs
-        rows.append(
-            dict(
-                name=entry.name,
-                mode=entry.mode,
-                batch_size=batch_size,
-                exits=exits,
-                images_per_s=1000 * batch_size / exits[-1]['median_ms']))
+        rows.append(_row(entry, batch_size, own, references))
         if left:
             rows[-1]['dynamic'] = _dynamic_row(batch_size, own, left,
                                                references)
@@ -88,11 +76,23 @@ def _shares(entry: BenchmarkEntry,
         len(batch)).tolist() for batch in batches if entry.dynamic is not None]
 
 
-def _of_bases(values: Sequence[float],
-              references: Sequence[Sequence[float]]) -> Dict[str, Any]:
-    """Ratios against each base."""
-    ratios = [_median_ratio(values, other) for other in references]
-    return dict(of_base=ratios[0], of_bases=ratios)
+def _row(entry: BenchmarkEntry, batch_size: int,
+         times: Sequence[Sequence[float]],
+         references: Sequence[Sequence[float]]) -> Dict[str, Any]:
+    """What the times of each exit, and of the bases, came to."""
+    exits: List[Dict[str, Any]] = []
+    for k, values in enumerate(times[:len(entry.passes)]):
+        ratios = [_median_ratio(values, other) for other in references]
+        exits.append(
+            dict(summary(values), exit=k, of_base=ratios[0], of_bases=ratios))
+        if entry.macs is not None:
+            exits[k]['macs'] = entry.macs[k]
+    return dict(
+        name=entry.name,
+        mode=entry.mode,
+        batch_size=batch_size,
+        exits=exits,
+        images_per_s=1000 * batch_size / exits[-1]['median_ms'])
 
 
 def _dynamic_row(batch_size: int, times: Sequence[Sequence[float]],

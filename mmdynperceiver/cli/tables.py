@@ -52,16 +52,11 @@ def exits_table(metrics: Mapping[str, float],
     else:
         title = 'Thresholds: ' + ', '.join(f'{t:.4g}' for t in thresholds)
     measures = _measures(metrics)
-    exits = sorted({
-        int(match.group(1))
-        for match in (re.match(r'exit(\d+)/', name) for name in metrics)
-        if match
-    })
-    table = Table(title=title)
-    table.add_column('exit')
-    scale, unit = (1e-9,
-                   'G') if metrics.get('dynamic/macs', 0) >= 1e9 else (1e-6,
-                                                                       'M')
+    found = (re.match(r'exit(\d+)/', name) for name in metrics)
+    exits = sorted({int(match[1]) for match in found if match})
+    large = metrics.get('dynamic/macs', 0) >= 1e9
+    scale, unit = (1e-9, 'G') if large else (1e-6, 'M')
+    table = Table('exit', title=title)
     for heading in (*measures.values(), 'share (%)', f'MACs ({unit})'):
         table.add_column(heading, justify='right')
 
@@ -215,29 +210,29 @@ def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
             overflow='ellipsis' if number else 'fold',
             min_width=0 if number else NAME_WIDTH)
     for row in rows:
-        *_, last = row['exits']
-        size = row['batch_size']
-        memory = row.get('peak_memory_mib')
+        names = Text(row['name']), Text(row['mode'])
         for found in row['exits']:
-            deepest = found is last
-            macs = found.get('macs')
+            macs, memory = found.get('macs'), row.get('peak_memory_mib')
+            deepest = found is row['exits'][-1]
             table.add_row(
-                *((Text(row['name']),
-                   Text(row['mode'])) if not found['exit'] else ('', '')),
-                str(found['exit']), f'{found["median_ms"]:.3f}',
-                f'{found["p90_ms"]:.3f}', f'{found["p99_ms"]:.3f}',
-                *(f'{ratio:.2f}' for ratio in found['of_bases']),
-                f'{1000 * size / found["median_ms"]:.1f}',
+                *(('', '') if found['exit'] else names), str(found['exit']),
+                *_times(found),
+                f'{1000 * row["batch_size"] / found["median_ms"]:.1f}',
                 '' if macs is None else f'{macs / 1e6:.1f}',
                 f'{memory:.1f}' if deepest and memory is not None else '')
         found = row.get('dynamic')
         if found:
-            table.add_row('', '', 'dynamic', f'{found["median_ms"]:.3f}',
-                          f'{found["p90_ms"]:.3f}', f'{found["p99_ms"]:.3f}',
-                          *(f'{ratio:.2f}' for ratio in found['of_bases']),
-                          f'{found["images_per_s"]:.1f}', '', '')
+            table.add_row('', '', 'dynamic', *_times(found),
+                          f'{found["images_per_s"]:.1f}')
         table.add_section()
     return table
+
+
+def _times(found: Mapping[str, Any]) -> List[str]:
+    """Milliseconds, and ratios to the bases."""
+    keys = ('median_ms', 'p90_ms', 'p99_ms')
+    return [f'{found[key]:.3f}'
+            for key in keys] + [f'{ratio:.2f}' for ratio in found['of_bases']]
 
 
 def print_benchmark(result: Mapping[str, Any]) -> None:

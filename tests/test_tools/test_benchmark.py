@@ -8,6 +8,31 @@ import torch
 from PIL import Image
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """For each picture, the rows in it and the dots that it shows."""
+    from mmdynperceiver import report
+    draw, pictures = report.plot_accuracy_latency, []
+
+    def record(rows, path):
+        axes, = draw(rows, path).axes
+        dots = [
+            line.get_xydata().tolist() for line in axes.lines
+            if line.get_marker() == 'o'
+        ]
+        pictures.append(([row['name'] for row in rows], dots))
+        assert Image.open(path).format == 'PNG'
+
+    monkeypatch.setattr(report, 'plot_accuracy_latency', record)
+    return pictures
+
+
+def dots_of(row):
+    """What a picture shows of the exits: milliseconds of an image, top-1."""
+    return [[pytest.approx(found['median_ms'] / row['batch_size']), top1]
+            for found, top1 in zip(row['exits'], row['top1']['exits'])]
+
+
 @pytest.mark.parametrize('options', [
     ['--size', '40', '32'],
     [],
@@ -27,7 +52,7 @@ def test_table(config, tool, trained, tmp_path, options):
         assert 0 < row['median_ms'] <= row['p90_ms'] and row['macs'] > 0
 
 
-def test_side_by_side(config, tool, trained, tmp_path):
+def test_side_by_side(config, tool, trained, tmp_path, drawn):
     """Two configs and a network of torchvision, modes and batch sizes."""
     out, plot = tmp_path / 'latency.json', tmp_path / 'latency.png'
     static = config("model = dict(backbone=dict(_delete_=True, "
@@ -43,9 +68,12 @@ def test_side_by_side(config, tool, trained, tmp_path):
                          '--plot', plot)
     assert error is None, error
     assert 'of the ideal' in output and 'training step of 2' in output
-    assert plot.read_bytes().startswith(b'\x89PNG')
     result = json.loads(out.read_text())
     rows = result['compared']
+    (names, dots), = drawn
+    assert names == [row['name'] for row in rows]
+    # Those with accuracies, in the first batch size.
+    assert dots == [dots_of(row) for row in rows[:4]]
     assert [(row['mode'], row['batch_size'], len(row['exits']))
             for row in rows[:5]] == [('eager', 1, 4), ('prepared', 1, 4),
                                      ('eager', 1, 1), ('prepared', 1, 1),
@@ -59,7 +87,7 @@ def test_side_by_side(config, tool, trained, tmp_path):
     assert result['exits'] == rows[0]['exits'] and result['batch_size'] == 1
 
 
-def test_published_accuracies(config, tool, tmp_path):
+def test_published_accuracies(config, tool, tmp_path, drawn):
     """Those of the metafile and of torchvision, on random images."""
     out, plot = tmp_path / 'latency.json', tmp_path / 'latency.png'
     name = 'dyn-perceiver_resnet22-w025_1xb128-10e_cifar10-folder'
@@ -70,8 +98,8 @@ def test_published_accuracies(config, tool, tmp_path):
                          'torchvision:mobilenet_v3_small', '--out', out,
                          *options)
     assert error is None, error
-    assert plot.read_bytes().startswith(b'\x89PNG')
     rows = json.loads(out.read_text())['compared']
+    assert drawn[0][1] == [dots_of(row) for row in rows]
     assert len(rows[0]['top1']['exits']) == 4
     assert rows[1]['top1'] == dict(exits=[67.668])
     _, error = tool('benchmark', config(), *options)
@@ -104,7 +132,7 @@ def runtimes():
         pytest.importorskip(package)
 
 
-def test_runtimes(config, tool, trained, tmp_path, runtimes):
+def test_runtimes(config, tool, trained, tmp_path, runtimes, drawn):
     """Staged, as one graph, static, and from a folder; top-1 and drawing."""
     out, plot = tmp_path / 'latency.json', tmp_path / 'latency.png'
     folder = tmp_path / 'exported'
@@ -121,9 +149,11 @@ def test_runtimes(config, tool, trained, tmp_path, runtimes):
                          '--thresholds', 0, 0, 0, '--out', out, '--plot', plot)
     assert error is None, error
     assert f'base 2: {net}, eager' in output
-    assert plot.read_bytes().startswith(b'\x89PNG')
     result = json.loads(out.read_text())
     rows = result['compared']
+    assert drawn[0][1] == [
+        dots_of(row) for row in rows[:len(rows) // 2] if 'top1' in row
+    ]
     exits = {(row['name'], row['mode']): len(row['exits']) for row in rows}
     assert exits == {
         (name, 'eager'): 4,

@@ -10,7 +10,7 @@ import argparse
 import csv
 import os.path as osp
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -51,6 +51,19 @@ class Findings:
         """Add an error."""
         self.errors[kind].append(example)
 
+    def report(self) -> None:
+        """Print everything."""
+        console = Console(
+            highlight=False, soft_wrap=True, emoji=False, markup=False)
+        for note in self.notes:
+            console.print(f'note: {note}')
+        for kind, examples in self.errors.items():
+            console.print(f'{len(examples):,} {kind}', style='red')
+            for example in examples[:SHOWN]:
+                console.print(f'    {example}')
+        if not self.errors:
+            console.print('nothing wrong was found')
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
@@ -60,10 +73,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('root', help='folder of the data')
     parser.add_argument(
         '--frames', default='rawframes', help='folder of the frame folders')
-    parser.add_argument(
-        '--train', default='sthv1_train_list_rawframes.txt', help='list file')
-    parser.add_argument(
-        '--val', default='sthv1_val_list_rawframes.txt', help='list file')
+    for name in EXPECTED:
+        parser.add_argument(
+            f'--{name}',
+            default=f'sthv1_{name}_list_rawframes.txt',
+            help='list file')
     parser.add_argument(
         '--filename-tmpl',
         default='{:05}.jpg',
@@ -101,9 +115,8 @@ def read_list(path: str, name: str, findings: Findings) -> List[Video]:
                          f"MMAction2's data tools, or name it with --{name}")
     videos = []
     for number, line in read_lines(path, f'{name} list'):
-        fields = line.split()
         try:
-            folder, total, label = fields
+            folder, total, label = line.split()
             video = Video(folder, int(total), int(label))
             if not 0 <= video.total_frames <= MOST_FRAMES:
                 raise ValueError('no number of frames')
@@ -144,16 +157,14 @@ def check_lists(lists: Dict[str, List[Video]], num_classes: int,
 def check_folder(root: str, video: Video,
                  args: argparse.Namespace) -> Optional[Tuple[str, str]]:
     """Compare a folder with its line: None, or kind and example."""
-    folder = osp.join(root, video.folder)
+    folder, count = osp.join(root, video.folder), video.total_frames
     if not osp.isdir(folder):
         return 'folders that are missing', video.folder
-    first = args.start_index
-    names = [
-        args.filename_tmpl.format(first + k) for k in range(video.total_frames)
-    ]
+    # With the frames before and behind those of the line.
+    before, *names, following = (
+        args.filename_tmpl.format(args.start_index + k)
+        for k in range(-1, count + 1))
     missing = frames_missing(folder, names)
-    following = args.filename_tmpl.format(first + video.total_frames)
-    before = args.filename_tmpl.format(first - 1)
     if missing == names:
         present = sorted(path.name for path in Path(folder).iterdir())[:1]
         return ('folders in which no frame has the expected name: set '
@@ -161,20 +172,20 @@ def check_folder(root: str, video: Video,
                 f'{video.folder}: {present[0] if present else "empty"}, '
                 f'expected {names[0] if names else args.filename_tmpl}')
     if osp.exists(osp.join(folder, before)):
-        return (f'folders whose frames begin before number {first}: set '
-                f'--start-index, and start_index in the config',
-                f'{video.folder}: {before}')
+        return (f'folders whose frames begin before number '
+                f'{args.start_index}: set --start-index, and start_index in '
+                f'the config', f'{video.folder}: {before}')
     if missing:
         return ('folders with missing or empty frames',
-                f'{video.folder}: {len(missing)} of {video.total_frames}, '
-                f'the first: {missing[0]}')
+                f'{video.folder}: {len(missing)} of {count}, the first: '
+                f'{missing[0]}')
     if osp.exists(osp.join(folder, following)):
         return ('folders with more frames than the list says, so that the '
                 'end of the video is never seen',
                 f'{video.folder}: {following} is there')
-    if cv2.imread(osp.join(folder, names[len(names) // 2])) is None:
-        return ('frames that cannot be decoded',
-                f'{video.folder}/{names[len(names) // 2]}')
+    middle = names[count // 2]
+    if cv2.imread(osp.join(folder, middle)) is None:
+        return 'frames that cannot be decoded', f'{video.folder}/{middle}'
     return None
 
 
@@ -190,18 +201,17 @@ def check_folders(root: str, videos: Sequence[Video], args: argparse.Namespace,
                 found, 'checking', total=len(videos), transient=True):
             if result is not None:
                 findings.add(*result)
-    counts = Counter(video.total_frames for video in videos)
-    if min(counts) < 8:
+    counts = [video.total_frames for video in videos]
+    short = sum(count < 8 for count in counts)
+    if short:
         findings.notes.append(
-            f'{sum(n for frames, n in counts.items() if frames < 8):,} videos '
-            f'have fewer than 8 frames, which are repeated')
-    mean = sum(frames * n for frames, n in counts.items()) / len(videos)
+            f'{short:,} videos have fewer than 8 frames, which are repeated')
     findings.notes.append(
         f'{len(videos):,} videos of {min(counts)} to {max(counts)} frames, '
-        f'{mean:.1f} on average')
+        f'{sum(counts) / len(counts):.1f} on average')
 
 
-def check_labels(lists: Dict[str, List[Video]], args: argparse.Namespace,
+def check_labels(videos: Sequence[Video], args: argparse.Namespace,
                  findings: Findings) -> None:
     """Compare labels with the data set's own files."""
     classes = read_classes(args.labels)
@@ -216,7 +226,7 @@ def check_labels(lists: Dict[str, List[Video]], args: argparse.Namespace,
     ]
     findings.notes.append('classes that a mirror may change (flip_label_map '
                           'must pair them): ' + '; '.join(mirrored))
-    own = {}
+    own: Dict[str, str] = {}
     for path in args.annotations:
         if not osp.isfile(path):
             raise InputError(f'there is no file of annotations {path!r}')
@@ -227,30 +237,16 @@ def check_labels(lists: Dict[str, List[Video]], args: argparse.Namespace,
             raise InputError(
                 f'each line of {path!r} must be a video, a semicolon and the '
                 f'name of its class: {error}') from error
-    for video in (video for videos in lists.values() for video in videos):
+    for video in videos if own else ():
         name = own.get(osp.basename(video.folder))
         if name is None:
-            if own:
-                findings.add("videos that are not in the data set's own files",
-                             video.folder)
+            findings.add("videos that are not in the data set's own files",
+                         video.folder)
         elif not 0 <= video.label < len(classes) or \
                 classes[video.label] != name:
             findings.add(
                 "labels that are not those of the data set's own files",
                 f'{video.folder}: {video.label}, its class is {name!r}')
-
-
-def report(findings: Findings) -> None:
-    """Print what was found."""
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
-    for note in findings.notes:
-        console.print(f'note: {note}', markup=False)
-    for kind, examples in findings.errors.items():
-        console.print(f'{len(examples):,} {kind}', style='red', markup=False)
-        for example in examples[:SHOWN]:
-            console.print(f'    {example}', markup=False)
-    if not findings.errors:
-        console.print('nothing wrong was found')
 
 
 def main() -> None:
@@ -269,16 +265,16 @@ def main() -> None:
     lists = {
         name:
         read_list(osp.join(args.root, getattr(args, name)), name, findings)
-        for name in ('train', 'val')
+        for name in EXPECTED
     }
     videos = [video for part in lists.values() for video in part]
     if not videos:
         raise InputError('the lists hold no videos')
     check_lists(lists, args.num_classes, findings)
     if args.labels:
-        check_labels(lists, args, findings)
+        check_labels(videos, args, findings)
     check_folders(osp.join(args.root, args.frames), videos, args, findings)
-    report(findings)
+    findings.report()
     if findings.errors:
         raise InputError(f'{len(findings.errors)} kinds of faults were found')
 

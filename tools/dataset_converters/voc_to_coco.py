@@ -48,15 +48,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def read_names(path: Path) -> List[str]:
-    """Read a list of image names.
-
-    Args:
-        path (Path): A name in each line; what follows it is left out.
-
-    Raises:
-        InputError: If there is no such list, it is empty, or a name is in
-            it twice.
-    """
+    """Read a list of image names; what follows one in its line is left out."""
     names = [line.split()[0] for line in read_list(path)]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -66,18 +58,11 @@ def read_names(path: Path) -> List[str]:
 
 
 def read_image(root: Path, name: str) -> Tuple[Dict[str, Any], List[tuple]]:
-    """Read the annotations of one image.
-
-    Args:
-        root (Path): Folder in the layout of VOC.
-        name (str): Name of the image, without its ending.
+    """Read the annotations of one image, named without its ending.
 
     Returns:
         tuple: COCO's entry without id, and class, box (x, y, width, height)
         and whether it is a difficult one, of each object.
-
-    Raises:
-        InputError: If a file is missing or does not hold what it should.
     """
     path = root / 'Annotations' / f'{name}.xml'
     try:
@@ -125,41 +110,29 @@ def read_object(entry: ElementTree.Element) -> tuple:
 
 def count_unusable(content: dict) -> int:
     """Number of boxes that are empty, or outside of their images."""
-    sizes = {
-        image['id']: (image['width'], image['height'])
-        for image in content['images']
-    }
     number = 0
     for annotation in content['annotations']:
         x, y, width, height = annotation['bbox']
-        right, bottom = sizes[annotation['image_id']]
+        image = content['images'][annotation['image_id'] - 1]
         number += (
-            min(x + width, right) <= max(x, 0)
-            or min(y + height, bottom) <= max(y, 0))
+            min(x + width, image['width']) <= max(x, 0)
+            or min(y + height, image['height']) <= max(y, 0))
     return number
 
 
 def convert(images: Sequence[tuple], classes: Sequence[str]) -> dict:
-    """Put images together in COCO's format; all ids start at 1.
-
-    Args:
-        images (Sequence[tuple]): What ``read_image`` returns.
-        classes (Sequence[str]): In the order of their labels.
-
-    Raises:
-        InputError: If an object is of another class.
-    """
+    """Put what ``read_image`` gives in COCO's format; all ids start at 1."""
+    ids = {name: number for number, name in enumerate(classes, 1)}
     content: Dict[str, list] = dict(
         images=[],
         annotations=[],
         categories=[
-            dict(id=number, name=name)
-            for number, name in enumerate(classes, 1)
+            dict(id=number, name=name) for name, number in ids.items()
         ])
     for number, (image, objects) in enumerate(images, 1):
         content['images'].append(dict(image, id=number))
         for name, box, difficult in objects:
-            if name not in classes:
+            if name not in ids:
                 raise InputError(
                     f'{image["file_name"]!r} has an object of the class '
                     f'{name!r}, which is none of {", ".join(classes)}')
@@ -167,7 +140,7 @@ def convert(images: Sequence[tuple], classes: Sequence[str]) -> dict:
                 dict(
                     id=len(content['annotations']) + 1,
                     image_id=number,
-                    category_id=classes.index(name) + 1,
+                    category_id=ids[name],
                     bbox=box,
                     area=box[2] * box[3],
                     # Found or not, it does not count.
@@ -185,10 +158,8 @@ def main() -> None:
             raise InputError(f'{str(path)!r} is there already; --overwrite '
                              f'replaces it')
     common.check_writable_folder(os.fspath(out))
-    lists = {
-        name: read_names(args.root / 'ImageSets' / 'Main' / f'{name}.txt')
-        for name in args.sets
-    }
+    folder = args.root / 'ImageSets' / 'Main'
+    lists = {name: read_names(folder / f'{name}.txt') for name in args.sets}
     images = {
         name: [read_image(args.root, image) for image in names]
         for name, names in lists.items()

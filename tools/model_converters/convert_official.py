@@ -41,11 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def check_target(source: str, target: str, overwrite: bool) -> None:
-    """Refuse a target that cannot or should not be written.
-
-    Raises:
-        InputError: Naming it, and what to do.
-    """
+    """Refuse a target that cannot or should not be written."""
     common.check_writable_file(target, ENDINGS)
     if osp.exists(target) and osp.exists(source) and \
             osp.samefile(source, target):
@@ -60,10 +56,10 @@ def describe(source: Source) -> str:
     """Say in a line what was read."""
     variant = source.variant
     width = '' if variant['width'] == 1 else f', width {variant["width"]:g}'
-    without = [name for name, value in variant.items() if value is False]
+    without = ''.join(f', without {name}' for name, value in variant.items()
+                      if value is False)
     return (f'{variant["arch"]}{width}, {variant["num_latents"]} latents, '
-            f'{variant["num_classes"]} classes' + ''.join(f', without {name}'
-                                                          for name in without))
+            f'{variant["num_classes"]} classes{without}')
 
 
 def advice(match: Match, variant: dict) -> str:
@@ -82,11 +78,7 @@ def advice(match: Match, variant: dict) -> str:
 
 
 def convert(args: argparse.Namespace) -> None:
-    """Read, find the config, verify and write.
-
-    Raises:
-        InputError: If something does not fit; nothing is written then.
-    """
+    """Read, find the config, verify and write; what does not fit is not."""
     check_target(args.source, args.checkpoint, args.overwrite)
     source = read_source(args.source, args.weights)
     print(f'read {args.weights} of {args.source}: {describe(source)}')
