@@ -3,14 +3,15 @@
 import os
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core import (ExitPolicy, Exits, Prediction, SegmentedTrunk,
+from ..core import (ExitPolicy, Prediction, SegmentedTrunk,
                     fixed_exit_thresholds)
+from ..core.protocols import EarlyExitNetwork, ExitClassifiers
 from ..core.segments import TrunkState
 from ..deploy import Policy, Runner
 from ..errors import InputError, input_errors
@@ -47,7 +48,8 @@ def check_deployed_modes(modes: Sequence[str]) -> None:
             check_runtime(runtime, precision)
 
 
-def export_model(model: nn.Module, size: Sequence[int], folder: str) -> None:
+def export_model(model: EarlyExitNetwork, size: Sequence[int],
+                 folder: str) -> None:
     """Export an early-exit model for normalised images, into a new folder.
 
     See :func:`export_network`; the folder is for :func:`open_exported`.
@@ -65,7 +67,7 @@ def export_model(model: nn.Module, size: Sequence[int], folder: str) -> None:
                    ExitPolicy(exits.num_exits), classes)
 
 
-def export_one_graph(model: nn.Module, size: Sequence[int],
+def export_one_graph(model: EarlyExitNetwork, size: Sequence[int],
                      folder: str) -> None:
     """Export an early-exit model as one graph that runs all its exits."""
     from ..deploy.graph_forms import copies_for_export
@@ -87,7 +89,7 @@ def export_net(net: nn.Module, size: Sequence[int], folder: str) -> None:
     """
     from ..deploy.export import export_segments, verify_segments
     os.mkdir(folder)
-    parts: Tuple[Any, Any] = _OneSegment(net.eval()), _Logits()
+    parts = _OneSegment(net.eval()), _Logits()
     exported = export_segments(*parts, size, folder)
     verify_segments(*parts, exported, folder)
 
@@ -95,7 +97,7 @@ def export_net(net: nn.Module, size: Sequence[int], folder: str) -> None:
 class _AllExits(nn.Module):
     """Images (B, 3, H, W) -> logits (B, number of exits * K)."""
 
-    def __init__(self, trunk: SegmentedTrunk, exits: Exits) -> None:
+    def __init__(self, trunk: SegmentedTrunk, exits: ExitClassifiers) -> None:
         super().__init__()
         self.trunk = trunk
         self.exits = exits
@@ -124,11 +126,8 @@ class _OneSegment(SegmentedTrunk):
 class _Logits(nn.Module):
     """Stands in for the exits behind :class:`_OneSegment`."""
 
-    fkt = None
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.classifiers = nn.ModuleList()
+    num_exits = 1
+    num_classes = 0  # not known
 
     def step(self,
              index: int,

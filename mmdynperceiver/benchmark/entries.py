@@ -12,6 +12,7 @@ from ..calibration.share_solver import solve_by_shares
 from ..core import ExitPolicy, Prediction, run_all_exits
 from ..core.criteria import confidences
 from ..core.early_exit import as_images, average_groups
+from ..core.protocols import EarlyExitNetwork
 from .latency import early_exit_pass, exit_passes
 
 __all__ = [
@@ -53,7 +54,7 @@ class BenchmarkEntry:
 
 def early_exit_entry(name: str,
                      mode: str,
-                     model: nn.Module,
+                     model: EarlyExitNetwork,
                      image_shape: Sequence[int],
                      policy: Optional[ExitPolicy] = None) -> BenchmarkEntry:
     """Enter a model with exits.
@@ -61,7 +62,7 @@ def early_exit_entry(name: str,
     Args:
         name (str): Its name.
         mode (str): How it runs; the model is in that mode already.
-        model (nn.Module): The model.
+        model (EarlyExitNetwork): The model.
         image_shape (Sequence[int]): (3, H, W), or (M, 3, H, W) of videos,
             for the MACs.
         policy (ExitPolicy, optional): Where images leave. Defaults to None,
@@ -76,7 +77,8 @@ def early_exit_entry(name: str,
         if mode == 'eager' else None)
 
 
-def all_exits_pass(model: nn.Module) -> Callable[[Tensor], Sequence[Tensor]]:
+def all_exits_pass(
+        model: EarlyExitNetwork) -> Callable[[Tensor], Sequence[Tensor]]:
     """The pass of an early-exit model that gives the logits of each exit."""
     trunk, exits = model.exit_parts()
 

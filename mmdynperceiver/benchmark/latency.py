@@ -11,11 +11,12 @@ from importlib.metadata import version
 from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple, Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..core import (ExitPolicy, Prediction, fixed_exit_thresholds,
                     run_early_exit)
 from ..core.early_exit import as_images
+from ..core.protocols import EarlyExitNetwork
 from ..errors import InputError
 from ..progress import progress_bar
 
@@ -29,7 +30,7 @@ __all__ = [
 LEAD_MS = 80
 
 
-def measure_exits(model: nn.Module,
+def measure_exits(model: EarlyExitNetwork,
                   images: Sequence[Tensor],
                   runs: int = 50,
                   warmup: int = 10) -> List[Dict[str, float]]:
@@ -39,7 +40,7 @@ def measure_exits(model: nn.Module,
     exits take turns, so that a slow spell of the machine meets all of them.
 
     Args:
-        model (nn.Module): An early-exit model; it is left in eval mode.
+        model (EarlyExitNetwork): The model; it is left in eval mode.
         images (Sequence[Tensor]): Batches (B, 3, H, W), or of videos (B, M,
             3, H, W), to take in turn, on the model's device.
         runs (int): Timed runs of each exit. Defaults to 50.
@@ -53,7 +54,8 @@ def measure_exits(model: nn.Module,
     return [dict(exit=k, **summary(values)) for k, values in enumerate(times)]
 
 
-def exit_passes(model: nn.Module) -> List[Callable[[Tensor], Prediction]]:
+def exit_passes(
+        model: EarlyExitNetwork) -> List[Callable[[Tensor], Prediction]]:
     """For each exit of an early-exit model, the pass in which all leave there.
 
     The model is left in eval mode.
@@ -66,7 +68,7 @@ def exit_passes(model: nn.Module) -> List[Callable[[Tensor], Prediction]]:
     ]
 
 
-def early_exit_pass(model: nn.Module,
+def early_exit_pass(model: EarlyExitNetwork,
                     policy: ExitPolicy) -> Callable[[Tensor], Prediction]:
     """The pass in which each image leaves where a policy says."""
     trunk, exits = model.exit_parts()
