@@ -71,7 +71,11 @@ def test_a_turn_is_some_rounds_behind_an_untimed_pass(monkeypatch):
     groups = [[record(calls, g)] for g in 'ab']
     leads = [record(calls, g + '0') for g in 'ab']
     times = time_in_turn(
-        groups, [torch.tensor(0), torch.tensor(1)], 3, 0, leads, rounds_per_turn=2)
+        groups, [torch.tensor(0), torch.tensor(1)],
+        3,
+        0,
+        leads,
+        rounds_per_turn=2)
     assert calls == [('a0', 0), ('a', 0), ('a', 1), ('b0', 0), ('b', 0),
                      ('b', 1), ('b0', 0), ('b', 0), ('a0', 0), ('a', 0)]
     assert [len(values) for values, in times] == [3, 3]

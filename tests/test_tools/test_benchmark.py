@@ -18,7 +18,7 @@ def drawn(monkeypatch):
         axes, = draw(rows, path).axes
         dots = [
             line.get_xydata().tolist() for line in axes.lines
-            if line.get_marker() == 'o'
+            if line.get_marker() in 'os'
         ]
         pictures.append(([row['name'] for row in rows], dots))
         assert Image.open(path).format == 'PNG'
