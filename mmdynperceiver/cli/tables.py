@@ -2,7 +2,7 @@
 """Results as tables."""
 import re
 import sys
-from typing import Any, Dict, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from rich.console import Console
 from rich.table import Table
