@@ -47,9 +47,6 @@ def test_head_follows_from_the_backbone():
     # ResNets are published with dropout 0.2 before exit 2.
     assert model.head.exits.classifiers[2][0].p == net.dropout == 0.2
     assert model.data_preprocessor.num_classes == 5
-
-
-def test_config_of_the_head_wins():
     model = build_model(head=dict(num_classes=5, dropout=0.5))
     assert model.head.exits.classifiers[2][0].p == 0.5
 
@@ -81,15 +78,11 @@ def test_mixup_gives_soft_targets():
     assert 'loss_exit0' in losses and 'acc_exit0' not in losses
 
 
-def test_tensor_mode_gives_all_logits():
-    model = build_model().eval()
-    assert [tuple(t.shape) for t in model(IMAGES)] == [(6, 5)] * 4
-
-
 def test_without_thresholds_all_run_to_the_last_exit():
     model = build_model().eval()
     out = model(IMAGES, samples(), mode='predict')
     logits = model(IMAGES)
+    assert [tuple(t.shape) for t in logits] == [(6, 5)] * 4
     for row, sample in enumerate(out):
         assert sample.exit_index == 3
         torch.testing.assert_close(sample.pred_score,
@@ -167,12 +160,9 @@ def test_under_autocast():
     assert out[0].pred_score.sum().item() == pytest.approx(1, abs=1e-5)
 
 
-def test_fixed_exit():
+def test_fixed_exit_and_thresholds_file(tmp_path):
     model = build_model(exit=1).eval()
     assert [s.exit_index for s in model.predict(IMAGES)] == [1] * 6
-
-
-def test_thresholds_file(tmp_path):
     path = tmp_path / 't.json'
     path.write_text(json.dumps(dict(thresholds=[0.9, 0.8, 0.7])))
     model = build_model(thresholds=str(path))
@@ -256,9 +246,7 @@ def test_the_checkpoint_carries_thresholds(tmp_path):
 
 def test_thresholds_go_with_the_weights_that_they_belong_to():
     calibrated = build_model(thresholds=[0.7, 0.8, 0.9]).state_dict()
-    data = dict(
-        inputs=torch.rand(4, 3, 32, 32),
-        data_samples=[DataSample().set_gt_label(k) for k in range(4)])
+    data = dict(inputs=IMAGES, data_samples=samples())
     model = build_model()
     model.load_state_dict(calibrated)
     model.eval()(**data, mode='loss')
@@ -277,12 +265,12 @@ def test_thresholds_go_with_the_weights_that_they_belong_to():
 
 @pytest.mark.parametrize('soft', [False, True])
 def test_one_label_for_each_image(soft):
-    samples = [DataSample().set_gt_label([k, 0]) for k in range(4)]
+    several = [DataSample().set_gt_label([k, 0]) for k in range(6)]
     if soft:  # as mixup makes them
-        for sample in samples:
+        for sample in several:
             sample.set_gt_score(torch.ones(5))
     with pytest.raises(InputError, match=r'one label, got \[0, 0\]'):
-        build_model()(torch.rand(4, 3, 32, 32), samples, mode='loss')
+        build_model()(IMAGES, several, mode='loss')
 
 
 @pytest.mark.parametrize('thresholds', [None, [0.7, 0.8, 0.9]])
@@ -295,11 +283,6 @@ def test_weight_average_keeps_thresholds(thresholds):
     restored.load_state_dict(average.module.state_dict())
     expected = thresholds and tuple(thresholds)
     assert restored.policy.thresholds == expected
-
-
-def test_trunk_alone_extracts_features():
-    model = build_model(head=None)
-    assert len(model.extract_feat(IMAGES)) == 4
 
 
 def test_features_are_one_vector_for_each_exit():
@@ -315,6 +298,8 @@ def test_features_are_one_vector_for_each_exit():
         assert torch.equal(logits, other)
     with pytest.raises(ValueError, match="got 'neckk'"):
         model.extract_feat(IMAGES, 'neckk')
+    # The trunk alone.
+    assert len(build_model(head=None).extract_feat(IMAGES)) == 4
 
 
 @pytest.mark.parametrize('stages', [(3, ), (1, 2, 3)])
@@ -326,9 +311,7 @@ def test_baselines_share_head_losses_and_policy(stages):
             width=0.25,
             exit_stages=stages))
     assert model.policy.num_exits == len(stages)
-    data = dict(
-        inputs=torch.rand(4, 3, 32, 32),
-        data_samples=[DataSample().set_gt_label(k) for k in range(4)])
+    data = dict(inputs=IMAGES, data_samples=samples())
     losses = model.train()(**data, mode='loss')
     count = len(stages)
     assert {name
@@ -338,13 +321,13 @@ def test_baselines_share_head_losses_and_policy(stages):
             }
     model.parse_losses(losses)[0].backward()
     assert all(p.grad is not None for p in model.parameters())
-    samples = model.eval()(**data, mode='predict')
-    assert [s.exit_index for s in samples] == [count - 1] * 4
-    assert len(samples[0].exit_macs) == count
+    found = model.eval()(**data, mode='predict')
+    assert [s.exit_index for s in found] == [count - 1] * 6
+    assert len(found[0].exit_macs) == count
     model.policy.set_thresholds((0., ) * (count - 1))
-    samples = model(**data, mode='predict')
-    assert [s.exit_index for s in samples] == [0] * 4
-    assert samples[0].macs == samples[0].exit_macs[0]
+    found = model(**data, mode='predict')
+    assert [s.exit_index for s in found] == [0] * 6
+    assert found[0].macs == found[0].exit_macs[0]
 
 
 def test_damaged_weights_are_refused_whoever_loads_them(tmp_path):

@@ -1,10 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Damaged annotation files: an error that names the entry, or a count."""
-import copy
 import json
 import random
 
-import numpy as np
 import pytest
 from mmdet.registry import DATASETS, METRICS
 from mmengine.logging import MMLogger
@@ -23,8 +21,7 @@ LOAD = [
 @pytest.fixture
 def root(tmp_path):
     for number in range(3):
-        Image.fromarray(np.zeros((64, 96, 3),
-                                 np.uint8)).save(tmp_path / f'{number}.png')
+        Image.new('RGB', (96, 64)).save(tmp_path / f'{number}.png')
     return tmp_path
 
 
@@ -32,9 +29,6 @@ def root(tmp_path):
 def warnings(monkeypatch):
     """What is logged, line by line."""
     lines = []
-    for level in ('info', 'warning'):
-        monkeypatch.setattr(MMLogger, level,
-                            lambda self, text, *args: lines.append(text))
     logger = MMLogger.get_instance('test_annotations')
     monkeypatch.setattr(MMLogger, 'log',
                         lambda self, level, text: lines.append(text))
@@ -70,23 +64,19 @@ def write(root, data):
 
 
 def build(root, data, pipeline=LOAD, classes=('cat', 'dog'), **options):
-    return DATASETS.build(
-        dict(
-            type='mmdet.CheckedCocoDataset',
-            ann_file=write(root, data),
-            data_prefix=dict(img=str(root)),
-            metainfo=dict(classes=classes),
-            pipeline=pipeline,
-            serialize_data=False,  # or each collects the garbage
-            **options))
+    settings = dict(
+        type='mmdet.CheckedCocoDataset',
+        ann_file=write(root, data),
+        data_prefix=dict(img=str(root)),
+        metainfo=dict(classes=classes),
+        pipeline=pipeline,
+        serialize_data=False)  # or each collects the garbage
+    return DATASETS.build({**settings, **options})
 
 
 def metric(root, data, **options):
-    return METRICS.build(
-        dict(
-            type='mmdet.CheckedCocoMetric',
-            ann_file=write(root, data),
-            **options))
+    settings = dict(type='mmdet.CheckedCocoMetric', ann_file=write(root, data))
+    return METRICS.build({**settings, **options})
 
 
 def boxes(dataset):
@@ -129,14 +119,14 @@ def test_a_bad_annotation_is_named_or_counted(root, warnings, edit, named,
                                               counted):
     data = content()
     data['annotations'][1].update(edit)
-    with pytest.raises(
-            InputError, match=f'^annotation 2 .*a.json.*{named}') as caught:
+    named = f'^annotation 2 .*a.json.*{named}'
+    with pytest.raises(InputError, match=named) as caught:
         build(root, data)
     assert '\n' not in str(caught.value)
     assert "on_bad_box='skip'" in str(caught.value)
     # Where there is one, the image is named.
-    assert ('1.png' in str(caught.value)) == ('image_id' not in edit)
-    assert ('96x64' in str(caught.value)) == ('image_id' not in edit)
+    for text in ('1.png', '96x64'):
+        assert (text in str(caught.value)) == ('image_id' not in edit)
     assert boxes(build(root, data, on_bad_box='skip')) == [1, 0, 1]
     line = next(line for line in warnings if 'left out' in line)
     assert '1 of 3 annotations: 1 ' in line and counted in line
@@ -154,21 +144,17 @@ def test_a_missing_key_is_named(root, key):
         build(root, data)
 
 
-def test_what_may_be_missing(root, warnings):
+def test_what_may_be_missing_and_what_is_loud(root, warnings):
     data = content()
     for annotation in data['annotations'][:2]:
         for key in ('area', 'iscrowd', 'segmentation'):
             del annotation[key]
     assert boxes(build(root, data)) == [1, 1, 1]
-    assert any('2 of 3 annotations have no area' in line for line in warnings)
-
-
-def test_more_than_half_is_loud(root, warnings):
-    data = content()
     for annotation in data['annotations'][:2]:
         annotation['area'] = 0
     build(root, data, on_bad_box='skip')
-    assert any(line.startswith('MORE THAN HALF') for line in warnings)
+    for text in ('2 of 3 annotations have no area', 'MORE THAN HALF'):
+        assert any(text in line for line in warnings)
 
 
 @pytest.mark.parametrize('policy', ['raise', 'skip'])
@@ -191,8 +177,8 @@ def test_boxes_that_are_corners(root, warnings):
     with pytest.raises(InputError, match=r'3 of 3 .*corners \(x1, y1, x2'):
         build(root, data)
     assert boxes(build(root, data, on_bad_box='skip')) == [1, 1, 1]
-    assert any('corners' in line for line in warnings)
-    assert any('cut 3 of 3 boxes' in line for line in warnings)
+    for text in ('corners', 'cut 3 of 3 boxes'):
+        assert any(text in line for line in warnings)
 
 
 @pytest.mark.parametrize('key, why', [('iscrowd', '3 are crowds'),
@@ -202,7 +188,7 @@ def test_nothing_to_learn_from(root, key, why):
     for annotation in data['annotations']:
         annotation[key] = 1
     for policy in ('raise', 'skip'):
-        with pytest.raises(InputError, match=f'no box to learn from.*{why}'):
+        with pytest.raises(InputError, match=f'no box to learn.*{why}'):
             build(root, data, on_bad_box=policy)
     assert boxes(build(root, data, test_mode=True))
     if key == 'iscrowd':
@@ -253,11 +239,8 @@ def test_another_file_is_named(root, text):
             make(root, text)
         assert '\n' not in str(caught.value)
         assert len(str(caught.value)) < 500
-
-
-def test_a_byte_order_mark_is_no_fault(root):
-    data = '\ufeff' + json.dumps(content())
-    assert boxes(build(root, data)) == [1, 1, 1]
+    # A byte-order mark is no fault.
+    assert boxes(build(root, '\ufeff' + json.dumps(content()))) == [1, 1, 1]
 
 
 def test_classes_have_the_order_of_the_file(root):
@@ -265,10 +248,10 @@ def test_classes_have_the_order_of_the_file(root):
     with pytest.raises(InputError, match="order 'cat', 'dog'.*'dog', 'cat'"):
         build(root, content(), classes=('dog', 'cat'))
     evaluator = metric(root, content())
-    with pytest.raises(InputError, match='order'):
-        evaluator.dataset_meta = dict(classes=('dog', 'cat'))
-    with pytest.raises(InputError, match="categories of .*'bird'"):
-        evaluator.dataset_meta = dict(classes=('bird', ))
+    for classes, message in ((('dog', 'cat'), 'order'),
+                             (('bird', ), "categories of .*'bird'")):
+        with pytest.raises(InputError, match=message):
+            evaluator.dataset_meta = dict(classes=classes)
 
 
 def test_images_without_boxes_and_listed_twice(root, warnings):
@@ -276,11 +259,11 @@ def test_images_without_boxes_and_listed_twice(root, warnings):
     data['annotations'].pop()
     data['images'].append(dict(data['images'][0], id=9))
     assert boxes(build(root, data)) == [1, 1, 0, 0]
-    assert any('2 of 4 images have no box' in line for line in warnings)
-    assert any("more than once: '0.png'" in line for line in warnings)
     kept = build(root, data, filter_cfg=dict(filter_empty_gt=True))
     assert boxes(kept) == [1, 1]
-    assert any('leaves out 2 of 4 images' in line for line in warnings)
+    for text in ('2 of 4 images have no box', "more than once: '0.png'",
+                 'leaves out 2 of 4 images'):
+        assert any(text in line for line in warnings)
     with pytest.raises(InputError, match='leaves out 4 of 4 images'):
         build(root, data, filter_cfg=dict(min_size=500))
 
@@ -293,8 +276,7 @@ def test_missing_files(root, warnings):
         kept = build(root, content(), on_broken='skip', test_mode=test_mode)
         assert len(kept) == 2
     assert any('left out: 1 of the 3 images' in line for line in warnings)
-    for number in (0, 2):
-        (root / f'{number}.png').unlink()
+    (root / '0.png').unlink(), (root / '2.png').unlink()
     with pytest.raises(InputError, match='3 of the 3 images'):
         build(root, content(), on_broken='skip')
 
@@ -320,26 +302,23 @@ def test_files_that_do_not_fit(root, warnings, damage, named):
     assert sum('skipped broken image' in line for line in warnings) == 2
 
 
-@pytest.mark.parametrize('mask', [
-    None,
-    [],
-    [[1, 2, 3, 4]],
-    [[1, 2, 3, 4, 5, 6, 7]],
-    ['text'],
-    'text',
+MASKS = [
+    None, [], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]], ['text'], 'text',
     [[1, 2, 3, 4, 5, float('nan')]],
     dict(size=[64, 96]),
     dict(size=[96, 64], counts=[96 * 64]),
     dict(size=[64, 96], counts=[5]),
-    dict(size=[64, 96], counts=[-1, 64 * 96 + 1]),
-])
+    dict(size=[64, 96], counts=[-1, 64 * 96 + 1])
+]
+
+
+@pytest.mark.parametrize('mask', MASKS)
 def test_masks_are_checked_where_they_are_needed(root, mask):
     data = content()
     data['annotations'][1]['segmentation'] = mask
     assert boxes(build(root, data)) == [1, 1, 1]
     metric(root, data)
-    pipeline = copy.deepcopy(LOAD)
-    pipeline[1]['with_mask'] = True
+    pipeline = [LOAD[0], dict(LOAD[1], with_mask=True), LOAD[2]]
     for make, options in ((build, dict(pipeline=pipeline)),
                           (metric, dict(metric=['bbox', 'segm']))):
         with pytest.raises(InputError, match='annotation 2 .*segmentation'):
@@ -352,7 +331,6 @@ def test_masks_are_checked_where_they_are_needed(root, mask):
 
 
 def test_random_damage_is_an_error_of_one_line_or_a_data_set(root):
-    """Whatever stands where, nothing but an InputError comes out."""
     rng = random.Random(0)
     junk = [None, -1, 0, 1e308, 10**30, True, 'a', '', [], [1], {}, [[]]]
     refused = 0
@@ -366,8 +344,7 @@ def test_random_damage_is_an_error_of_one_line_or_a_data_set(root):
             options = dict(on_bad_box=rng.choice(['raise', 'skip']))
             try:
                 made = make(root, data, **options)
-                if make is build:
-                    assert sum(boxes(made)) > 0
+                assert make is metric or sum(boxes(made)) > 0
             except InputError as error:
                 refused += 1
                 assert 'a.json' in str(error) and '\n' not in str(error)

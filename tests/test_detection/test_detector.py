@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import pytest
 import torch
-from tiny_detector import TRUNK, build_detector, make_batch
+from tiny_detector import TRUNK, build_detector, make_batch, spread_gains
 
 from mmdynperceiver.core import OperatingPoint
 from mmdynperceiver.core.operating_point import describe_model
@@ -15,16 +15,7 @@ def model():
     model = build_detector()
     # Classes that differ from anchor to anchor, so that boxes come out.
     torch.nn.init.normal_(model.bbox_head.retina_cls.weight, std=0.3)
-    model.eval()
-    # Gains that differ from image to image: of mean 0 and deviation 1.
-    images = make_batch(model, number=8)['inputs']
-    with torch.no_grad():
-        for index, (_, logits) in enumerate(model._walk(images)):
-            if index < 2:
-                last = model.exits.gains[index].fc2
-                last.bias.add_(logits.mean()).div_(logits.std())
-                last.weight.div_(logits.std())
-    return model
+    return spread_gains(model.eval())
 
 
 def evaluate_all(model, data, keep_losses=False):

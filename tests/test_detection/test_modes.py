@@ -5,7 +5,7 @@ Untrained networks amplify what bfloat16 rounds.
 """
 import pytest
 import torch
-from tiny_detector import build_detector, make_batch
+from tiny_detector import build_detector, make_batch, spread_gains
 
 from mmdynperceiver.core import compile_segments
 from mmdynperceiver.core.accelerate.compiled import in_mode
@@ -18,17 +18,8 @@ SIZES = [(64, 64), (64, 96)]
 def model():
     """A detector whose images leave at all three exits."""
     torch.manual_seed(0)
-    model = build_detector().eval()
-    images = make_batch(model, number=6)['inputs']
-    with torch.no_grad():
-        thresholds = []
-        for index, (_, logits) in enumerate(model._walk(images)):
-            if index < 2:
-                last = model.exits.gains[index].fc2
-                last.bias.add_(logits.mean()).div_(logits.std())
-                last.weight.div_(logits.std())
-                thresholds.append((0.7, 0.5)[index])
-    model.policy.set_thresholds(thresholds)
+    model = spread_gains(build_detector().eval(), 6)
+    model.policy.set_thresholds((0.7, 0.5))
     return model
 
 
