@@ -41,17 +41,8 @@ _ONE_LIKE_BOTH = {aten.add, aten.mul}
 
 
 def _shaped(operator: Any, args: Any) -> Any:
-    """The results of frequent operators, without what PyTorch checks first.
-
-    On the meta device these take nine tenths of a pass.
-
-    Args:
-        operator (OpOverloadPacket): The operator.
-        args (tuple): Its arguments.
-
-    Returns:
-        Tensor | tuple[Tensor] | None: None for others.
-    """
+    """The results of frequent operators, None for others, without what PyTorch
+    checks first, which on the meta device takes nine tenths of a pass."""
     if operator in _ONE_LIKE_FIRST or operator in _ONE_LIKE_BOTH and \
             args[0].is_floating_point() and \
             getattr(args[1], 'shape', args[0].shape) == args[0].shape:
@@ -104,7 +95,7 @@ def macs_per_exit(trunk: SegmentedTrunk, exits: ExitClassifiers,
         tuple[int]: Cumulative MACs, shallow to deep.
 
     Raises:
-        ValueError: If the shape is another, or too small.
+        ValueError: If the shape does not fit, or a module cannot run so.
     """
     parts: Any = dict(trunk=trunk, exits=exits)
     both = nn.ModuleDict(parts)
@@ -131,9 +122,6 @@ def count_macs(module: _Module, steps: Callable[[_Module, Tensor],
         steps (Callable): Takes the module and images (M, 3, H, W), and gives
             an item for each step once its work is done.
         input_shape (Sequence[int]): As for ``macs_per_exit``.
-
-    Raises:
-        ValueError: Also if a module cannot run without data.
     """
     if len(input_shape) not in (3, 4):
         raise ValueError(f'input_shape must be (3, H, W) of an image or (M, '
@@ -189,7 +177,7 @@ class CountsMacs:
 
     def macs_per_exit(
         self, input_shape: Sequence[int] = (3, 224, 224)) -> Tuple[int, ...]:
-        """MACs of one sample up to each exit, cumulative.
+        """MACs (multiply-adds) of one sample up to each exit, cumulative.
 
         Layers count as they are, wrapped or exchanged ones too; hooks, and
         functions in place of a ``forward``, are not called and do not count.
@@ -198,9 +186,6 @@ class CountsMacs:
         Args:
             input_shape (Sequence[int]): (3, H, W) of an image or (M, 3, H,
                 W) of a video. Defaults to (3, 224, 224).
-
-        Returns:
-            tuple[int]: One count for each exit; 1 MAC is one multiply-add.
         """
         counts = self.__dict__.get('_macs')
         if counts is None or not counts.fits(self):

@@ -23,25 +23,22 @@ def confidence(logits: Tensor,
                temperature: float = 1.) -> Tensor:
     """How sure the classifier of one exit is, in single precision at least.
 
-    ``max_prob`` is the largest softmax probability, ``margin`` its distance
-    to the second largest, and ``entropy`` is 1 - H / log K, where H is the
+    ``max_prob`` is the largest softmax probability, ``margin`` its distance to
+    the second largest, and ``entropy`` is 1 - H / log K, where H is the
     entropy of the K probabilities: 0 if all are equal, 1 if one is 1.
-    ``learned`` is for a network that says itself how sure it is, by one
-    logit: its sigmoid.
+    ``learned`` is for a network that says itself how sure it is, by one logit:
+    its sigmoid.
 
     Args:
         logits (Tensor): Logits (..., K).
-        criterion (str): ``max_prob``, ``entropy``, ``margin`` or
-            ``learned``. Defaults to ``max_prob``.
+        criterion (str): One of these. Defaults to ``max_prob``.
         temperature (float): What the logits are divided by. Defaults to 1.
 
     Returns:
         Tensor: Confidence (...), in [0, 1].
 
     Raises:
-        ValueError: If the criterion needs more than one exit's logits, or
-            is none, or needs two classes and there is one, or one logit and
-            there are more.
+        ValueError: If the criterion does not fit the logits.
     """
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
@@ -90,9 +87,8 @@ def confidences(all_logits: Sequence[Tensor],
                 temperature: Temperature = None) -> Tensor:
     """How sure each exit is of each sample, by any criterion.
 
-    ``patience`` at exit k is the number of exits in a row, up to k and with
-    k, that predict the same class, divided by the number of exits; a
-    temperature does not change it.
+    ``patience`` at exit k is the number of exits in a row, up to k and with k,
+    that predict the same class, divided by the number of exits.
 
     Args:
         all_logits (Sequence[Tensor]): Logits (N, K) of each exit.
@@ -102,9 +98,6 @@ def confidences(all_logits: Sequence[Tensor],
 
     Returns:
         Tensor: Confidences (num_exits, N), in [0, 1].
-
-    Raises:
-        ValueError: If an argument does not fit.
     """
     check_criterion(criterion)
     num_exits = len(all_logits)

@@ -54,14 +54,8 @@ def as_images(inputs: Tensor) -> Tuple[Tensor, int]:
 
 
 def average_groups(logits: Tensor, group: int = 1) -> Tensor:
-    """Average the logits of the images that are one sample, such as a video.
-
-    Args:
-        logits (Tensor): Logits (B * group, K), sample by sample.
-        group (int): Images of one sample. Defaults to 1.
-
-    Returns:
-        Tensor: Logits (B, K).
+    """Average the logits (B * group, K) of the images that are one sample,
+    such as a video, to (B, K).
 
     Raises:
         ValueError: If the images do not make up whole samples.
@@ -94,16 +88,9 @@ def run_all_exits(trunk: SegmentedTrunk, exits: ExitClassifiers,
 
 
 class ExitBatch(NamedTuple):
-    """The samples that are under way when they reach an exit.
-
-    Args:
-        exit (int): The exit.
-        rows (Tensor, optional): Their places (B',) in the batch; None while
-            none has left.
-        leaves (Tensor): Who leaves (B',), boolean; all at the last exit.
-        carried (LoopState): What is carried for them.
-        logits (Tensor): What was decided on (B', K).
-    """
+    """The samples that are under way when they reach an exit: their places
+    (B',) in the batch, None while none has left; who leaves (B',), boolean;
+    what is carried for them; and the logits (B', K) that were decided on."""
 
     exit: int
     rows: Optional[Tensor]
@@ -121,10 +108,9 @@ def early_exit_loop(policy: ExitPolicy,
     """Run each sample only as deep as the policy demands.
 
     After each exit the samples that stay are gathered into a smaller batch;
-    finding them is the only host synchronisation of the exit.
-
-    A sample may be a group of images, such as the frames of a video: their
-    logits are averaged before the decision, and they leave together.
+    finding them is the only host synchronisation of the exit. The logits of a
+    sample that is a group of images, such as the frames of a video, are
+    averaged before the decision.
 
     Args:
         policy (ExitPolicy): Decides who leaves.
@@ -138,9 +124,6 @@ def early_exit_loop(policy: ExitPolicy,
 
     Returns:
         tuple[Tensor]: Where each sample left (B,), and how sure (B,).
-
-    Raises:
-        ValueError: If the images do not make up whole samples.
     """
     rows: Optional[Tensor] = None
     exit_index: Optional[Tensor] = None

@@ -130,18 +130,11 @@ def load_official(source: Union[str, os.PathLike, Mapping[str, Any]],
 
 def published_weights(content: Mapping[str, Any],
                       weights: str = 'model') -> StateDict:
-    """Find the state dict in the content of a published file.
-
-    Args:
-        content (Mapping): The content, or a bare state dict.
-        weights (str): 'model' or 'model_ema'. Defaults to 'model'.
-
-    Returns:
-        dict[str, Tensor]: Published names, without the prefix that
-        distributed training leaves, and tensors.
+    """The state dict, 'model' or 'model_ema', in the content of a published
+    file (or a bare state dict), without the prefix of distributed training.
 
     Raises:
-        ValueError: If they are not there, or damaged.
+        ValueError: If it is not there, or damaged.
     """
     if weights not in ('model', 'model_ema'):
         raise ValueError(

@@ -185,12 +185,10 @@ class ExitPolicy(nn.Module):
                             self.temperature)
 
     def get_extra_state(self) -> Tensor:
-        """All settings as a tensor of double precision.
-
-        The thresholds, all -1 if none are set; if the criterion is not the
-        largest probability or there are temperatures: -2, the number of the
-        criterion, the thresholds and the temperatures.
-        """
+        """All settings, in double precision: the thresholds, all -1 if none
+        are set; if the criterion is not the largest probability or there are
+        temperatures: -2, the number of the criterion, the thresholds and the
+        temperatures."""
         thresholds = self.thresholds
         if thresholds is None:
             thresholds = (UNSET, ) * (self.num_exits - 1)

@@ -23,13 +23,9 @@ class TrunkState(NamedTuple):
 
 
 class Half(NamedTuple):
-    """A piece of the network that no exit divides.
-
-    Args:
-        kind (str): 'stem'; 'classify', (x, z) -> z, and 'extract',
-            (x, z) -> (x, z), the two halves of a stage; or 'last_z2x'.
-        stage (int): The stage, 0-based; 0 for the stem. Defaults to 0.
-    """
+    """A piece of the network that no exit divides: 'stem'; 'classify', (x, z)
+    -> z, and 'extract', (x, z) -> (x, z), the two halves of a stage, 0-based;
+    or 'last_z2x'."""
 
     kind: str
     stage: int = 0
@@ -93,11 +89,9 @@ class SegmentedTrunk(nn.Module):
         self._init_branch = branch.init_weights
 
     def init_weights(self) -> None:
-        """Initialise the feature branch as the package it comes from does.
-
-        mmengine calls this before a training. The branches of this package
-        are initialised when they are built, and are left alone.
-        """
+        """Initialise the feature branch as the package it comes from does,
+        when mmengine says so before a training. This package's own are left
+        alone."""
         if self._init_branch is not None:
             self._init_branch()
 
@@ -114,16 +108,8 @@ class SegmentedTrunk(nn.Module):
         return self._halves[index]
 
     def initial_state(self, images: Tensor) -> TrunkState:
-        """Check the images and make the state before the first segment.
-
-        Args:
-            images (Tensor): Normalised images (B, 3, H, W).
-
-        Raises:
-            TypeError: If ``images`` is not a floating-point tensor.
-            ValueError: If it has another shape or is smaller than the
-                largest stride.
-        """
+        """The state before the first segment, for normalised images (B, 3, H,
+        W); see :func:`~mmdynperceiver.core.image_checks.check_images`."""
         check_images(images, min_size=max(self.strides))
         if self.dtype is not None:
             images = images.to(self.dtype)
@@ -168,11 +154,8 @@ class SegmentedTrunk(nn.Module):
         return TrunkState(x.float(), None if z is None else z.float())
 
     def iter_exits(self, images: Tensor) -> Iterator[Tuple[Tensor, ...]]:
-        """Yield what each exit classifies, shallow to deep.
-
-        The work of a segment is done when its item is asked for, so whoever
-        stops iterating skips all that is deeper.
-        """
+        """Yield what each exit classifies, shallow to deep; whoever stops
+        skips the work of all segments that are deeper."""
         state = self.initial_state(images)
         for index in range(self.num_segments):
             state, features = self.segment(index, state)

@@ -42,12 +42,6 @@ EXIT_PLANS: Dict[str, Tuple[Tuple[Half, str], ...]] = {
 class TokenMixer(nn.Module):
     """Reduce the number of latents and widen them between two stages.
 
-    Args:
-        num_latents (int): Latents that come in.
-        out_latents (int): Latents that go out.
-        channels (int): Width that comes in.
-        out_channels (int): Width that goes out.
-
     Shape: (B, num_latents, channels) -> (B, out_latents, out_channels).
     """
 

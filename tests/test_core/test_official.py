@@ -56,17 +56,113 @@ def test_every_variant_is_inferred(kwargs):
     assert all(x.isfinite().all() for x in logits)
 
 
-def test_published_names(small):
-    _, published = small
-    for name in ('latent', 'cnn_stem.0.weight',
-                 'cnn_body_stage2.0.downsample.0.weight',
-                 'cnn_body_stage1.1.bn2.running_var', 'dwc1_x2z.bias',
-                 'cross_att2_z2x.cross_attn.attention.v_proj.weight',
-                 'cross_att1_x2z.cross_attn.attention.relative_position_bias',
-                 'self_att3.8.self_attn.norm.weight', 'classifier_cnn.weight',
-                 'self_att4.2.mlp.layernorm.bias', 'isc4.1.running_mean',
-                 'classifier_merge.1.weight', 'token_expander.2.1.weight'):
-        assert name in published
+def published_shapes():
+    """Names and shapes of ``SMALL`` as its authors publish it.
+
+    Written out from their naming scheme, without the code under test.
+    """
+    shapes = {'latent': (16, 16)}
+    channels, latents = (16, 16, 32, 64, 128), (16, 8, 4, 2)
+
+    def weights(name, *shape, bias=True):
+        shapes[f'{name}.weight'] = shape
+        if bias:
+            shapes[f'{name}.bias'] = shape[:1]
+
+    def batch_norm(name, width):
+        weights(name, width)
+        shapes.update({
+            f'{name}.running_mean': (width, ),
+            f'{name}.running_var': (width, ),
+            f'{name}.num_batches_tracked': ()
+        })
+
+    def attention(name, width, kv_width, inner):
+        for part, size in dict(q=width, k=kv_width, v=kv_width).items():
+            weights(f'{name}.{part}_proj', inner, size, bias=False)
+        weights(f'{name}.o_proj', width, inner)
+
+    def mlp(name, width, hidden):
+        weights(f'{name}.mlp.layernorm', width)
+        weights(f'{name}.mlp.fc1', hidden, width)
+        weights(f'{name}.mlp.fc2', width, hidden)
+
+    def cross(name, width, kv_width, inner):
+        weights(f'{name}.cross_attn.q_norm', width)
+        weights(f'{name}.cross_attn.kv_norm', kv_width)
+        attention(f'{name}.cross_attn.attention', width, kv_width, inner)
+        mlp(name, width, width)
+
+    weights('cnn_stem.0', 16, 3, 7, 7, bias=False)
+    batch_norm('cnn_stem.1', 16)
+    for i, depth in enumerate((3, 3, 9, 3)):
+        before, after = channels[i:i + 2]
+        for j in range(2):
+            block, width = f'cnn_body_stage{i + 1}.{j}', (before, after)[j]
+            weights(f'{block}.conv1', after, width, 3, 3, bias=False)
+            batch_norm(f'{block}.bn1', after)
+            weights(f'{block}.conv2', after, after, 3, 3, bias=False)
+            batch_norm(f'{block}.bn2', after)
+            if i and not j:
+                weights(
+                    f'{block}.downsample.0', after, width, 1, 1, bias=False)
+                batch_norm(f'{block}.downsample.1', after)
+        weights(f'dwc{i + 1}_x2z', before, 1, 7, 7)
+        cross(f'cross_att{i + 1}_x2z', before, before, before)
+        shapes[f'cross_att{i + 1}_x2z.cross_attn.attention.'
+               'relative_position_bias'] = (1, 49, before)
+        for j in range(depth):
+            block = f'self_att{i + 1}.{j}'
+            weights(f'{block}.self_attn.norm', before)
+            attention(f'{block}.self_attn.attention', before, before, before)
+            mlp(block, before, 4 * before)
+        if i < 3:
+            weights(f'token_mixer.{i}.0', latents[i])
+            weights(f'token_mixer.{i}.1', latents[i + 1], latents[i])
+            weights(f'token_expander.{i}.0', before)
+            weights(f'token_expander.{i}.1', after, before)
+            cross(f'cross_att{i + 2}_z2x', after, after, after // 8)
+    cross('last_cross_att_z2x', 128, 64, 16)
+    weights('early_classifier3', 7, 32)
+    weights('classifier_att', 7, 64 + 64)
+    weights('classifier_cnn', 7, 128)
+    batch_norm('classifier_merge.0', 128 + 64 + 64)
+    weights('classifier_merge.1', 7, 128 + 64 + 64)
+    for name in ('isc3', 'isc4'):
+        weights(f'{name}.0', 64, 7)
+        batch_norm(f'{name}.1', 64)
+    return shapes
+
+
+def test_a_network_under_its_published_names():
+    shapes = published_shapes()
+    published = {k: reference.rule(k, shape) for k, shape in shapes.items()}
+    net = load_official(published)
+    assert {
+        k: tuple(v.shape)
+        for k, v in publish(net.state_dict(), 'resnet').items()
+    } == shapes
+    attention = 'cross_att1_x2z.cross_attn.attention'
+    for own, sources in {
+            'trunk.latents': ['latent'],
+            'trunk.stages.0.x2z.attn.kv.weight':
+        [f'{attention}.k_proj.weight', f'{attention}.v_proj.weight'],
+            'trunk.stages.2.blocks.8.qkv.weight': [
+                f'self_att3.8.self_attn.attention.{part}_proj.weight'
+                for part in 'qkv'
+            ],
+            'trunk.stages.0.z2x.attn.proj.bias':
+        ['cross_att2_z2x.cross_attn.attention.o_proj.bias'],
+            'trunk.stages.1.conv.1.bn2.0.bias': ['cnn_body_stage2.1.bn2.bias'],
+            'trunk.stages.2.token_mixer.expand.1.weight':
+        ['token_expander.2.1.weight'],
+            'exits.fkt.1.0.weight': ['isc4.0.weight'],
+            'exits.classifiers.2.1.weight': ['classifier_cnn.weight'],
+            'exits.classifiers.3.0.running_var':
+        ['classifier_merge.0.running_var']
+    }.items():
+        want = torch.cat([published[source] for source in sources])
+        assert torch.equal(net.state_dict()[own], want), own
 
 
 @pytest.mark.skipif(

@@ -28,18 +28,17 @@ def compile_segments(model: _Module,
                      options: Optional[Dict[str, Any]] = None) -> _Module:
     """Copy a model and compile each of its segments when it is first run.
 
-    A batch is padded with copies of its last sample up to the next bucket,
-    so that early exit, which leaves any number of samples, meets few sizes;
-    a batch above the last bucket is compiled for its own size. Each segment
-    and bucket takes seconds to minutes to compile, and each size of images
-    again; after as many graphs as one size needs, further ones run as they
-    are. Of a detector the trunk is compiled, from exit to exit; neck and
-    head run as they are.
+    A batch is padded with copies of its last sample up to the next bucket, so
+    that early exit, which leaves any number of samples, meets few sizes; a
+    batch above the last bucket is compiled for its own size. Each segment and
+    bucket takes seconds to minutes to compile, and each size of images again;
+    after as many graphs as one size needs, further ones run as they are. Of a
+    detector the trunk is compiled, from exit to exit; neck and head run as
+    they are.
 
     Args:
-        model (nn.Module): A trunk or a module that holds one, in eval mode.
-            What ``prepare_for_inference`` returns compiles to less. One
-            that is compiled is compiled anew.
+        model (nn.Module): A trunk or a module that holds one, in eval mode,
+            best what ``prepare_for_inference`` returns.
         buckets (Sequence[int], optional): Batch sizes, in images; where
             these are frames, multiples of the frames of a clip. Defaults to
             None, 1, 2, 4, ... 128 images or clips.

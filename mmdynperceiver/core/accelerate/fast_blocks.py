@@ -157,14 +157,8 @@ _FAST: Dict[type, type] = {
 def use_fast_blocks(module: _Module) -> _Module:
     """Make the attention blocks in a module fast ones, in place.
 
-    A block changes its class, and with it what ``forward`` does; subclasses
-    of others stay. Weights, hooks, state dicts and copies are not concerned.
-
-    Args:
-        module (nn.Module): A trunk, or whatever holds blocks.
-
-    Returns:
-        nn.Module: The same module.
+    A block changes its class, and with it what ``forward`` does; subclasses of
+    others stay. Weights, hooks, state dicts and copies are not concerned.
     """
     for part in module.modules():
         if type(part) in _FAST:

@@ -11,28 +11,24 @@ but the attention matrix in between, whose rows sum to one.
 """
 import copy
 import math
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn.utils import fusion
-from torchvision.ops import StochasticDepth
 
 from ..attention import (MLP, X2Z, Z2X, Attention, CrossAttention,
                          SelfAttentionBlock)
 from ..exits import Exits
 from ..segments import SegmentedTrunk
 from ..trunk import Stage, Trunk
+from .conv_folding import drops_out, fold_convs, folds
 from .fast_blocks import (FastCrossAttention, FastMLP, FastSelfAttentionBlock,
                           FastX2Z, use_fast_blocks)
-from .onednn_workaround import SubsampledConv2d
-from .replace import is_hooked, is_unmodified, replace_modules
+from .replace import is_unmodified
 
 __all__ = ['FoldedCrossAttention', 'FoldedSelfAttention', 'PooledZ2X', 'fold']
-
-# What does nothing in eval mode.
-_ONLY_TRAINING = (nn.Dropout, nn.Identity, StochasticDepth)
 
 
 @torch.no_grad()
@@ -65,8 +61,8 @@ def fold(model: nn.Module,
         parts: Any = [(trunk, 'stem'), *((stage, 'conv') for stage in stages)]
         for owner, name in parts:
             if name in owner._modules:
-                owner._modules[name] = _fold_convs(owner._modules[name],
-                                                   pointwise_products)
+                owner._modules[name] = fold_convs(owner._modules[name],
+                                                  pointwise_products)
         if type(trunk) is Trunk:
             _fold_attention(trunk, pool_last=has_exits)
         if isinstance(trunk, Trunk) and image_size is not None:
@@ -74,11 +70,8 @@ def fold(model: nn.Module,
 
 
 class Constant(nn.Module):
-    """Stands in for a layer whose input is always the same.
-
-    Args:
-        value (Tensor): What it gives for one sample (N, D).
-    """
+    """Gives a tensor (N, D) for each sample, in place of a layer whose input
+    is always the same."""
 
     def __init__(self, value: Tensor) -> None:
         super().__init__()
@@ -91,13 +84,7 @@ class Constant(nn.Module):
 
 
 class FoldedCrossAttention(nn.Module):
-    """Cross-attention whose queries and output need no projection.
-
-    Args:
-        attn (CrossAttention): Whose weights to fold.
-
-    Shape: as that of ``attn``.
-    """
+    """Cross-attention whose queries and output need no projection."""
 
     def __init__(self, attn: CrossAttention) -> None:
         super().__init__()
@@ -125,13 +112,7 @@ class FoldedCrossAttention(nn.Module):
 
 
 class FoldedSelfAttention(nn.Module):
-    """A self-attention block of one head, without keys' and output's weights.
-
-    Args:
-        block (SelfAttentionBlock): Whose weights to fold.
-
-    Shape: as that of ``block``.
-    """
+    """A block of one head without the weights of keys and output."""
 
     def __init__(self, block: SelfAttentionBlock) -> None:
         super().__init__()
@@ -148,11 +129,7 @@ class FoldedSelfAttention(nn.Module):
 
 
 class PooledZ2X(nn.Module):
-    """Z2X and the mean over the map, in one.
-
-    Args:
-        z2x (Z2X): Whose layers to use.
-    """
+    """Z2X and the mean over the map, in one."""
 
     def __init__(self, z2x: Z2X) -> None:
         super().__init__()
@@ -168,42 +145,11 @@ class PooledZ2X(nn.Module):
         return (tokens.mean(1) + self.mlp.fc2(hidden))[..., None, None]
 
 
-class PointwiseConv(nn.Module):
-    """A 1x1 convolution as the matrix product that it is.
-
-    With one thread PyTorch takes small 1x1 convolutions through a path that
-    copies channels-last maps into the other layout and back.
-
-    Args:
-        conv (nn.Conv2d): 1x1, of stride 1, without groups or padding.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(conv.weight.flatten(1))
-        self.bias = conv.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H, W), channels last."""
-        b, c, h, w = x.shape
-        # [B, C, H, W] -> [B * H * W, C], a view where channels are last
-        pixels = x.permute(0, 2, 3, 1).reshape(-1, c)
-        pixels = torch.mm(pixels, self.weight.t())
-        if self.bias is not None:
-            pixels.add_(self.bias)  # in place: a pass less than before
-        return pixels.view(b, h, w, len(self.weight)).permute(0, 3, 1, 2)
-
-
 def _folded(other: Tensor, projected: Tensor, value: Tensor,
             proj: nn.Linear) -> Tuple[Attention, nn.Linear]:
-    """Attention, and one linear layer for all four projections.
-
-    Args:
-        other (Tensor): Weights (A, C) of the side that stays as it is.
-        projected (Tensor): Weights (A, D) of the side that is projected.
-        value (Tensor): Weights (A, D) of the values.
-        proj (nn.Linear): The output's projection, A -> C.
-    """
+    """Attention, and one linear layer D -> 2C for all four projections: of the
+    side that stays as it is (A, C), the one that is projected (A, D), the
+    values (A, D) and the output."""
     layer = nn.Linear(projected.shape[1], other.shape[1] + proj.out_features)
     # In double precision, because later code meets the product only.
     products = (other.double().T @ projected.double(),
@@ -212,19 +158,6 @@ def _folded(other: Tensor, projected: Tensor, value: Tensor,
     layer.bias.data = F.pad(proj.bias, (other.shape[1], 0))
     attend = Attention(scale=other.shape[0]**-0.5)
     return attend.eval(), layer.eval().requires_grad_(False)
-
-
-def _folds(norm: Any) -> bool:
-    """Whether a batch norm is but a scale and a shift: not one that was left
-    in training mode, or that has no running statistics."""
-    return is_unmodified(norm, nn.BatchNorm1d, nn.BatchNorm2d,
-                         nn.SyncBatchNorm) and not norm.training and \
-        norm.running_mean is not None and norm.affine
-
-
-def _drops_out(layer: Any) -> bool:
-    """Whether a layer does nothing in a prediction."""
-    return is_unmodified(layer, *_ONLY_TRAINING) and not layer.training
 
 
 def _folds_projections(attend: Any, *layers: Any) -> bool:
@@ -279,14 +212,14 @@ def _fold_exits(exits: Exits) -> None:
     part: Any
     for part in (exits.fkt or ()):
         if is_unmodified(part, nn.Sequential) and \
-                is_unmodified(part[0], nn.Linear) and _folds(part[1]):
+                is_unmodified(part[0], nn.Linear) and folds(part[1]):
             part[0] = fusion.fuse_linear_bn_eval(part[0].eval(), part[1])
             part[1] = nn.Identity().eval()
     for index, part in enumerate(exits.classifiers):
         if not is_unmodified(part, nn.Sequential):
             continue
-        layers: List[Any] = [layer for layer in part if not _drops_out(layer)]
-        if len(layers) > 1 and _folds(layers[0]) and \
+        layers: List[Any] = [layer for layer in part if not drops_out(layer)]
+        if len(layers) > 1 and folds(layers[0]) and \
                 is_unmodified(layers[1], nn.Linear) and \
                 layers[1].bias is not None:
             layers[:2] = [_fold_into_next(layers[0], layers[1])]
@@ -301,66 +234,3 @@ def _fold_into_next(norm: Any, linear: Any) -> nn.Linear:
     folded.bias.add_(linear.weight @ shift)
     folded.weight.mul_(scale)
     return folded
-
-
-# What is no layer itself.
-_HOLDERS = (nn.Module, nn.ModuleDict, nn.ModuleList, nn.Sequential)
-
-
-class _Tracer(fx.Tracer):
-    """Sees layers, and what is no plain call, as one."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether to look no deeper."""
-        return isinstance(
-            m, (StochasticDepth, PointwiseConv)) or is_hooked(m) or any(
-                kind.__module__.startswith(
-                    ('torch.nn', 'torch.ao.nn')) and kind not in _HOLDERS
-                for kind in type(m).__mro__)
-
-
-def _fold_convs(module: nn.Module, pointwise_products: bool) -> nn.Module:
-    """Fold batch norms behind convolutions, whatever the module is."""
-    if is_hooked(module):
-        return module
-    try:
-        graph = _Tracer().trace(module)
-    except Exception:  # its code decides what tracing it raises
-        return module
-    traced = fx.GraphModule(module, graph)
-    layers: Dict[str, nn.Module] = dict(traced.named_modules())
-    calls = [node.target for node in graph.nodes]
-    for node in list(graph.nodes):
-        if node.op != 'call_module' or not node.args:
-            continue
-        layer: Any = layers[node.target]
-        source = node.args[0]
-        before: Any = layers.get(str(source.target)) if isinstance(
-            source, fx.Node) and source.op == 'call_module' else None
-        if _folds(layer) and is_unmodified(before, nn.Conv2d,
-                                           SubsampledConv2d):
-            # A layer that is used twice cannot be changed for one use.
-            if len(source.users) > 1 or calls.count(source.target) > 1:
-                continue
-            folded = fusion.fuse_conv_bn_eval(before.eval(), layer)
-            layers[source.target] = folded
-            owner, _, name = source.target.rpartition('.')
-            setattr(traced.get_submodule(owner), name, folded)
-        elif not _drops_out(layer):
-            continue
-        node.replace_all_uses_with(source)
-        graph.erase_node(node)
-    traced.delete_all_unused_submodules()
-    if pointwise_products:
-        replace_modules(traced, _as_product)
-    traced.recompile()
-    return traced.requires_grad_(False)
-
-
-def _as_product(layer: Any) -> Optional[nn.Module]:
-    """What takes the place of a layer that maps each pixel by itself."""
-    if is_unmodified(layer, nn.Conv2d) and layer.groups == 1 and \
-            layer.kernel_size == layer.stride == (1, 1) and \
-            layer.padding in ((0, 0), 'valid'):
-        return PointwiseConv(layer)
-    return None

@@ -14,17 +14,13 @@ _MOST_PLACES = 2**19
 
 
 def to_fast_layout(images: Tensor, training: bool, stride: int) -> Tensor:
-    """Images (B, 3, H, W) in the layout that the network is to run in.
+    """Images (B, 3, H, W) in the layout that the network, whose stem has a
+    stride, is to run in.
 
     Channels last, tokens are a view of a map, and convolutions keep it; on
     CPUs they are faster in it too. In training it is for CPUs only (see
     SubsampledConv2d for what is not sound there), and only where batch norms
     do not lose precision by it.
-
-    Args:
-        images (Tensor): The images.
-        training (bool): Whether the network is in training mode.
-        stride (int): Stride of the stem.
     """
     if images.device.type != 'cpu':
         channels_last = not (training or images.requires_grad)

@@ -45,14 +45,8 @@ class MicroBatches:
 
     def run(self, segment: Callable[[int, Any], Any], index: int,
             state: Any) -> Tuple[Any, Tuple[Tensor, ...]]:
-        """Run a segment, micro-batch by micro-batch.
-
-        Args:
-            segment (Callable): Takes the number of the segment and a state,
-                returns the new state and pooled vectors.
-            index (int): Number of the segment.
-            state (TrunkState): Of the whole batch.
-        """
+        """Run a segment, which takes its number and a state and returns the
+        new state and pooled vectors, micro-batch by micro-batch."""
         size = self.size(index, state.x)
         if size == len(state.x):
             return segment(index, state)
@@ -75,16 +69,8 @@ def _join(parts: Sequence[Optional[Tensor]]) -> Optional[Tensor]:
 @torch.no_grad()
 def measure_micro_batches(trunk: Any,
                           image_size: Sequence[int]) -> Optional[MicroBatches]:
-    """See how large the tensors of each segment become, without computing.
-
-    Args:
-        trunk (SegmentedTrunk): In eval mode.
-        image_size (Sequence[int]): Height and width of an image.
-
-    Returns:
-        MicroBatches | None: None of a feature branch that reads numbers from
-        its tensors and so cannot run on the meta device.
-    """
+    """See how large the tensors of each segment become, without computing;
+    None of a feature branch that reads numbers from its tensors."""
     trunk = on_meta(trunk)
     trunk.dtype = None
     largest = 0

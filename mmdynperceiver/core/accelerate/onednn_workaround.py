@@ -52,15 +52,9 @@ class SubsampledConv2d(nn.Conv2d):
 
 
 def avoid_onednn_overrun(module: nn.Module) -> nn.Module:
-    """Replace the convolutions that :class:`SubsampledConv2d` is made for.
-
-    Args:
-        module (nn.Module): Changed in place. Convolutions that are not
-            plainly PyTorch's own are left alone.
-
-    Returns:
-        nn.Module: The module, or what takes its place if it is one itself.
-    """
+    """Replace the convolutions that :class:`SubsampledConv2d` is made for, in
+    place, and return the module, or what takes its place. Convolutions that
+    are not plainly PyTorch's own are left alone."""
 
     def replacement(conv: Any) -> Optional[nn.Module]:
         if is_unmodified(conv, nn.Conv2d) and conv.stride != (1, 1) and \

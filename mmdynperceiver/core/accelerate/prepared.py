@@ -23,27 +23,19 @@ def prepare_for_inference(model: _Module,
                           dtype: Optional[torch.dtype] = None) -> _Module:
     """Copy a model and fold what does not depend on the image.
 
-    - Batch norms go into the layer beside them.
-    - Single-head attention loses two of its four projections (see
-      :mod:`~mmdynperceiver.core.accelerate.folding`). The queries of the first
-      x2z, made of the initial latents, become constants, and so do the kernels
-      that sharpen and pool the maps (see
-      :class:`~mmdynperceiver.core.accelerate.fast_blocks.FastX2Z`).
-    - On CPUs, large batches run through a segment in micro-batches (see
-      :mod:`~mmdynperceiver.core.accelerate.micro_batches`).
-    - Where exits follow, the last z2x averages its hidden layer before its
-      last projection, which needs one token then instead of all. The state
-      behind the last segment holds that mean (B, C, 1, 1), not the map.
-    - 1x1 convolutions become the matrix products that they are.
-    - Dropout and stochastic depth are removed.
+    Batch norms, constant products, pooling kernels and the end of the last z2x
+    (see :mod:`~mmdynperceiver.core.accelerate.folding`; the state behind the
+    last segment then holds the mean (B, C, 1, 1), not the map); dropout and
+    stochastic depth are gone, and 1x1 convolutions are matrix products. On
+    CPUs, large batches run through a segment in micro-batches.
 
     In single precision the logits of an exit stay those of the model but for
     1e-4 of its largest logit (rounding; on CPUs, of any image size), and the
-    MACs counted are those of the network as published, not the fewer that
-    are left. What is not a layer as PyTorch has it (wrapped, hooked,
-    subclassed, parametrised, quantised) is called as it is, and so is a
-    feature branch that ``torch.fx`` cannot trace. A prepared model comes out
-    as it is, but for other arguments.
+    MACs counted are those of the network as published, not the fewer that are
+    left. What is not a layer as PyTorch has it (wrapped, hooked, subclassed,
+    parametrised, quantised) is called as it is, and so is a feature branch
+    that ``torch.fx`` cannot trace. A prepared model comes out as it is, but
+    for other arguments.
 
     Args:
         model (nn.Module): A trunk, or any module that holds one and perhaps
@@ -52,13 +44,12 @@ def prepare_for_inference(model: _Module,
         image_size (Sequence[int], optional): Height and width for which the
             pooling kernels are made; other sizes are computed as before.
             None makes none. Defaults to (224, 224).
-        dtype (torch.dtype, optional): Precision to compute in,
-            ``torch.bfloat16`` or ``torch.float16``: weights are converted
-            once, images when they come, and logits are float32 again. It
-            pays on processors with matrix units for it, and changes the
-            logits by some hundredths of the largest one. What follows on the
-            maps of a detector stays in float32. Defaults to None, that of
-            the model.
+        dtype (torch.dtype, optional): ``torch.bfloat16`` or
+            ``torch.float16`` to compute in: weights are converted once,
+            images when they come, and logits, or the maps of a detector, are
+            float32 again. It pays on processors with matrix units for it, and
+            changes the logits by some hundredths of the largest one. Defaults
+            to None, that of the model.
 
     Returns:
         nn.Module: Of the same class, without gradients. Weights cannot be

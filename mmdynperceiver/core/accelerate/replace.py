@@ -31,13 +31,8 @@ def is_hooked(module: nn.Module) -> bool:
 
 
 def is_unmodified(module: object, *kinds: type) -> bool:
-    """Whether a module does what its class does and no more.
-
-    Args:
-        module (object): The module, or None.
-        *kinds (type): Classes of which it may be; a subclass is another
-            class, and so is that of a module with a parametrisation.
-    """
+    """Whether a module is of one of these classes, not of a subclass or with a
+    parametrisation, and does what that does and no more."""
     if type(module) not in kinds:
         return False
     assert isinstance(module, nn.Module)
@@ -64,9 +59,6 @@ def replace_modules(
         module (nn.Module): Where to look.
         replacement (Callable): What takes a module's place; None where it
             stays, and those inside are looked at.
-
-    Returns:
-        nn.Module: The module, or what takes its place.
     """
     found = replacement(module)
     if found is not None:

@@ -12,8 +12,8 @@ __all__ = ['FeatureBranch']
 class FeatureBranch:
     """A stage-wise convolutional network: a stem and four stages.
 
-    This is a container of parts for the trunk, not a module: the trunk owns
-    the parts and interleaves the stages with the classification branch.
+    The trunk owns these parts and interleaves the stages with the
+    classification branch.
 
     Args:
         stem (nn.Module): Images (B, 3, H, W) -> X_0 (B, channels[0], h, w).
@@ -22,17 +22,15 @@ class FeatureBranch:
         channels (tuple[int]): Channels C1..C5 of X_0..X_4.
         strides (tuple[int]): Strides of X_0..X_4 against the image.
         depth_factor (tuple[float]): Default multipliers of the numbers of
-            self-attention blocks that the published recipe pairs with this
-            family.
+            self-attention blocks.
         hidden_channels (int, optional): Width of the hidden layer of the
-            last two exits' classifiers. Defaults to None (no hidden layer).
+            last two exits' classifiers. Defaults to None, no hidden layer.
         dropout (float): Dropout rate of those classifiers. Defaults to 0.
         head_init_std (float, optional): Standard deviation of the initial
-            weights of the feature branch's own classifier; None keeps
-            PyTorch's. Defaults to None.
+            weights of the feature branch's own classifier. Defaults to None,
+            as PyTorch has it.
         init_weights (Callable, optional): Initialises the parts as the
-            package that they come from does. Defaults to None, they are
-            initialised already.
+            package that they come from does. Defaults to None, they are.
     """
 
     stem: nn.Module

@@ -139,12 +139,7 @@ def _cut(backbone: nn.Module,
 
 
 class _Whole:
-    """The backbone that the parts were taken from, to initialise them.
-
-    Args:
-        backbone (nn.Module): The backbone.
-        init_weights (Callable, optional): See :func:`split_backbone`.
-    """
+    """The backbone that the parts were taken from, to initialise them."""
 
     def __init__(self, backbone: nn.Module,
                  init_weights: Optional[Callable[[nn.Module], None]]) -> None:

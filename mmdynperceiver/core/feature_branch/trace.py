@@ -51,14 +51,9 @@ class FeatureMap(NamedTuple):
 class Call:
     """One call of a module, by its name, in a forward pass.
 
-    Attributes:
-        calls (list[Call]): The calls that it led to, in their order.
-        plain (bool): Whether it takes one tensor and returns one.
-        input (Tensor, optional): The first argument, if it is a tensor.
-        output (Tensor, optional): The tensor, or the last one, that it
-            returned.
-        start (tuple, optional): The moment of ``input`` before the call.
-        end (tuple, optional): The moment of ``output`` after the call.
+    ``calls`` are those that it led to, in their order; ``plain`` says whether
+    it takes one tensor and returns one; ``start`` and ``end`` are the moments
+    of ``input`` before and of ``output`` (the last of several) after the call.
     """
 
     def __init__(self, name: str, args: tuple, kwargs: dict) -> None:
@@ -175,16 +170,11 @@ def _unfold(call: Call, too_coarse: Callable[[Call], bool]) -> List[Call]:
 
 def find_chain(backbone: nn.Module, too_coarse: Callable[[Call],
                                                          bool]) -> List[Call]:
-    """Find the modules that lead one after the other to the last output.
+    """The modules that lead one after the other to the last output of a
+    backbone, cut further where they are too coarse.
 
     Both modes are traced, because a step such as a functional dropout may
     exist in one of them alone.
-
-    Args:
-        backbone (nn.Module): Takes images (B, 3, H, W) and returns a feature
-            map, or several, of which the last counts.
-        too_coarse (Callable[[Call], bool]): Whether a link is to be cut
-            further.
 
     Raises:
         ValueError: If the backbone is not such a chain.

@@ -1,5 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Compiled segments meet few batch sizes and change no result."""
+import os
+import shutil
+
 import pytest
 import torch
 from torch import nn
@@ -81,6 +84,26 @@ def test_modes(net):
             torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="got 'fast'"):
         in_mode(net, 'fast')
+
+
+@pytest.mark.skipif(
+    not shutil.which(os.environ.get('CXX', 'c++')),
+    reason='there is no C++ compiler')
+def test_inductor():
+    """As compiled networks really run: with a generated kernel."""
+    trunk = dict(width=0.125, num_latents=8, exits='none')
+    net = DynPerceiver(
+        dict(block='basic', depths=(1, 1, 1, 1)),
+        num_classes=3,
+        depth_factor=(0, 0, 0, 1 / 3),
+        **trunk).eval()
+    images = torch.randn(3, 3, 64, 64)
+    compiled = in_mode(net, 'compiled', (64, 64))
+    with torch.no_grad():
+        for got, want in zip(compiled(images), net(images), strict=True):
+            torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
+    run = compiled.trunk.run_segment
+    assert run.backend == 'inductor' and run._compiled is not None
 
 
 def test_refuses(net):
