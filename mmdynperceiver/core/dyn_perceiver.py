@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Dynamic Perceiver as one module: trunk, exits and policy."""
-from typing import Any, Optional, Sequence, Tuple
+from typing import (TYPE_CHECKING, Any, Mapping, Optional, Sequence, Tuple,
+                    Union)
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +10,14 @@ from .accelerate.fast_blocks import use_fast_blocks
 from .complexity import CountsMacs
 from .early_exit import run_all_exits, run_early_exit, running_stats_for_one
 from .exits import Exits
+from .feature_branch import FeatureBranch
 from .image_checks import check_images
 from .policy import ExitPolicy, Prediction
 from .segments import SegmentedTrunk
-from .trunk import Trunk
+from .trunk import Trunk, TrunkOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ['DynPerceiver', 'build_exits']
 
@@ -37,7 +42,7 @@ class DynPerceiver(CountsMacs, nn.Module):
     """Dynamic Perceiver for classification (arXiv 2306.11248).
 
     Args:
-        arch (str | FeatureBranch): Feature branch. Defaults to
+        arch (str | Mapping | FeatureBranch): As for ``Trunk``. Defaults to
             'regnety-800mf'.
         num_classes (int): Number of classes. Defaults to 1000.
         fkt (bool): Forward knowledge transfer. Defaults to True.
@@ -63,11 +68,12 @@ class DynPerceiver(CountsMacs, nn.Module):
     """
 
     def __init__(self,
-                 arch='regnety-800mf',
+                 arch: Union[str, Mapping[str, Any],
+                             FeatureBranch] = 'regnety-800mf',
                  num_classes: int = 1000,
                  fkt: bool = True,
                  dropout: Optional[float] = None,
-                 **kwargs: Any) -> None:
+                 **kwargs: 'Unpack[TrunkOptions]') -> None:
         super().__init__()
         self.trunk = use_fast_blocks(Trunk(arch, **kwargs))
         self.exits = build_exits(self.trunk, num_classes, fkt, dropout)

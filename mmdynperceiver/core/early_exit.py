@@ -187,8 +187,7 @@ def run_early_exit(trunk: SegmentedTrunk,
         Prediction: For B samples, in the order of ``images``.
 
     Raises:
-        ValueError: If the images do not fit, or do not make up whole
-            samples.
+        ValueError: If the images do not fit, or make up no whole samples.
     """
     kept: Optional[Tensor] = None
 

@@ -154,31 +154,27 @@ def infer_variant(published: Mapping[str, Tensor]) -> Dict[str, Any]:
         ValueError: If an entry that every variant has is missing, or has a
             shape that it has in none.
     """
-    try:
-        return _infer_variant(published)
-    except (IndexError, ZeroDivisionError, OverflowError) as error:
-        raise ValueError('not a published Dyn-Perceiver state dict: shapes '
-                         'that no variant has') from error
-
-
-def _infer_variant(published: Mapping[str, Tensor]) -> Dict[str, Any]:
-    """Infer a variant from names and shapes that are as expected."""
-    needed = ('latent', 'early_classifier3.weight', 'cnn_stem.0.weight',
-              'self_att1.0.mlp.fc1.weight')
-    missing = [
-        name for name in needed if name not in published and not (
-            name.startswith('cnn_stem') and 'cnn_stem.0.0.weight' in published)
-    ]
+    stem = 'cnn_stem.0.0.weight'  # of RegNet and MobileNet
+    needed = ('latent', 'early_classifier3.weight',
+              'self_att1.0.mlp.fc1.weight',
+              stem if stem in published else 'cnn_stem.0.weight')
+    missing = [name for name in needed if name not in published]
     if missing:
         raise ValueError(
             'not a published Dyn-Perceiver state dict: '
             f'missing {first_few(missing)}; found {first_few(list(published))}'
         )
+    try:
+        return _infer_sizes(published)
+    except (IndexError, ZeroDivisionError, OverflowError) as error:
+        raise ValueError('not a published Dyn-Perceiver state dict: shapes '
+                         'that no variant has') from error
+
+
+def _infer_sizes(published: Mapping[str, Tensor]) -> Dict[str, Any]:
+    """Infer a variant from names and shapes that are as expected."""
     arch, width = _infer_feature_branch(published)
-    depths = [
-        len(_numbers(published, rf'self_att{i}\.(\d+)\.'))
-        for i in range(1, 5)
-    ]
+    depths = [_count(published, rf'self_att{i}\.(\d+)\.') for i in range(1, 5)]
     fc1 = published['self_att1.0.mlp.fc1.weight']
 
     def has(prefix: str) -> bool:
@@ -206,7 +202,7 @@ def _infer_feature_branch(
         return _infer_regnety(published), 1.
     if 'cnn_body_stage4.0.conv1.weight' in published:
         bottleneck = 'cnn_body_stage1.0.conv3.weight' in published
-        depth = len(_numbers(published, r'cnn_body_stage3\.(\d+)\.'))
+        depth = _count(published, r'cnn_body_stage3\.(\d+)\.')
         arch = 'resnet50' if bottleneck else \
             'resnet34' if depth == 6 else 'resnet18'
         # Widths are cut to whole numbers, so the widest stage tells most.
@@ -286,45 +282,46 @@ def _published_names(name: str, family: str) -> List[str]:
 def _convert(net: DynPerceiver, published: StateDict,
              family: str) -> StateDict:
     """Rename and fuse published weights for a network, or refuse them."""
-    state_dict: StateDict = {}
-    missing, misfits, other, used = [], [], [], set()
-    for name, own in net.state_dict().items():
-        if name.endswith('._extra_state'):
-            continue
-        sources = _published_names(name, family)
-        used.update(sources)
-        absent = [source for source in sources if source not in published]
-        if absent:
-            missing += absent
-            continue
-        parts = [published[source] for source in sources]
-        expected = (own.shape[0] // len(parts), *own.shape[1:]) \
-            if own.ndim else ()
-        wrong = [
-            f'{source} is {tuple(part.shape)} instead of {tuple(expected)}'
-            for source, part in zip(sources, parts)
-            if tuple(part.shape) != tuple(expected)
-        ]
-        misfits += wrong
-        faults = [(source, dtype_fault(part, own))
-                  for source, part in zip(sources, parts)]
-        other += [f'{source} {fault}' for source, fault in faults if fault]
-        if not wrong:
-            state_dict[name] = torch.cat(parts) if len(parts) > 1 else parts[0]
-    unexpected = [name for name in published if name not in used]
-    problems = [
-        f'{title}: {first_few(items)}'
-        for title, items in (('missing', missing), ('unexpected', unexpected),
-                             ('wrong shape', misfits), ('wrong type', other))
-        if items
-    ]
-    if problems:
-        raise ValueError('the weights do not fit the variant that their names '
-                         'and shapes suggest; ' + '; '.join(problems))
-    return state_dict
+    own = {
+        name: value
+        for name, value in net.state_dict().items()
+        if not name.endswith('._extra_state')
+    }
+    sources = {name: _published_names(name, family) for name in own}
+    expected = {
+        source: part
+        for name, value in own.items()
+        for source, part in zip(
+            sources[name],
+            value.chunk(len(sources[name])) if value.ndim else [value])
+    }
+    both = [(name, published[name], want) for name, want in expected.items()
+            if name in published]
+    faults = [(name, dtype_fault(given, want)) for name, given, want in both]
+    found = {
+        'missing': [name for name in expected if name not in published],
+        'unexpected': [name for name in published if name not in expected],
+        'wrong shape': [
+            f'{name} is {tuple(given.shape)} instead of {tuple(want.shape)}'
+            for name, given, want in both if given.shape != want.shape
+        ],
+        'wrong type': [f'{name} {fault}' for name, fault in faults if fault]
+    }
+    if any(found.values()):
+        raise ValueError(
+            'the weights do not fit the variant that their names and shapes '
+            'suggest; ' +
+            '; '.join(f'{title}: {first_few(items)}'
+                      for title, items in found.items() if items))
+    return {
+        name:
+        torch.cat([published[source] for source in parts])
+        if len(parts) > 1 else published[parts[0]]
+        for name, parts in sources.items()
+    }
 
 
-def _numbers(names: Mapping[str, Any], pattern: str) -> List[str]:
-    """Distinct numbers that a pattern finds at the start of names."""
+def _count(names: Mapping[str, Any], pattern: str) -> int:
+    """How many different numbers a pattern finds at the start of names."""
     found = (re.match(pattern, name) for name in names)
-    return sorted({match.group(1) for match in found if match})
+    return len({match.group(1) for match in found if match})

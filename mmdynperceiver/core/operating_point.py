@@ -33,10 +33,7 @@ class OperatingPoint:
 
     Args:
         thresholds (Sequence[float]): One for each exit but the last.
-        criterion (str): What they are compared with, one of ``CRITERIA``.
-            Defaults to ``max_prob``.
-        temperature (float | Sequence[float], optional): What the logits are
-            divided by, for each exit or for all. Defaults to None, 1.
+        criterion, temperature: As of :class:`ExitPolicy`.
         num_exits (int, optional): Number of exits. Defaults to None, one
             more than there are thresholds.
         solver (str, optional): What found the thresholds. Defaults to None.
@@ -50,8 +47,7 @@ class OperatingPoint:
 
     Raises:
         TypeError: If a part is of another kind.
-        ValueError: If the thresholds, the criterion or the temperatures do
-            not fit.
+        ValueError: If a setting does not fit.
     """
 
     thresholds: Tuple[float, ...]
@@ -89,11 +85,10 @@ class OperatingPoint:
              path: Union[str, os.PathLike],
              num_exits: Optional[int] = None,
              model: Optional[Mapping[str, Any]] = None) -> 'OperatingPoint':
-        """Read a JSON file.
+        """Read a JSON file, an object with at least ``thresholds``.
 
-        The file is an object with at least ``thresholds``; what it does not
-        know is left out. Of several points, as ``--sweep`` writes them, the
-        one of a number is read, from 0: ``sweep.json:12``.
+        Of several points, as ``--sweep`` writes them, the one of a number is
+        read, from 0: ``sweep.json:12``.
 
         Args:
             path (str | PathLike): The file, perhaps with a number.
@@ -105,7 +100,7 @@ class OperatingPoint:
         Raises:
             FileNotFoundError: If there is no such file.
             ValueError: If it is not JSON, its content does not fit, or it is
-                made for another model; the file is named.
+                for another model.
         """
         path = os.fspath(path)
         return cls._from_content(

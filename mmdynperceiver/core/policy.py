@@ -54,13 +54,7 @@ def select_exits(all_logits: Sequence[Tensor],
         all_logits (Sequence[Tensor]): Logits (B, K) of each exit, also as
             arrays.
         thresholds (Sequence[float]): One for each exit but the last.
-        criterion (str): What the thresholds are compared with, one of
-            ``ALL_CRITERIA``. Defaults to ``max_prob``.
-        temperature (float | Sequence[float], optional): What the logits are
-            divided by, for each exit or for all. Defaults to None, 1.
-
-    Returns:
-        Prediction: What each sample gets at the exit where it leaves.
+        criterion, temperature: As of :class:`ExitPolicy`.
 
     Raises:
         ValueError: If an argument does not fit.

@@ -47,13 +47,8 @@ class SegmentedTrunk(nn.Module):
         exit_kinds (tuple[str]): What is pooled at each exit.
         exit_channels (tuple[tuple[int]]): For each exit, the widths of the
             pooled vectors that it classifies.
-        channels (tuple[int]): Channels C1..C5 of the feature maps X_0..X_4.
-        strides (tuple[int]): Strides of X_0..X_4.
-        hidden_channels (int, optional): Width of the hidden layer of the
-            feature branch's own classifier.
-        dropout (float): Dropout rate of that classifier.
-        head_init_std (float, optional): Standard deviation of its initial
-            weights; None keeps PyTorch's.
+        channels, strides, hidden_channels, dropout, head_init_std: As of
+            :class:`~mmdynperceiver.core.FeatureBranch`.
         frames_per_clip (int): Images that only make sense together; 1 where
             they are no frames.
         micro_batches (MicroBatches, optional): How a prepared trunk divides

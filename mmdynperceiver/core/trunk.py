@@ -10,7 +10,9 @@ A stage has two halves, and the exits stand between halves::
 feature half, (x, z) -> (x, z). A segment is the work between two exits.
 """
 import math
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+import warnings
+from typing import (Any, Dict, List, Mapping, Optional, Sequence, Tuple,
+                    TypedDict, Union)
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ from .attention import X2Z, Z2X, SelfAttentionBlock
 from .feature_branch import FeatureBranch, build_feature_branch
 from .segments import Half, SegmentedTrunk, TrunkState
 
-__all__ = ['EXIT_PLANS', 'Stage', 'TokenMixer', 'Trunk']
+__all__ = ['EXIT_PLANS', 'Stage', 'TokenMixer', 'Trunk', 'TrunkOptions']
 
 # Self-attention blocks and heads of the four stages before the depth factor.
 BASE_DEPTHS = (3, 3, 9, 3)
@@ -35,8 +37,26 @@ EXIT_PLANS: Dict[str, Tuple[Tuple[Half, str], ...]] = {
     'classification': ((Half('classify', 2), 'z'), (Half('classify', 3), 'z'),
                        (Half('extract', 3), 'x'), (_CHAIN[-1], 'xz')),
     'feature': ((Half('extract', 2), 'x'), (_CHAIN[-1], 'xz')),
-    'none': ((_CHAIN[-1], 'xz'), ),
+    'last': ((_CHAIN[-1], 'xz'), ),
 }
+
+
+class TrunkOptions(TypedDict, total=False):
+    """Arguments of :class:`Trunk` behind ``arch``, for those who hand them
+    on."""
+
+    num_latents: int
+    width: float
+    depth_factor: Optional[Sequence[float]]
+    num_heads: Sequence[int]
+    mlp_ratio: float
+    x2z: bool
+    z2x: bool
+    dw_conv: bool
+    last_z2x: bool
+    token_mixer: bool
+    drop_path_rate: Optional[float]
+    exits: str
 
 
 class TokenMixer(nn.Module):
@@ -132,7 +152,7 @@ class Trunk(SegmentedTrunk):
             branches. Defaults to None, the published 0.2.
         exits (str): Where the exits stand (Table 2 of the paper):
             'classification', the four of the paper; 'feature', one on the
-            features of stage 3 and one at the end; 'none', only the one at
+            features of stage 3 and one at the end; 'last', only the one at
             the end. Defaults to 'classification'.
 
     Raises:
@@ -159,7 +179,8 @@ class Trunk(SegmentedTrunk):
                  token_mixer: bool = True,
                  drop_path_rate: Optional[float] = None,
                  exits: str = 'classification') -> None:
-        super().__init__(_cut(exits))
+        plan = _exit_plan(exits)
+        super().__init__(_cut(plan))
         branch = build_feature_branch(arch, width, drop_path_rate)
         if depth_factor is None:
             depth_factor = branch.depth_factor
@@ -192,7 +213,7 @@ class Trunk(SegmentedTrunk):
                             widths[3]) if last_z2x else None
         self.exit_channels = tuple(
             _pooled_widths(half, kind, branch.channels, widths)
-            for half, kind in EXIT_PLANS[exits])
+            for half, kind in plan)
 
     def _stage(self, index: int) -> Stage:
         """A stage, typed as one."""
@@ -213,12 +234,24 @@ class Trunk(SegmentedTrunk):
         return TrunkState(x, z)
 
 
-def _cut(exits: str) -> Sequence[Tuple[Tuple[Half, ...], str]]:
-    """Cut the chain of halves behind each exit of a plan."""
+def _exit_plan(exits: str) -> Tuple[Tuple[Half, str], ...]:
+    """Where the exits stand."""
+    if exits == 'none':
+        warnings.warn(
+            "exits='none' is now exits='last'",
+            DeprecationWarning,
+            stacklevel=4)
+        exits = 'last'
     if exits not in EXIT_PLANS:
         raise ValueError(f'exits must be one of {", ".join(EXIT_PLANS)}, '
                          f'got {exits!r}')
-    plan = EXIT_PLANS[exits]
+    return EXIT_PLANS[exits]
+
+
+def _cut(
+    plan: Tuple[Tuple[Half, str],
+                ...]) -> Sequence[Tuple[Tuple[Half, ...], str]]:
+    """Cut the chain of halves behind each exit of a plan."""
     ends = [_CHAIN.index(half) + 1 for half, _ in plan]
     return [(_CHAIN[first:last], kind)
             for first, last, (_, kind) in zip((0, *ends), ends, plan)]

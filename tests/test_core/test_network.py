@@ -307,3 +307,9 @@ def test_detection_macs():
 
 def test_expected_cost():
     assert expected_cost((0.5, 0.25, 0, 0.25), (4, 8, 9, 12)) == 7
+
+
+def test_the_old_name_of_one_exit():
+    with pytest.warns(DeprecationWarning, match="now exits='last'"):
+        trunk = Trunk(**SMALL, exits='none')
+    assert trunk.exit_kinds == Trunk(**SMALL, exits='last').exit_kinds

@@ -131,7 +131,7 @@ def test_infinite_thresholds_let_nobody_leave(tmp_path, batch):
     (dict(z2x=False, last_z2x=False, fkt=False), ['x2', 'z1']),
     (dict(token_mixer=False, x2z=False), ['x2', 'z1', 'logits1']),
     (dict(exits='feature'), None),
-    (dict(exits='none'), None),
+    (dict(exits='last'), None),
 ])
 def test_ablations(tmp_path, settings, carried):
     net = build_net(**settings)

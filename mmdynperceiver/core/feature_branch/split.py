@@ -27,10 +27,6 @@ def feature_branch_from_stages(stem: nn.Module,
         stem (nn.Module): Images (B, 3, H, W) -> X_0 (B, C1, h, w).
         stages (Sequence[nn.Module]): Four modules, X_i -> X_{i+1}.
 
-    Returns:
-        FeatureBranch: With the default depth of self-attention and no hidden
-        layer in the exits.
-
     Raises:
         ValueError: If there are not four stages, one returns something else
             than a feature map, or changes its input in place.

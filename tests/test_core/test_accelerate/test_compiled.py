@@ -91,7 +91,7 @@ def test_modes(net):
     reason='there is no C++ compiler')
 def test_inductor():
     """As compiled networks really run: with a generated kernel."""
-    trunk = dict(width=0.125, num_latents=8, exits='none')
+    trunk = dict(width=0.125, num_latents=8, exits='last')
     net = DynPerceiver(
         dict(block='basic', depths=(1, 1, 1, 1)),
         num_classes=3,

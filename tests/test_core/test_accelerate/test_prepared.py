@@ -70,7 +70,7 @@ def test_any_image_size(size, prepared_for):
     dict(dw_conv=False),
     dict(token_mixer=False),
     dict(exits='feature'),
-    dict(exits='none'),
+    dict(exits='last'),
 ])
 def test_ablations(change):
     net = stir(DynPerceiver(**{**SMALL, **change}))
