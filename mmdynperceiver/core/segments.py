@@ -23,7 +23,7 @@ class TrunkState(NamedTuple):
 
 
 class Half(NamedTuple):
-    """A piece of the network that no exit divides: 'stem'; 'classify', (x, z)
+    """A part of the network that no exit divides: 'stem'; 'classify', (x, z)
     -> z, and 'extract', (x, z) -> (x, z), the two halves of a stage, 0-based;
     or 'last_z2x'."""
 
@@ -141,8 +141,8 @@ class SegmentedTrunk(nn.Module):
             maps += (state.x, )
         return state, maps
 
-    def hand_over(self, state: TrunkState) -> TrunkState:
-        """A state for those who do not compute in this trunk's precision."""
+    def as_float32(self, state: TrunkState) -> TrunkState:
+        """A state in single precision, whatever the trunk computes in."""
         if self.dtype is None:
             return state
         x, z = state

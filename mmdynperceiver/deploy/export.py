@@ -41,12 +41,8 @@ EXAMPLE_BATCH = 2
 
 
 class Exported(NamedTuple):
-    """What was written.
-
-    Args:
-        segments (list[Segment]): Shallow to deep.
-        tensors (dict[str, list]): Shape of each tensor, with 'batch' first.
-    """
+    """What was written: the segments, shallow to deep, and the shape of each
+    tensor, with 'batch' first."""
 
     segments: List[Segment]
     tensors: Dict[str, List[Any]]
@@ -166,14 +162,9 @@ def _versions(opset: int) -> Dict[str, Any]:
 
 
 class _Plan(NamedTuple):
-    """One segment before its export.
-
-    Args:
-        arguments (dict[str, Tensor]): Example inputs by argument.
-        sources (dict[str, str]): Names of these tensors by argument.
-        made (dict[str, str]): Names of the new tensors by 'x' and 'z'.
-        logits (str): Name of the logits.
-    """
+    """One segment before its export: example inputs, and the names of these
+    tensors, by argument; the names of the new tensors by 'x' and 'z', and that
+    of the logits."""
 
     arguments: Dict[str, Tensor]
     sources: Dict[str, str]
@@ -186,7 +177,7 @@ def export_segments(trunk: SegmentedTrunk,
                     size: Sequence[int],
                     folder: str,
                     opset: int = OPSET) -> Exported:
-    """Write one ONNX graph per segment, with any batch size.
+    """Write one ONNX graph per segment, with any batch size, to a folder.
 
     A tensor that a segment hands on as it got it is no output: the runner
     still has it. Nor is one that no later segment reads.
@@ -197,9 +188,6 @@ def export_segments(trunk: SegmentedTrunk,
         size (Sequence[int]): Height and width of the images.
         folder (str): Where the graphs go; it must exist.
         opset (int): ONNX's operator set. Defaults to 23.
-
-    Returns:
-        Exported: The segments and the shapes of their tensors.
 
     Raises:
         ImportError: If onnxruntime is missing.
@@ -269,12 +257,6 @@ def _plan(trunk: SegmentedTrunk, exits: ExitClassifiers,
 def verify_segments(trunk: SegmentedTrunk, exits: ExitClassifiers,
                     exported: Exported, folder: str) -> float:
     """Compare the graphs in ONNX Runtime with the network in PyTorch.
-
-    Args:
-        trunk (SegmentedTrunk): The network without its exits.
-        exits (ExitClassifiers): The classifiers.
-        exported (Exported): What was written.
-        folder (str): Where.
 
     Returns:
         float: The largest difference of a logit over batches of 1 and 3,

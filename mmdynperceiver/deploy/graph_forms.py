@@ -29,9 +29,8 @@ def copies_for_export(trunk: SegmentedTrunk,
     """Copy a network for export.
 
     Args:
-        trunk (SegmentedTrunk): The network without its exits; it is left as
-            it is.
-        exits (ExitClassifiers): Its classifiers, likewise.
+        trunk (SegmentedTrunk): The network without its exits.
+        exits (ExitClassifiers): Its classifiers.
         size (Sequence[int]): Height and width of the images.
         opset (int): ONNX's operator set. Defaults to 23.
 

@@ -8,14 +8,8 @@ __all__ = ['drop_unused_inputs', 'simplify']
 
 
 def drop_unused_inputs(model: onnx.ModelProto) -> List[str]:
-    """Remove inputs that no node reads.
-
-    Args:
-        model (ModelProto): Changed in place.
-
-    Returns:
-        list[str]: The names of the inputs that stay.
-    """
+    """Remove inputs that no node reads, in place; the names of those that
+    stay."""
     graph = model.graph
     read = {name for node in graph.node for name in node.input}
     kept = [entry for entry in graph.input if entry.name in read]
@@ -25,12 +19,8 @@ def drop_unused_inputs(model: onnx.ModelProto) -> List[str]:
 
 
 def simplify(model: onnx.ModelProto, name: str) -> None:
-    """Pool as runtimes like it, and keep no trace of this machine.
-
-    Args:
-        model (ModelProto): Changed in place.
-        name (str): Name of the graph.
-    """
+    """Pool as runtimes like it, keep no trace of this machine, and name the
+    graph, in place."""
     graph = model.graph
     graph.name = name
     constants = {entry.name: entry for entry in graph.initializer}

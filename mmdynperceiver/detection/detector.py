@@ -114,7 +114,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
         state, maps = self.backbone.net.initial_state(images), {}
         for index, halves in enumerate(self._segments):
             state, finished = self.backbone.advance(halves, state)
-            given = self.backbone.net.hand_over(state)
+            given = self.backbone.net.as_float32(state)
             yield self.exits.logits(index, given)
             maps.update(finished)
             whole = {**maps, **self.exits.fill(index, given)}
@@ -196,7 +196,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
             state, finished = self.backbone.advance(self._segments[index],
                                                     carried.state)
             return carried._replace(state=state), self.exits.logits(
-                index, self.backbone.net.hand_over(state))
+                index, self.backbone.net.as_float32(state))
 
         def write(rows: Optional[Tensor], parts: Dict[int, Tensor]) -> None:
             for i in parts.keys() & set(levels):
@@ -212,7 +212,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
             write(
                 gone if rows is None else rows.index_select(0, gone),
                 self.exits.fill(arrived.exit,
-                                self.backbone.net.hand_over(state)))
+                                self.backbone.net.as_float32(state)))
 
         start = LoopState(self.backbone.net.initial_state(images))
         return (maps, *early_exit_loop(self.policy, start, step, keep))

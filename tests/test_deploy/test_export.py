@@ -44,7 +44,7 @@ def test_segments_carry_no_more_than_is_read(resnet):
                                              ['logits2', 'x2'], ['logits3']]
 
 
-def test_graphs_are_lean_and_tell_nothing_of_this_machine(resnet):
+def test_graphs_are_small_and_tell_nothing_of_this_machine(resnet):
     kinds = []
     for segment in Manifest.load(resnet.folder).segments:
         path = os.path.join(resnet.folder, segment.file)
@@ -155,7 +155,7 @@ def test_classic_multi_exit_network(tmp_path):
 
 
 @pytest.mark.parametrize('size', [48, 56, 65])
-def test_lean_copies_compute_the_same(size):
+def test_copies_for_export_compute_the_same(size):
     net = build_net('mobilenet').double()
     images = torch.randn(2, 3, size, size + 3, dtype=torch.float64)
     trunk, exits = copies_for_export(*net.exit_parts(), (size, size + 3))

@@ -83,11 +83,11 @@ def test_keeps_a_perceptron_without_two_of_its_maps(always, monkeypatch):
     mlp = FastMLP(32, 32)
     x = torch.randn(2, 50, 32).requires_grad_() * 1
     size = x.numel() * x.element_size()
-    lean, out = _kept(mlp, x)
+    less, out = _kept(mlp, x)
     monkeypatch.setattr(recompute, '_RECOMPUTE_FROM', x.numel() + 1)
     plain, other = _kept(mlp, x)
     torch.testing.assert_close(out, other)
-    assert plain - lean == 2 * size
+    assert plain - less == 2 * size
 
 
 def test_network_has_the_same_gradients(always, monkeypatch):
@@ -106,8 +106,8 @@ def test_network_has_the_same_gradients(always, monkeypatch):
         kept, logits = _kept(net, images)
         loss = sum(F.cross_entropy(t, torch.arange(3)) for t in logits)
         grads.append((kept, loss, torch.autograd.grad(loss, net.parameters())))
-    (lean, loss, got), (plain, same_loss, want) = grads
-    assert lean < plain
+    (less, loss, got), (plain, same_loss, want) = grads
+    assert less < plain
     torch.testing.assert_close(loss, same_loss)
     torch.testing.assert_close(got, want)
 
