@@ -21,11 +21,8 @@ __all__ = [
 class Attention(nn.Module):
     """Scaled dot-product attention of tokens to tokens, without weights.
 
-    Args:
-        num_heads (int): Number of heads; it divides the width C. Defaults to
-            1.
-        scale (float, optional): Factor of the products. Defaults to None,
-            one over the square root of a head's width.
+    ``num_heads`` divides the width C; ``scale``, the factor of the products,
+    is one over the square root of a head's width where it is None.
 
     Shape: queries (B, L, C), keys and values (B, M, C) -> (B, L, C).
     """
@@ -51,10 +48,6 @@ class Attention(nn.Module):
 class MLP(nn.Module):
     """Pre-norm perceptron with one hidden layer and a residual.
 
-    Args:
-        channels (int): Width of the input and of the output.
-        hidden_channels (int): Width of the hidden layer.
-
     Shape: (B, L, channels) -> (B, L, channels).
     """
 
@@ -73,15 +66,8 @@ class CrossAttention(nn.Module):
     """Single-head pre-norm cross-attention with a residual.
 
     The key and the value projections are one matrix, so that a forward pass
-    reads the normalised keys once.
-
-    Args:
-        channels (int): Width of the queries and of the output.
-        kv_channels (int): Width of the tokens that are attended to.
-        attn_channels (int): Width of queries, keys and values inside.
-        num_positions (int, optional): Number of key positions; when given, a
-            learned bias (1, num_positions, attn_channels) is added to the
-            projected keys. Defaults to None.
+    reads the normalised keys once. With a number of key positions, a learned
+    bias (1, num_positions, attn_channels) is added to the projected keys.
 
     Shape: queries (B, L, channels), kv (B, M, kv_channels) ->
     (B, L, channels); M is ``num_positions`` where that is given.
@@ -117,11 +103,8 @@ class CrossAttention(nn.Module):
 class SelfAttentionBlock(nn.Module):
     """Pre-norm multi-head self-attention block of the classification branch.
 
-    Args:
-        channels (int): Width of the latents.
-        num_heads (int): Number of heads; must divide ``channels``.
-        mlp_ratio (float): Hidden width of the perceptron over ``channels``.
-            Defaults to 4.
+    The perceptron's hidden layer is ``mlp_ratio`` times as wide as the
+    latents.
 
     Shape: (B, N, channels) -> (B, N, channels).
 
@@ -154,15 +137,9 @@ class SelfAttentionBlock(nn.Module):
 class X2Z(nn.Module):
     """Latents read the feature map (cross-attention at a stage's start).
 
-    The map is sharpened by a residual 7x7 depth-wise convolution and pooled
-    to 7x7 key positions, so the cost of the attention does not depend on the
-    image size.
-
-    Args:
-        x_channels (int): Channels of the feature map.
-        z_channels (int): Width of the latents.
-        dw_conv (bool): Whether to use the depth-wise convolution (an
-            ablation switch of the paper's Table 3). Defaults to True.
+    The map is sharpened by a residual 7x7 depth-wise convolution (``dw_conv``,
+    an ablation switch of the paper's Table 3) and pooled to 7x7 key positions,
+    so the cost of the attention does not depend on the image size.
 
     Shape: x (B, x_channels, H, W), z (B, N, z_channels) ->
     (B, N, z_channels).
@@ -202,10 +179,6 @@ class X2Z(nn.Module):
 
 class Z2X(nn.Module):
     """The feature map reads the latents (cross-attention at a stage's end).
-
-    Args:
-        x_channels (int): Channels of the feature map.
-        z_channels (int): Width of the latents.
 
     Shape: x (B, x_channels, H, W), z (B, N, z_channels) ->
     (B, x_channels, H, W), stored channels last.

@@ -91,9 +91,6 @@ def macs_per_exit(trunk: SegmentedTrunk, exits: ExitClassifiers,
         input_shape (Sequence[int]): (3, H, W) of an image, or (M, 3, H, W)
             of the M images that are one sample, such as a video.
 
-    Returns:
-        tuple[int]: Cumulative MACs, shallow to deep.
-
     Raises:
         ValueError: If the shape does not fit, or a module cannot run so.
     """
@@ -177,15 +174,12 @@ class CountsMacs:
 
     def macs_per_exit(
         self, input_shape: Sequence[int] = (3, 224, 224)) -> Tuple[int, ...]:
-        """MACs (multiply-adds) of one sample up to each exit, cumulative.
+        """MACs (multiply-adds) of one sample, an image (3, H, W) or a video
+        (M, 3, H, W), up to each exit, cumulative.
 
         Layers count as they are, wrapped or exchanged ones too; hooks, and
         functions in place of a ``forward``, are not called and do not count.
         The counts of the last 64 sizes are kept.
-
-        Args:
-            input_shape (Sequence[int]): (3, H, W) of an image or (M, 3, H,
-                W) of a video. Defaults to (3, 224, 224).
         """
         counts = self.__dict__.get('_macs')
         if counts is None or not counts.fits(self):

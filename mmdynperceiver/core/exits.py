@@ -97,17 +97,9 @@ class Exits(nn.Module):
             features: Sequence[Tensor],
             knowledge: Optional[Tensor] = None
     ) -> Tuple[Tensor, Optional[Tensor]]:
-        """Classify at one exit.
-
-        Args:
-            index (int): Exit number, 0-based.
-            features (Sequence[Tensor]): Pooled vectors (B, C) of this exit.
-            knowledge (Tensor, optional): Logits (B, K) handed on by an
-                earlier exit; None before exit 0 and without FKT.
-
-        Returns:
-            tuple: The logits (B, K), and the knowledge for the exits behind.
-        """
+        """Classify at one exit, 0-based: pooled vectors (B, C) and the logits
+        (B, K) that an earlier exit handed on, if any -> the logits (B, K), and
+        what is handed on."""
         inputs = list(features)
         if self.fkt is not None and index in self._receives:
             place = list(self._receives).index(index)

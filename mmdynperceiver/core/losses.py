@@ -87,8 +87,7 @@ def exit_losses(all_logits: Sequence[Tensor], target: Tensor,
     Args:
         all_logits (Sequence[Tensor]): Logits (B, K), shallow to deep.
         target (Tensor): Classes (B,), or soft targets (B, K).
-        criterion (Callable): Classification loss of logits and targets, the
-            same at each exit.
+        criterion (Callable): Classification loss of logits and targets.
         weights (LossWeights): How much each loss counts.
 
     Returns:

@@ -144,13 +144,8 @@ class ExitPolicy(nn.Module):
         logits: Tensor,
         memory: Optional[Tensor] = None
     ) -> Tuple[Tensor, Tensor, Optional[Tensor]]:
-        """Decide who leaves at one exit.
-
-        Args:
-            index (int): Exit number.
-            logits (Tensor): Logits (B, K).
-            memory (Tensor, optional): What the policy returned at the exit
-                before, for the samples that stayed. Defaults to None.
+        """Decide who leaves at one exit, of logits (B, K) and what was
+        returned at the exit before for the samples that stayed.
 
         Returns:
             tuple[Tensor]: Confidence (B,), who leaves (B,), boolean, and what

@@ -215,23 +215,19 @@ class Trunk(SegmentedTrunk):
             _pooled_widths(half, kind, branch.channels, widths)
             for half, kind in plan)
 
-    def _stage(self, index: int) -> Stage:
-        """A stage, typed as one."""
-        return self.stages[index]  # type: ignore[return-value]
-
     def run_half(self, half: Half, state: TrunkState) -> TrunkState:
         """Run one half; see :class:`SegmentedTrunk`."""
         if half.kind == 'stem':
             x = self.stem(state.x)
             return TrunkState(x, self.latents.expand(x.shape[0], -1, -1))
-        x, z = state.x, _latents(state)
+        x, z = state
+        stage: Any = self.stages[half.stage]
         if half.kind == 'classify':
-            return TrunkState(x, self._stage(half.stage).classify(x, z))
+            return TrunkState(x, stage.classify(x, z))
         if half.kind == 'extract':
-            return TrunkState(*self._stage(half.stage).extract(x, z))
-        if self.last_z2x is not None:
-            x = self.last_z2x(x, z)
-        return TrunkState(x, z)
+            return TrunkState(*stage.extract(x, z))
+        return state if self.last_z2x is None else \
+            TrunkState(self.last_z2x(x, z), z)
 
 
 def _exit_plan(exits: str) -> Tuple[Tuple[Half, str], ...]:
@@ -272,12 +268,6 @@ def _pooled_widths(half: Half, kind: str, channels: Sequence[int],
     # At the classification half of a stage the latents have the width that
     # they enter it with; behind stage 4 they keep it.
     return tuple(x if letter == 'x' else widths[half.stage] for letter in kind)
-
-
-def _latents(state: TrunkState) -> Tensor:
-    """The latents that every segment but the first finds."""
-    assert state.z is not None
-    return state.z
 
 
 def _check_sizes(num_latents: int, depth_factor: Sequence[float],

@@ -94,13 +94,9 @@ def _bucket_sizes(buckets: Optional[Sequence[int]],
 def in_mode(model: _Module,
             mode: str,
             image_size: Optional[Sequence[int]] = None) -> _Module:
-    """A model as it is, prepared, or prepared and compiled.
-
-    Args:
-        model (nn.Module): As for ``prepare_for_inference``.
-        mode (str): One of ``MODES``; those in -bf16 compute in bfloat16.
-        image_size (Sequence[int], optional): Height and width of the images
-            to come; others are right too, but slower. Defaults to None.
+    """A model in one of ``MODES``: as it is, prepared, or prepared and
+    compiled; those in -bf16 compute in bfloat16. Images of another size than
+    the given height and width are right too, but slower.
 
     Raises:
         ValueError: If there is no such mode.

@@ -69,15 +69,8 @@ class _Tracer(fx.Tracer):
 
 
 def fold_convs(module: nn.Module, pointwise_products: bool) -> nn.Module:
-    """Fold batch norms behind convolutions, and drop what does nothing.
-
-    Args:
-        module (nn.Module): Any; left alone if ``torch.fx`` cannot trace it.
-        pointwise_products (bool): See ``folding.fold``.
-
-    Returns:
-        nn.Module: What takes its place.
-    """
+    """Fold batch norms behind convolutions, and drop what does nothing; a
+    module that ``torch.fx`` cannot trace comes out as it is."""
     if is_hooked(module):
         return module
     try:

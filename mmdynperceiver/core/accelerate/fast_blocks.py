@@ -104,11 +104,8 @@ class FastX2Z(X2Z):
             is_unmodified(self.pool, nn.AdaptiveAvgPool2d)
 
     def pooling_kernel(self, cell: Tuple[int, int]) -> Tensor:
-        """The kernel (x_channels, 1, 6 + h, 6 + w) that sharpens and pools.
-
-        Args:
-            cell (tuple[int, int]): Height h and width w of a cell in pixels.
-        """
+        """The kernel (x_channels, 1, 6 + h, 6 + w) that sharpens and pools, of
+        cells of h x w pixels."""
         assert self.dw_conv is not None
         h, w = cell
         weight = self.dw_conv.weight

@@ -20,10 +20,8 @@ LARGEST_BLOCK = 40 * 2**20
 class MicroBatches:
     """How many images of a batch run through a segment at once, on a CPU.
 
-    Args:
-        growth (Sequence[float]): For each segment, elements of its largest
-            tensor over those of the map that it starts with.
-        frames_per_clip (int): Images that are not divided. Defaults to 1.
+    ``growth`` is, for each segment, elements of its largest tensor over those
+    of the map that it starts with; ``frames_per_clip`` images are not divided.
     """
 
     def __init__(self,

@@ -38,9 +38,6 @@ def build_feature_branch(
         drop_path_rate (float, optional): Stochastic depth of ResNet
             branches. Defaults to None, the published 0.2.
 
-    Returns:
-        FeatureBranch: The stem, the four stages and what they declare.
-
     Raises:
         ValueError: If the name is unknown, the width is not positive, or a
             factor is given that the family does not have.

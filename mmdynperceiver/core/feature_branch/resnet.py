@@ -90,15 +90,11 @@ def resnet(block: str,
            stem_stride: int = 4) -> FeatureBranch:
     """Build a ResNet feature branch.
 
-    Args:
-        block (str): 'basic' or 'bottleneck'.
-        depths (Sequence[int]): Number of blocks of each of the four stages.
-        width (float): Factor on every width, stem included. Defaults to 1.
-        drop_path_rate (float): Rate of stochastic depth of the last block;
-            it grows linearly from 0 at the first. Defaults to 0.2.
-        stem_stride (int): 4 is ImageNet's stem, a 7x7 convolution and a
-            pooling; 1 and 2 are one 3x3 convolution, for images of 32x32
-            pixels or so. Defaults to 4.
+    Blocks ('basic' or 'bottleneck') stand ``depths`` times in the four stages;
+    ``width`` is a factor on every width, stem included; ``drop_path_rate``,
+    that of the last block, grows linearly from 0 at the first. ``stem_stride``
+    4 is ImageNet's stem, a 7x7 convolution and a pooling; 1 and 2 are one 3x3
+    convolution, for images of 32x32 pixels or so.
 
     Raises:
         ValueError: If an argument is out of its range.
