@@ -165,6 +165,15 @@ def test_copies_for_export_compute_the_same(size):
             torch.testing.assert_close(got, expected)
 
 
+def test_sizes_that_are_no_multiple_of_the_cells(tmp_path):
+    """The deepest maps, of 7x7 places, are pooled without any pooling."""
+    net = build_net('mobilenet')
+    exported = module.export_segments(*net.exit_parts(), (196, 196),
+                                      str(tmp_path))
+    assert module.verify_segments(*net.exit_parts(), exported,
+                                  str(tmp_path)) < 1e-4
+
+
 def test_network_is_left_as_it_was(resnet, tmp_path):
     net = build_net()
     before = {k: v.clone() for k, v in net.state_dict().items()}
