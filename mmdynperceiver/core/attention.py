@@ -122,6 +122,7 @@ class SelfAttentionBlock(nn.Module):
                 f'the latent width must be a multiple of the number of heads, '
                 f'got {channels} channels for {num_heads} heads')
         self.channels = channels
+        self.num_heads = num_heads
         self.norm = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels, bias=False)
         self.attend = Attention(num_heads)
