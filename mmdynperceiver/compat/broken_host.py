@@ -1,8 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Keep a broken host package to its own task, and say what fixes it."""
 from __future__ import annotations
-import contextlib
 from types import ModuleType
+
+from .import_hooks import around_import
 
 PACKAGE = __name__.partition('.')[0]
 TASK_OF_HOST = {
@@ -19,7 +20,8 @@ class HostImportError(ImportError):
     """
 
 
-@contextlib.contextmanager
+@around_import(*TASK_OF_HOST, *(f'{host}.models' for host in TASK_OF_HOST),
+               *(f'{PACKAGE}.{task}' for task in TASK_OF_HOST.values()))
 def explain_broken_host(module: ModuleType):
     """Turn what goes wrong while a host or its adapter is imported.
 

@@ -19,11 +19,12 @@ from typing import Any, Iterator
 
 from .import_hooks import after_import, extends, replace_everywhere
 
+HOOK = 'mmengine.hooks.checkpoint_hook'
 # What resuming needs; a file of the weights alone lacks some.
 RESUMED = ('meta', 'state_dict', 'message_hub', 'optimizer')
 
 
-@after_import
+@after_import('mmengine.runner.checkpoint')
 def check_checkpoint_files(module: ModuleType) -> None:
     """Patch how ``mmengine.runner.checkpoint`` reads and writes files."""
     load, save = module.load_from_local, module.save_checkpoint
@@ -60,15 +61,10 @@ def check_checkpoint_files(module: ModuleType) -> None:
         replace_everywhere(module, function)
 
 
-@after_import
-def keep_until_written(module: ModuleType) -> None:
-    """Patch the order in ``mmengine.hooks.checkpoint_hook``."""
-    if not hasattr(module.CheckpointHook, '_save_checkpoint_with_step'):
-        return  # before mmengine 0.9
-    for patcher in (_prune_last, _remove_last):
-        with patcher(module):
-            pass
-    # The hook opens one file only: last_checkpoint, to write it.
+@after_import(HOOK)
+def write_last_checkpoint_atomically(module: ModuleType) -> None:
+    """Patch how ``mmengine.hooks.checkpoint_hook`` writes its small file."""
+    # It opens no other one.
     module.open = _open_atomic  # type: ignore[attr-defined]
 
 
@@ -82,7 +78,7 @@ def _open_atomic(path: str, mode: str = 'r') -> Iterator[Any]:
         os.fsync(file.fileno())
 
 
-@extends('CheckpointHook', '_save_checkpoint_with_step')
+@extends(HOOK, 'CheckpointHook', '_save_checkpoint_with_step')
 def _prune_last(module, save, self, runner, step, meta):
     """Delete the checkpoints that are too many when the new one is there."""
     limit = self.max_keep_ckpts
@@ -130,7 +126,7 @@ class _RemovesLater:
         return getattr(self.backend, name)
 
 
-@extends('CheckpointHook', '_save_best_checkpoint')
+@extends(HOOK, 'CheckpointHook', '_save_best_checkpoint')
 def _remove_last(module, save, self, runner, metrics):
     """Delete the older best checkpoint when the new one is there."""
     backend = self.file_backend

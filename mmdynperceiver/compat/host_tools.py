@@ -21,7 +21,8 @@ def exit_fields(sample: Any) -> dict:
     return {name: sample.get(name) for name in FIELDS if name in sample}
 
 
-@extends('ImageClassificationInferencer', 'postprocess')
+@extends('mmpretrain.apis.image_classification',
+         'ImageClassificationInferencer', 'postprocess')
 def add_exits_to_images(module, inner, self, preds, *args, **kwargs):
     """Extend the results of MMPretrain's inferencer."""
     results = inner(self, preds, *args, **kwargs)
@@ -31,13 +32,15 @@ def add_exits_to_images(module, inner, self, preds, *args, **kwargs):
     return results
 
 
-@extends('ActionRecogInferencer', 'pred2dict')
+@extends('mmaction.apis.inferencers.actionrecog_inferencer',
+         'ActionRecogInferencer', 'pred2dict')
 def add_exits_to_videos(module, inner, self, data_sample):
     """Extend the results of MMAction2's inferencer of one task."""
     return {**inner(self, data_sample), **exit_fields(data_sample)}
 
 
-@extends('MMAction2Inferencer', 'postprocess')
+@extends('mmaction.apis.inferencers.mmaction2_inferencer',
+         'MMAction2Inferencer', 'postprocess')
 def add_exits_to_tasks(module,
                        inner,
                        self,
@@ -61,7 +64,7 @@ def add_exits_to_tasks(module,
     return results
 
 
-@extends('DetInferencer', 'pred2dict')
+@extends('mmdet.apis.det_inferencer', 'DetInferencer', 'pred2dict')
 def add_exits_to_boxes(module, inner, self, data_sample, pred_out_dir=''):
     """Extend the results of MMDetection's inferencer, and its files."""
     # The host names the file by the image, or else by this number.
@@ -77,7 +80,8 @@ def add_exits_to_boxes(module, inner, self, data_sample, pred_out_dir=''):
     return result
 
 
-@extends('ActivationsAndGradients', '__call__')
+@extends('pytorch_grad_cam.activations_and_gradients',
+         'ActivationsAndGradients', '__call__')
 def explain_last_exit(module, call, self, *args, **kwargs):
     """Give grad-cam, and so MMPretrain's vis_cam.py, the last exit's logits.
 
@@ -88,7 +92,7 @@ def explain_last_exit(module, call, self, *args, **kwargs):
     return logits[-1] if hasattr(self.model, 'evaluate_all_exits') else logits
 
 
-@extends('TSNE', '__init__')
+@extends('sklearn.manifold._t_sne', 'TSNE', '__init__')
 def accept_n_iter(module, init, self, *args, n_iter=None, **kwargs):
     """Take what MMPretrain's vis_tsne.py passes, also as it is called now."""
     if n_iter is not None:
@@ -97,7 +101,7 @@ def accept_n_iter(module, init, self, *args, n_iter=None, **kwargs):
     init(self, *args, **kwargs)
 
 
-@extends('Runner', 'build_param_scheduler')
+@extends('mmengine.runner.runner', 'Runner', 'build_param_scheduler')
 def fit_short_runs(module, build, self, scheduler):
     """Fit a schedule to a run that ends before a part of it begins.
 

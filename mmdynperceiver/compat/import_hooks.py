@@ -1,8 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Patch a module when it is imported, and what patches are made of.
+"""Patch a module when it is imported.
 
 A patcher takes a module and gives a context manager, which is entered before
-the module's code runs and left when the code has run.
+the module's code runs and left when the code has run. Patches register
+themselves for the modules that they name.
 """
 from __future__ import annotations
 import contextlib
@@ -11,39 +12,60 @@ import inspect
 import sys
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from types import ModuleType
-from typing import Any, Callable, ContextManager, Mapping
+from typing import Any, Callable, ContextManager
 
 Patcher = Callable[[ModuleType], ContextManager[None]]
+# Full names of modules and their patchers, the outermost first.
+PATCHES: dict[str, list[Patcher]] = {}
 
 
-def after_import(patch: Callable[[ModuleType], None]) -> Patcher:
-    """Decorate a function that changes a module once its code has run."""
+def around_import(*modules: str) -> Callable[[Callable], Patcher]:
+    """Decorate a generator that patches modules while their code runs."""
 
-    @contextlib.contextmanager
-    @functools.wraps(patch)
-    def patcher(module: ModuleType):
-        yield
-        patch(module)
+    def register(function: Callable) -> Patcher:
+        patcher = contextlib.contextmanager(function)
+        for name in modules:
+            PATCHES.setdefault(name, []).append(patcher)
+        return patcher
 
-    return patcher
+    return register
 
 
-def extends(name: str, method: str) -> Callable[[Callable], Patcher]:
-    """Decorate a function that takes the place of a method of a class.
+def after_import(*modules: str) -> Callable[[Callable], Patcher]:
+    """Decorate a function that patches modules when their code has run."""
+
+    def register(function: Callable[[ModuleType], None]) -> Patcher:
+
+        @around_import(*modules)
+        @functools.wraps(function)
+        def patcher(module: ModuleType):
+            yield
+            function(module)
+
+        return patcher
+
+    return register
+
+
+def extends(module: str, name: str, method: str) -> Callable:
+    """Decorate a function that takes the place of a method.
 
     Args:
-        name (str): The class in the module.
-        method (str): Its method. The function gets the module, the method as
-            it was, and the method's own arguments.
+        module (str): Where the class is defined.
+        name (str): The class.
+        method (str): Its method, if it has this one. The function gets the
+            module, the method as it was, and the method's own arguments.
     """
 
     def decorate(function: Callable) -> Patcher:
 
-        @after_import
+        @after_import(module)
         @functools.wraps(function)
         def patch(module: ModuleType) -> None:
             kind = getattr(module, name)
-            inner = getattr(kind, method)
+            inner = getattr(kind, method, None)
+            if inner is None:
+                return
 
             @functools.wraps(inner)
             def extended(*args: Any, **kwargs: Any) -> Any:
@@ -58,19 +80,6 @@ def extends(name: str, method: str) -> Callable[[Callable], Patcher]:
         return patch
 
     return decorate
-
-
-def chain(*patchers: Patcher) -> Patcher:
-    """Make one patcher of several, the outermost first."""
-
-    @contextlib.contextmanager
-    def chained(module: ModuleType):
-        with contextlib.ExitStack() as stack:
-            for patcher in patchers:
-                stack.enter_context(patcher(module))
-            yield
-
-    return chained
 
 
 def replace_everywhere(module: ModuleType, function: Callable) -> None:
@@ -91,30 +100,31 @@ class PatchingFinder:
     It never finds anything itself. The loader that the other finders chose
     stays in place, so that ``inspect``, ``pkgutil`` and resource readers work
     as ever; only its ``exec_module`` is wrapped, for one execution.
-
-    Args:
-        patchers (Mapping[str, Callable]): Full module name to its patcher.
     """
-
-    def __init__(self, patchers: Mapping[str, Patcher]) -> None:
-        self.patchers = dict(patchers)
 
     def find_spec(self, fullname, path=None, target=None):
         """See :meth:`importlib.abc.MetaPathFinder.find_spec`."""
-        patcher = self.patchers.get(fullname)
-        for finder in sys.meta_path if patcher is not None else ():
+        for finder in sys.meta_path if fullname in PATCHES else ():
             find_spec = getattr(finder, 'find_spec', None)
             if isinstance(finder, PatchingFinder) or find_spec is None:
                 continue
             spec = find_spec(fullname, path, target)
             if spec is not None:
-                _wrap_loader(spec.loader, patcher)
+                _wrap_loader(spec.loader, fullname)
                 return spec
         return None
 
 
-def _wrap_loader(loader, patcher: Patcher) -> None:
-    """Make the next ``loader.exec_module`` run inside the patcher."""
+def _patched(module: ModuleType, name: str) -> contextlib.ExitStack:
+    """Enter the patchers of a module."""
+    stack = contextlib.ExitStack()
+    for patcher in PATCHES[name]:
+        stack.enter_context(patcher(module))
+    return stack
+
+
+def _wrap_loader(loader, name: str) -> None:
+    """Make the next ``loader.exec_module`` run inside the patchers."""
     # These are made anew for each module. Any other loader may be shared
     # between modules (a zip file's is), so that wrapping it would leak.
     if not isinstance(loader, (SourceFileLoader, SourcelessFileLoader)):
@@ -123,25 +133,19 @@ def _wrap_loader(loader, patcher: Patcher) -> None:
 
     def exec_module(module):
         del loader.exec_module  # the wrapper; the method is back
-        with patcher(module):
+        with _patched(module, name):
             execute(module)
 
     loader.exec_module = exec_module  # type: ignore[method-assign]
 
 
-def installed_finder() -> PatchingFinder | None:
-    """Return the finder that :func:`install_finder` put in place, if any."""
-    finders = (f for f in sys.meta_path if isinstance(f, PatchingFinder))
-    return next(finders, None)
-
-
-def install_finder(patchers: Mapping[str, Patcher]) -> None:
+def install_finder() -> None:
     """Patch modules when they are imported, or now if they already are."""
-    if installed_finder() is not None:
+    if any(isinstance(finder, PatchingFinder) for finder in sys.meta_path):
         return
     # First in line: the ordinary finders would otherwise answer before it.
-    sys.meta_path.insert(0, PatchingFinder(patchers))
-    for name, patcher in patchers.items():
+    sys.meta_path.insert(0, PatchingFinder())
+    for name in PATCHES:
         if sys.modules.get(name) is not None:
-            with patcher(sys.modules[name]):
+            with _patched(sys.modules[name], name):
                 pass

@@ -30,7 +30,7 @@ def _metafiles(host: str) -> list[str]:
     return [path for path in paths if osp.isfile(path)]
 
 
-@extends('ModelHub', '_register_mmpretrain_models')
+@extends('mmpretrain.apis.model', 'ModelHub', '_register_mmpretrain_models')
 def extend_model_hub(module, register):
     """Let ``mmpretrain.get_model`` and ``list_models`` know our models.
 
@@ -51,7 +51,7 @@ def extend_model_hub(module, register):
             module.ModelHub._models_dict.setdefault(model.name.lower(), model)
 
 
-@extends('BaseInferencer', '_get_models_from_metafile')
+@extends('mmengine.infer.infer', 'BaseInferencer', '_get_models_from_metafile')
 def extend_inferencers(module, models_of, dir):
     """Let the inferencers of mmdet and mmaction2 know our models."""
     yield from models_of(dir)

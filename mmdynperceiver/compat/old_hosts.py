@@ -1,7 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Let mmaction2 1.2.0 and mmdet 3.3.0 import as they were published."""
 from __future__ import annotations
-import contextlib
 import importlib.util
 import re
 import sys
@@ -9,13 +8,15 @@ import warnings
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from .import_hooks import around_import
+
 _DRN_PACKAGE = 'mmaction.models.localizers.drn'
 _DRN_MODULE = f'{_DRN_PACKAGE}.drn'
 # The highest version of mmcv that both packages accept.
 _ACCEPTED = '2.1.0'
 
 
-@contextlib.contextmanager
+@around_import('mmaction', 'mmdet')
 def lift_mmcv_limit(module: ModuleType):
     """Hide the version of mmcv 2.2 or 2.3 from an upper-bound assertion.
 
@@ -42,7 +43,7 @@ def lift_mmcv_limit(module: ModuleType):
         mmcv.__version__ = version
 
 
-@contextlib.contextmanager
+@around_import('mmaction.utils.dependency')
 def provide_importlib_metadata(module: ModuleType):
     """Lend the standard library's ``importlib.metadata`` to one module.
 

@@ -56,7 +56,7 @@ def _folder(name: str) -> str | None:
     return osp.dirname(spec.origin) if spec and spec.origin else None
 
 
-@after_import
+@after_import('mmengine.utils.package_utils')
 def patch_package_utils(module: ModuleType) -> None:
     """Replace ``pkg_resources``, which setuptools 82 no longer brings.
 
@@ -72,10 +72,14 @@ def patch_package_utils(module: ModuleType) -> None:
     if importlib.util.find_spec('pkg_resources') is None:
         for function in (is_installed, get_installed_path, package2module):
             replace_everywhere(module, function)
-    else:
-        patch_get_installed_path(module)
+        return
+    with patch_get_installed_path(module):
+        pass
 
 
+# mim does not import what it looks for: an editable install has Python do so
+# when mim starts (see setup.py).
+@after_import('mim.utils.utils')
 def patch_get_installed_path(module: ModuleType) -> None:
     """Let ``get_installed_path`` know where this package lives."""
     original = module.get_installed_path
@@ -88,12 +92,7 @@ def patch_get_installed_path(module: ModuleType) -> None:
     replace_everywhere(module, locate)
 
 
-# mim does not import what it looks for: an editable install has Python do so
-# when mim starts (see setup.py).
-patch_mim = after_import(patch_get_installed_path)
-
-
-@after_import
+@after_import('mmengine.config.utils')
 def register_package(module: ModuleType) -> None:
     """Make ``_base_ = 'mmdynperceiver::...'`` resolve.
 

@@ -73,7 +73,7 @@ def checkpoint_globals(aliases: bool = True) -> list:
     return allowed
 
 
-@after_import
+@after_import('mmengine.runner.checkpoint')
 def allow_mmengine_checkpoints(module: ModuleType) -> None:
     """Allow-list the globals once ``mmengine.runner.checkpoint`` is there."""
     import torch
