@@ -9,7 +9,7 @@ import sys
 from itertools import chain
 from typing import Any, Dict, List, Optional, Sequence
 
-from ..datasets.image_files import Broken, find_files
+from ..datasets.image_files import find_files
 from ..io.describe import one_line
 from ..io.result_file import (ENDINGS, INTERRUPTED, ResultFile,
                               add_result_options, printable, stoppable)
@@ -21,6 +21,14 @@ from .stream import Classified, classify_files
 # What a table holds of a result.
 COLUMNS = ('path', 'label', 'name', 'score', 'exit_index', 'confidence',
            'macs', 'milliseconds', 'preparing_milliseconds', 'error')
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'must be at least 1, got {value}')
+    return value
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -43,9 +51,11 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         default='fp32',
         help='bf16 needs openvino and a processor that has it (default: fp32)')
     parser.add_argument(
-        '--batch-size', type=int, default=1, help='(default: 1)')
+        '--batch-size', type=positive, default=1, help='(default: 1)')
     parser.add_argument(
-        '--threads', type=int, help='threads (default: one for each core)')
+        '--threads',
+        type=positive,
+        help='threads (default: one for each core)')
     parser.add_argument(
         '--thresholds',
         nargs='+',
@@ -54,30 +64,27 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         'for the same criterion')
     parser.add_argument(
         '--max-pixels',
-        type=int,
+        type=positive,
         help='refuse larger images before they are decoded (default: '
         '178956970, or what MMDYNPERCEIVER_MAX_PIXELS says)')
     parser.add_argument(
         '--quiet', action='store_true', help='print no line for each image')
     add_result_options(parser)
     args = parser.parse_args(argv)
-    for name in ('batch_size', 'threads', 'max_pixels'):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            parser.error(f'--{name.replace("_", "-")} must be at least 1, '
-                         f'got {value}')
-    folder = os.path.dirname(args.out or '') or '.'
-    # Before there are results to be written.
-    if args.out and not args.out.endswith(ENDINGS):
-        parser.error(f'--out must end with {", ".join(ENDINGS)}, got '
-                     f'{args.out!r}')
-    if not os.path.isdir(folder):
-        parser.error(f'there is no folder for the file {args.out!r}')
-    if args.out and (os.path.isdir(args.out)
-                     or not os.access(folder, os.W_OK)):
-        parser.error(f'cannot write the file {args.out!r}: it is a folder, or '
-                     f'its folder is not writable')
+    _check_out(parser, args.out)
     return args
+
+
+def _check_out(parser: argparse.ArgumentParser, out: Optional[str]) -> None:
+    """Refuse a file that cannot be written, before there are results."""
+    folder = os.path.dirname(out or '') or '.'
+    if out and not out.endswith(ENDINGS):
+        parser.error(f'--out must end with {", ".join(ENDINGS)}, got {out!r}')
+    if not os.path.isdir(folder):
+        parser.error(f'there is no folder for the file {out!r}')
+    if out and (os.path.isdir(out) or not os.access(folder, os.W_OK)):
+        parser.error(f'cannot write the file {out!r}: it is a folder, or its '
+                     f'folder is not writable')
 
 
 def result_file(args: argparse.Namespace, runner: Runner,

@@ -19,21 +19,13 @@ DECODERS = ('pillow', 'cv2')
 
 
 def decode(path: str, decoder: str, limit: Optional[int] = None) -> np.ndarray:
-    """Decode a file.
-
-    Args:
-        path (str): The file.
-        decoder (str): 'pillow' or 'cv2'.
-        limit (int, optional): Most pixels. Defaults to None, those of
-            :func:`mmdynperceiver.datasets.image_files.max_pixels`.
-
-    Returns:
-        ndarray: RGB pixels (H, W, 3), uint8.
+    """Decode a file with 'pillow' or 'cv2' to RGB pixels (H, W, 3), uint8.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If the library is missing.
-        ValueError: If it cannot be decoded, or has too many pixels.
+        ValueError: If it cannot be decoded, or has more pixels than ``limit``
+            or else :func:`mmdynperceiver.datasets.image_files.max_pixels`.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'there is no image file {path!r}')
@@ -54,12 +46,7 @@ def decode(path: str, decoder: str, limit: Optional[int] = None) -> np.ndarray:
 def check_header(path: str, limit: Optional[int] = None) -> None:
     """Refuse a file that says of itself that it is too large to decode.
 
-    Args:
-        path (str): The file; if Pillow does not know it, nothing is said.
-        limit (int, optional): As for :func:`decode`.
-
-    Raises:
-        TooManyPixelsError: If it has too many pixels.
+    If Pillow does not know it, nothing is said; see :func:`decode`.
     """
     pil = import_pillow('Image', needed=False)
     limit = max_pixels() if limit is None else limit
@@ -74,14 +61,11 @@ def check_header(path: str, limit: Optional[int] = None) -> None:
 
 
 def to_pixels(image: Any) -> np.ndarray:
-    """The pixels of an image in memory.
+    """The pixels of an image in memory: RGB (H, W, 3), uint8.
 
     Args:
         image (PIL.Image.Image | ndarray): An image of Pillow, turned as its
-            EXIF data say, or RGB pixels (H, W, 3), uint8.
-
-    Returns:
-        ndarray: RGB pixels (H, W, 3), uint8.
+            EXIF data say, or such pixels.
 
     Raises:
         TypeError: If it is neither.

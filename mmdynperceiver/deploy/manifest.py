@@ -81,9 +81,6 @@ class Manifest:
     def save(self, folder: Union[str, os.PathLike]) -> None:
         """Write the manifest beside the graphs, with all checksums.
 
-        Args:
-            folder (str | PathLike): Where the graphs are.
-
         Raises:
             OSError: If it cannot be written.
             ValueError: If there is something in it that no runner takes.

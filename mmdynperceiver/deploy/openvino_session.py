@@ -118,13 +118,10 @@ class OpenVinoSession:
     def run(self,
             feeds: Mapping[str, np.ndarray],
             held: Optional[contextlib.ExitStack] = None) -> List[np.ndarray]:
-        """Compute the outputs.
+        """Compute the outputs of all inputs.
 
-        Args:
-            feeds (Mapping[str, ndarray]): All inputs.
-            held (ExitStack, optional): Where the runtime's own memory is
-                handed out: nobody else gets it until this closes. Defaults
-                to None, which copies the outputs.
+        With ``held`` they are in the runtime's own memory, which nobody else
+        gets until that closes; without they are copies.
         """
         batch = len(next(iter(feeds.values())))
         try:

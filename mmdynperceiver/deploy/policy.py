@@ -65,13 +65,9 @@ class Policy:
                index: int,
                logits: np.ndarray,
                memory: Optional[np.ndarray] = None) -> Decision:
-        """Decide which samples leave at exit ``index``.
+        """Decide which samples leave at exit ``index``, 0-based.
 
-        Args:
-            index (int): Exit number, 0-based.
-            logits (ndarray): Logits (B, K) of the samples that are left.
-            memory (ndarray, optional): What the exit before handed on for
-                them. Defaults to None.
+        From their logits (B, K), and what the exit before handed on for them.
         """
         if self.criterion == 'patience':
             memory = patience_step(logits, memory)

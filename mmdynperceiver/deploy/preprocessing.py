@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """From an image file to normalised pixels, as in the test pipeline."""
 import os
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
 import numpy as np
 

@@ -60,9 +60,6 @@ def quantize(folder: str, segments: Sequence[Segment],
     Returns:
         dict: How many images served to quantise and to test, how many of the
         latter could not be read, and for each exit what ``compare`` says.
-
-    Raises:
-        ValueError: If no image can be read, or one is in no class's folder.
     """
     files, labels = list(images), None
     if test is not None:

@@ -35,16 +35,6 @@ class Outcome(NamedTuple):
     milliseconds: np.ndarray
 
 
-class _Left(NamedTuple):
-    """Images that left at one exit: their places, and what they get."""
-
-    rows: np.ndarray
-    logits: np.ndarray
-    exit_index: int
-    confidence: np.ndarray
-    milliseconds: float
-
-
 class Result(NamedTuple):
     """What one image gets.
 
@@ -195,10 +185,7 @@ class Runner:
                 preparing: Sequence[float]) -> List[Result]:
         """What each image of a batch gets.
 
-        Args:
-            outcome (Outcome): Of the batch.
-            paths (Sequence[str | None]): The images' files.
-            preparing (Sequence[float]): Milliseconds for preparing each.
+        From the outcome, the files and the milliseconds of preparing each.
         """
         scores = softmax(outcome.logits)
         results = []
@@ -231,38 +218,39 @@ class Runner:
             ValueError: If it has another shape, or NaN or infinity in it.
         """
         check_batch(batch, self.manifest.tensors['images'][1:])
+        count = len(batch)
+        out = Outcome(
+            np.empty((count, len(self.manifest.classes)), np.float32),
+            np.empty(count, np.int64), np.empty(count, np.float32),
+            np.empty(count))
         # Until this closes, nobody else gets the runtime's memory.
         with ExitStack() as held:
-            left = self._run(batch, policy or self.policy, held)
-            return _gather(left, len(batch))
+            self._run(batch, policy or self.policy, held, out)
+        return out
 
-    def _run(self, batch: np.ndarray, policy: Policy,
-             held: ExitStack) -> List[_Left]:
+    def _run(self, batch: np.ndarray, policy: Policy, held: ExitStack,
+             out: Outcome) -> None:
         """Run segments until all images have left."""
         start = time.perf_counter()
         tensors, memory = dict(images=batch), None
         rows = np.arange(len(batch))
-        left = []
         for index in range(self.manifest.num_exits):
             logits = self._step(index, tensors, held)
             conf, leaves, memory = policy.decide(index, logits, memory)
             number = np.count_nonzero(leaves)
-            spent = 1000 * (time.perf_counter() - start)
+            if not number:
+                continue
+            left = rows[leaves]
+            out.milliseconds[left] = 1000 * (time.perf_counter() - start)
+            out.logits[left] = logits[leaves]
+            out.exit_index[left] = index
+            out.confidence[left] = conf[leaves]
             if number == len(rows):
-                left.append(_Left(rows, logits, index, conf, spent))
                 break
-            if number:
-                left.append(
-                    _Left(rows[leaves], logits[leaves], index, conf[leaves],
-                          spent))
-                stay = ~leaves
-                rows = rows[stay]
-                tensors = {
-                    name: value[stay]
-                    for name, value in tensors.items()
-                }
-                memory = None if memory is None else memory[stay]
-        return left
+            stay = ~leaves
+            rows = rows[stay]
+            tensors = {name: value[stay] for name, value in tensors.items()}
+            memory = None if memory is None else memory[stay]
 
     def all_exits(self, batch: np.ndarray) -> Tuple[np.ndarray, ...]:
         """Run everything; takes and refuses what :meth:`predict` does.
@@ -310,19 +298,6 @@ class Runner:
         for name in set(tensors) - self._needed[index + 1]:
             del tensors[name]
         return outputs[0]
-
-
-def _gather(left: Sequence[_Left], batch: int) -> Outcome:
-    """The outcome of a batch, in its order."""
-    # Of its own: a runtime may write over the logits.
-    out = Outcome(
-        np.empty((batch, left[0].logits.shape[1]), left[0].logits.dtype),
-        np.empty(batch, np.int64), np.empty(batch, np.float32),
-        np.empty(batch))
-    for rows, *values in left:
-        for whole, value in zip(out, values):
-            whole[rows] = value
-    return out
 
 
 def _list(images: Any) -> List[Image]:

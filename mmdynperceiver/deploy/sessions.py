@@ -45,17 +45,9 @@ def open_session(runtime: str,
                  outputs: Sequence[str],
                  threads: Optional[int] = None,
                  precision: str = 'fp32') -> Any:
-    """Open one graph; see :class:`Sessions`.
+    """Open one graph, of the file ``path``, to return ``outputs``.
 
-    Args:
-        runtime (str): One of ``RUNTIMES``.
-        path (str | PathLike): File of the graph.
-        outputs (Sequence[str]): What to return.
-        threads (int, optional): Number of threads.
-        precision (str): 'fp32' or 'bf16'. Defaults to 'fp32'.
-
-    Returns:
-        OnnxRuntimeSession | OpenVinoSession: With the method ``run``.
+    The rest is as for :class:`Sessions`.
     """
     graph = read_graph(os.path.basename(path), read_regular(path))
     graph = graph._replace(outputs=tuple(outputs))

@@ -168,12 +168,11 @@ def atomic_save(content: Any, path: Path) -> None:
     """Write what ``torch.load`` reads, whole or not at all.
 
     The file has reached the disk when it takes its name, so that no crash
-    leaves half of one.
+    leaves half of one. What was there before stays if this fails.
 
     Args:
         content (Any): Tensors in dicts and lists.
-        path (str | PathLike): The file; its folder must exist. What was
-            there before stays if this fails.
+        path (str | PathLike): The file; its folder must exist.
 
     Raises:
         OSError: If it cannot be written.

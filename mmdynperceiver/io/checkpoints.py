@@ -54,15 +54,9 @@ def read_weights(path: str) -> Mapping[str, Any]:
 
 def misfits(own: Mapping[str, Any],
             weights: Mapping[str, Any]) -> Dict[str, List[str]]:
-    """Compare weights with the entries of the model that they are for.
+    """What is missing, unexpected, or of the wrong shape or type.
 
-    Args:
-        own (Mapping[str, Any]): The model's state dict.
-        weights (Mapping[str, Any]): What :func:`read_weights` gives.
-
-    Returns:
-        dict[str, list[str]]: What is missing, unexpected, and of the wrong
-        shape or type; empty if all fits.
+    Empty if the weights that :func:`read_weights` gives fit the model's own.
     """
     needed = [name for name in own if not _may_lack(name)]
     both = [(name, weights[name], own[name]) for name in needed

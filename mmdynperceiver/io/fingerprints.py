@@ -54,7 +54,9 @@ def data_fingerprint(root: str,
                      samples: Iterable[Sequence[Any]],
                      memory: Optional[Union[str, os.PathLike]] = None,
                      description: str = 'reading') -> str:
-    """Fingerprint of labelled images, wherever their folder stands.
+    """SHA-256 of labelled images, wherever their folder ``root`` stands.
+
+    It is over relative paths, contents of the files and labels.
 
     Args:
         root (str): Folder from which paths count.
@@ -65,9 +67,6 @@ def data_fingerprint(root: str,
             files, see :func:`content_digests`. Defaults to None.
         description (str): Stands beside the progress bar. Defaults to
             'reading'.
-
-    Returns:
-        str: SHA-256 over relative paths, contents of the files and labels.
     """
     samples = list(samples)
     paths = [sample[0] for sample in samples]

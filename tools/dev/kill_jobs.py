@@ -1,11 +1,11 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The programs that are killed, and what may be there afterwards."""
-import importlib.util
+import importlib
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import mmdynperceiver.classification  # noqa: F401
+from mmdynperceiver.cli import common
 from mmdynperceiver.core import OperatingPoint
 from mmdynperceiver.deploy.manifest import Manifest
 from mmdynperceiver.io.checkpoints import read_weights
@@ -44,13 +45,10 @@ cv2.setNumThreads(0)
 
 def run_tool(name: str, *args: str) -> Optional[int]:
     """Run a tool in this process."""
-    spec = importlib.util.spec_from_file_location(
-        f'tool_{name}', ROOT / 'tools' / f'{name}.py')
-    assert spec is not None and spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(ROOT / 'tools'))
+    module = importlib.import_module(name)
     sys.argv = [name, *args]
-    return module.cli.run_tool(module.main)
+    return common.run_tool(module.main)
 
 
 def make_images(root: Path) -> None:
