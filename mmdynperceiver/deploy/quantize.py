@@ -4,7 +4,6 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from .manifest import Segment
 from .preprocessing import Preprocessing, list_images
 from .printing import Count
 from .sessions import open_session
+from .tracing import quiet
 
 __all__ = [
     'compare', 'labelled_images', 'quantize', 'quantize_segments', 'run_all',
@@ -108,7 +108,7 @@ def quantize_segments(folder: str, segments: Sequence[Segment],
         spared = unquantized(onnx.load(path).graph)
         with tempfile.TemporaryDirectory() as other:
             result = os.path.join(other, segment.file)
-            with _without_advice():
+            with quiet():
                 quantize_static(
                     path,
                     result,
@@ -136,18 +136,6 @@ def unquantized(graph: onnx.GraphProto) -> List[str]:
         if 'classifiers' in node.name or 'fkt' in node.name or
         (node.op_type == 'MatMul' and not constants.intersection(node.input))
     ]
-
-
-@contextmanager
-def _without_advice() -> Iterator[None]:
-    """Hush ONNX Runtime's advice to simplify graphs that are simple."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def run_all(

@@ -128,15 +128,10 @@ class Sessions(AbstractSequence):
                 found = self._sessions
         return found[index]
 
-    def __getstate__(self) -> Dict[str, Any]:
-        """What to open again."""
-        return {k: v for k, v in self.__dict__.items() if k != '_sessions'}
-
-    def __setstate__(self, state: Dict[str, Any]) -> None:
-        """Open it again."""
-        self.__dict__.update(state)
-        self._sessions = self._reopen()
-        _ALL.add(self)
+    def __reduce__(self) -> Any:
+        """A copy opens the folder again."""
+        return type(self), (self.folder, self.manifest, self.runtime,
+                            self.threads, self.precision)
 
 
 _ALL: 'weakref.WeakSet[Sessions]' = weakref.WeakSet()

@@ -42,30 +42,23 @@ def classify_files(runner: Runner,
         paths (Sequence[str]): Image files.
         batch_size (int): How many run together. Defaults to 1.
         on_broken (str): 'skip' goes on without a file that cannot be read;
-            'raise' raises its error. Defaults to 'skip'.
+            'raise' raises its OSError or ValueError. Defaults to 'skip'.
 
     Yields:
         Classified: A batch, as soon as it is done.
-
-    Raises:
-        ImportError: If the library that the network's images need is
-            missing.
-        OSError: If a file is missing, with 'raise'.
-        ValueError: If a file is broken, with 'raise'.
     """
     seen: Set[Tuple[int, int]] = set()
     ready: List[Tuple[str, np.ndarray, float]] = []
     broken: List[Broken] = []
 
     def run() -> Classified:
-        if not ready:
-            done = Classified([], broken[:], 0.)
-        else:
+        results, milliseconds = [], 0.
+        if ready:
             files, pixels, spent = zip(*ready)
             outcome = _predict(runner, np.stack(pixels), seen)
-            done = Classified(
-                runner.results(outcome, files, spent), broken[:],
-                float(outcome.milliseconds.max()))
+            results = runner.results(outcome, files, spent)
+            milliseconds = float(outcome.milliseconds.max())
+        done = Classified(results, broken[:], milliseconds)
         ready.clear()
         broken.clear()
         return done

@@ -15,7 +15,7 @@ from ..core.early_exit import LoopState, run_step
 from ..core.protocols import ExitClassifiers
 from ..core.segments import TrunkState
 
-__all__ = ['SegmentGraph', 'handed_on', 'to_onnx']
+__all__ = ['SegmentGraph', 'handed_on', 'quiet', 'to_onnx']
 
 # The last operator set that PyTorch writes; in those behind it, the operators
 # in use have only been extended.
@@ -76,7 +76,7 @@ def to_onnx(graph: nn.Module, arguments: Mapping[str, Tensor],
     # the one by torch.export needs minutes. What tracing cannot follow shows
     # in verify_segments.
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             torch.onnx.export(
                 graph, (dict(arguments), ),
                 content,
@@ -114,8 +114,8 @@ def _foreign_layers(graph: nn.Module) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter from talking of itself."""
+def quiet() -> Iterator[None]:
+    """Keep exporters and quantisers from talking of themselves."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

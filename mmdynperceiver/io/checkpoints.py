@@ -17,8 +17,6 @@ __all__ = [
     'atomic_save'
 ]
 
-atomic_save = atomic_save
-
 
 def read_weights(path: str) -> Mapping[str, Any]:
     """Read the state dict of a checkpoint with safe loading.
@@ -124,9 +122,6 @@ def load_matching(module: nn.Module, path: str, prefix: str = '') -> str:
         path (str): A local file.
         prefix (str): Stands before the part's names in the checkpoint, such
             as 'backbone.'. Defaults to ''.
-
-    Returns:
-        str: What was loaded, and what was not.
 
     Raises:
         InputError: If the file cannot be read, or nothing in it fits.

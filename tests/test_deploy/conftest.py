@@ -92,6 +92,13 @@ def resnet(tmp_path_factory):
     return export(build_net('resnet'), tmp_path_factory.mktemp('one') / 'out')
 
 
+@pytest.fixture(params=['onnxruntime', 'openvino'])
+def runtime(request):
+    """Each runtime that is there."""
+    pytest.importorskip(request.param)
+    return request.param
+
+
 @pytest.fixture(scope='session')
 def batch():
     """Normalised images, more than one size of batch divides."""

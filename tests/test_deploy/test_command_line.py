@@ -41,17 +41,19 @@ def names(paths):
     return [os.path.basename(path) for path in paths]
 
 
+@pytest.fixture
+def classify(resnet):
+    """Runs the command line; its exit status."""
+    return lambda *given: main([resnet.folder, *map(str, given)])
+
+
 def test_broken_files_are_named_and_the_others_classified(
-        resnet, mixed, photos, tmp_path, capsys):
+        classify, mixed, photos, tmp_path, capsys):
     out = tmp_path / 'out.json'
     empty = tmp_path / 'empty'
     empty.mkdir()
-    assert main([
-        resnet.folder,
-        str(mixed),
-        str(empty), '--out',
-        str(out), '--batch-size', '4', *QUIET
-    ]) == 0
+    assert classify(mixed, empty, '--out', out, '--batch-size', '4',
+                    *QUIET) == 0
     content = json.loads(out.read_text())
     assert content['complete'] is True
     assert names(row['path'] for row in content['results']) == sorted(
@@ -70,16 +72,13 @@ def test_broken_files_are_named_and_the_others_classified(
     assert f'a batch of 4: {times["batch"]["median"]:.2f} / ' in printed.out
 
 
-def test_stops_at_a_broken_file_where_told(resnet, photos, tmp_path, capsys):
+def test_stops_at_a_broken_file_where_told(classify, photos, tmp_path, capsys):
     out = tmp_path / 'out.jsonl'
     folder = tmp_path / 'some'
     shutil.copytree(photos, folder)
     (folder / '3-broken.png').write_bytes(b'broken')
-    assert main([
-        resnet.folder,
-        str(folder), '--out',
-        str(out), '--on-broken', 'raise', '--batch-size', '4', *QUIET
-    ]) == 1
+    assert classify(folder, '--out', out, '--on-broken', 'raise',
+                    '--batch-size', '4', *QUIET) == 1
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert names(row['path'] for row in rows) == [
         '0-RGB.jpg', '1-RGB.png', '2-L.jpg', '3-RGBA.png'
@@ -87,20 +86,14 @@ def test_stops_at_a_broken_file_where_told(resnet, photos, tmp_path, capsys):
     assert '3-broken.png' in capsys.readouterr().err.splitlines()[-1]
     empty = tmp_path / 'empty'
     empty.mkdir()
-    assert main([
-        resnet.folder,
-        str(photos),
-        str(empty), '--on-broken', 'raise', *QUIET
-    ]) == 1
+    assert classify(photos, empty, '--on-broken', 'raise', *QUIET) == 1
     assert 'there is no image in' in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_nothing_but_broken_files(resnet, mixed, tmp_path, capsys):
+def test_nothing_but_broken_files(classify, mixed, tmp_path, capsys):
     out = tmp_path / 'out.csv'
-    assert main([
-        resnet.folder, *(str(mixed / name) for name in BROKEN), '--out',
-        str(out), *QUIET
-    ]) == 1
+    assert classify(*(mixed / name for name in BROKEN), '--out', out,
+                    *QUIET) == 1
     with open(out, newline='') as file:
         rows = list(csv.DictReader(file))
     assert names(row['path'] for row in rows) == BROKEN
@@ -109,13 +102,10 @@ def test_nothing_but_broken_files(resnet, mixed, tmp_path, capsys):
     assert error.startswith('error: none of the files') and 'red' in error
 
 
-def test_tables_and_lines_hold_the_same(resnet, photos, tmp_path):
+def test_tables_and_lines_hold_the_same(classify, photos, tmp_path):
     for ending in ('csv', 'jsonl', 'json'):
-        assert main([
-            resnet.folder,
-            str(photos), '--out',
-            str(tmp_path / f'out.{ending}'), *QUIET
-        ]) == 0
+        assert classify(photos, '--out', tmp_path / f'out.{ending}',
+                        *QUIET) == 0
     with open(tmp_path / 'out.csv', newline='') as file:
         table = list(csv.DictReader(file))
     lines = [
@@ -132,7 +122,7 @@ def test_tables_and_lines_hold_the_same(resnet, photos, tmp_path):
 
 @pytest.mark.parametrize('ending', ['json', 'jsonl', 'csv'])
 @pytest.mark.parametrize('stop', [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_keeps_what_was_done(resnet, photos, tmp_path,
+def test_a_stopped_run_keeps_what_was_done(classify, photos, tmp_path,
                                            monkeypatch, capsys, ending, stop):
     predict, calls = stream._predict, []
 
@@ -145,7 +135,7 @@ def test_a_stopped_run_keeps_what_was_done(resnet, photos, tmp_path,
     monkeypatch.setattr(stream, '_predict', two_batches)
     before = signal.getsignal(signal.SIGTERM)
     out = tmp_path / f'out.{ending}'
-    assert main([resnet.folder, str(photos), '--out', str(out), *QUIET]) == 130
+    assert classify(photos, '--out', out, *QUIET) == 130
     assert signal.getsignal(signal.SIGTERM) is before
     printed = capsys.readouterr()
     assert '2 images; left' in printed.out and 'stopped' in printed.err
@@ -157,17 +147,14 @@ def test_a_stopped_run_keeps_what_was_done(resnet, photos, tmp_path,
         assert len(text.splitlines()) == 2 + (ending == 'csv')
 
 
-def test_odd_names_stay_on_their_line(resnet, photos, tmp_path, capsysbinary):
+def test_odd_names_stay_on_their_line(classify, photos, tmp_path,
+                                      capsysbinary):
     folder = os.fsencode(tmp_path / 'odd')
     os.mkdir(folder)
     for name in (b'a\nb.bmp', b'\xff.bmp', b'\x1b[31m.bmp'):
         shutil.copy(photos / '5-RGB.bmp', os.path.join(folder, name))
     out = tmp_path / 'out.csv'
-    assert main([
-        resnet.folder,
-        os.fsdecode(folder), '--out',
-        str(out), '--threads', '1'
-    ]) == 0
+    assert classify(os.fsdecode(folder), '--out', out, '--threads', '1') == 0
     printed = capsysbinary.readouterr().out
     for shown in (rb'a\nb.bmp', rb'\udcff.bmp', rb'\x1b[31m.bmp'):
         assert shown in printed
@@ -178,20 +165,30 @@ def test_odd_names_stay_on_their_line(resnet, photos, tmp_path, capsysbinary):
         os.path.join(folder, name) for name in os.listdir(folder))
 
 
-@pytest.mark.parametrize('options, message', [
-    (('--out', 'results.txt'), 'must end with .json, .jsonl, .csv'),
-    (('--max-pixels', '0'), 'at least 1, got 0'),
-    (('--out', '/no/where.csv'), 'no folder for'),
+@pytest.mark.parametrize('arguments, code, message', [
+    (['{folder}', 'nowhere.jpg'], 1, "no image file 'nowhere.jpg'"),
+    (['{photos}', '{photos}'], 1, 'no manifest.json'),
+    (['{folder}', '{photos}', '--thresholds', '1'], 1, 'need 3 thresholds'),
+    (['{folder}', '{photos}', '--batch-size', '0'], 2, 'at least 1, got 0'),
+    (['{folder}', '{photos}', '--max-pixels', '0'], 2, 'at least 1, got 0'),
+    (['{folder}', '{photos}', '--out', '/no/where.json'], 2, 'no folder for'),
+    (['{folder}', '{photos}', '--out', 'results.txt'
+      ], 2, 'must end with .json, .jsonl, .csv'),
 ])
-def test_refuses_options(resnet, photos, capsys, options, message):
-    with pytest.raises(SystemExit, match='2'):
-        main([resnet.folder, str(photos), *options])
-    assert message in capsys.readouterr().err
+def test_errors_of_use_are_one_line(resnet, photos, capsys, arguments, code,
+                                    message):
+    places = dict(folder=resnet.folder, photos=photos)
+    try:
+        got = main([argument.format(**places) for argument in arguments])
+    except SystemExit as stop:
+        got = stop.code
+    assert got == code
+    error = capsys.readouterr().err.strip().splitlines()
+    assert message in error[-1] and 'Traceback' not in error[0]
 
 
-def test_limit_of_pixels(resnet, photos, capsys):
-    assert main([resnet.folder,
-                 str(photos), '--max-pixels', '4000', *QUIET]) == 0
+def test_limit_of_pixels(classify, photos, capsys):
+    assert classify(photos, '--max-pixels', '4000', *QUIET) == 0
     printed = capsys.readouterr()
     assert '2 images; left' in printed.out
     assert printed.err.count('more than the limit of 4,000') == 4

@@ -1,7 +1,4 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-import json
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -11,14 +8,6 @@ from mmdynperceiver.core import ExitPolicy, run_early_exit
 from mmdynperceiver.core.criteria import CRITERIA
 from mmdynperceiver.deploy import Policy, Runner
 from mmdynperceiver.deploy.openvino_session import MAX_COMPILED, bucket
-
-RUNTIMES = ['onnxruntime', 'openvino']
-
-
-@pytest.fixture(params=RUNTIMES)
-def runtime(request):
-    pytest.importorskip(request.param)
-    return request.param
 
 
 def early_exit(net, batch, *policy):
@@ -112,36 +101,6 @@ def test_files_folders_and_arrays(resnet, photos):
         assert one.milliseconds > 0 < one.preparing_milliseconds
     assert runner(files[0])[0].label == by_folder[0].label
     assert runner([]) == []
-
-
-@pytest.mark.parametrize('change, message', [
-    (lambda f: (f / 'segment2.onnx').unlink(), 'segment2.onnx is missing'),
-    (lambda f: (f / 'manifest.json').unlink(), 'no manifest.json'),
-    (lambda f: (f / 'manifest.json').write_text('{'), 'is not JSON'),
-    (lambda f: append(f / 'segment1.onnx'), 'segment1.onnx .* was changed'),
-    (lambda f: edit(f, policy=dict(thresholds=[0, 0, 0])),
-     'manifest.json .* was changed'),
-    (lambda f: edit(f, format=99), 'format 99'),
-])
-def test_refuses_changed_and_incomplete_folders(resnet, tmp_path, change,
-                                                message):
-    folder = tmp_path / 'copy'
-    shutil.copytree(resnet.folder, folder)
-    Runner.load(folder)
-    change(folder)
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        Runner.load(folder)
-
-
-def append(path):
-    """Change one byte."""
-    path.write_bytes(path.read_bytes() + b'\0')
-
-
-def edit(folder, **changes):
-    """Change the manifest."""
-    path = folder / 'manifest.json'
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 @pytest.mark.parametrize('arguments, message', [

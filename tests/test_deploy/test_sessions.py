@@ -14,12 +14,6 @@ from mmdynperceiver.deploy import Policy, Runner
 from .conftest import SIZE
 
 
-@pytest.fixture(params=['onnxruntime', 'openvino'])
-def runtime(request):
-    pytest.importorskip(request.param)
-    return request.param
-
-
 @pytest.fixture(scope='module')
 def batches():
     rng = np.random.default_rng(0)

@@ -2,8 +2,6 @@
 """The runner in a process where torch and OpenMMLab cannot be imported."""
 import json
 
-import pytest
-
 BLOCK = '''
 import sys
 
@@ -30,9 +28,7 @@ def test_the_block_blocks(run_python):
         assert 'is blocked' in result.stderr
 
 
-@pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino'])
 def test_command_line(resnet, photos, tmp_path, run_python, runtime):
-    pytest.importorskip(runtime)
     out = tmp_path / 'results.json'
     arguments = [
         resnet.folder,
@@ -52,23 +48,3 @@ def test_command_line(resnet, photos, tmp_path, run_python, runtime):
         assert entry['name'] in ('ant', 'bee', 'cow', 'dog', 'elk')
         left = entry['confidence'] >= 0.6 or entry['exit_index'] == 3
         assert left and entry['name'] in result.stdout
-
-
-@pytest.mark.parametrize('arguments, code, message', [
-    (['{folder}', 'nowhere.jpg'], 1, "no image file 'nowhere.jpg'"),
-    (['{photos}', '{photos}'], 1, 'no manifest.json'),
-    (['{folder}', '{photos}', '--thresholds', '1'], 1, 'need 3 thresholds'),
-    (['{folder}', '{photos}', '--batch-size', '0'], 2, 'at least 1, got 0'),
-    (['{folder}', '{photos}', '--out', '/no/where.json'], 2, 'no folder for'),
-])
-def test_errors_of_use_are_one_line(resnet, photos, capsys, arguments, code,
-                                    message):
-    from mmdynperceiver.deploy.__main__ import main
-    places = dict(folder=resnet.folder, photos=photos)
-    try:
-        got = main([argument.format(**places) for argument in arguments])
-    except SystemExit as stop:
-        got = stop.code
-    assert got == code
-    error = capsys.readouterr().err.strip().splitlines()
-    assert message in error[-1] and 'Traceback' not in error[0]

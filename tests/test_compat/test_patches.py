@@ -1,18 +1,13 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Each patch is tried with and without: without, it must be broken."""
-import importlib.util
+"""What is imported with patches, and what without."""
 import re
-import sys
-import zipfile
 from types import SimpleNamespace
 
 import pytest
 
 from mmdynperceiver.compat import model_hub, package_lookup
 from mmdynperceiver.compat.host_tools import explain_last_exit
-from mmdynperceiver.compat.safe_loading import checkpoint_globals
-
-PATCH = 'import mmdynperceiver\n'
+from .conftest import PATCH, require
 
 # A stand-in for mmaction2 1.2.0, as its wheel is.
 FAKE_MMACTION = {
@@ -37,42 +32,10 @@ MODELS = Registry()
 }
 
 
-def require(*modules):
-    """Skip where a host package is not installed."""
-    for name in modules:
-        if importlib.util.find_spec(name) is None:
-            pytest.skip(f'{name} is not installed')
-
-
-@pytest.fixture
-def run_ok(run_python):
-    """Runs code that must not fail."""
-
-    def run(code, **kwargs):
-        result = run_python(code, **kwargs)
-        assert result.returncode == 0, result.stderr
-        return result
-
-    return run
-
-
 @pytest.fixture
 def faked(make_files):
     """Settings of a run in which packages are stand-ins of these files."""
     return lambda files: dict(paths=[make_files(files)], site_packages=False)
-
-
-@pytest.fixture
-def assert_patches(run_python, run_ok):
-    """Asserts that code fails, and does not after importing us."""
-
-    def check(code, **kwargs):
-        broken = run_python(code, **kwargs)
-        assert broken.returncode, 'nothing is broken here'
-        run_ok(PATCH + code, **kwargs)
-        return broken
-
-    return check
 
 
 # ---------------------------------------------------------------- the import
@@ -172,18 +135,31 @@ def test_real_mmaction_imports(run_ok):
 
 
 # ------------------------------------------------------------------- mmengine
+HOST_CONFIG = "_base_ = 'mmpretrain::_base_/default_runtime.py'"
 WITHOUT_PKG_RESOURCES = "import sys\nsys.modules['pkg_resources'] = None\n"
 
 
-def test_lookup_works_without_pkg_resources(assert_patches):
-    require('mmengine')
-    assert_patches(
+@pytest.mark.parametrize(
+    'code', [
         WITHOUT_PKG_RESOURCES +
         'from mmengine.utils import get_installed_path, is_installed\n'
         'import mmengine, os\n'
         'assert is_installed("mmengine") and not is_installed("mmnothing")\n'
         'assert os.path.samefile(get_installed_path("mmengine"), '
-        'mmengine.__path__[0])\n')
+        'mmengine.__path__[0])\n',
+        WITHOUT_PKG_RESOURCES +
+        f'open("config.py", "w").write({HOST_CONFIG!r})\n'
+        'from mmengine.config import Config\n'
+        'config = Config.fromfile("config.py")\n'
+        'assert config.default_scope == "mmpretrain"\n',
+        'from mmengine.config import utils\n'
+        'split = utils._get_package_and_cfg_path\n'
+        'assert split("mmdynperceiver::a/b.py")[0] == "mmdynperceiver"\n',
+    ],
+    ids=['lookup', 'host config', 'own config'])
+def test_mmengine_finds_packages(assert_patches, code):
+    require('mmengine', 'mmpretrain')
+    assert_patches(code)
 
 
 def test_lookup_is_patched_when_mmengine_came_first(run_ok):
@@ -193,25 +169,6 @@ def test_lookup_is_patched_when_mmengine_came_first(run_ok):
            'import mmdynperceiver\n'
            'assert config.is_installed("mmengine")\n'
            'assert utils.is_installed("mmengine")\n')
-
-
-def test_host_config_is_inherited_without_pkg_resources(
-        assert_patches, make_files):
-    require('mmengine', 'mmpretrain')
-    folder = make_files(
-        {'config.py': "_base_ = 'mmpretrain::_base_/default_runtime.py'\n"})
-    assert_patches(WITHOUT_PKG_RESOURCES +
-                   'from mmengine.config import Config\n'
-                   f'config = Config.fromfile({str(folder / "config.py")!r})\n'
-                   'assert config.default_scope == "mmpretrain"\n')
-
-
-def test_configs_of_this_package_can_be_named(assert_patches):
-    require('mmengine')
-    assert_patches(
-        'from mmengine.config import utils\n'
-        'split = utils._get_package_and_cfg_path\n'
-        'assert split("mmdynperceiver::a/b.py")[0] == "mmdynperceiver"\n')
 
 
 def metadata(package, module):
@@ -248,159 +205,6 @@ def test_lookup_of_names_that_differ_or_are_not_there(make_files, monkeypatch):
         package_lookup.get_installed_path('mmnothing')
 
 
-# ---------------------------------------------------------------- checkpoints
-TRAIN = '''
-import sys
-import numpy as np
-import torch
-from torch.utils.data import DataLoader, TensorDataset
-from mmengine.evaluator import BaseMetric
-from mmengine.model import BaseModel
-from mmengine.runner import Runner
-
-class Data(TensorDataset):
-    metainfo = dict(palette=np.zeros((2, 3), np.uint8), classes=('a', 'b'))
-
-class Net(BaseModel):
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(4, 2)
-    def forward(self, inputs, labels, mode='tensor'):
-        logits = self.layer(inputs)
-        if mode == 'loss':
-            loss = torch.nn.functional.cross_entropy(logits, labels)
-            return dict(loss=loss, acc=loss.detach())
-        return [logits]
-
-class Accuracy(BaseMetric):
-    def process(self, data_batch, data_samples):
-        self.results.append(1)
-    def compute_metrics(self, results):
-        return dict(top1=np.float64(1), top5=np.float32(1), n=np.int64(2))
-
-def loader():
-    return DataLoader(Data(torch.randn(8, 4), torch.arange(8) % 2), 4)
-
-def train(epochs, resume=False):
-    runner = Runner(
-        Net(), 'work', loader(), loader(), val_cfg=dict(),
-        val_evaluator=[Accuracy()],
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        optim_wrapper=dict(
-            optimizer=dict(type='AdamW', lr=0.1)),
-        param_scheduler=SCHEDULES,
-        custom_hooks=HOOKS,
-        default_hooks=dict(checkpoint=dict(
-            type='CheckpointHook', interval=1, save_best='top1')),
-        resume=resume, log_level='ERROR')
-    runner.train()
-    return runner
-'''
-SCHEDULES = {
-    'warm-up and cosine': [
-        dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=2),
-        dict(type='CosineAnnealingLR', T_max=4, by_epoch=True)
-    ],
-    'one cycle':
-    [dict(type='OneCycleLR', eta_max=0.1, total_steps=8, by_epoch=False)],
-}
-HOOKS = {'plain': [], 'averaged': [dict(type='EMAHook')]}
-LOAD = ("import torch\n"
-        "import mmengine.runner.checkpoint\n"
-        "state = torch.load('work/epoch_1.pth', weights_only=True)\n"
-        "assert state['meta']['epoch'] == 1\n")
-
-
-@pytest.fixture
-def checkpoint(run_ok):
-    """Train for an epoch with mmengine's Runner, in ``work``."""
-    require('mmengine')
-
-    def make(schedule, hooks):
-        code = f'SCHEDULES = {schedule!r}\nHOOKS = {hooks!r}\n' + TRAIN
-        run_ok(code + 'train(1)\n')
-        return code
-
-    return make
-
-
-# each combination takes four processes that import mmengine
-@pytest.mark.parametrize('schedule, hooks',
-                         [('warm-up and cosine', 'averaged'),
-                          ('one cycle', 'plain')])
-def test_checkpoint_loads_safely_and_resumes(run_ok, assert_patches,
-                                             checkpoint, schedule, hooks):
-    code = checkpoint(SCHEDULES[schedule], HOOKS[hooks])
-    assert 'Unsupported global' in assert_patches(LOAD).stderr
-    run_ok(PATCH + code + 'assert train(2, True).epoch == 2\n')
-
-
-def test_checkpoint_of_the_other_numpy_loads(run_ok, checkpoint, tmp_path):
-    import torch
-    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6):
-        pytest.skip('torch has no aliases before 2.6')
-    checkpoint(SCHEDULES['one cycle'], [])
-    path = tmp_path / 'work' / 'epoch_1.pth'
-    with zipfile.ZipFile(path) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    names = [b'numpy._core.multiarray', b'numpy.core.multiarray']
-    pickled = next(name for name in files if name.endswith('data.pkl'))
-    old, new = names if names[0] in files[pickled] else names[::-1]
-    assert old in files[pickled]
-    files[pickled] = files[pickled].replace(old, new)
-    with zipfile.ZipFile(path, 'w') as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    run_ok(PATCH + LOAD)
-
-
-def test_hostile_checkpoints_are_refused(run_python):
-    require('mmengine')
-    references = [
-        "(getattr, (OneCycleParamScheduler, '__init__'))",
-        "(getattr, (HistoryBuffer, '_annealing_cos'))",
-        "(getattr, (HistoryBuffer, '__init__'))",
-        "(os.system, ('echo reached',))", "(eval, ('print(\"reached\")',))"
-    ]
-    result = run_python(PATCH + f'''
-import os, pickle, torch
-import mmengine.runner.checkpoint
-from mmengine.logging import HistoryBuffer
-from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-for reference in {references!r}:
-    class Hostile:
-        def __reduce__(self):
-            return eval(reference)
-    torch.save(dict(state_dict=Hostile()), 'hostile.pth')
-    try:
-        torch.load('hostile.pth', weights_only=True)
-    except pickle.UnpicklingError:
-        print('refused')
-''')
-    assert result.stdout.split() == ['refused'] * len(references), (
-        result.stdout + result.stderr)
-
-
-def test_safe_loading_is_never_turned_off(repo_root):
-    """No file of the package loads without the unpickler's checks."""
-    unsafe = 'weights_only=' + 'False'
-    sources = [*(repo_root / 'mmdynperceiver').rglob('*.py')]
-    sources += [*(repo_root / 'tools').rglob('*.py')]
-    assert len(sources) > 5
-    assert not [str(p) for p in sources if unsafe in p.read_text()]
-
-
-def test_object_arrays_are_not_allowed():
-    require('mmengine')
-    import numpy as np
-    allowed = checkpoint_globals(aliases=False)
-    assert type(np.dtype('f8')) in allowed
-    assert type(np.dtype('O')) not in allowed
-    assert not {getattr, eval, exec, sys.exit
-                } & {item
-                     for item in allowed if callable(item)}
-
-
 # ---------------------------------------------------------- the hosts' scripts
 def test_grad_cam_looks_at_the_last_exit():
     """And at other models as ever."""
@@ -411,21 +215,14 @@ def test_grad_cam_looks_at_the_last_exit():
             self.model = model
 
         def __call__(self, x):
-            return self.model(x)
-
-    class Model:
-
-        def __call__(self, x):
             return x, x + 1
 
-    class EarlyExit(Model):
-        evaluate_all_exits = False
-
-    module = SimpleNamespace(ActivationsAndGradients=ActivationsAndGradients)
-    with explain_last_exit(module):
+    with explain_last_exit(
+            SimpleNamespace(ActivationsAndGradients=ActivationsAndGradients)):
         pass
-    assert ActivationsAndGradients(EarlyExit())(1) == 2
-    assert ActivationsAndGradients(Model())(1) == (1, 2)
+    early_exit = SimpleNamespace(evaluate_all_exits=False)
+    assert ActivationsAndGradients(early_exit)(1) == 2
+    assert ActivationsAndGradients(SimpleNamespace())(1) == (1, 2)
 
 
 def test_a_script_that_imports_a_host_first(run_python, make_files, tmp_path):
