@@ -144,17 +144,11 @@ def _remove_last(module, save, self, runner, metrics):
 
 
 def find_latest_checkpoint(path: str) -> str | None:
-    """Find the newest whole checkpoint of a work folder.
+    """Find the newest whole checkpoint of a work folder, if there is one.
 
     That is the one that ``last_checkpoint`` names, unless it is damaged or a
-    later one was complete when the run was killed.
-
-    Args:
-        path (str): The work folder.
-
-    Returns:
-        str, optional: Its path, None if there is none. What is skipped is
-        logged with the reason.
+    later one was complete when the run was killed. What is skipped is logged
+    with the reason.
     """
     named, since = _last_saved(path)
     if named is not None and (osp.isdir(named) or '://' in named):

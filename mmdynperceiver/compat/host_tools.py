@@ -109,12 +109,17 @@ def fit_short_runs(module, build, self, scheduler):
     larger than begin". Our tools fit every schedule to its run; here the
     hosts' tools do so where mmengine would refuse it.
     """
+
+    def begins_too_late(config: Any) -> bool:
+        if not isinstance(config, dict) or 'end' in config:
+            return False
+        by_epoch = config.get('by_epoch', True)
+        return config.get('begin', 0) >= (
+            self.max_epochs if by_epoch else self.max_iters)
+
     configs = [scheduler] if isinstance(scheduler, dict) else scheduler
-    if isinstance(configs, (list, tuple)) and any(
-            config.get('begin', 0) >=
-        (self.max_epochs if config.get('by_epoch', True) else self.max_iters)
-            for config in configs
-            if isinstance(config, dict) and 'end' not in config):
+    if isinstance(configs, (list, tuple)) and \
+            any(map(begins_too_late, configs)):
         from ..hosts.schedule import fit_schedule
         scheduler, text = fit_schedule(scheduler, self.max_iters,
                                        len(self.train_dataloader))

@@ -47,12 +47,8 @@ def _attribute(owner: type, name: str):
 def checkpoint_globals(aliases: bool = True) -> list:
     """List what a checkpoint of mmengine's Runner may refer to.
 
-    Args:
-        aliases (bool): Whether torch accepts ``(object, name)`` pairs, as it
-            does since 2.6. Defaults to True.
-
-    Returns:
-        list: Arguments for ``torch.serialization.add_safe_globals``.
+    With ``aliases`` there are pairs (object, name), which torch has since
+    2.6.
     """
     import numpy as np
     from mmengine.logging.history_buffer import HistoryBuffer

@@ -10,12 +10,13 @@ from ..datasets.image_files import (MAX_PIXELS_VARIABLE, TooManyPixelsError,
                                     check_pixels, max_pixels)
 from ..io.describe import describe, is_kind, one_line
 
-__all__ = [
-    'DECODERS', 'check_header', 'decode', 'import_cv2', 'import_pillow',
-    'to_pixels'
-]
+__all__ = ['DECODERS', 'check_header', 'decode', 'import_library', 'to_pixels']
 
 DECODERS = ('pillow', 'cv2')
+# Their packages, by their modules.
+PACKAGES = dict(
+    PIL='Pillow: pip install pillow',
+    cv2='OpenCV: pip install opencv-python-headless')
 
 
 def decode(path: str, decoder: str, limit: Optional[int] = None) -> np.ndarray:
@@ -29,7 +30,7 @@ def decode(path: str, decoder: str, limit: Optional[int] = None) -> np.ndarray:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f'there is no image file {path!r}')
-    library = import_cv2() if decoder == 'cv2' else import_pillow('Image')
+    library = import_library('cv2' if decoder == 'cv2' else 'PIL.Image')
     limit = max_pixels() if limit is None else limit
     try:
         if decoder == 'cv2':
@@ -48,7 +49,7 @@ def check_header(path: str, limit: Optional[int] = None) -> None:
 
     If Pillow does not know it, nothing is said; see :func:`decode`.
     """
-    pil = import_pillow('Image', needed=False)
+    pil = import_library('PIL.Image', needed=False)
     limit = max_pixels() if limit is None else limit
     if pil is None:
         return
@@ -130,12 +131,13 @@ def _open(pil: Any, path: str, limit: int) -> Any:
 
 def _rgb(opened: Any) -> np.ndarray:
     """The pixels of an image of Pillow."""
-    image = import_pillow('ImageOps').exif_transpose(opened)
+    image = import_library('PIL.ImageOps').exif_transpose(opened)
     if image.mode == 'LA':
         # Black would hide dark objects on a transparent ground; the colour
         # is that of mmcv.
         rgba = image.convert('RGBA')
-        image = import_pillow('Image').new('RGB', rgba.size, (124, 117, 104))
+        image = import_library('PIL.Image').new('RGB', rgba.size,
+                                                (124, 117, 104))
         image.paste(rgba, mask=rgba.getchannel('A'))
     return np.array(image.convert('RGB'))
 
@@ -151,23 +153,12 @@ def _by_cv2(cv2: Any, path: str, limit: int) -> np.ndarray:
     return pixels[..., ::-1]
 
 
-def import_pillow(module: str, needed: bool = True) -> Any:
-    """A module of Pillow: 'Image' or 'ImageOps'; None if it need not be."""
+def import_library(module: str, needed: bool = True) -> Any:
+    """A module of Pillow or OpenCV; None if it is neither needed nor there."""
     try:
-        return importlib.import_module(f'PIL.{module}')
+        return importlib.import_module(module)
     except ImportError as error:
         if not needed:
             return None
-        raise ImportError('this network reads or resizes its images with '
-                          'Pillow: pip install pillow') from error
-
-
-def import_cv2() -> Any:
-    """OpenCV."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError(
-            'this network reads or resizes its images with OpenCV: '
-            'pip install opencv-python-headless') from error
-    return cv2
+        raise ImportError(f'this network reads or resizes its images with '
+                          f'{PACKAGES[module.partition(".")[0]]}') from error

@@ -37,16 +37,10 @@ Shape = List[Optional[int]]
 
 
 class Graph(NamedTuple):
-    """The graph of one segment.
+    """The graph of one segment: its file's name and content, and what is in it.
 
-    Args:
-        name (str): Name of its file.
-        content (bytes): The file.
-        inputs (dict[str, list]): Shape of each tensor that it takes; a size
-            that is not fixed is None.
-        outputs (tuple[str]): Tensors that it returns.
-        opsets (dict[str, int]): Version of each operator set; that of ONNX
-            has the name ''.
+    ``inputs`` have shapes, with None for a size that is not fixed, and
+    ``opsets`` versions by operator sets, of which '' is that of ONNX.
     """
 
     name: str

@@ -38,12 +38,8 @@ def check_opset(opset: int) -> int:
 class OnnxRuntimeSession:
     """A segment in ONNX Runtime; it can be run in several threads at once.
 
-    Args:
-        session (InferenceSession): It computes the segment.
-        graph (Graph): The segment.
-        merged (Merged, optional): What the session computes, if not the
-            segment alone. Defaults to None.
-        index (int): Number of the segment in there. Defaults to 0.
+    The session computes the segment alone, or several that were ``merged``, of
+    which it is the one at ``index``.
     """
 
     def __init__(self,
@@ -69,12 +65,7 @@ class OnnxRuntimeSession:
     @classmethod
     def open(cls, graphs: Sequence[Graph], threads: int,
              precision: str) -> 'List[OnnxRuntimeSession]':
-        """Open graphs that never run together, with so many threads for all.
-
-        Raises:
-            ImportError: If ONNX Runtime is not installed.
-            ValueError: If it does not take a graph, or the precision.
-        """
+        """Open graphs that never run together, with so many threads in all."""
         runtime = cls.check(precision)
         _check_opsets(runtime, graphs)
         reason = ''

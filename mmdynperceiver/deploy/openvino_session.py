@@ -46,15 +46,6 @@ class OpenVinoSession:
 
     It is compiled for each size that batches are padded to; see
     :func:`bucket`.
-
-    Args:
-        graph (Graph): The segment.
-        threads (int): Number of threads.
-        precision (str): 'fp32', or 'bf16' where the processor has it.
-
-    Raises:
-        ImportError: If OpenVINO is not installed.
-        ValueError: If it does not take the graph, or the precision.
     """
 
     def __init__(self, graph: Graph, threads: int, precision: str) -> None:

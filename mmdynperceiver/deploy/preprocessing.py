@@ -7,7 +7,7 @@ import numpy as np
 
 from ..datasets.image_files import EXTENSIONS, check_pixels, list_images
 from ..io.describe import describe, is_kind, one_line
-from .decoding import DECODERS, decode, import_cv2, import_pillow, to_pixels
+from .decoding import DECODERS, decode, import_library, to_pixels
 from .policy import all_finite
 
 __all__ = [
@@ -149,14 +149,14 @@ def _resize(pixels: np.ndarray, step: Dict[str, Any]) -> np.ndarray:
     pixels = np.ascontiguousarray(pixels)
     method = step['interpolation'].upper()
     if step['library'] == 'cv2':
-        cv2 = import_cv2()
+        cv2 = import_library('cv2')
         method = dict(
             BILINEAR='LINEAR', BICUBIC='CUBIC',
             LANCZOS='LANCZOS4').get(method, method)
         return cv2.resize(
             pixels, (width, height),
             interpolation=getattr(cv2, f'INTER_{method}'))
-    pil = import_pillow('Image')
+    pil = import_library('PIL.Image')
     return np.asarray(
         pil.fromarray(pixels).resize((width, height), pil.Resampling[method]))
 

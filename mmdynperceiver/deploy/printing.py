@@ -27,11 +27,7 @@ NO_SCORES = np.empty(0, np.float32)
 class Count:
     """Shows on standard error how far something is, where it takes long.
 
-    On a terminal it is one line that changes.
-
-    Args:
-        total (int): How many there are.
-        what (str): Of what.
+    On a terminal it is one line that changes: ``1,000 of 1,500 images``.
     """
 
     def __init__(self, total: int, what: str = 'images') -> None:
@@ -77,10 +73,8 @@ def skipped_files(skipped: Sequence[Broken]) -> str:
 class Printer:
     """Prints results as they come, and counts.
 
-    Args:
-        images (Sequence[str]): All files to come.
-        batch_size (int): How many run together.
-        quiet (bool): Whether to print no line for each image.
+    ``images`` are all files, of which ``batch_size`` run together; with
+    ``quiet`` there is no line for each.
     """
 
     def __init__(self, images: Sequence[str], batch_size: int,

@@ -58,8 +58,7 @@ def quantize(folder: str, segments: Sequence[Segment],
             None measures on ``images``.
 
     Returns:
-        dict: How many images served to quantise and to test, how many of the
-        latter could not be read, and for each exit what ``compare`` says.
+        dict: Counts of images, and for each exit what :func:`compare` says.
     """
     files, labels = list(images), None
     if test is not None:

@@ -26,12 +26,7 @@ RUNTIMES: Dict[str, Any] = dict(
 
 
 def check_runtime(runtime: str, precision: str) -> None:
-    """Refuse a runtime that is not there, or cannot compute so.
-
-    Raises:
-        ImportError: If the runtime is not installed.
-        ValueError: If an argument does not fit, or not this processor.
-    """
+    """Refuse a runtime that is not there, or cannot compute so."""
     for name, value, known in (('runtime', runtime, tuple(RUNTIMES)),
                                ('precision', precision, PRECISIONS)):
         if value not in known:
@@ -76,21 +71,8 @@ class Sessions(AbstractSequence):
     """The segments of an exported folder, open in a runtime.
 
     What a runtime has open belongs to one process. A copy, also one that was
-    pickled, and a forked process open the folder again.
-
-    Args:
-        folder (str | PathLike): The folder.
-        manifest (Manifest): What it says of itself.
-        runtime (str): One of ``RUNTIMES``.
-        threads (int, optional): Number of threads, for all segments
-            together. Defaults to None, one for each core that is free for
-            the process.
-        precision (str): 'fp32' or 'bf16'. Defaults to 'fp32'.
-
-    Raises:
-        FileNotFoundError: If a graph is missing.
-        ImportError: If the runtime is not installed.
-        ValueError: If an argument does not fit, or a graph.
+    pickled, and a forked process open the folder again. For the arguments and
+    errors see :meth:`mmdynperceiver.deploy.Runner.load`.
     """
 
     def __init__(self,

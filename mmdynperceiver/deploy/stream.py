@@ -13,13 +13,10 @@ __all__ = ['Classified', 'classify_files']
 
 
 class Classified(NamedTuple):
-    """A batch of results.
+    """A batch of results, and the files that were passed over on the way.
 
-    Args:
-        results (list[Result]): In the order of the files.
-        broken (list[Broken]): Files that were passed over on the way.
-        milliseconds (float): From the start of the batch, with normalised
-            pixels, until its last image left; 0 without results.
+    ``milliseconds`` are from the start of the batch, with normalised pixels,
+    until its last image left; 0 without results.
     """
 
     results: List[Result]

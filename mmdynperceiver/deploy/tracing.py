@@ -23,13 +23,9 @@ TRACED_OPSET = 20
 
 
 class SegmentGraph(nn.Module):
-    """One segment and its exit as a function of tensors alone.
+    """Segment ``index`` and its exit as a function of tensors alone.
 
-    Args:
-        trunk (SegmentedTrunk): The network without its exits.
-        exits (ExitClassifiers): The classifiers.
-        index (int): Number of the segment.
-        results (Sequence[str]): What to return behind the logits: 'x', 'z'.
+    Behind the logits it returns what ``results`` names: 'x', 'z'.
     """
 
     def __init__(self, trunk: SegmentedTrunk, exits: ExitClassifiers,

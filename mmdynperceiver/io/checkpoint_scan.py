@@ -36,9 +36,6 @@ _BLOCK = 1 << 20
 def check_file(path: Union[str, os.PathLike]) -> None:
     """Refuse a checkpoint file that is damaged or claims more than it holds.
 
-    Args:
-        path (str | PathLike): The file.
-
     Raises:
         OSError: If it cannot be read.
         ValueError: If it is no file of ``torch.save``, a checksum differs,

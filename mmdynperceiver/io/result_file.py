@@ -41,28 +41,19 @@ def add_result_options(parser: argparse.ArgumentParser) -> None:
 
 
 class ResultFile:
-    """A file with a result for each input.
+    """A file with a result for each input, as a context manager.
 
     ``.jsonl`` (a JSON object a line) and ``.csv`` are written as the results
     come, so that they are there even if the process is killed. ``.json`` is
     written at the end, whole or not at all; a run that is stopped or fails
-    writes what was done by then.
-
-    Used as a context manager.
+    writes what was done by then. ``written`` says whether there are any.
 
     Args:
-        path (str, optional): The file; its ending says the format. None
-            writes nothing.
-        columns (Sequence[str]): Keys of the results that a table can hold,
-            for CSV.
+        path (str, optional): The file; its ending says the format, ValueError
+            if it is none of these. None writes nothing.
+        columns (Sequence[str]): Keys of the results that a table can hold.
         content (Callable): Makes what a JSON file holds of the list of
             results and of whether the run came to its end.
-
-    Attributes:
-        written (bool): Whether results were written.
-
-    Raises:
-        ValueError: If the ending is another one.
     """
 
     def __init__(self, path: Optional[str], columns: Sequence[str],

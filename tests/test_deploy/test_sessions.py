@@ -218,12 +218,21 @@ onnxruntime.set_global_thread_pool_sizes(2, 1)
 batch = np.zeros((1, 3, {size}, {size}), np.float32)
 print(Runner.load({folder!r}, threads=3).predict(batch).exit_index)
 '''
+OTHERS = '''
+import onnxruntime
+from mmdynperceiver.deploy import Runner
+runner = Runner.load({folder!r}, threads=3)
+onnxruntime.InferenceSession({folder!r} + '/segment0.onnx')
+'''
 
 
-def test_a_pool_of_the_whole_process_is_taken(resnet, run_python):
-    """The runtime allows no other then."""
-    result = run_python(GLOBAL.format(folder=resnet.folder, size=SIZE))
-    assert (result.returncode, result.stdout) == (0, '[3]\n'), result.stderr
+@pytest.mark.parametrize('code, printed', [(GLOBAL, '[3]\n'), (OTHERS, '')])
+def test_a_pool_of_the_process_is_taken_and_other_sessions_left(
+        resnet, run_python, code, printed):
+    """With such a pool the runtime allows no other."""
+    result = run_python(code.format(folder=resnet.folder, size=SIZE))
+    assert (result.returncode, result.stdout, result.stderr) == (0, printed,
+                                                                 '')
 
 
 def test_says_if_there_is_more_than_one_pool(resnet, batches, monkeypatch):
@@ -238,19 +247,6 @@ def test_says_if_there_is_more_than_one_pool(resnet, batches, monkeypatch):
     with pytest.warns(UserWarning, match='too large; each segment has 2'):
         runner = Runner.load(resnet.folder, threads=2)
     same(runner.predict(batches[1]), expected)
-
-
-OTHERS = '''
-import onnxruntime
-from mmdynperceiver.deploy import Runner
-runner = Runner.load({folder!r}, threads=3)
-onnxruntime.InferenceSession({folder!r} + '/segment0.onnx')
-'''
-
-
-def test_other_sessions_of_the_process_are_left_alone(resnet, run_python):
-    result = run_python(OTHERS.format(folder=resnet.folder))
-    assert (result.returncode, result.stderr) == (0, '')
 
 
 @pytest.mark.parametrize('version, message', [

@@ -52,5 +52,6 @@ def cases(first: int, most: int, seconds: float) -> Iterator[Any]:
     """Numbers of cases until the time is over, but one at least."""
     end = time.monotonic() + seconds
     for number in range(first, first + most):
-        if number == first or time.monotonic() < end:
-            yield number
+        if number > first and time.monotonic() > end:
+            break
+        yield number
