@@ -37,7 +37,7 @@ Shape = List[Optional[int]]
 
 
 class Graph(NamedTuple):
-    """The graph of one segment: its file's name and content, and what is in it.
+    """The graph of one segment: name and content of its file, what is in it.
 
     ``inputs`` have shapes, with None for a size that is not fixed, and
     ``opsets`` versions by operator sets, of which '' is that of ONNX.

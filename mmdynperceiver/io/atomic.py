@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Iterator, Union
 
 try:
@@ -31,21 +31,16 @@ def atomic_file(path: Union[str, os.PathLike]) -> Iterator[str]:
             there before stays until the block ends without an error.
 
     Yields:
-        str: The name to write to, in the same folder.
+        str: The name to write to, in a folder beside it.
 
     Raises:
         OSError: If it cannot be written.
     """
     path = os.fspath(path)
-    with unfinished(os.path.dirname(path) or '.', False) as temporary:
-        try:
-            yield temporary
-            # mkstemp makes private files; give what open() would have given.
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+    with unfinished(os.path.dirname(path) or '.') as work:
+        temporary = os.path.join(work, os.path.basename(path))
+        yield temporary
+        os.replace(temporary, path)
 
 
 @contextmanager
@@ -65,16 +60,14 @@ def atomic_folder(path: Union[str, os.PathLike]) -> Iterator[str]:
     """
     path = os.path.abspath(os.fspath(path))
     check_new_folder(path)
-    with unfinished(os.path.dirname(path), True) as temporary:
-        try:
-            yield temporary
-            os.chmod(temporary, 0o777 & ~_umask())
-            if os.path.isdir(path):
-                os.rmdir(path)  # refuses what was put there meanwhile
-            os.rename(temporary, path)
-        except BaseException:
-            shutil.rmtree(temporary)
-            raise
+    with unfinished(os.path.dirname(path)) as work:
+        # The work folder is a private one, this is an ordinary one.
+        temporary = os.path.join(work, 'new')
+        os.mkdir(temporary)
+        yield temporary
+        if os.path.isdir(path):
+            os.rmdir(path)  # refuses what was put there meanwhile
+        os.rename(temporary, path)
 
 
 def remove_leftovers(folder: Union[str, os.PathLike]) -> None:
@@ -104,35 +97,28 @@ def remove_leftovers(folder: Union[str, os.PathLike]) -> None:
 
 
 @contextmanager
-def unfinished(folder: str, is_folder: bool) -> Iterator[str]:
-    """Make a file or folder in a folder that nobody takes for a leftover.
+def unfinished(folder: str) -> Iterator[str]:
+    """Make a folder in a folder that nobody takes for a leftover; it goes.
 
     Another writer may take it for one between the moments when it is made
     and when it is locked; then it is made again.
     """
     remove_leftovers(folder)
     while True:
-        if is_folder:
-            path = tempfile.mkdtemp(dir=folder, prefix=PREFIX, suffix='.tmp')
-        else:
-            handle, path = tempfile.mkstemp(
-                dir=folder, prefix=PREFIX, suffix='.tmp')
-            os.close(handle)
-        if fcntl is None:
-            yield path
-            return
-        try:
-            handle = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        try:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(handle, fcntl.LOCK_EX)
+        path = tempfile.mkdtemp(dir=folder, prefix=PREFIX, suffix='.tmp')
+        with ExitStack() as stack:
+            stack.callback(shutil.rmtree, path, ignore_errors=True)
+            if fcntl is not None:
+                try:
+                    handle = os.open(path, os.O_RDONLY)
+                except FileNotFoundError:
+                    continue
+                stack.callback(os.close, handle)
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(handle, fcntl.LOCK_EX)
             if os.path.lexists(path):
                 yield path
                 return
-        finally:
-            os.close(handle)
 
 
 def check_new_folder(path: Union[str, os.PathLike]) -> None:
@@ -146,13 +132,6 @@ def check_new_folder(path: Union[str, os.PathLike]) -> None:
                                      and not os.listdir(path)):
         raise FileExistsError(f'there is something at {path!r} already: '
                               f'remove it, or choose another folder')
-
-
-def _umask() -> int:
-    """The permissions that new files do not get."""
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
 
 
 def write_text(path: Union[str, os.PathLike], text: str) -> None:

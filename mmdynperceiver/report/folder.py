@@ -62,7 +62,7 @@ def replacing_report(folder: str | os.PathLike) -> Iterator[Path]:
     if old.exists() and not folder.exists():
         old.rename(folder)
     remove_leftovers(folder.parent)
-    with unfinished(os.fspath(folder.parent), is_folder=True) as work:
+    with unfinished(os.fspath(folder.parent)) as work:
         try:
             # The work folder is a private one, the report an ordinary one.
             new = Path(work) / 'new'

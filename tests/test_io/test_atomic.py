@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -37,15 +38,14 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path, writer):
 def test_what_is_being_written_stays(tmp_path, writer):
     with writer(tmp_path / 'x') as temporary:
         write_text(tmp_path / 'other.txt', 'text')
-        assert os.path.exists(temporary)
+        Path(temporary).touch()
     assert names(tmp_path) == ['other.txt', 'x']
 
 
-@pytest.mark.parametrize('writer, maker', [(atomic_file, 'mkstemp'),
-                                           (atomic_folder, 'mkdtemp')])
+@pytest.mark.parametrize('writer', [atomic_file, atomic_folder])
 def test_what_another_writer_took_for_a_leftover_is_made_again(
-        tmp_path, monkeypatch, writer, maker):
-    make, made = getattr(tempfile, maker), []
+        tmp_path, monkeypatch, writer):
+    make, made = tempfile.mkdtemp, []
 
     def make_and_lose(**kwargs):
         made.append(make(**kwargs))
@@ -53,9 +53,9 @@ def test_what_another_writer_took_for_a_leftover_is_made_again(
             remove_leftovers(tmp_path)
         return made[-1]
 
-    monkeypatch.setattr(tempfile, maker, make_and_lose)
+    monkeypatch.setattr(tempfile, 'mkdtemp', make_and_lose)
     with writer(tmp_path / 'x') as temporary:
-        assert os.path.exists(temporary)
+        Path(temporary).touch()
     assert len(made) == 2 and names(tmp_path) == ['x']
 
 
@@ -72,3 +72,22 @@ def test_files_of_others_stay(tmp_path):
     remove_leftovers(tmp_path)
     assert names(tmp_path) == sorted(kept)
     remove_leftovers(tmp_path / 'nowhere')
+
+
+def test_permissions_are_those_of_other_files(tmp_path):
+    (tmp_path / 'plain').write_text('text')
+    (tmp_path / 'folder').mkdir()
+    write_text(tmp_path / 'x', 'text')
+    with atomic_folder(tmp_path / 'y') as temporary:
+        write_text(os.path.join(temporary, 'x'), 'text')
+    for name, other in (('x', 'plain'), ('y', 'folder'), ('y/x', 'plain')):
+        assert (tmp_path / name).stat().st_mode == (tmp_path /
+                                                    other).stat().st_mode
+
+
+def test_what_was_there_stays_if_writing_fails(tmp_path):
+    write_text(tmp_path / 'x', 'old')
+    with pytest.raises(ZeroDivisionError), atomic_file(tmp_path / 'x') as name:
+        write_text(name, 'new')
+        1 / 0
+    assert names(tmp_path) == ['x'] and (tmp_path / 'x').read_text() == 'old'
