@@ -15,14 +15,8 @@ __all__ = ['FIRST_VERSIONS', 'OPSET', 'OnnxRuntimeSession', 'check_opset']
 
 NAME = 'ONNX Runtime'
 # Operator sets of ONNX that are exported, and the first version with each.
-FIRST_VERSIONS = {
-    18: '1.14',
-    19: '1.15',
-    20: '1.17',
-    21: '1.18',
-    22: '1.21',
-    23: '1.23'
-}
+FIRST_VERSIONS = dict(
+    zip(range(18, 24), ('1.14', '1.15', '1.17', '1.18', '1.21', '1.23')))
 # The first one with the operator Attention.
 OPSET = 23
 

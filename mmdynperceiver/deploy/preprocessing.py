@@ -165,10 +165,9 @@ def _resize_edge(pixels: np.ndarray, step: Dict[str, Any]) -> np.ndarray:
     """Resize so that one edge has a length; the other one is rounded down."""
     height, width = pixels.shape[:2]
     size, edge = step['size'], step['edge']
-    by_width = edge == 'width' or (edge == 'short'
-                                   and width < height) or (edge == 'long'
-                                                           and width > height)
-    target = (int(size * height / width), size) if by_width else \
+    by_width = dict(
+        width=True, height=False, short=width < height, long=width > height)
+    target = (int(size * height / width), size) if by_width[edge] else \
         (size, int(size * width / height))
     return _resize(pixels, dict(step, size=target))
 
