@@ -231,8 +231,8 @@ def test_a_pool_of_the_process_is_taken_and_other_sessions_left(
         resnet, run_python, code, printed):
     """With such a pool the runtime allows no other."""
     result = run_python(code.format(folder=resnet.folder, size=SIZE))
-    assert (result.returncode, result.stdout, result.stderr) == (0, printed,
-                                                                 '')
+    assert (result.returncode, result.stdout) == (0, printed), result.stderr
+    assert printed or not result.stderr
 
 
 def test_says_if_there_is_more_than_one_pool(resnet, batches, monkeypatch):
