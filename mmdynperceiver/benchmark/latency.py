@@ -87,22 +87,21 @@ def time_in_turn(
     """Time the passes of several networks, all of them in every round.
 
     A network's passes stand together, since whoever runs first finds the
-    caches full of another network, and its threads perhaps still busy.
-    Networks take turns in going first; the passes of one are in another
-    order each round, drawn with a fixed seed.
+    caches full of another network. Networks take turns in going first; the
+    passes of one are in another order each round, drawn with a fixed seed.
 
     Args:
         groups (Sequence[Sequence[Callable]]): What to time of each network.
         images (Sequence[Tensor]): Batches to take in turn, one each round.
         runs (int): Timed rounds. Defaults to 50.
-        warmup (int): Untimed rounds before. Defaults to 10.
+        warmup (int): Untimed ones before. Defaults to 10.
         leads (Sequence[Callable]): For each network what runs untimed before
             its turn, for ``LEAD_MS`` and at least once. Defaults to (), none.
         rounds_per_turn (int): Rounds of a network in a turn. Defaults to 1.
 
     Returns:
-        list[list[list[float]]]: For each pass of each network, milliseconds
-        of each round: round r was run on batch ``r % len(images)``.
+        list[list[list[float]]]: Milliseconds of each network, pass and round:
+        round r was run on batch ``r % len(images)``.
     """
     times: List[List[List[float]]] = [[[] for _ in group] for group in groups]
     shuffle = random.Random(0)

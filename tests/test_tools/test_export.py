@@ -76,10 +76,13 @@ def test_thresholds_of_config_and_checkpoint(config, tool, trained, tmp_path):
         [.1, .2, .3], dtype=torch.float64)
     path = tmp_path / 'calibrated.pth'
     torch.save(content, path)
-    for name, options, expected in (('a', (), [
-            .1, .2, .3
-    ]), ('b', ('--cfg-options', 'model.thresholds=[.4,.5,.6]'),
-         [.4, .5, .6]), ('c', ('--cfg-options', 'model.exit=1'), [2, 0, 0])):
+    by_config = ('--cfg-options', 'model.thresholds=[.4,.5,.6]')
+    for name, options, expected in (
+        ('a', (), [.1, .2, .3]),
+        ('b', by_config, [.4, .5, .6]),
+        ('c', ('--cfg-options', 'model.exit=1'), [2, 0, 0]),
+        ('d', ('--exit', 2, *by_config), [2, 2, 0]),
+    ):
         _, error = tool('export', config(), path, tmp_path / name, *SIZE,
                         *options)
         assert error is None
