@@ -1,0 +1,308 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Thresholds with a promise on samples to come.
+
+A path of thresholds, safest first, is found on one part of the held-out
+samples. The other part, which the path does not depend on, certifies how far
+along it one may go: with a certainty (Learn then Test, arXiv 2110.01052, with
+fixed-sequence testing), or in expectation (conformal risk control, arXiv
+2208.02814). What early exits risk is measured against the last exit, as in
+arXiv 2405.20915.
+"""
+import math
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from ..core.policy import leave_at
+
+__all__ = [
+    'RISKS', 'Certified', 'NotCertifiedError', 'betting_p_value',
+    'binomial_p_value', 'certify', 'early_exit_losses',
+    'hoeffding_bentkus_p_value', 'images_needed', 'split_held_out'
+]
+
+# Name of each risk: the least and the largest loss of a sample.
+RISKS = {'disagreement': (0., 1.), 'accuracy-gap': (-1., 1.)}
+
+
+class NotCertifiedError(ValueError):
+    """No thresholds keep the promise for certain; the message says why."""
+
+
+class Certified(NamedTuple):
+    """How far along a path one may go.
+
+    Args:
+        index (int): Place of the point on the path.
+        certificate (dict): ``risk``, ``max_risk``, ``certainty`` (None in
+            expectation), ``method``, ``num_images`` that certified it,
+            ``observed`` risk on these, and ``p_value`` or ``bound``.
+    """
+
+    index: int
+    certificate: Dict[str, Any]
+
+
+def split_held_out(num_samples: int, seed: int = 0) -> Tuple[Tensor, Tensor]:
+    """Split held-out samples into two halves, always the same way.
+
+    Args:
+        num_samples (int): Number of samples.
+        seed (int): Of the shuffle. Defaults to 0.
+
+    Returns:
+        tuple[Tensor]: Indices of those to solve on, and of those that
+        certify.
+    """
+    order = torch.randperm(
+        num_samples, generator=torch.Generator().manual_seed(seed))
+    return order[:num_samples // 2], order[num_samples // 2:]
+
+
+def early_exit_losses(confidences: Tensor,
+                      answers: Tensor,
+                      path: Sequence[Sequence[float]],
+                      risk: str = 'disagreement',
+                      labels: Optional[Tensor] = None) -> Tensor:
+    """What leaving early loses on each sample, against the last exit.
+
+    Args:
+        confidences (Tensor): Confidence (num_exits, N) at each exit.
+        answers (Tensor): Class (num_exits, N) that each exit says.
+        path (Sequence[Sequence[float]]): Thresholds of each point.
+        risk (str): 'disagreement' (1 where the class is another one), or
+            'accuracy-gap' (1 where only the last exit is right, -1 where
+            only the early one is). Defaults to 'disagreement'.
+        labels (Tensor, optional): True classes (N,), for 'accuracy-gap'.
+
+    Returns:
+        Tensor: Losses (len(path), N).
+
+    Raises:
+        ValueError: If there is no such risk, or it lacks labels.
+    """
+    if risk not in RISKS:
+        raise ValueError(f'risk must be one of {", ".join(RISKS)}, got '
+                         f'{risk!r}')
+    if risk == 'accuracy-gap' and labels is None:
+        raise ValueError('the risk accuracy-gap needs labels; disagreement '
+                         'with the last exit needs none')
+    losses = []
+    for thresholds in path:
+        exits = leave_at(confidences, thresholds)
+        early = answers.gather(0, exits[None])[0]
+        if labels is None or risk == 'disagreement':
+            losses.append((early != answers[-1]).double())
+        else:
+            losses.append((answers[-1] == labels).double() -
+                          (early == labels).double())
+    return torch.stack(losses)
+
+
+def binomial_p_value(num_losses: int, num_samples: int,
+                     max_risk: float) -> float:
+    """Chance of so few losses of 0 or 1, were the risk ``max_risk``.
+
+    Args:
+        num_losses (int): How many samples lost.
+        num_samples (int): Of how many.
+        max_risk (float): In (0, 1).
+
+    Returns:
+        float: P(Binomial(num_samples, max_risk) <= num_losses).
+    """
+    terms = [
+        math.lgamma(num_samples + 1) - math.lgamma(k + 1) -
+        math.lgamma(num_samples - k + 1) + k * math.log(max_risk) +
+        (num_samples - k) * math.log1p(-max_risk)
+        for k in range(num_losses + 1)
+    ]
+    return min(1., math.fsum(map(math.exp, terms)))
+
+
+def hoeffding_bentkus_p_value(mean: float, num_samples: int,
+                              max_risk: float) -> float:
+    """The same for losses anywhere in [0, 1], from their mean.
+
+    Args:
+        mean (float): Mean loss.
+        num_samples (int): Of how many samples.
+        max_risk (float): In (0, 1).
+    """
+    low = min(mean, max_risk)
+    divergence = sum(p * math.log(p / q)
+                     for p, q in ((low, max_risk), (1 - low, 1 - max_risk))
+                     if p > 0)
+    tail = binomial_p_value(
+        math.ceil(num_samples * mean - 1e-9), num_samples, max_risk)
+    return min(1., math.exp(-num_samples * divergence), math.e * tail)
+
+
+def betting_p_value(losses: Tensor,
+                    max_risk: float,
+                    low: float = -1.,
+                    high: float = 1.,
+                    level: float = .1) -> float:
+    """The same from the losses one by one, by betting against the risk.
+
+    Whoever bets at each loss that it is below ``max_risk`` cannot win for
+    long if the mean is not: the largest wealth is above 1/p with a chance of
+    p at most (arXiv 2010.09686, with bets by the variance so far). That uses
+    how rarely samples lose, where the bounds above know their range only.
+
+    Args:
+        losses (Tensor): Losses (N,) in [low, high], in an order that they do
+            not decide.
+        max_risk (float): In (low, high).
+        low (float): Least loss. Defaults to -1.
+        high (float): Largest loss. Defaults to 1.
+        level (float): The p-value that the bets aim at. Defaults to 0.1.
+    """
+    losses = losses.double()
+    count = torch.arange(1, len(losses) + 1, dtype=torch.float64)
+    # Mean and variance of what came before, begun with one guess.
+    prior = (high - low)**2 / 16
+    mean = (max_risk + losses.cumsum(0)) / (count + 1)
+    square = prior + (losses - mean).square().cumsum(0)
+    variance = torch.cat([losses.new_tensor([prior]), square[:-1] / count[1:]])
+    bets = (2 * math.log(1 / level) / (len(losses) * variance)).sqrt()
+    bets = bets.clamp(max=.75 / (high - max_risk))
+    wealth = (bets * (max_risk - losses)).log1p().cumsum(0)
+    return min(1., math.exp(-float(wealth.max())))
+
+
+def certify(losses: Tensor,
+            max_risk: float,
+            certainty: Optional[float] = None,
+            risk: str = 'disagreement') -> Certified:
+    """Go along a path as far as the promise holds.
+
+    Args:
+        losses (Tensor): Losses (P, N) of the path's points, safest first, on
+            samples that the path does not depend on.
+        max_risk (float): Largest mean loss on samples to come, in (0, 1).
+        certainty (float, optional): How certain that is, in (0, 1). Defaults
+            to None: the promise holds on average over held-out samples.
+        risk (str): One of ``RISKS``. Defaults to 'disagreement'.
+
+    Returns:
+        Certified: The last point before the first that fails.
+
+    Raises:
+        NotCertifiedError: If the first point fails already.
+        ValueError: If a number is out of range, or the losses are.
+    """
+    _check(losses, max_risk, certainty, risk)
+    values = [_p_value(row, max_risk, 1 - certainty, risk) for row in losses
+              ] if certainty is not None else _expected_bounds(losses, risk)
+    limit = 1 - certainty if certainty is not None else max_risk
+    passed = 0
+    while passed < len(values) and values[passed] <= limit:
+        passed += 1
+    if not passed:
+        raise NotCertifiedError(_why_not(losses[0], max_risk, certainty, risk))
+    index = passed - 1
+    method = 'conformal risk control' if certainty is None else \
+        'learn then test'
+    name = 'bound' if certainty is None else 'p_value'
+    return Certified(
+        index, {
+            'risk': risk,
+            'max_risk': max_risk,
+            'certainty': certainty,
+            'method': method,
+            'num_images': losses.shape[1],
+            'observed': float(losses[index].double().mean()),
+            name: values[index]
+        })
+
+
+def _check(losses: Tensor, max_risk: float, certainty: Optional[float],
+           risk: str) -> None:
+    """Refuse numbers that promise nothing."""
+    for name, value in (('max_risk', max_risk), ('certainty', certainty)):
+        if value is not None and not 0 < value < 1:
+            raise ValueError(f'{name} must be between 0 and 1, such as 0.01 '
+                             f'or 0.9, got {value}')
+    if risk not in RISKS:
+        raise ValueError(f'risk must be one of {", ".join(RISKS)}, got '
+                         f'{risk!r}')
+    low, high = RISKS[risk]
+    if losses.ndim != 2 or not losses.numel() or \
+            not (losses.min() >= low and losses.max() <= high):
+        raise ValueError(
+            f'the losses must be (points, samples) in [{low:g}, {high:g}], '
+            f'got {tuple(losses.shape)}')
+
+
+def _p_value(losses: Tensor, max_risk: float, level: float,
+             risk: str) -> float:
+    """How well such losses would fit a risk above the largest one."""
+    if risk == 'disagreement':
+        return binomial_p_value(int(losses.sum()), len(losses), max_risk)
+    return betting_p_value(losses, max_risk, *RISKS[risk], level)
+
+
+def _expected_bounds(losses: Tensor, risk: str) -> Sequence[float]:
+    """What conformal risk control compares with the largest risk.
+
+    It takes losses that never fall along the path, so each sample's are
+    raised to the largest so far.
+    """
+    raised = losses.double().cummax(0).values
+    count = losses.shape[1]
+    return ((raised.sum(1) + RISKS[risk][1]) / (count + 1)).tolist()
+
+
+def images_needed(observed: float,
+                  max_risk: float,
+                  certainty: Optional[float] = None) -> Optional[int]:
+    """How many images would certify a risk of 0 or 1 losses seen so far.
+
+    Args:
+        observed (float): Share of images that lost, at the path's first
+            point.
+        max_risk (float): Largest risk.
+        certainty (float, optional): How certain. Defaults to None, in
+            expectation.
+
+    Returns:
+        int | None: None if no number would do.
+    """
+    if observed >= max_risk:
+        return None
+    if certainty is None:
+        return math.ceil((1 - max_risk) / (max_risk - observed))
+
+    def enough(count: int) -> bool:
+        return binomial_p_value(
+            math.ceil(observed * count - 1e-9), count,
+            max_risk) <= 1 - certainty
+
+    high = 1
+    while not enough(high):
+        high *= 2
+        if high > 10**7:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _why_not(losses: Tensor, max_risk: float, certainty: Optional[float],
+             risk: str) -> str:
+    """The message where not even the safest thresholds keep the promise."""
+    observed = float(losses.double().mean())
+    needed = images_needed(max(0., observed), max_risk, certainty)
+    promise = f'a {risk} of at most {100 * max_risk:g} %'
+    if certainty is not None:
+        promise += f' with {100 * certainty:g} % certainty'
+    advice = 'allow a larger risk' if needed is None else \
+        f'about {needed:,} images that certify (half of the held-out ones ' \
+        f'do) would be needed, or a larger risk'
+    return (f'no thresholds are certified for {promise}: the safest ones '
+            f'came to {100 * observed:.2f} % on {len(losses):,} images; '
+            f'{advice}')

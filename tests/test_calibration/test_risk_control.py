@@ -1,0 +1,146 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Certificates hold on fresh samples, and their numbers are the oracles'."""
+import math
+
+import pytest
+import torch
+
+from mmdynperceiver.calibration.risk_control import (
+    NotCertifiedError, betting_p_value, binomial_p_value, certify,
+    early_exit_losses, hoeffding_bentkus_p_value, images_needed,
+    split_held_out)
+
+
+def test_losses_by_hand():
+    # Three exits, four samples; answers of the last are 0, 1, 2, 3.
+    confidences = torch.tensor([[.9, .9, .1, .1], [.9, .9, .9, .1],
+                                [1., 1., 1., 1.]])
+    answers = torch.tensor([[0, 9, 9, 9], [0, 1, 9, 9], [0, 1, 2, 3]])
+    path = [(2., 2.), (2., .5), (.5, .5)]
+    losses = early_exit_losses(confidences, answers, path)
+    assert losses.tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 1, 0]]
+    # The last exit is wrong on the third sample, the early ones are right.
+    labels = torch.tensor([0, 1, 9, 3])
+    gaps = early_exit_losses(confidences, answers, path, 'accuracy-gap',
+                             labels)
+    assert gaps.tolist() == [[0, 0, 0, 0], [0, 0, -1, 0], [0, 1, -1, 0]]
+
+
+@pytest.mark.parametrize('losses, samples, risk', [(0, 230, .01), (3, 50, .1),
+                                                   (40, 5000, .01),
+                                                   (600, 50000, .0125)])
+def test_binomial_tail_is_that_of_scipy(losses, samples, risk):
+    stats = pytest.importorskip('scipy.stats')
+    assert binomial_p_value(losses, samples, risk) == pytest.approx(
+        stats.binom.cdf(losses, samples, risk), rel=1e-6)
+
+
+def test_hoeffding_bentkus_by_hand():
+    # No losses in 20: exp(-20 * log(1 / .9)) = .9^20 beats e * .9^20.
+    assert hoeffding_bentkus_p_value(0., 20, .1) == pytest.approx(.9**20)
+    assert hoeffding_bentkus_p_value(.2, 20, .1) == 1
+    stats = pytest.importorskip('scipy.stats')
+    divergence = .05 * math.log(.05 / .1) + .95 * math.log(.95 / .9)
+    assert hoeffding_bentkus_p_value(.05, 400, .1) == pytest.approx(
+        min(
+            math.exp(-400 * divergence),
+            math.e * stats.binom.cdf(20, 400, .1)))
+
+
+def test_fixed_sequence_stops_at_the_first_failure():
+    # Of 300 samples 0, 9 and 0 lose; P(Bin(300, 2 %) <= 9) is far above 10 %.
+    losses = torch.zeros(3, 300)
+    losses[1, :9] = 1
+    found = certify(losses, .02, .9)
+    assert found.index == 0
+    assert found.certificate['p_value'] == pytest.approx(.98**300)
+    assert found.certificate['observed'] == 0
+
+
+def test_expectation_by_hand():
+    # (sum + 1) / (N + 1) with N = 99: 0.01, 0.03, 0.05; the fourth point is
+    # raised to the third's losses.
+    losses = torch.zeros(4, 99)
+    losses[1, :2] = 1
+    losses[2, 2:4] = 1
+    found = certify(losses, .05)
+    assert found.index == 3
+    assert found.certificate['bound'] == pytest.approx(.05)
+    assert certify(losses, .03).index == 1
+
+
+@pytest.mark.parametrize('certainty, needed', [(.9, 230), (None, 99)])
+def test_too_few_images_and_how_many_would_do(certainty, needed):
+    # log(.1) / log(.99) = 229.1; (1 - .01) / .01 = 99.
+    assert images_needed(0., .01, certainty) == needed
+    with pytest.raises(NotCertifiedError, match=f'about {needed} images'):
+        certify(torch.zeros(2, needed - 1), .01, certainty)
+    assert certify(torch.zeros(2, needed), .01, certainty).index == 1
+    assert images_needed(.02, .01, certainty) is None
+
+
+@pytest.mark.parametrize('settings, message', [
+    (dict(max_risk=0.), 'max_risk must be between 0 and 1'),
+    (dict(max_risk=.1, certainty=90), 'certainty must be between 0 and 1'),
+    (dict(max_risk=.1, risk='loss'), 'risk must be one of'),
+])
+def test_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        certify(torch.zeros(1, 100), **settings)
+
+
+def test_losses_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r'in \[0, 1\]'):
+        certify(torch.full((1, 100), -1.), .1, .9)
+    with pytest.raises(ValueError, match='needs labels'):
+        early_exit_losses(
+            torch.ones(2, 3), torch.ones(2, 3), [(1., )], 'accuracy-gap')
+
+
+@pytest.mark.parametrize('risk', ['disagreement', 'accuracy-gap'])
+def test_promise_holds_on_fresh_samples(risk):
+    """At the very edge of the risk, at most one certificate in ten is off.
+
+    The path has the risks 0.5, 1 and 1.5 times the largest; a certificate is
+    wrong if it reaches the third point, or the second, whose risk is met
+    exactly but by a hair.
+    """
+    generator = torch.Generator().manual_seed(0)
+    max_risk, certainty, trials, samples = .05, .9, 400, 1000
+    wrong = certified = 0
+    for _ in range(trials):
+        draws = torch.rand(samples, generator=generator)
+        rows = []
+        for share in (.5, 1.001, 1.5):
+            risks = share * max_risk
+            row = (draws < risks).double()
+            if risk == 'accuracy-gap':  # as many lost again, and won
+                row = (draws < risks + .02).double() - (draws > .98).double()
+            rows.append(row)
+        try:
+            index = certify(torch.stack(rows), max_risk, certainty, risk).index
+        except NotCertifiedError:
+            continue
+        certified += 1
+        wrong += index > 0
+    allowed = 1 - certainty
+    assert wrong / trials <= allowed + 2 * math.sqrt(allowed / trials)
+    assert certified / trials > .5
+
+
+def test_bets_use_how_rarely_samples_lose():
+    losses = torch.zeros(2500, dtype=torch.float64)
+    losses[::400], losses[7::400] = 1, -1
+    p_value = betting_p_value(losses, .01)
+    assert p_value < .1 < hoeffding_bentkus_p_value(.5, 2500, 1.01 / 2)
+    # A mean at the risk cannot win.
+    losses = torch.zeros(2500, dtype=torch.float64)
+    losses[::100] = 1
+    assert betting_p_value(losses, .01) > .1
+
+
+def test_halves_are_whole_and_always_the_same():
+    solve, certifies = split_held_out(101)
+    assert len(solve) == 50 and len(certifies) == 51
+    assert sorted(solve.tolist() + certifies.tolist()) == list(range(101))
+    assert split_held_out(101)[0].equal(solve)
