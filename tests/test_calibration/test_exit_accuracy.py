@@ -1,0 +1,65 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Thresholds for an accuracy, by hand and on samples to come."""
+import pytest
+import torch
+
+from mmdynperceiver.calibration.exit_accuracy import (MAPS,
+                                                      thresholds_for_accuracy)
+from mmdynperceiver.calibration.held_out import HeldOut, evaluate
+
+pytest.importorskip('sklearn')
+
+
+def test_isotonic_by_hand():
+    # Right at 0.9, 0.8, 0.6; wrong at 0.7, 0.5: the violators 0.6 and 0.7
+    # are pooled to 1/2.
+    conf = torch.tensor([[.5, .6, .7, .8, .9], [1.] * 5])
+    right = torch.tensor([[0, 1, 0, 1, 1], [1, 1, 1, 1, 1]], dtype=torch.bool)
+    samples = HeldOut(conf, right)
+    for accuracy, threshold in ((1., .8), (.6, .8), (.5, .6), (.01, .6)):
+        assert thresholds_for_accuracy(samples, accuracy) == pytest.approx(
+            (threshold, ))
+
+
+def test_histogram_by_hand():
+    # Two bins of 100: of the surer half 90 are right, of the other 60.
+    conf = torch.linspace(.01, .99, 200)
+    right = torch.zeros(200, dtype=torch.bool)
+    right[:60], right[110:] = True, True
+    samples = HeldOut(conf.expand(2, -1), right.expand(2, -1))
+    found = [
+        thresholds_for_accuracy(samples, accuracy, 'histogram')[0]
+        for accuracy in (.95, .9, .6)
+    ]
+    assert found == pytest.approx([2., conf[100].item(), conf[0].item()])
+
+
+@pytest.mark.parametrize('kind', MAPS)
+@pytest.mark.parametrize('accuracy', [.8, .95])
+def test_who_leaves_early_is_as_accurate_as_asked(kind, accuracy):
+    """Confidences that are too sure of themselves, squared probabilities."""
+    torch.manual_seed(0)
+
+    def draw(number):
+        chance = torch.rand(2, number, dtype=torch.float64)
+        return HeldOut(chance.sqrt(), torch.rand_like(chance) < chance)
+
+    thresholds = thresholds_for_accuracy(draw(20000), accuracy, kind)
+    # Who leaves has a chance of at least the accuracy, whatever it is called.
+    assert thresholds[0] == pytest.approx(accuracy**.5, abs=.03)
+    fresh = draw(20000)
+    leaves = fresh.confidences[0] >= thresholds[0]
+    assert fresh.right[0][leaves].double().mean() > accuracy
+    assert evaluate(fresh, thresholds, (1, 2)).shares[0] == pytest.approx(
+        1 - accuracy, abs=.05)
+
+
+@pytest.mark.parametrize('accuracy, kind, message', [
+    (0., 'isotonic', 'accuracy must be above 0'),
+    (94, 'isotonic', 'got 94'),
+    (.9, 'sigmoid', 'kind must be one of isotonic, histogram'),
+])
+def test_refused(accuracy, kind, message):
+    samples = HeldOut(torch.rand(2, 9), torch.rand(2, 9) < .5)
+    with pytest.raises(ValueError, match=message):
+        thresholds_for_accuracy(samples, accuracy, kind)
