@@ -13,7 +13,7 @@ from typing import Tuple
 import numpy as np
 
 from ..core.policy import NEVER
-from .held_out import HeldOut
+from .outcomes import ExitOutcomes
 
 __all__ = ['MAPS', 'thresholds_for_accuracy']
 
@@ -23,13 +23,13 @@ FEWEST = 100
 MOST_BINS = 30
 
 
-def thresholds_for_accuracy(held_out: HeldOut,
+def thresholds_for_accuracy(outcomes: ExitOutcomes,
                             accuracy: float,
                             kind: str = 'isotonic') -> Tuple[float, ...]:
     """Let a sample leave where its answer is right with this probability.
 
     Args:
-        held_out (HeldOut): The samples, with answers right or wrong.
+        outcomes (ExitOutcomes): The samples, with answers right or wrong.
         accuracy (float): The probability, in (0, 1].
         kind (str): 'isotonic' (regression, by scikit-learn) or 'histogram'
             (bins of equally many samples). Defaults to 'isotonic'.
@@ -49,7 +49,9 @@ def thresholds_for_accuracy(held_out: HeldOut,
         raise ValueError(f'kind must be one of {", ".join(MAPS)}, got '
                          f'{kind!r}')
     find = _isotonic if kind == 'isotonic' else _histogram
-    conf, right = (each.double().cpu() for each in held_out)
+    conf, right = (
+        each.double().cpu()
+        for each in (outcomes.confidence, outcomes.utility))
     return tuple(
         find(one.numpy(), hits.numpy(), accuracy)
         for one, hits in zip(conf[:-1], right[:-1]))

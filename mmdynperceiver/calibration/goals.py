@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from ..core import OperatingPoint
 from ..errors import InputError
+from .exit_accuracy import thresholds_for_accuracy
 from .outcomes import ExitOutcomes
 from .share_solver import (paper_shares, share_solution_for_budget,
                            solve_by_shares)
@@ -14,7 +15,7 @@ from .threshold_search import ThresholdSearch, search_thresholds
 
 __all__ = [
     'Goal', 'SOLVERS', 'choose_point', 'parse_accuracy', 'parse_amount',
-    'solve'
+    'parse_part', 'solve'
 ]
 
 SOLVERS = ('search', 'shares')
@@ -52,14 +53,32 @@ def parse_accuracy(text: str) -> float:
     Raises:
         InputError: If it is neither.
     """
-    match = re.fullmatch(rf'({NUMBER})\s*(%?)', text.strip().lower())
-    value = float(match.group(1)) if match else math.nan
-    if match and match.group(2):
-        value /= 100
+    value = _share(text)
     if not 0 <= value <= 1:
         raise InputError(f'an accuracy must be a share such as 0.95, or 95%, '
                          f'got {text!r}')
     return value
+
+
+def parse_part(text: str, what: str) -> float:
+    """Read a share between 0 and 1, such as '0.01', or '1%'.
+
+    Raises:
+        InputError: If it is neither; ``what`` it is stands in the message.
+    """
+    value = _share(text)
+    if not 0 < value < 1:
+        raise InputError(f'{what} must be a share above 0 and below 1, such '
+                         f'as 0.01, or 1%, got {text!r}')
+    return value
+
+
+def _share(text: str) -> float:
+    """A number, or one with %; NaN of anything else."""
+    match = re.fullmatch(rf'({NUMBER})\s*(%?)', text.strip().lower())
+    if not match:
+        return math.nan
+    return float(match.group(1)) / (100 if match.group(2) else 1)
 
 
 @dataclass(frozen=True)
@@ -71,8 +90,14 @@ class Goal:
         unit (str): 'MACs' or 'ms'.
         budget (float, optional): Most that a sample may cost on average.
         min_utility (float, optional): Least mean utility, such as the
-            accuracy in [0, 1]. With neither, the published sweep is asked
-            for.
+            accuracy in [0, 1].
+        exit_accuracy (float, optional): Least probability that an answer is
+            right, see :mod:`~mmdynperceiver.calibration.exit_accuracy`.
+        max_risk (float, optional): Largest risk against the last exit, see
+            :mod:`~mmdynperceiver.calibration.risk_control`.
+        certainty (float, optional): How certain that is.
+        risk (str): Which risk. With none of these, the published sweep is
+            asked for.
 
     Raises:
         InputError: If the budget is below the first exit's cost.
@@ -82,6 +107,10 @@ class Goal:
     unit: str = 'MACs'
     budget: Optional[float] = None
     min_utility: Optional[float] = None
+    exit_accuracy: Optional[float] = None
+    max_risk: Optional[float] = None
+    certainty: Optional[float] = None
+    risk: str = 'disagreement'
 
     def __post_init__(self) -> None:
         low, high = self.costs[0], self.costs[-1]
@@ -138,6 +167,9 @@ def solve(outcomes: ExitOutcomes, goal: Goal, solver: str) -> Solved:
             return [(_cheapest_shares(outcomes, goal.min_utility), asked)]
         found = search_thresholds(outcomes, min_utility=goal.min_utility)
         return [(found, asked)]
+    if goal.exit_accuracy is not None:
+        return [(thresholds_for_accuracy(outcomes, goal.exit_accuracy),
+                 dict(exit_accuracy=goal.exit_accuracy))]
     points: List[Sequence[float]] = [
         solve_by_shares(outcomes.confidence, shares)
         for shares in paper_shares(outcomes.num_exits)

@@ -18,6 +18,7 @@ from .exit_logits import ExitLogits
 from .goals import Goal, solve
 from .intervals import wilson_interval
 from .outcomes import ExitOutcomes
+from .risk_control import solve_certified
 
 __all__ = [
     'describe_outcome', 'embed_point', 'outcomes_of', 'solve_points',
@@ -72,6 +73,14 @@ def solve_points(exits: ExitLogits,
     outcomes = exits.outcomes(criterion, temperature)
     if given is not None:
         solved = [(given.thresholds, given.solved_for)]
+        about.update(certificate=given.certificate)
+    elif goal.max_risk is not None:
+        answers = torch.stack([logits.argmax(-1) for logits in exits.logits])
+        thresholds, certificate = solve_certified(
+            outcomes.with_cost(goal.costs), answers, goal.max_risk,
+            goal.certainty, goal.risk, exits.labels)
+        solved = [(thresholds, dict(max_risk=goal.max_risk, risk=goal.risk))]
+        about.update(certificate=certificate)
     else:
         solved = solve(outcomes, goal, solver)
     return [

@@ -97,6 +97,13 @@ class ExitOutcomes:
         """The same in another unit, such as milliseconds."""
         return replace(self, cost=cost)
 
+    def select(self, samples: Tensor) -> 'ExitOutcomes':
+        """Those of some samples, by their indices (N',)."""
+        return replace(
+            self,
+            confidence=self.confidence[:, samples],
+            utility=self.utility[:, samples])
+
     def evaluate(self, thresholds: Sequence[float]) -> Outcome:
         """Replay thresholds, one for each exit but the last.
 

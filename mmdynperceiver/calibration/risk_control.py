@@ -9,24 +9,30 @@ fixed-sequence testing), or in expectation (conformal risk control, arXiv
 arXiv 2405.20915.
 """
 import math
+from dataclasses import replace
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 from ..core.policy import leave_at
+from ..errors import InputError
+from .outcomes import ExitOutcomes
+from .threshold_search import ThresholdSearch
 
 __all__ = [
     'RISKS', 'Certified', 'NotCertifiedError', 'betting_p_value',
-    'binomial_p_value', 'certify', 'early_exit_losses',
-    'hoeffding_bentkus_p_value', 'images_needed', 'split_held_out'
+    'binomial_p_value', 'certify', 'early_exit_losses', 'images_needed',
+    'solve_certified', 'split_held_out'
 ]
 
 # Name of each risk: the least and the largest loss of a sample.
 RISKS = {'disagreement': (0., 1.), 'accuracy-gap': (-1., 1.)}
+# Budgets that a path of thresholds is searched for.
+PATH_POINTS = 65
 
 
-class NotCertifiedError(ValueError):
+class NotCertifiedError(InputError):
     """No thresholds keep the promise for certain; the message says why."""
 
 
@@ -42,6 +48,66 @@ class Certified(NamedTuple):
 
     index: int
     certificate: Dict[str, Any]
+
+
+def solve_certified(
+        outcomes: ExitOutcomes,
+        answers: Tensor,
+        max_risk: float,
+        certainty: Optional[float] = None,
+        risk: str = 'disagreement',
+        labels: Optional[Tensor] = None
+) -> Tuple[Sequence[float], Dict[str, Any]]:
+    """The cheapest thresholds that keep a promise.
+
+    Args:
+        outcomes (ExitOutcomes): All held-out samples.
+        answers (Tensor): Class (num_exits, N) that each exit says.
+        max_risk (float): Largest risk, in (0, 1).
+        certainty (float, optional): See :func:`certify`.
+        risk (str): One of ``RISKS``. Defaults to 'disagreement'.
+        labels (Tensor, optional): True classes (N,), for 'accuracy-gap'.
+
+    Returns:
+        tuple: Thresholds, one for each exit but the last, and the
+        certificate.
+
+    Raises:
+        NotCertifiedError: If no thresholds are certified.
+        ValueError: If an argument does not fit.
+    """
+    halves = split_held_out(outcomes.num_samples)
+    if risk == 'disagreement':  # the search is for those who agree
+        outcomes = replace(outcomes, utility=answers == answers[-1])
+    known = outcomes.select(halves[0])
+    search = ThresholdSearch(known)
+    low, high = known.cost[0], known.cost[-1]
+    found = {
+        tuple(search.for_budget(high - (high - low) * k / (PATH_POINTS - 1)))
+        for k in range(PATH_POINTS)
+    }
+
+    def losses_on(half: Tensor, path: Sequence[Sequence[float]]) -> Tensor:
+        return early_exit_losses(outcomes.confidence[:, half],
+                                 answers[:, half], path, risk,
+                                 None if labels is None else labels[half])
+
+    points = sorted(found)
+    risks = losses_on(halves[0], points).mean(1).tolist()
+    costs = [known.evaluate(point).cost for point in points]
+    # Safest first; what is neither safer nor cheaper is left out, and that
+    # nobody leaves early.
+    path, cheapest = [], high
+    for _, cost, point in sorted(zip(risks, costs, points)):
+        if cost < cheapest:
+            path.append(point)
+            cheapest = cost
+    if not path:
+        raise NotCertifiedError('no thresholds save anything on the held-out '
+                                'images: solve for a budget instead')
+    index, certificate = certify(
+        losses_on(halves[1], path), max_risk, certainty, risk)
+    return path[index], certificate
 
 
 def split_held_out(num_samples: int, seed: int = 0) -> Tuple[Tensor, Tensor]:
@@ -119,24 +185,6 @@ def binomial_p_value(num_losses: int, num_samples: int,
         for k in range(num_losses + 1)
     ]
     return min(1., math.fsum(map(math.exp, terms)))
-
-
-def hoeffding_bentkus_p_value(mean: float, num_samples: int,
-                              max_risk: float) -> float:
-    """The same for losses anywhere in [0, 1], from their mean.
-
-    Args:
-        mean (float): Mean loss.
-        num_samples (int): Of how many samples.
-        max_risk (float): In (0, 1).
-    """
-    low = min(mean, max_risk)
-    divergence = sum(p * math.log(p / q)
-                     for p, q in ((low, max_risk), (1 - low, 1 - max_risk))
-                     if p > 0)
-    tail = binomial_p_value(
-        math.ceil(num_samples * mean - 1e-9), num_samples, max_risk)
-    return min(1., math.exp(-num_samples * divergence), math.e * tail)
 
 
 def betting_p_value(losses: Tensor,

@@ -6,7 +6,9 @@ from typing import Optional, Sequence
 
 import torch
 
-from ..calibration.goals import SOLVERS, Goal, parse_accuracy, parse_amount
+from ..calibration.goals import (SOLVERS, Goal, parse_accuracy, parse_amount,
+                                 parse_part)
+from ..calibration.risk_control import RISKS
 from ..core.criteria import CRITERIA
 from ..errors import InputError
 from . import common
@@ -22,6 +24,9 @@ def make_parser(description: str,
         measure=measure,
         criterion='learned',
         temperature='none',
+        exit_accuracy=None,
+        max_risk=None,
+        certainty=None,
         hold_out=None)
     add = parser.add_argument
     add('config', help='config file')
@@ -76,6 +81,14 @@ def _add_goals(parser: argparse.ArgumentParser, measure: str) -> None:
     add(f'--min-{measure}',
         dest='min_utility',
         help=f'least {floor}, as cheap as possible')
+    if measure == 'accuracy':
+        add('--exit-accuracy',
+            help='let an image leave where its class is right with this '
+            'probability, 0.95 or 95%%, by the held-out images')
+        add('--max-risk',
+            help='least cost at which the network is at most so much worse '
+            'than its last exit, 0.01 or 1%%, also on images to come: half '
+            'of the held-out images certify it')
     add('--sweep',
         choices=['paper'],
         help='the 33 points of the published sweep, in one file; '
@@ -98,6 +111,15 @@ def add_class_options(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='fit a temperature for each exit on the held-out images '
         '(default: none)')
+    add('--certainty',
+        help='how certain --max-risk has to be, 0.9 or 90%% (default: none; '
+        'it holds on average over sets of held-out images)')
+    add('--risk',
+        choices=list(RISKS),
+        default='disagreement',
+        help='of --max-risk: how often the class is not that of the last '
+        'exit, or how much less accurate the network is than its last exit '
+        '(default: disagreement)')
     add('--hold-out',
         type=int,
         metavar='N',
@@ -123,12 +145,15 @@ def check_args(args: argparse.Namespace) -> None:
             raise InputError('give a checkpoint, or --hold-out for the list '
                              'of images that training has to leave out')
         return
-    goals = (args.budget_macs, args.budget_ms, args.min_utility, args.sweep,
+    goals = (args.budget_macs, args.budget_ms, args.min_utility,
+             args.exit_accuracy, args.max_risk, args.sweep,
              args.thresholds_file)
     if not any(goals):
         raise InputError(f'choose what to solve for: --budget-macs, '
                          f'--budget-ms, --min-{args.measure} or --sweep paper;'
                          f' or give a --thresholds-file')
+    if args.certainty and not args.max_risk:
+        raise InputError('--certainty is that of a --max-risk: give one')
     if args.budget_ms and not args.latency_table:
         raise InputError('--budget-ms needs --latency-table, which '
                          'tools/benchmark.py writes')
@@ -175,6 +200,17 @@ def make_goal(args: argparse.Namespace, macs: Sequence[float],
     if args.budget_macs:
         budget = parse_amount(args.budget_macs, macs[-1], '--budget-macs')
         return Goal(macs, budget=budget)
+    if args.exit_accuracy:
+        return Goal(
+            macs,
+            exit_accuracy=parse_part(args.exit_accuracy, '--exit-accuracy'))
+    if args.max_risk:
+        return Goal(
+            macs,
+            max_risk=parse_part(args.max_risk, '--max-risk'),
+            certainty=args.certainty
+            and parse_part(args.certainty, '--certainty'),
+            risk=args.risk)
     if not args.min_utility:
         return Goal(macs)
     if args.measure == 'accuracy':

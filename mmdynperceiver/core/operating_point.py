@@ -38,12 +38,14 @@ class OperatingPoint:
             more than there are thresholds.
         solver (str, optional): What found the thresholds. Defaults to None.
         solved_for (dict): The budget, floor or shares asked for. Defaults to
-            nothing, as the next four do.
+            nothing, as the next five do.
         expected (dict): ``accuracy``, ``shares`` and ``macs`` on the
             held-out images, and how far these may be off.
         data (dict): Which images these were.
         checkpoint (dict): Which weights these were.
         model (dict): What :func:`describe_model` says of the model.
+        certificate (dict): Which risk is promised on samples to come, see
+            :mod:`mmdynperceiver.calibration.risk_control`.
 
     Raises:
         TypeError: If a part is of another kind.
@@ -60,6 +62,7 @@ class OperatingPoint:
     data: Dict[str, Any] = field(default_factory=dict)
     checkpoint: Dict[str, Any] = field(default_factory=dict)
     model: Dict[str, Any] = field(default_factory=dict)
+    certificate: Dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.num_exits:
@@ -71,7 +74,8 @@ class OperatingPoint:
         self.thresholds = check_thresholds(self.thresholds, self.num_exits)
         check_criterion(self.criterion)
         self.temperature = check_temperature(self.temperature, self.num_exits)
-        for name in ('solved_for', 'expected', 'data', 'checkpoint', 'model'):
+        for name in ('solved_for', 'expected', 'data', 'checkpoint', 'model',
+                     'certificate'):
             value = getattr(self, name)
             if not isinstance(value, Mapping):
                 raise TypeError(f'{name} must be a dict, got {value!r}')

@@ -5,7 +5,7 @@ import torch
 
 from mmdynperceiver.calibration.exit_accuracy import (MAPS,
                                                       thresholds_for_accuracy)
-from mmdynperceiver.calibration.held_out import HeldOut, evaluate
+from mmdynperceiver.calibration.outcomes import ExitOutcomes
 
 pytest.importorskip('sklearn')
 
@@ -15,7 +15,7 @@ def test_isotonic_by_hand():
     # are pooled to 1/2.
     conf = torch.tensor([[.5, .6, .7, .8, .9], [1.] * 5])
     right = torch.tensor([[0, 1, 0, 1, 1], [1, 1, 1, 1, 1]], dtype=torch.bool)
-    samples = HeldOut(conf, right)
+    samples = ExitOutcomes(conf, right, (1, 2))
     for accuracy, threshold in ((1., .8), (.6, .8), (.5, .6), (.01, .6)):
         assert thresholds_for_accuracy(samples, accuracy) == pytest.approx(
             (threshold, ))
@@ -26,7 +26,7 @@ def test_histogram_by_hand():
     conf = torch.linspace(.01, .99, 200)
     right = torch.zeros(200, dtype=torch.bool)
     right[:60], right[110:] = True, True
-    samples = HeldOut(conf.expand(2, -1), right.expand(2, -1))
+    samples = ExitOutcomes(conf.expand(2, -1), right.expand(2, -1), (1, 2))
     found = [
         thresholds_for_accuracy(samples, accuracy, 'histogram')[0]
         for accuracy in (.95, .9, .6)
@@ -42,15 +42,16 @@ def test_who_leaves_early_is_as_accurate_as_asked(kind, accuracy):
 
     def draw(number):
         chance = torch.rand(2, number, dtype=torch.float64)
-        return HeldOut(chance.sqrt(), torch.rand_like(chance) < chance)
+        return ExitOutcomes(chance.sqrt(),
+                            torch.rand_like(chance) < chance, (1, 2))
 
     thresholds = thresholds_for_accuracy(draw(20000), accuracy, kind)
     # Who leaves has a chance of at least the accuracy, whatever it is called.
     assert thresholds[0] == pytest.approx(accuracy**.5, abs=.03)
     fresh = draw(20000)
-    leaves = fresh.confidences[0] >= thresholds[0]
-    assert fresh.right[0][leaves].double().mean() > accuracy
-    assert evaluate(fresh, thresholds, (1, 2)).shares[0] == pytest.approx(
+    leaves = fresh.confidence[0] >= thresholds[0]
+    assert fresh.utility[0][leaves].double().mean() > accuracy
+    assert fresh.evaluate(thresholds).shares[0] == pytest.approx(
         1 - accuracy, abs=.05)
 
 
@@ -60,6 +61,6 @@ def test_who_leaves_early_is_as_accurate_as_asked(kind, accuracy):
     (.9, 'sigmoid', 'kind must be one of isotonic, histogram'),
 ])
 def test_refused(accuracy, kind, message):
-    samples = HeldOut(torch.rand(2, 9), torch.rand(2, 9) < .5)
+    samples = ExitOutcomes(torch.rand(2, 9), torch.rand(2, 9) < .5, (1, 2))
     with pytest.raises(ValueError, match=message):
         thresholds_for_accuracy(samples, accuracy, kind)

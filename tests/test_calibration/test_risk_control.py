@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from mmdynperceiver.calibration.outcomes import ExitOutcomes
 from mmdynperceiver.calibration.risk_control import (
     NotCertifiedError, betting_p_value, binomial_p_value, certify,
-    early_exit_losses, hoeffding_bentkus_p_value, images_needed,
-    split_held_out)
+    early_exit_losses, images_needed, solve_certified, split_held_out)
 
 
 def test_losses_by_hand():
@@ -33,18 +33,6 @@ def test_binomial_tail_is_that_of_scipy(losses, samples, risk):
     stats = pytest.importorskip('scipy.stats')
     assert binomial_p_value(losses, samples, risk) == pytest.approx(
         stats.binom.cdf(losses, samples, risk), rel=1e-6)
-
-
-def test_hoeffding_bentkus_by_hand():
-    # No losses in 20: exp(-20 * log(1 / .9)) = .9^20 beats e * .9^20.
-    assert hoeffding_bentkus_p_value(0., 20, .1) == pytest.approx(.9**20)
-    assert hoeffding_bentkus_p_value(.2, 20, .1) == 1
-    stats = pytest.importorskip('scipy.stats')
-    divergence = .05 * math.log(.05 / .1) + .95 * math.log(.95 / .9)
-    assert hoeffding_bentkus_p_value(.05, 400, .1) == pytest.approx(
-        min(
-            math.exp(-400 * divergence),
-            math.e * stats.binom.cdf(20, 400, .1)))
 
 
 def test_fixed_sequence_stops_at_the_first_failure():
@@ -132,7 +120,8 @@ def test_bets_use_how_rarely_samples_lose():
     losses = torch.zeros(2500, dtype=torch.float64)
     losses[::400], losses[7::400] = 1, -1
     p_value = betting_p_value(losses, .01)
-    assert p_value < .1 < hoeffding_bentkus_p_value(.5, 2500, 1.01 / 2)
+    # Hoeffding by the range alone: exp(-2 * 2500 * (.01 / 2)^2) = 0.88.
+    assert p_value < .1
     # A mean at the risk cannot win.
     losses = torch.zeros(2500, dtype=torch.float64)
     losses[::100] = 1
@@ -144,3 +133,31 @@ def test_halves_are_whole_and_always_the_same():
     assert len(solve) == 50 and len(certifies) == 51
     assert sorted(solve.tolist() + certifies.tolist()) == list(range(101))
     assert split_held_out(101)[0].equal(solve)
+
+
+@pytest.mark.parametrize('risk', ['disagreement', 'accuracy-gap'])
+def test_from_logits_to_a_promise_kept(risk):
+    """Two exits of which the first is unsure where it differs."""
+
+    def draw(number):
+        conf = torch.rand(2, number)
+        labels = torch.randint(9, (number, ))
+        answers = labels.repeat(2, 1)
+        answers[0, torch.rand(number) > conf[0]] = 9
+        right = answers == labels
+        return ExitOutcomes(conf, right, (1., 2.)), answers, labels
+
+    torch.manual_seed(0)
+    outcomes, answers, labels = draw(4000)
+    thresholds, found = solve_certified(outcomes, answers, .05, .9, risk,
+                                        labels)
+    assert found['num_images'] == 2000 and found['p_value'] <= .1
+    outcomes, answers, labels = draw(50000)
+    fresh = early_exit_losses(outcomes.confidence, answers, [thresholds], risk,
+                              labels).mean()
+    # Leaving above t loses (1 - t)^2 / 2; 5 % is at t = 0.68.
+    assert .02 < fresh <= .05
+    assert thresholds[0] == pytest.approx(.68, abs=.1)
+    with pytest.raises(NotCertifiedError, match='images that certify'):
+        outcomes, answers, labels = draw(100)
+        solve_certified(outcomes, answers, .001, .9, risk, labels)

@@ -65,6 +65,33 @@ def test_what_the_file_says(calibrate, tmp_path):
         assert text in output
 
 
+@pytest.mark.parametrize(
+    'options, sure',
+    [(['--certainty', '90%'], 'certified with 90 % certainty: disagreement'),
+     (['--risk', 'accuracy-gap'], 'certified on average: accuracy-gap')])
+def test_certificate(calibrate, options, sure):
+    output, error, point = calibrate('--max-risk', '0.95', *options)
+    assert error is None, error
+    found = point.certificate
+    assert found['max_risk'] == point.solved_for['max_risk'] == .95
+    assert found['num_images'] == 6  # the other six chose the thresholds
+    assert found.get('p_value', 0) <= .1 and found.get('bound', 0) <= .95
+    assert sure in output and 'at most 95 %' in output
+
+
+def test_nothing_is_certified_by_few_images(calibrate, tmp_path):
+    _, error, point = calibrate('--max-risk', '1%', '--certainty', '90%')
+    assert 'no thresholds are certified' in error
+    assert 'on 6 images; ' in error and point is None
+
+
+def test_exit_accuracy(calibrate):
+    _, error, point = calibrate('--exit-accuracy', '1e-9')
+    assert error is None and point.thresholds != (2., 2., 2.)
+    assert point.expected['shares'][3] == 0
+    assert point.solved_for == dict(exit_accuracy=1e-9)
+
+
 def test_runs_the_network_once(calibrate, checkpoint, folder, tmp_path):
     output, _, _ = calibrate('--budget-macs', '80%')
     assert 'run before' not in output
