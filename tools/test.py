@@ -3,6 +3,8 @@
 import argparse
 import os
 
+from mmengine.runner import load_checkpoint
+
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.calibration.goals import choose_point
 from mmdynperceiver.cli import common
@@ -62,14 +64,19 @@ def merge_args(config, args: argparse.Namespace) -> None:
                              'file by --thresholds-file')
         args.thresholds_file = choose_point(args.thresholds_file,
                                             args.budget_macs)
-    # The model checks again, and knows how many thresholds it needs.
+    given = dict(thresholds=args.thresholds_file, exit_index=args.exit)
     if args.thresholds_file is not None:
+        # The model reads it again, and checks that it is made for the model.
         OperatingPoint.load(args.thresholds_file)
     if args.thresholds is not None:
+        # What they are compared with is that of the config or checkpoint.
+        given = {}
         check_thresholds(args.thresholds, len(args.thresholds) + 1)
-    given = args.thresholds or args.thresholds_file
-    if given is not None or args.exit is not None:
-        config.model.update(thresholds=given, exit=args.exit)
+    elif args.thresholds_file is args.exit is None:
+        return
+    for key in ('exit', 'exit_index'):
+        config.model.pop(key, None)
+    config.model.update(given)
 
 
 def choose_hooks(runner, really_stop: bool) -> None:
@@ -105,6 +112,10 @@ def main() -> None:
     model = unwrap_model(runner.model)
     if weights is not None:
         load_strict(model, weights, args.checkpoint)
+    if args.thresholds is not None:
+        if weights is None:
+            load_checkpoint(model, args.checkpoint, 'cpu')
+        model.policy = common.choose_policy(args, model)
     choose_hooks(runner, args.really_stop)
     if args.mode != 'eager':
         runner.register_hook(InferenceModeHook(args.mode))

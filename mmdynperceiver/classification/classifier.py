@@ -37,12 +37,13 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
                  backbone: Union[dict, nn.Module],
                  head: Union[dict, nn.Module, None] = None,
                  thresholds: Union[Sequence[float], str, None] = None,
-                 exit: Optional[int] = None,
+                 exit_index: Optional[int] = None,
                  neck: None = None,
                  pretrained: Optional[str] = None,
                  train_cfg: Optional[dict] = None,
                  data_preprocessor: Union[dict, nn.Module, None] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+                 init_cfg: Optional[dict] = None,
+                 exit: Optional[int] = None) -> None:
         refuse_neck(neck)
         if not isinstance(backbone, nn.Module):
             backbone = MODELS.build(backbone)
@@ -59,7 +60,7 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
             train_cfg=train_cfg,
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg)
-        self.policy = self.make_policy(thresholds, exit)
+        self.policy = self.make_policy(thresholds, exit_index, exit)
 
     def extract_feat(self,
                      inputs: Tensor,

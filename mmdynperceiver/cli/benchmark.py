@@ -131,8 +131,7 @@ class Entering:
         """Where images leave, unless by shares."""
         if network.num_exits == 1:
             return None
-        given = self.args.thresholds or self.args.thresholds_file
-        policy = network.model.make_policy(given, None) if first and given \
+        policy = common.choose_policy(self.args, network.model) if first \
             else network.model.policy
         return policy if policy.thresholds is not None else None
 

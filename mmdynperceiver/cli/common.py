@@ -93,21 +93,34 @@ def choose_policy(args: argparse.Namespace,
                   settings: Optional[Mapping[str, Any]] = None) -> ExitPolicy:
     """The policy of the options, else of the config, else of the checkpoint.
 
+    Thresholds alone keep the criterion and the temperatures that would be in
+    force without them.
+
     Args:
-        args (Namespace): With those of :func:`add_policy_options`.
+        args (Namespace): With ``thresholds``, ``thresholds_file`` and perhaps
+            ``exit``.
         model (nn.Module): An early-exit model with its weights.
-        settings (Mapping, optional): The model's config. Defaults to None.
+        settings (Mapping, optional): The model's config, if it was built
+            without its policy. Defaults to None.
 
     Raises:
         InputError: If the policy does not fit the model.
     """
-    given, fixed = args.thresholds or args.thresholds_file, args.exit
+    if not hasattr(model, 'make_policy'):
+        raise InputError(f'thresholds are for early-exit models, got '
+                         f'{type(model).__name__}')
+    given, fixed = args.thresholds_file, getattr(args, 'exit', None)
     if settings and given is fixed is None:
-        given, fixed = settings.get('thresholds'), settings.get('exit')
-    if given is fixed is None:
-        return model.policy
+        given = settings.get('thresholds')
+        if args.thresholds is None:
+            fixed = settings.get('exit_index', settings.get('exit'))
     with input_errors():
-        return model.make_policy(given, fixed)
+        policy = model.policy if given is fixed is None else \
+            model.make_policy(given, fixed)
+        if args.thresholds is not None:
+            policy = ExitPolicy(policy.num_exits, args.thresholds,
+                                policy.criterion, policy.temperature)
+    return policy
 
 
 def check_positive(parser: argparse.ArgumentParser, args: argparse.Namespace,

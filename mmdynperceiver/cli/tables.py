@@ -42,10 +42,7 @@ def exits_table(metrics: Mapping[str, float],
                 thresholds: Optional[Sequence[float]] = None) -> Table:
     """Table of what an early-exit metric of any task found.
 
-    Args:
-        metrics (Mapping[str, float]): Its names and values.
-        thresholds (Sequence[float], optional): Those in use, for the title.
-            Defaults to None.
+    The title tells the thresholds in use.
     """
     if thresholds is None:
         title = 'No thresholds: all run to the last exit'
@@ -158,13 +155,8 @@ def print_outcomes(points: Sequence[OperatingPoint],
                    tested: bool = False) -> None:
     """Print tables, the thresholds of a single point, and what to doubt.
 
-    Args:
-        points (Sequence[OperatingPoint]): What they bring on the held-out
-            images is in ``expected``.
-        tables (Sequence[Table]): See :func:`outcomes_table`.
-        number (int): Number of held-out images.
-        tested (bool): Whether other images were used for a test. Defaults to
-            False.
+    What the points bring on so many held-out images is in ``expected``; they
+    were perhaps tested on others.
     """
     console = Console()
     for table in tables:
@@ -202,12 +194,7 @@ def print_outcomes(points: Sequence[OperatingPoint],
 
 
 def benchmark_table(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
-    """Table of networks timed side by side in one batch size.
-
-    Args:
-        rows (Sequence[Mapping[str, Any]]): As ``benchmark.compare`` returns.
-        title (str): What they share.
-    """
+    """Table of what ``benchmark.compare`` found in one batch size."""
     # Names are not markup: they may have [brackets] and :colons:.
     table = Table(title=Text(title, 'table.title'))
     bases = len(rows[0]['exits'][0]['of_bases'])

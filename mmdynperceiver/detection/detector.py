@@ -70,11 +70,12 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
                  early_weight: float = 1.,
                  gain_weight: float = 1.,
                  thresholds: Union[Sequence[float], str, None] = None,
-                 exit: Optional[int] = None,
+                 exit_index: Optional[int] = None,
                  train_cfg: Optional[dict] = None,
                  test_cfg: Optional[dict] = None,
                  data_preprocessor: Union[dict, nn.Module, None] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+                 init_cfg: Optional[dict] = None,
+                 exit: Optional[int] = None) -> None:
         super().__init__(
             backbone=backbone,
             neck=neck,
@@ -95,7 +96,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
                                     self.bbox_head.num_classes)
         self.early_weight = early_weight
         self.gain_weight = gain_weight
-        self.policy = self.make_policy(thresholds, exit)
+        self.policy = self.make_policy(thresholds, exit_index, exit)
         self.keep_losses = False
 
     def exit_parts(self) -> Tuple[nn.Module, nn.Module]:

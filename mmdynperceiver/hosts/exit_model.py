@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What the early-exit models of all hosts share: policy and decision."""
+import warnings
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
@@ -35,7 +36,7 @@ class EarlyExitModel(CountsMacs):
             :class:`~mmdynperceiver.core.OperatingPoint`), whose criterion
             and temperatures then hold. None takes those of the checkpoint,
             if it has any. Defaults to None.
-        exit (int, optional): The one exit at which all samples leave,
+        exit_index (int, optional): The one exit at which all samples leave,
             0-based, instead of thresholds. Defaults to None.
 
     Attributes:
@@ -60,9 +61,13 @@ class EarlyExitModel(CountsMacs):
         head = getattr(self, self.head_name)
         return self.backbone.net, getattr(head, 'exits', None)
 
-    def make_policy(self, thresholds: Thresholds,
-                    exit: Optional[int]) -> ExitPolicy:
+    def make_policy(self,
+                    thresholds: Thresholds,
+                    exit_index: Optional[int],
+                    exit: Optional[int] = None) -> ExitPolicy:
         """The policy of numbers, a file or a fixed exit.
+
+        ``exit`` is the old name of ``exit_index``.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -71,11 +76,16 @@ class EarlyExitModel(CountsMacs):
         trunk, exits = self.exit_parts()
         num_exits = trunk.num_segments if exits is None else exits.num_exits
         if exit is not None:
+            warnings.warn(
+                "the model's option exit is now exit_index; the old name goes "
+                'with the next release', DeprecationWarning)
+            exit_index = exit
+        if exit_index is not None:
             if thresholds is not None:
                 raise ValueError(
                     f'give either thresholds or a fixed exit, got '
-                    f'thresholds={thresholds!r} and exit={exit!r}')
-            thresholds = fixed_exit_thresholds(exit, num_exits)
+                    f'thresholds={thresholds!r} and exit_index={exit_index!r}')
+            thresholds = fixed_exit_thresholds(exit_index, num_exits)
         if not isinstance(thresholds, str):
             return ExitPolicy(num_exits, thresholds, self.criterion)
         # A model without a head cannot be told from others.

@@ -42,11 +42,12 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
                  backbone: Dict[str, Any],
                  cls_head: Dict[str, Any],
                  thresholds: Union[Sequence[float], str, None] = None,
-                 exit: Optional[int] = None,
+                 exit_index: Optional[int] = None,
                  data_preprocessor: Union[dict, nn.Module, None] = None,
                  train_cfg: Optional[dict] = None,
                  test_cfg: Optional[dict] = None,
-                 neck: None = None) -> None:
+                 neck: None = None,
+                 exit: Optional[int] = None) -> None:
         refuse_neck(neck)
         for option in CUTTING_OPTIONS:
             if (test_cfg or {}).get(option):
@@ -67,7 +68,7 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
             data_preprocessor=data_preprocessor)
         self.cls_head = build_head(MODELS, 'mmaction.DynPerceiverTSMHead',
                                    self.backbone, cls_head)
-        self.policy = self.make_policy(thresholds, exit)
+        self.policy = self.make_policy(thresholds, exit_index, exit)
 
     def extract_feat(self, inputs: Tensor, **kwargs: Any) -> tuple:
         """Vectors that the exits classify, as ``Recognizer2D`` gives them.

@@ -161,8 +161,11 @@ def test_under_autocast():
 
 
 def test_fixed_exit_and_thresholds_file(tmp_path):
-    model = build_model(exit=1).eval()
+    model = build_model(exit_index=1).eval()
     assert [s.exit_index for s in model.predict(IMAGES)] == [1] * 6
+    with pytest.warns(DeprecationWarning, match='is now exit_index'):
+        old = build_model(exit=1)
+    assert old.policy.thresholds == model.policy.thresholds
     path = tmp_path / 't.json'
     path.write_text(json.dumps(dict(thresholds=[0.9, 0.8, 0.7])))
     model = build_model(thresholds=str(path))
@@ -209,8 +212,8 @@ def test_operating_point(tmp_path):
     (dict(thresholds=[0.5, 0.5, -1]), ValueError, 'exit 2 .*got -1'),
     (dict(thresholds=[float('nan'), 1, 1]), ValueError, 'got nan'),
     (dict(thresholds='nowhere.json'), FileNotFoundError, 'nowhere.json'),
-    (dict(exit=4), ValueError, 'got 4'),
-    (dict(exit=1, thresholds=[1, 1, 1]), ValueError, 'either'),
+    (dict(exit_index=4), ValueError, 'got 4'),
+    (dict(exit_index=1, thresholds=[1, 1, 1]), ValueError, 'either'),
     (dict(neck=dict(type='GlobalAveragePooling')), ValueError, 'no neck'),
     (dict(data_preprocessor=dict(num_classes=7)), ValueError,
      'data_preprocessor.num_classes is 7 and model.head.num_classes is 5'),
@@ -234,7 +237,7 @@ def test_the_checkpoint_carries_thresholds(tmp_path):
     load_checkpoint(model, path, strict=True)
     assert model.policy.thresholds == (0.7, 0.8, 0.9)
     # The config outranks the checkpoint.
-    model = build_model(exit=0)
+    model = build_model(exit_index=0)
     load_checkpoint(model, path, strict=True)
     assert model.policy.thresholds[0] == 0
     # Without any, a checkpoint changes nothing.

@@ -118,7 +118,7 @@ def test_work_behind_the_exit_is_saved(model):
 def test_fixed_exit(model, exit):
     data = make_batch(model, number=3)
     expected = evaluate_all(model, data)
-    fixed = build_detector(exit=exit).eval()
+    fixed = build_detector(exit_index=exit).eval()
     fixed.load_state_dict(model.state_dict())
     with torch.no_grad():
         found = fixed(**copied(data), mode='predict')
@@ -286,8 +286,9 @@ def test_operating_point_of_a_file(tmp_path, model):
 
 @pytest.mark.parametrize('changes, message', [
     (dict(thresholds=(0.5, )), '3 exits need 2 thresholds'),
-    (dict(thresholds=(0.5, 0.5), exit=1), 'either thresholds or a fixed exit'),
-    (dict(exit=3), 'one of 0 to 2'),
+    (dict(thresholds=(0.5, 0.5),
+          exit_index=1), 'either thresholds or a fixed exit'),
+    (dict(exit_index=3), 'one of 0 to 2'),
     (dict(
         backbone=dict(type='DynPerceiverDetBackbone', **TRUNK,
                       last_z2x=False)), 'needs a backbone with both branches'),

@@ -236,7 +236,7 @@ def test_one_frame_of_one_video_trains():
 
 
 def test_fixed_exit_and_thresholds_file(tmp_path):
-    model = build(exit=1).eval()
+    model = build(exit_index=1).eval()
     assert {s.exit_index for s in model.predict(VIDEOS)} == {1}
     path = tmp_path / 't.json'
     path.write_text(json.dumps(dict(thresholds=[0.9, 0.8, 0.7])))

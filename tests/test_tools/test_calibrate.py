@@ -52,6 +52,36 @@ def test_expected_is_measured(calibrate, config, tool, folder, tmp_path,
         assert point.expected['macs'] <= point.solved_for['budget_macs']
 
 
+def test_thresholds_alone_keep_the_criterion(calibrate, config, tool, folder,
+                                             tmp_path, checkpoint):
+    """In every tool that takes them."""
+    _, error, point = calibrate('--budget-macs', '80%', '--criterion',
+                                'entropy', '--temperature', 'fit', '--embed')
+    assert error is None, error
+    embedded, out = tmp_path / 'model.calibrated.pth', tmp_path / 'out.json'
+    given = ['--work-dir', tmp_path, '--thresholds', 0.5, 0.5, 0.5]
+    kept = ([0.5] * 3, 'entropy', list(point.temperature))
+    _, error = tool('test', config(split_lines(folder, test='val')), embedded,
+                    '--out', out, *given)
+    assert error is None, error
+    tested = json.loads(out.read_text())
+    assert (tested['thresholds'], tested['criterion'],
+            tested['temperature']) == kept
+    _, error = tool('image_demo', config(), embedded, folder / 'val', '--out',
+                    out, *given)
+    assert error is None, error
+    rows = json.loads(out.read_text())
+    stopped = [sum(row['exit_index'] == k for row in rows) for k in range(4)]
+    assert stopped == [round(12 * tested['metrics'][name]) for name in SHARES]
+    _, error = tool('export', config(), embedded, tmp_path / 'exported',
+                    '--size', 32, 32, *given)
+    assert error is None, error
+    manifest = json.loads((tmp_path / 'exported/manifest.json').read_text())
+    assert tuple(manifest['policy'][name]
+                 for name in ('thresholds', 'criterion',
+                              'temperature')) == kept
+
+
 def test_what_the_file_says(calibrate, tmp_path):
     output, error, point = calibrate('--budget-macs', '80%', '--test')
     assert error is None, error
@@ -99,7 +129,7 @@ def test_runs_the_network_once(calibrate, checkpoint, folder, tmp_path):
     assert '12 of the 12 held-out images were run before' in output
     # Neither thresholds nor an embedded point make other logits.
     output, _, _ = calibrate(
-        '--budget-macs', '80%', '--embed', cfg=['model.exit=1'])
+        '--budget-macs', '80%', '--embed', cfg=['model.exit_index=1'])
     assert '12 of the 12' in output
     output, error, _ = calibrate(
         '--budget-macs', '80%', path=tmp_path / 'model.calibrated.pth')

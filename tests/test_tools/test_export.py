@@ -80,7 +80,7 @@ def test_thresholds_of_config_and_checkpoint(config, tool, trained, tmp_path):
     for name, options, expected in (
         ('a', (), [.1, .2, .3]),
         ('b', by_config, [.4, .5, .6]),
-        ('c', ('--cfg-options', 'model.exit=1'), [2, 0, 0]),
+        ('c', ('--cfg-options', 'model.exit_index=1'), [2, 0, 0]),
         ('d', ('--exit', 2, *by_config), [2, 2, 0]),
     ):
         _, error = tool('export', config(), path, tmp_path / name, *SIZE,
