@@ -32,7 +32,7 @@ from .import_hooks import PatchingFinder, install_finder
 
 __all__ = [
     'install', 'PatchingFinder', 'broken_host', 'checkpoint_files',
-    'host_tools', 'model_hub', 'package_lookup', 'safe_loading'
+    'host_tools', 'model_hub', 'old_hosts', 'package_lookup', 'safe_loading'
 ]
 
 

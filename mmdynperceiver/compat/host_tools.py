@@ -6,7 +6,6 @@ dicts, of fields that they name one by one. Where a sample has left early, what
 is known of that is added; results of other models stay as they are.
 """
 from __future__ import annotations
-import inspect
 import os.path as osp
 from typing import Any
 
@@ -96,6 +95,7 @@ def explain_last_exit(module, call, self, *args, **kwargs):
 def accept_n_iter(module, init, self, *args, n_iter=None, **kwargs):
     """Take what MMPretrain's vis_tsne.py passes, also as it is called now."""
     if n_iter is not None:
+        import inspect
         known = 'n_iter' in inspect.signature(init).parameters
         kwargs['n_iter' if known else 'max_iter'] = n_iter
     init(self, *args, **kwargs)

@@ -8,7 +8,6 @@ themselves for the modules that they name.
 from __future__ import annotations
 import contextlib
 import functools
-import inspect
 import sys
 from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from types import ModuleType
@@ -62,6 +61,7 @@ def extends(module: str, name: str, method: str) -> Callable:
         @after_import(module)
         @functools.wraps(function)
         def patch(module: ModuleType) -> None:
+            import inspect  # takes long
             kind = getattr(module, name)
             inner = getattr(kind, method, None)
             if inner is None:

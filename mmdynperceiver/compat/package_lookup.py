@@ -4,19 +4,25 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os.path as osp
-from importlib.metadata import PackageNotFoundError, distribution
 from types import ModuleType
+from typing import Any
 
 from .import_hooks import after_import, replace_everywhere
 
 PACKAGE = __name__.partition('.')[0]
 
 
+def _distribution(name: str) -> Any:
+    """What is installed under a name, else a ModuleNotFoundError."""
+    from importlib.metadata import distribution  # takes long to import
+    return distribution(name)
+
+
 def is_installed(package: str) -> bool:
     """Tell whether a distribution, or a regular package, is installed."""
     try:
-        return distribution(package) is not None
-    except PackageNotFoundError:
+        return _distribution(package) is not None
+    except ModuleNotFoundError:
         return _folder(package) is not None
 
 
@@ -28,8 +34,8 @@ def get_installed_path(package: str) -> str:
             namespace package, which has no one folder.
     """
     try:
-        root = str(distribution(package).locate_file(''))
-    except PackageNotFoundError:
+        root = str(_distribution(package).locate_file(''))
+    except ModuleNotFoundError:
         found = _folder(package)
         if found is None:
             raise
@@ -44,7 +50,7 @@ def get_installed_path(package: str) -> str:
 
 def package2module(package: str) -> str:
     """Infer the name to import from the name of the distribution."""
-    top_level = distribution(package).read_text('top_level.txt')
+    top_level = _distribution(package).read_text('top_level.txt')
     if not top_level or not top_level.strip():
         raise ValueError(f'can not infer the module name of {package}')
     return top_level.split()[0]

@@ -149,6 +149,9 @@ def test_names_a_cut_off_file(photos, tmp_path, plain):
     path.write_bytes(whole.read_bytes()[:-400])
     with pytest.raises(ValueError, match='cut.jpg'):
         plain(path)
+    with Image.open(path) as image, \
+            pytest.raises(ValueError, match='PIL image .*cut.jpg'):
+        plain(image)
 
 
 @pytest.mark.parametrize('decoder', ['pillow', 'cv2'])
@@ -210,15 +213,6 @@ def test_pil_images_equal_their_files(photos):
     for path in list_images(photos):
         with Image.open(path) as image:
             np.testing.assert_array_equal(prepare(image), prepare(path), path)
-
-
-def test_names_a_cut_off_pil_image(photos, tmp_path):
-    whole = next(path for path in photos.iterdir() if path.suffix == '.jpg')
-    path = tmp_path / 'cut.jpg'
-    path.write_bytes(whole.read_bytes()[:-400])
-    with Image.open(path) as image, \
-            pytest.raises(ValueError, match='PIL image .*cut.jpg'):
-        Preprocessing(**PREPROCESSING)(image)
 
 
 def test_lists_images_below_a_folder(photos, tmp_path):
