@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from mmdynperceiver.calibration.outcomes import ExitOutcomes
+from mmdynperceiver.calibration.p_values import (betting_p_value,
+                                                 binomial_p_value)
 from mmdynperceiver.calibration.risk_control import (
-    NotCertifiedError, betting_p_value, binomial_p_value, certify,
-    early_exit_losses, images_needed, solve_certified, split_held_out)
+    NotCertifiedError, certify, early_exit_losses, images_needed,
+    solve_certified, split_held_out)
 
 
 def test_losses_by_hand():
