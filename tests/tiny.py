@@ -1,7 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """A model and image folders small enough for tests."""
 import copy
+import importlib.util
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -34,6 +36,28 @@ train_cfg = dict(max_epochs=1)
 default_hooks = dict(logger=dict(interval=1))
 randomness = dict(seed=0)
 '''
+
+
+def load_tool(name):
+    """The module of a tool, such as 'train'."""
+    path = ROOT / 'tools' / f'{name}.py'
+    spec = importlib.util.spec_from_file_location(f'tool_{path.stem}', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_tool(name, *args):
+    """Run a tool in this process; returns its error line or exit status."""
+    module = load_tool(name)
+    old, sys.argv = sys.argv, [name, *map(str, args)]
+    try:
+        module.common.run_tool(module.main)
+    except SystemExit as stop:
+        return stop.code
+    finally:
+        sys.argv = old
+    return None
 
 
 def model_config(**changes):

@@ -1,10 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-import importlib.util
 import shutil
-import sys
 
 import pytest
-from tiny import ROOT
+from tiny import run_tool
 
 
 @pytest.fixture
@@ -24,19 +22,8 @@ def write(root, **lists):
 
 def check(root, *options):
     """Run the checker; gives its error line."""
-    path = ROOT / 'tools/dataset_checkers/check_sthv1.py'
-    spec = importlib.util.spec_from_file_location('check_sthv1', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    old = sys.argv
-    sys.argv = ['check', str(root), '--num-classes', '3', *map(str, options)]
-    try:
-        module.common.run_tool(module.main)
-    except SystemExit as stop:
-        return stop.code
-    finally:
-        sys.argv = old
-    return None
+    return run_tool('dataset_checkers/check_sthv1', root, '--num-classes', 3,
+                    *options)
 
 
 def test_nothing_wrong(root, capsys):

@@ -10,7 +10,7 @@ from pathlib import Path
 import mmaction
 import pytest
 import torch
-from tiny import ROOT
+from tiny import ROOT, run_tool
 
 from mmdynperceiver.core import Trunk
 
@@ -60,29 +60,7 @@ train_cfg = dict(max_epochs=1, val_interval=1)
 
 
 @pytest.fixture(scope='module')
-def run_tool():
-    """Run a tool of ours in this process; gives its error line."""
-    import importlib.util
-
-    def run(name, *args):
-        path = ROOT / 'tools' / f'{name}.py'
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        old, sys.argv = sys.argv, [name, *map(str, args)]
-        try:
-            module.common.run_tool(module.main)
-        except SystemExit as stop:
-            return stop.code
-        finally:
-            sys.argv = old
-        return None
-
-    return run
-
-
-@pytest.fixture(scope='module')
-def trained(config, run_tool, tmp_path_factory):
+def trained(config, tmp_path_factory):
     """Train for an epoch; gives the work folder."""
     work_dir = tmp_path_factory.mktemp('work')
     assert run_tool('train', config, '--work-dir', work_dir) is None
@@ -96,7 +74,7 @@ def test_the_schedule_follows_a_run_of_one_epoch(trained):
         log.read_text()
 
 
-def test_a_short_run_learns(config, run_tool, tmp_path):
+def test_a_short_run_learns(config, tmp_path):
     """The demo's recipe with an average: 48 steps on six videos."""
     average = "[dict(type='EvaluateAllExitsHook'),dict(type='WarmupEMAHook'," \
         'update_buffers=True)]'
@@ -113,7 +91,7 @@ def test_a_short_run_learns(config, run_tool, tmp_path):
     assert json.loads(out.read_text())['metrics']['exit3/top1'] > 80
 
 
-def test_trains_and_tests(trained, config, run_tool, tmp_path):
+def test_trains_and_tests(trained, config, tmp_path):
     out, dump = tmp_path / 'out.json', tmp_path / 'scores.pkl'
     assert run_tool('test', config, trained / 'epoch_1.pth', '--work-dir',
                     tmp_path, '--thresholds', 0, 0, 0, '--out', out, '--dump',
@@ -157,7 +135,7 @@ def test_hosts_own_tools(trained, config, tmp_path):
     assert len(pickle.loads((tmp_path / 'scores.pkl').read_bytes())) == 6
 
 
-def test_calibrates(trained, config, run_tool, tmp_path):
+def test_calibrates(trained, config, tmp_path):
     """The same tool as for images; the report shows film strips."""
     point, report = tmp_path / 'point.json', tmp_path / 'report'
     error = run_tool('calibrate', config, trained / 'epoch_1.pth',
@@ -176,14 +154,13 @@ def test_calibrates(trained, config, run_tool, tmp_path):
                     tmp_path, '--thresholds-file', point) is None
 
 
-def test_calibration_refuses_training_videos(trained, config, run_tool,
-                                             tmp_path):
+def test_calibration_refuses_training_videos(trained, config, tmp_path):
     error = run_tool('calibrate', config, trained / 'epoch_1.pth',
                      '--work-dir', tmp_path, '--budget-macs', '70%')
     assert '6 of the 6 held-out images are training images' in error
 
 
-def test_benchmark(config, run_tool, tmp_path):
+def test_benchmark(config, tmp_path):
     out = tmp_path / 'latency.json'
     assert run_tool('benchmark', config, '--size', 32, 32, '--runs', 2,
                     '--warmup', 0, '--out', out) is None
@@ -191,14 +168,14 @@ def test_benchmark(config, run_tool, tmp_path):
     assert content['shape'] == [8, 3, 32, 32]
 
 
-def test_benchmark_refuses_to_export_videos(config, run_tool):
+def test_benchmark_refuses_to_export_videos(config):
     pytest.importorskip('onnxruntime')
     error = run_tool('benchmark', config, '--size', 32, 32, '--runs', 2,
                      '--modes', 'onnxruntime')
     assert 'videos cannot be exported: choose --modes among eager' in error
 
 
-def test_video_demo(trained, config, run_tool, videos, tmp_path, capsys):
+def test_video_demo(trained, config, videos, tmp_path, capsys):
     out = tmp_path / 'out.json'
     error = run_tool('video_demo', config, trained / 'epoch_1.pth',
                      videos / '0.avi', videos / '3.avi', '--thresholds', 2, 0,
@@ -212,8 +189,8 @@ def test_video_demo(trained, config, run_tool, videos, tmp_path, capsys):
     assert first['classes'][0]['name'] in capsys.readouterr().out
 
 
-def test_video_demo_goes_on_without_broken_videos(trained, config, run_tool,
-                                                  videos, tmp_path, capsys):
+def test_video_demo_goes_on_without_broken_videos(trained, config, videos,
+                                                  tmp_path, capsys):
     """Class names with brackets are no markup."""
     folder, out = tmp_path / 'videos', tmp_path / 'out.jsonl'
     folder.mkdir()
@@ -250,8 +227,7 @@ def test_video_demo_goes_on_without_broken_videos(trained, config, run_tool,
     ('list.txt', (), 'cannot be decoded'),
     ('0.avi', ('--thresholds', '0.5'), 'need 3 thresholds'),
 ])
-def test_video_demo_refuses(trained, config, run_tool, videos, video, options,
-                            message):
+def test_video_demo_refuses(trained, config, videos, video, options, message):
     error = run_tool('video_demo', config, trained / 'epoch_1.pth',
                      videos / video, *options)
     assert error.startswith('error: ') and message in error

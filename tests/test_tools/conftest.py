@@ -5,10 +5,9 @@ import importlib.util
 import io
 import itertools
 import re
-import sys
 
 import pytest
-from tiny import CONFIG, ROOT, make_image_folder, split_lines
+from tiny import CONFIG, make_image_folder, run_tool, split_lines
 
 collect_ignore_glob = [] if importlib.util.find_spec('mmpretrain') else [
     'test_*'
@@ -47,20 +46,10 @@ def tool():
     """Run a tool in this process; returns its output and error line."""
 
     def run(name, *args):
-        spec = importlib.util.spec_from_file_location(
-            f'tool_{name}', ROOT / 'tools' / f'{name}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        output, error, old = io.StringIO(), None, sys.argv
-        sys.argv = [name, *map(str, args)]
-        try:
-            with contextlib.redirect_stdout(output), \
-                    contextlib.redirect_stderr(output):
-                module.common.run_tool(module.main)
-        except SystemExit as stop:
-            error = stop.code
-        finally:
-            sys.argv = old
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), \
+                contextlib.redirect_stderr(output):
+            error = run_tool(name, *args)
         return output.getvalue(), error
 
     return run

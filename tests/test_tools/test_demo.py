@@ -1,12 +1,11 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The demo on few images."""
-import importlib.util
 import json
 import sys
 
 import cv2
 import pytest
-from tiny import ROOT
+from tiny import load_tool
 
 from mmdynperceiver.calibration.held_out import load_thresholds
 
@@ -14,10 +13,7 @@ from mmdynperceiver.calibration.held_out import load_thresholds
 @pytest.fixture(scope='module')
 def demo():
     """The demo's module, with few images."""
-    spec = importlib.util.spec_from_file_location('demo',
-                                                  ROOT / 'tools/demo.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_tool('demo')
     module.COUNTS = dict(train=256, val=60, test=80)
     return module
 
