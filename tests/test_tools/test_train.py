@@ -89,7 +89,7 @@ def test_resumes_from_a_path_without_evaluation(trained, config, tool,
     (lambda c: c['state_dict'].pop('backbone.net.latents'),
      'missing: backbone.net.latents'),
     (lambda c: c['optimizer']['state'][0].update(exp_avg=torch.zeros(1)),
-     r'exp_avg has the shape \(1,\) instead of'),
+     r'exp_avg must be a tensor of shape \(16, 16\), got .* \(1,\)'),
     (lambda c: c['ema_state_dict'].pop('steps'), 'missing: steps'),
 ])
 def test_what_does_not_fit_is_not_resumed(trained, config, tool, tmp_path,
