@@ -11,7 +11,7 @@ from .exit_accuracy import thresholds_for_accuracy
 from .outcomes import ExitOutcomes
 from .share_solver import (paper_shares, share_solution_for_budget,
                            solve_by_shares)
-from .threshold_search import ThresholdSearch, search_thresholds
+from .threshold_search import ThresholdSearch
 
 __all__ = [
     'Goal', 'SOLVERS', 'choose_point', 'parse_accuracy', 'parse_amount',
@@ -132,17 +132,12 @@ class Goal:
 
     def show(self, cost: float) -> str:
         """A cost in words."""
-        return format_cost(cost, self.unit)
-
-
-def format_cost(cost: float, unit: str) -> str:
-    """A cost of 'MACs' or 'ms' in words."""
-    if unit == 'ms':
-        return f'{cost:.3f} ms'
-    for prefix, scale in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
-        if cost >= scale:
-            return f'{cost / scale:.4g}{prefix} {unit}'
-    return f'{cost:.4g} {unit}'
+        if self.unit == 'ms':
+            return f'{cost:.3f} ms'
+        for prefix, scale in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
+            if cost >= scale:
+                return f'{cost / scale:.4g}{prefix} {self.unit}'
+        return f'{cost:.4g} {self.unit}'
 
 
 def solve(outcomes: ExitOutcomes, goal: Goal, solver: str) -> Solved:
@@ -156,26 +151,23 @@ def solve(outcomes: ExitOutcomes, goal: Goal, solver: str) -> Solved:
         ValueError: If no thresholds reach the goal.
     """
     outcomes = outcomes.with_cost(goal.costs)
-    if goal.budget is not None:
-        find = search_thresholds if solver == 'search' else \
-            share_solution_for_budget
-        asked = {f'budget_{goal.unit.lower()}': goal.budget}
-        return [(find(outcomes, goal.budget), asked)]
-    if goal.min_utility is not None:
-        asked = {f'min_{outcomes.measure}': goal.min_utility}
-        if solver == 'shares':
-            return [(_cheapest_shares(outcomes, goal.min_utility), asked)]
-        found = search_thresholds(outcomes, min_utility=goal.min_utility)
-        return [(found, asked)]
     if goal.exit_accuracy is not None:
         return [(thresholds_for_accuracy(outcomes, goal.exit_accuracy),
                  dict(exit_accuracy=goal.exit_accuracy))]
-    points: List[Sequence[float]] = [
+    search = ThresholdSearch(outcomes) if solver == 'search' else None
+    if goal.budget is not None:
+        found = search.for_budget(goal.budget) if search else \
+            share_solution_for_budget(outcomes, goal.budget)
+        return [(found, {f'budget_{goal.unit.lower()}': goal.budget})]
+    if goal.min_utility is not None:
+        found = search.for_utility(goal.min_utility) if search else \
+            _cheapest_shares(outcomes, goal.min_utility)
+        return [(found, {f'min_{outcomes.measure}': goal.min_utility})]
+    points = [
         solve_by_shares(outcomes.confidence, shares)
         for shares in paper_shares(outcomes.num_exits)
     ]
-    if solver == 'search':
-        search = ThresholdSearch(outcomes)
+    if search:
         points = [search.for_budget(outcomes.evaluate(p).cost) for p in points]
     return [(thresholds, dict(sweep='paper', index=index))
             for index, thresholds in enumerate(points)]
@@ -227,8 +219,8 @@ def choose_point(path: str, budget: str) -> str:
     limit = parse_amount(budget, last, '--budget-macs')
     within = [k for k, cost in enumerate(costs) if cost <= limit]
     if not within:
+        show = Goal(costs).show
         raise InputError(f'the least budget of {path!r} is '
-                         f'{format_cost(min(costs), "MACs")}, got '
-                         f'{format_cost(limit, "MACs")}')
+                         f'{show(min(costs))}, got {show(limit)}')
     best = max(within, key=lambda k: (utilities[k], -costs[k]))
     return f'{path}:{best}'

@@ -87,9 +87,15 @@ def search_thresholds(held_out: HeldOut,
                       costs: Sequence[float],
                       budget: Any = None,
                       min_accuracy: Any = None) -> Tuple[float, ...]:
-    """See :func:`threshold_search.search_thresholds`."""
-    joined = outcomes.ExitOutcomes(*held_out, costs)
-    return threshold_search.search_thresholds(joined, budget, min_accuracy)
+    """For the best accuracy in a budget, or for the least cost."""
+    if (budget is None) == (min_accuracy is None):
+        raise ValueError(f'give either a budget or a smallest accuracy, got '
+                         f'budget={budget!r} and '
+                         f'min_accuracy={min_accuracy!r}')
+    search = ThresholdSearch(held_out, costs)
+    if budget is not None:
+        return search.for_budget(budget)
+    return search.for_utility(min_accuracy)
 
 
 def load_thresholds(path: Union[str, os.PathLike],

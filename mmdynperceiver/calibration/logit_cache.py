@@ -19,6 +19,8 @@ __all__ = ['CachedLogits', 'cached_exit_logits']
 # A part is written when it has so many samples, or is so old in seconds.
 PART_SIZE = 4096
 PART_AGE = 10.
+# File of the part that begins with a sample.
+PART = 'part-{:08d}.pt'
 
 
 class CachedLogits(NamedTuple):
@@ -70,11 +72,6 @@ def cached_exit_logits(root: Union[str, os.PathLike],
     return CachedLogits(exits, reused, folder)
 
 
-def _part_path(folder: Path, start: int) -> Path:
-    """File of the part that begins with this sample."""
-    return folder / f'part-{start:08d}.pt'
-
-
 def _read_parts(folder: Path, identity: Mapping[str, str],
                 num_samples: int) -> List[ExitLogits]:
     """Read whole parts from the first sample on, up to the first gap."""
@@ -88,7 +85,7 @@ def _read_parts(folder: Path, identity: Mapping[str, str],
     start = 0
     while start < num_samples:
         try:
-            content = read_checkpoint(_part_path(folder, start))
+            content = read_checkpoint(folder / PART.format(start))
             part = ExitLogits(
                 tuple(content['logits']), content['labels'], content['paths'],
                 tuple(content['macs']), content.get('utility'))
@@ -124,4 +121,5 @@ def _write_part(folder: Path, start: int, batches: List[ExitLogits]) -> None:
     """Write one part, whole or not at all."""
     part = ExitLogits.join(batches)
     content = dict(part._asdict(), logits=list(part.logits))
-    atomic_save(dict(content, macs=list(part.macs)), _part_path(folder, start))
+    atomic_save(
+        dict(content, macs=list(part.macs)), folder / PART.format(start))

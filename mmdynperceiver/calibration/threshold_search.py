@@ -12,7 +12,7 @@ from .share_solver import (ROUNDING, check_budget, just_below, one_thread,
                            paper_shares, share_solution_for_budget,
                            solve_by_shares)
 
-__all__ = ['ThresholdSearch', 'search_thresholds']
+__all__ = ['ThresholdSearch']
 
 # Combinations of thresholds that are tried at once: of all samples, and
 # around the best ones so far.
@@ -254,25 +254,3 @@ def _unravel(index: int, grids: Sequence[Tensor]) -> List[int]:
         index, place = divmod(index, len(grid))
         cuts.append(int(grid[place]))
     return cuts[::-1]
-
-
-def search_thresholds(
-        outcomes: ExitOutcomes,
-        budget: Optional[float] = None,
-        min_utility: Optional[float] = None) -> Tuple[float, ...]:
-    """Search once: for the best utility in a budget, or for the least cost.
-
-    See :class:`ThresholdSearch`, which serves many budgets faster.
-
-    Raises:
-        ValueError: If not exactly one of both is given, or it cannot be
-            met; the range is named.
-    """
-    if (budget is None) == (min_utility is None):
-        raise ValueError(f'give either a budget or a smallest utility, got '
-                         f'budget={budget!r} and min_utility={min_utility!r}')
-    search = ThresholdSearch(outcomes)
-    if budget is not None:
-        return search.for_budget(budget)
-    assert min_utility is not None
-    return search.for_utility(min_utility)

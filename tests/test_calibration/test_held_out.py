@@ -3,7 +3,9 @@ import json
 import os
 
 import pytest
+import torch
 
+from mmdynperceiver.calibration import held_out
 from mmdynperceiver.calibration.held_out import (load_thresholds,
                                                  save_thresholds)
 from mmdynperceiver.io.atomic import write_json, write_text
@@ -76,3 +78,22 @@ def test_files_are_as_readable_as_others(tmp_path):
     write_json(tmp_path / 'ours', [1])
     assert (tmp_path / 'ours').stat().st_mode == \
         (tmp_path / 'plain').stat().st_mode
+
+
+def test_old_forms_take_costs_apart():
+    logits = [torch.tensor([[0., 2.], [1., 0.], [0., 3.]])] * 2
+    samples = held_out.HeldOut.of(logits, torch.tensor([1, 1, 0]))
+    assert samples.right.tolist() == [[True, False, False]] * 2
+    costs = (1, 4)
+    thresholds = held_out.search_thresholds(samples, costs, budget=2)
+    assert thresholds == held_out.ThresholdSearch(samples, costs).for_budget(2)
+    outcome = held_out.evaluate(samples, thresholds, costs)
+    assert outcome.accuracy == pytest.approx(1 / 3) and outcome.macs <= 2
+    assert held_out.random_exit_outcome(samples, (0.5, 0.5),
+                                        costs).macs == pytest.approx(2.5)
+    shares = held_out.solve_by_shares(samples, (1 / 3, 2 / 3))
+    assert held_out.evaluate(samples, shares, costs).shares[0] == 1 / 3
+    cheap = held_out.share_solution_for_budget(samples, costs, 1)
+    assert held_out.evaluate(samples, cheap, costs).shares == (1, 0)
+    with pytest.raises(ValueError, match='either'):
+        held_out.search_thresholds(samples, costs)

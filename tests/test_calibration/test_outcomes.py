@@ -13,7 +13,7 @@ from mmdynperceiver.calibration.confidence import (area_under_curve,
 from mmdynperceiver.calibration.outcomes import ExitOutcomes
 from mmdynperceiver.calibration.share_solver import (paper_shares,
                                                      solve_by_shares)
-from mmdynperceiver.calibration.threshold_search import search_thresholds
+from mmdynperceiver.calibration.threshold_search import ThresholdSearch
 from mmdynperceiver.core import select_exits
 from mmdynperceiver.core.criteria import CHUNK, CRITERIA, confidences
 
@@ -111,7 +111,7 @@ def test_held_out_is_what_replay_sees(criterion):
     assert torch.equal(held_out.confidence,
                        confidences(logits, criterion, temperature))
     assert torch.equal(held_out.utility[2], logits[2].argmax(1) == labels)
-    thresholds = search_thresholds(held_out, budget=2.5)
+    thresholds = ThresholdSearch(held_out).for_budget(2.5)
     expected = held_out.evaluate(thresholds)
     out = select_exits(logits, thresholds, criterion, temperature)
     counts = torch.bincount(out.exit_index, minlength=4)

@@ -10,8 +10,7 @@ import torch
 from mmdynperceiver.calibration.outcomes import ExitOutcomes
 from mmdynperceiver.calibration.share_solver import (share_solution_for_budget,
                                                      solve_by_shares)
-from mmdynperceiver.calibration.threshold_search import (ThresholdSearch,
-                                                         search_thresholds)
+from mmdynperceiver.calibration.threshold_search import ThresholdSearch
 
 
 def random_case(seed, samples=(30, 300), exits=(2, 3, 4, 4, 5)):
@@ -109,7 +108,7 @@ def test_many_samples_use_the_budget_up():
     held_out = ExitOutcomes(conf, right, (1, 2, 4, 5))
     # Every later exit is as good, so accuracy comes from leaving when sure.
     for budget in (1.2, 1.5):
-        thresholds = search_thresholds(held_out, budget)
+        thresholds = ThresholdSearch(held_out).for_budget(budget)
         got = held_out.evaluate(thresholds)
         other = share_solution_for_budget(held_out, budget)
         assert budget - 0.01 < got.cost <= budget
@@ -120,10 +119,12 @@ def test_budgets_at_the_ends():
     held_out = random_case(1)
     costs = [0.1 * (k + 1) for k in range(held_out.num_exits)]
     held_out = held_out.with_cost(costs)
-    for solve in (search_thresholds, share_solution_for_budget):
+    solvers = (lambda *given: ThresholdSearch(given[0]).for_budget(given[1]),
+               share_solution_for_budget)
+    for solve in solvers:
         first = held_out.evaluate(solve(held_out, costs[0]))
         assert first.shares[0] == 1
-    for solve in (search_thresholds, share_solution_for_budget):
+    for solve in solvers:
         last = solve(held_out, costs[-1])
         # More than the last exit costs is not asked too much.
         for budget in (costs[-1] * 1.01, 1e9, float('inf')):
@@ -131,17 +132,15 @@ def test_budgets_at_the_ends():
     assert held_out.evaluate(last).shares[-1] == 1
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(budget=0.9), r'at least .* 1 \(that of the last is 4\), got 0.9'),
-    (dict(budget=float('nan')), 'got nan'),
-    (dict(min_utility=1.1), 'accuracy of 1.1 .*the best found have 0'),
-    (dict(), 'either'),
-    (dict(budget=2, min_utility=0.5), 'either'),
+@pytest.mark.parametrize('goal, value, message', [
+    ('budget', 0.9, r'at least .* 1 \(that of the last is 4\), got 0.9'),
+    ('budget', float('nan'), 'got nan'),
+    ('utility', 1.1, 'an accuracy of 1.1 .*the best found have 0'),
 ])
-def test_refuses(arguments, message):
-    held_out = random_case(1, exits=(4, ))
+def test_refuses(goal, value, message):
+    held_out = random_case(1, exits=(4, )).with_cost((1, 2, 3, 4))
     with pytest.raises(ValueError, match=message):
-        search_thresholds(held_out.with_cost((1, 2, 3, 4)), **arguments)
+        getattr(ThresholdSearch(held_out), f'for_{goal}')(value)
 
 
 @pytest.mark.parametrize('costs', [(1, 2, 3), (1, 3, 2, 4), (-1, 2, 3, 4),
@@ -157,7 +156,7 @@ def test_threads_are_left_as_they_were():
     torch.set_num_threads(2)
     try:
         held_out = random_case(1)
-        search_thresholds(held_out, held_out.cost[-1])
+        ThresholdSearch(held_out).for_budget(held_out.cost[-1])
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
