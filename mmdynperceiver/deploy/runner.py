@@ -240,12 +240,14 @@ class Runner:
             number = np.count_nonzero(leaves)
             if not number:
                 continue
-            left = rows[leaves]
+            all_leave = number == len(rows)
+            who = slice(None) if all_leave else leaves
+            left = rows[who]
             out.milliseconds[left] = 1000 * (time.perf_counter() - start)
-            out.logits[left] = logits[leaves]
+            out.logits[left] = logits[who]
             out.exit_index[left] = index
-            out.confidence[left] = conf[leaves]
-            if number == len(rows):
+            out.confidence[left] = conf[who]
+            if all_leave:
                 break
             stay = ~leaves
             rows = rows[stay]

@@ -49,13 +49,12 @@ def classify_files(runner: Runner,
     broken: List[Broken] = []
 
     def run() -> Classified:
-        results, milliseconds = [], 0.
+        done = Classified([], broken[:], 0.)
         if ready:
             files, pixels, spent = zip(*ready)
             outcome = _predict(runner, np.stack(pixels), seen)
             results = runner.results(outcome, files, spent)
-            milliseconds = float(outcome.milliseconds.max())
-        done = Classified(results, broken[:], milliseconds)
+            done = Classified(results, broken[:], outcome.milliseconds.max())
         ready.clear()
         broken.clear()
         return done
