@@ -10,11 +10,12 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from ..core import Trunk, count_macs
+from ..core import SegmentedTrunk, Trunk, count_macs
 from ..core.early_exit import (ExitBatch, LoopState, early_exit_loop,
                                scatter_rows)
 from ..core.segments import Half
 from ..hosts.exit_model import EarlyExitModel
+from .backbone import DynPerceiverDetBackbone
 from .image_losses import image_losses, total_loss
 from .pyramid import DetectionExits, as_tuple, merge_rows, select_state
 
@@ -61,6 +62,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
         ValueError: If an argument does not fit.
     """
 
+    backbone: DynPerceiverDetBackbone
     criterion = 'learned'
 
     def __init__(self,
@@ -99,7 +101,7 @@ class DynPerceiverDetector(EarlyExitModel, SingleStageDetector):
         self.policy = self.make_policy(thresholds, exit_index, exit)
         self.keep_losses = False
 
-    def exit_parts(self) -> Tuple[nn.Module, nn.Module]:
+    def exit_parts(self) -> Tuple[SegmentedTrunk, DetectionExits]:
         """The trunk and what the exits have of their own."""
         return self.backbone.net, self.exits
 

@@ -7,14 +7,15 @@ import torch
 from mmengine.registry import Registry
 from torch import Tensor, nn
 
-from ..core import (ExitPolicy, Exits, OperatingPoint, Prediction,
-                    SegmentedTrunk, fixed_exit_thresholds, run_all_exits,
-                    run_early_exit)
+from ..core import (ExitPolicy, OperatingPoint, Prediction, SegmentedTrunk,
+                    fixed_exit_thresholds, run_all_exits, run_early_exit)
 from ..core.complexity import CountsMacs
 from ..core.early_exit import as_images, average_groups, running_stats_for_one
 from ..core.operating_point import describe_model
+from ..core.protocols import ExitClassifiers
 from ..io.checkpoint_file import check_weights
 from .exit_head import exit_settings
+from .trunk_backbone import TrunkBackbone
 
 __all__ = ['EarlyExitModel', 'build_head', 'refuse_neck']
 
@@ -49,14 +50,14 @@ class EarlyExitModel(CountsMacs):
     """
 
     policy: ExitPolicy
-    backbone: nn.Module
+    backbone: TrunkBackbone
     training: bool
     evaluate_all_exits = False
     head_name = 'head'
     # What thresholds are compared with where they come without a file.
     criterion = 'max_prob'
 
-    def exit_parts(self) -> Tuple[SegmentedTrunk, Exits]:
+    def exit_parts(self) -> Tuple[SegmentedTrunk, ExitClassifiers]:
         """The trunk and the exits; None for these without a head."""
         head = getattr(self, self.head_name)
         return self.backbone.net, getattr(head, 'exits', None)
@@ -173,7 +174,7 @@ class EarlyExitModel(CountsMacs):
             state_dict, prefix, *args)
 
 
-def build_head(registry: Registry, kind: str, backbone: nn.Module,
+def build_head(registry: Registry, kind: str, backbone: TrunkBackbone,
                config: Dict[str, Any]) -> nn.Module:
     """Build a head; what depends on the backbone may be left out."""
     return registry.build({

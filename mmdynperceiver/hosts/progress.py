@@ -4,6 +4,7 @@ from typing import Any, Dict, Optional
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 from rich.progress import Progress
 
 from ..progress import progress_bar
@@ -23,14 +24,14 @@ class ProgressBarHook(Hook):
     def __init__(self) -> None:
         self._bar: Optional[Progress] = None
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Start the bar."""
         self._bar = progress_bar()
         self._bar.start()
         self._task = self._bar.add_task('training', total=runner.max_iters)
 
     def after_train_iter(self,
-                         runner: Any,
+                         runner: Runner,
                          batch_idx: int,
                          data_batch: Any = None,
                          outputs: Optional[dict] = None) -> None:
@@ -43,7 +44,7 @@ class ProgressBarHook(Hook):
                 description=f'training  loss {loss:.2f} ')
 
     def after_val_epoch(self,
-                        runner: Any,
+                        runner: Runner,
                         metrics: Optional[Dict[str, float]] = None) -> None:
         """Print the accuracy of each exit."""
         if self._bar is not None and metrics:
@@ -54,7 +55,7 @@ class ProgressBarHook(Hook):
                 f'epoch {runner.epoch} of {runner.max_epochs}: accuracy of '
                 f'the exits {accuracies} %')
 
-    def after_train(self, runner: Any) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Stop the bar."""
         if self._bar is not None:
             self._bar.stop()

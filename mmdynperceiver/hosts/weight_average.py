@@ -4,7 +4,7 @@ from typing import Any
 
 from mmengine.hooks import EMAHook
 from mmengine.registry import HOOKS
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from .hooks import drop_loaded_thresholds
 
@@ -48,7 +48,7 @@ class WarmupEMAHook(EMAHook):
             interval=interval,
             **kwargs)
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Say what the average covers at the end of the run."""
         super().before_train(runner)
         drop_loaded_thresholds(self.ema_model.module)
@@ -61,7 +61,7 @@ class WarmupEMAHook(EMAHook):
             text += f' ({epochs:.2g} of {runner.max_epochs} epochs)'
         runner.logger.info(f'{text}; validation and checkpoints use it')
 
-    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take the average of a checkpoint, or weights without more."""
         if 'state_dict' not in checkpoint:
             checkpoint = dict(state_dict=checkpoint)
