@@ -67,10 +67,7 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
                      stage: str = 'neck') -> Tuple[Tensor, ...]:
         """What the exits classify, of normalised images (B, 3, H, W).
 
-        Args:
-            inputs (Tensor): The images.
-            stage (str): 'backbone', 'neck' or 'pre_logits', which are all
-                the same here. Defaults to 'neck'.
+        ``stage`` is 'backbone', 'neck' or 'pre_logits', all the same here.
 
         Returns:
             tuple[Tensor]: A vector (B, C) for each exit; where an exit reads

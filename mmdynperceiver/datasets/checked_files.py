@@ -214,13 +214,10 @@ def image_fault(
         decode: Optional[Callable[[], Optional[str]]] = None) -> Optional[str]:
     """What is wrong with an image file, or None.
 
-    It is a :class:`DecoderFault` where Pillow can read the file.
-
-    Args:
-        path (str): The file.
-        decode (Callable, optional): Has another decoder try, and gives what
-            it finds wrong: Pillow alone knows where a file is cut off, and
-            the two do not know the same formats. Defaults to None, none.
+    ``decode`` has another decoder try, and gives what it finds wrong: Pillow
+    alone knows where a file is cut off, and the two do not know the same
+    formats. Its word is a :class:`DecoderFault` where Pillow can read the
+    file.
     """
     fault = None
     try:

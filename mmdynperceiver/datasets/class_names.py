@@ -72,12 +72,10 @@ def with_class_names(settings: Dict[str, Any]) -> Dict[str, Any]:
 
 def folder_labels(folders: Sequence[str], classes: Optional[Sequence[str]],
                   where: str) -> Dict[str, int]:
-    """The label of each class folder.
+    """The label of each class folder in ``where``.
 
-    Args:
-        folders (Sequence[str]): Names of the folders in ``where``, sorted.
-        classes (Sequence[str], optional): Names of the classes in the order
-            of their labels; None, those of the folders.
+    Without ``classes``, the names in the order of the labels, the sorted
+    folders are numbered.
 
     Raises:
         InputError: If a folder is no class.
@@ -108,9 +106,8 @@ def check_data_classes(what: str,
 
     Args:
         what (str): What the data are, such as 'val data'.
-        dataset (Dataset): The data set; wrappers are looked into. One that
-            takes names from folders or from paths says so by
-            ``classes_from``.
+        dataset (Dataset): Wrappers are looked into. One that takes names
+            from folders or from paths says so by ``classes_from``.
         num_classes (int): Number of classes that the model has.
         known (Sequence[str], optional): Their names in the order of the
             labels, if they are known, and the ``source`` of these.

@@ -15,17 +15,11 @@ __all__ = [
 
 def choose_hold_out(names: Sequence[str], labels: Sequence[int],
                     number: int) -> List[int]:
-    """Choose images to hold out, from each class its share.
+    """Choose ``number`` images to hold out, from each class its share.
 
     The choice follows from the names alone: it is the same on every machine
     and in every order, and looks random. A class with a single image keeps
     it.
-
-    Args:
-        names (Sequence[str]): A name for each image, such as its path in the
-            folder of the data.
-        labels (Sequence[int]): Its class.
-        number (int): How many to hold out.
 
     Returns:
         list[int]: Their indices, ascending.

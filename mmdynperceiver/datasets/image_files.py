@@ -50,15 +50,12 @@ def list_files(folder: Union[str, os.PathLike],
 
     Links to folders are followed, but not to a folder that they are in.
     Hidden files and folders are left out, such as the ``._`` files of macOS.
-
-    Args:
-        folder (str | PathLike): The folder.
-        endings (Sequence[str]): Endings of their names, in small letters.
-        broken (list[Broken], optional): Gets the folders below it that
-            cannot be read. Defaults to None, such a folder is an error.
+    Endings are in small letters. Folders below it that cannot be read go
+    into ``broken``.
 
     Raises:
-        OSError: If a folder cannot be read.
+        OSError: If the folder cannot be read; without ``broken``, also one
+            below it.
     """
     found: List[str] = []
     # Folders to read, each with the real ones that it is in.
@@ -117,14 +114,10 @@ def find_files(
         on_broken: str = 'skip',
         noun: str = 'image',
         endings: Sequence[str] = EXTENSIONS) -> Tuple[List[str], List[Broken]]:
-    """Files, and those of a kind in folders, in the order given.
+    """Files, and those of a kind (images) in folders, in the order given.
 
-    Args:
-        paths (Sequence[str]): Files and folders.
-        on_broken (str): 'skip' goes on without a folder that gives none or
-            cannot be read; 'raise' raises its error. Defaults to 'skip'.
-        noun, endings (str, Sequence[str]): What the files in folders are,
-            and how their names end. Defaults to images.
+    A folder that gives none or cannot be read is skipped, or with
+    ``on_broken='raise'`` an error.
 
     Returns:
         tuple: The files, and the folders that were skipped.

@@ -83,11 +83,9 @@ class AnnotationChecks:
         self.evaluation = evaluation
 
     def __call__(self, content: Dict[str, Any]) -> None:
-        """Check, complete and thin out the annotations in place.
+        """Check, complete and thin out what ``read_annotations`` returns.
 
-        Args:
-            content (dict): What :func:`read_annotations` returns. A missing
-                area becomes that of the box, and a missing ``iscrowd`` 0.
+        A missing area becomes that of the box, and a missing ``iscrowd`` 0.
 
         Raises:
             InputError: For a bad annotation, unless they are skipped, and if

@@ -12,11 +12,7 @@ __all__ = ['is_number', 'read_annotations', 'value_of']
 
 
 def read_annotations(path: str, name: str) -> Dict[str, Any]:
-    """Read a file and check all of it but the annotations themselves.
-
-    Args:
-        path (str): The file to read.
-        name (str): What messages call it.
+    """Read a file, called ``name``, and check all but its annotations.
 
     Returns:
         dict: With lists of ``images``, ``annotations`` and ``categories``.

@@ -14,14 +14,9 @@ def image_losses(head: nn.Module, outputs: Sequence[Sequence[Tensor]],
                  data_samples: Sequence[DetDataSample]) -> Dict[str, Tensor]:
     """Losses (B,) of each image by itself, by their names.
 
-    A head averages its losses over the positive anchors of all images that
-    it gets, so it gets one at a time.
-
-    Args:
-        head (nn.Module): A dense head of MMDetection.
-        outputs (Sequence[Sequence[Tensor]]): What ``head(feats)`` returns:
-            kinds of output, and for each kind the levels (B, C, h, w).
-        data_samples (Sequence[DetDataSample]): With ``gt_instances``.
+    A dense head of MMDetection averages its losses over the positive anchors
+    of all images that it gets, so it gets one at a time. ``outputs`` is what
+    it returns: kinds of output, and for each the levels (B, C, h, w).
     """
     gts, ignored, metas = unpack_gt_instances(data_samples)
     rows: Dict[str, List[Tensor]] = {}

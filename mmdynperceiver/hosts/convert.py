@@ -73,10 +73,8 @@ class Match(NamedTuple):
 def read_source(path: str, weights: str = 'model') -> Source:
     """Read a published file and infer its variant.
 
-    Args:
-        path (str): The file.
-        weights (str): 'model' for the trained weights, 'model_ema' for their
-            moving average. Defaults to 'model'.
+    ``weights`` are the trained ones, 'model', or their moving average,
+    'model_ema'.
 
     Raises:
         InputError: If it cannot be read safely, or holds no known variant.

@@ -225,12 +225,7 @@ def _wrong_classes(found: Optional[int], expected: Optional[int],
 
 def leave_out_classifiers(exits: Exits, weights: MutableMapping[str, Any],
                           prefix: str) -> Optional[str]:
-    """Leave out what weights of another number of classes cannot fill.
-
-    Args:
-        exits (Exits): The classifiers.
-        weights (MutableMapping[str, Any]): What does not fit goes.
-        prefix (str): What stands before the names of the exits in it.
+    """Take out of weights what another number of classes cannot fill.
 
     Returns:
         str: What was left out; None if the numbers of classes are the same.

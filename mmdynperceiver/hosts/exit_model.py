@@ -121,18 +121,11 @@ class EarlyExitModel(CountsMacs):
                 inputs: Tensor,
                 data_samples: Optional[List[Any]] = None,
                 **kwargs: Any) -> List[Any]:
-        """Predict with the thresholds of the policy.
+        """Predict in images or videos with the thresholds of the policy.
 
-        Args:
-            inputs (Tensor): Normalised images (B, 3, H, W), or videos (B, M,
-                3, H, W).
-            data_samples (list, optional): To be filled in. Defaults to None,
-                new ones.
-            **kwargs: What else the host hands on; not used.
-
-        Returns:
-            list: See
-            :func:`~mmdynperceiver.hosts.exit_head.fill_predictions`.
+        See :meth:`run_exits`, and
+        :func:`~mmdynperceiver.hosts.exit_head.fill_predictions` for what the
+        given or new data samples then hold.
         """
         out, all_logits = self.run_exits(inputs)
         return getattr(self, self.head_name).fill(

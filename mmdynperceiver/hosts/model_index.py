@@ -57,13 +57,11 @@ def early_exit_curves(
         num_exits: Mapping[str, int]) -> Dict[str, List[Dict[str, Any]]]:
     """Points of leaving early, by the names of networks.
 
-    Args:
-        given (Sequence[Sequence[str]]): Names of networks, each with a file
-            of :func:`~mmdynperceiver.report.read_early_exits`.
-        num_exits (Mapping[str, int]): Number of exits of each network.
+    Each of ``given`` is a name and a file of
+    :func:`~mmdynperceiver.report.read_early_exits`.
 
     Raises:
-        InputError: If a name or a file does not fit.
+        InputError: If a name or a file does not fit ``num_exits``.
     """
     from ..report import read_early_exits
     found = {}

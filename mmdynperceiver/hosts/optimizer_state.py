@@ -39,15 +39,11 @@ def check_like(where: str, own: Mapping[str, Any], given: Any) -> None:
 
 
 def check_optimizers(wrapper: Any, given: Any, steps: int) -> None:
-    """Check the state of one optimizer, or of several by their names.
-
-    Args:
-        wrapper (OptimWrapper | OptimWrapperDict): Around the optimizers.
-        given (Any): Their saved state.
-        steps (int): How many steps the training had made.
+    """Check the saved state of one optimizer, or of several by their names.
 
     Raises:
-        InputError: Naming what is missing or does not fit.
+        InputError: Naming what is missing or does not fit a training of so
+            many steps.
     """
     need(isinstance(given, Mapping), 'the optimizer state is not a dict')
     if isinstance(wrapper, OptimWrapperDict):

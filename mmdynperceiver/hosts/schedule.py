@@ -18,19 +18,13 @@ MARKS = ('begin', 'end', 'T_max', 'step_size', 'milestones')
 
 def fit_schedule(schedulers: Any, num_steps: int,
                  epoch_length: int) -> Tuple[Any, Optional[str]]:
-    """Fit a schedule to the length of a run.
+    """Fit mmengine's schedulers of one optimizer to the length of a run.
 
     A schedule that was made for a longer run shrinks to this one as a whole,
     and the warm-up takes a quarter of it at most. Where that is less than
     two steps, there is no warm-up: of one step, mmengine would never leave
-    it. A schedule that fits stays as it is; one without an ``end`` follows
-    the run by itself.
-
-    Args:
-        schedulers (list[dict] | dict): Configs of mmengine's schedulers of
-            one optimizer; anything else is returned as it is.
-        num_steps (int): Steps of the run.
-        epoch_length (int): Steps of an epoch.
+    it. A schedule that fits stays as it is, as does what is none; one
+    without an ``end`` follows the run by itself.
 
     Returns:
         tuple: The schedulers, counted in steps where something was changed,

@@ -100,10 +100,5 @@ class TrunkBackbone(BaseModule):
         return self
 
     def forward(self, images: Tensor) -> Tuple[Any, ...]:
-        """Run all segments on normalised images (B, 3, H, W).
-
-        Returns:
-            tuple: For each exit, the pooled vectors (B, C) that it
-            classifies.
-        """
+        """For each exit the pooled vectors (B, C) of images (B, 3, H, W)."""
         return self.net(images)

@@ -26,11 +26,6 @@ def merge_views(merge: Merge, samples: List[Sequence[Any]]) -> List[Any]:
     views, ``view_exits`` (tuple) tells where each left, ``exit_index`` the
     deepest of these, and ``exit_logits`` (the logarithms of merged
     probabilities) or ``exit_pred_instances`` are merged at each exit.
-
-    Args:
-        merge (Callable): The host's ``merge_preds``.
-        samples (list[Sequence]): For each sample its views, data samples of
-            an early-exit model.
     """
     return [_merge_sample(merge, views) for views in samples]
 

@@ -69,16 +69,12 @@ class ShiftedConv2d(nn.Conv2d):
 def insert_shift(trunk: SegmentedTrunk,
                  num_segments: int,
                  shift_div: int = 8) -> List[str]:
-    """Shift in every residual block of the stages, in place.
+    """Shift in every residual block of a trunk's stages, in place.
 
     As in TSM (arXiv 1811.08383), the shift stands in the residual branch, so
     that the skip connection keeps each frame's own features. Blocks without
-    a skip connection are left alone, and so is the stem.
-
-    Args:
-        trunk (SegmentedTrunk): Whose stages shift.
-        num_segments (int): Frames of a clip.
-        shift_div (int): See :class:`ShiftedConv2d`. Defaults to 8.
+    a skip connection are left alone, and so is the stem. For the numbers see
+    :class:`ShiftedConv2d`.
 
     Returns:
         list[str]: Names of the convolutions that shift now.
