@@ -2,6 +2,7 @@
 """Command line of the tools that solve thresholds."""
 import argparse
 import os
+from importlib.util import find_spec
 from typing import Optional, Sequence
 
 import torch
@@ -201,6 +202,9 @@ def make_goal(args: argparse.Namespace, macs: Sequence[float],
         budget = parse_amount(args.budget_macs, macs[-1], '--budget-macs')
         return Goal(macs, budget=budget)
     if args.exit_accuracy:
+        if find_spec('sklearn') is None:
+            raise InputError('--exit-accuracy needs scikit-learn: pip install '
+                             'scikit-learn')
         return Goal(
             macs,
             exit_accuracy=parse_part(args.exit_accuracy, '--exit-accuracy'))

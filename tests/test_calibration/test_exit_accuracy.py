@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from mmdynperceiver.calibration.exit_accuracy import (MAPS,
-                                                      thresholds_for_accuracy)
+from mmdynperceiver.calibration.exit_accuracy import thresholds_for_accuracy
 from mmdynperceiver.calibration.outcomes import ExitOutcomes
 
 pytest.importorskip('sklearn')
@@ -21,22 +20,8 @@ def test_isotonic_by_hand():
             (threshold, ))
 
 
-def test_histogram_by_hand():
-    # Two bins of 100: of the surer half 90 are right, of the other 60.
-    conf = torch.linspace(.01, .99, 200)
-    right = torch.zeros(200, dtype=torch.bool)
-    right[:60], right[110:] = True, True
-    samples = ExitOutcomes(conf.expand(2, -1), right.expand(2, -1), (1, 2))
-    found = [
-        thresholds_for_accuracy(samples, accuracy, 'histogram')[0]
-        for accuracy in (.95, .9, .6)
-    ]
-    assert found == pytest.approx([2., conf[100].item(), conf[0].item()])
-
-
-@pytest.mark.parametrize('kind', MAPS)
 @pytest.mark.parametrize('accuracy', [.8, .95])
-def test_who_leaves_early_is_as_accurate_as_asked(kind, accuracy):
+def test_who_leaves_early_is_as_accurate_as_asked(accuracy):
     """Confidences that are too sure of themselves, squared probabilities."""
     torch.manual_seed(0)
 
@@ -45,7 +30,7 @@ def test_who_leaves_early_is_as_accurate_as_asked(kind, accuracy):
         return ExitOutcomes(chance.sqrt(),
                             torch.rand_like(chance) < chance, (1, 2))
 
-    thresholds = thresholds_for_accuracy(draw(20000), accuracy, kind)
+    thresholds = thresholds_for_accuracy(draw(20000), accuracy)
     # Who leaves has a chance of at least the accuracy, whatever it is called.
     assert thresholds[0] == pytest.approx(accuracy**.5, abs=.03)
     fresh = draw(20000)
@@ -55,12 +40,8 @@ def test_who_leaves_early_is_as_accurate_as_asked(kind, accuracy):
         1 - accuracy, abs=.05)
 
 
-@pytest.mark.parametrize('accuracy, kind, message', [
-    (0., 'isotonic', 'accuracy must be above 0'),
-    (94, 'isotonic', 'got 94'),
-    (.9, 'sigmoid', 'kind must be one of isotonic, histogram'),
-])
-def test_refused(accuracy, kind, message):
+@pytest.mark.parametrize('accuracy', [0., 94])
+def test_refused(accuracy):
     samples = ExitOutcomes(torch.rand(2, 9), torch.rand(2, 9) < .5, (1, 2))
-    with pytest.raises(ValueError, match=message):
-        thresholds_for_accuracy(samples, accuracy, kind)
+    with pytest.raises(ValueError, match=f'such as 0.94, got {accuracy}'):
+        thresholds_for_accuracy(samples, accuracy)
