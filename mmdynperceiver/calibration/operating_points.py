@@ -18,7 +18,7 @@ from .exit_logits import ExitLogits
 from .goals import Goal, solve
 from .intervals import wilson_interval
 from .outcomes import ExitOutcomes
-from .risk_control import solve_certified
+from .risk_control import solve_certified, split_held_out
 
 __all__ = [
     'describe_outcome', 'embed_point', 'outcomes_of', 'solve_points',
@@ -63,32 +63,46 @@ def solve_points(exits: ExitLogits,
         ValueError: If nothing can be learned from the samples, or no
             thresholds reach the goal.
     """
-    temperature = None
-    if given is not None:
-        criterion, temperature = given.criterion, given.temperature
-        solver = given.solver  # type: ignore[assignment]
-    elif fit:
+    found = [given] if given is not None else _solve(exits, goal, solver,
+                                                     criterion, fit)
+    return [
+        dataclasses.replace(
+            point,
+            expected=describe_outcome(
+                outcomes_of(point, exits), point.thresholds, latencies),
+            **about) for point in found
+    ]
+
+
+def _solve(exits: ExitLogits, goal: Goal, solver: str, criterion: str,
+           fit: bool) -> List[OperatingPoint]:
+    """What :func:`solve_points` solves, without what it brings."""
+    temperature, certificate = None, {}
+    if fit:
+        # What certifies must not have chosen anything.
+        rows = slice(None) if goal.max_risk is None else \
+            split_held_out(len(exits.paths))[0]
         temperature = tuple(
-            fit_temperature(logits, exits.labels) for logits in exits.logits)
+            fit_temperature(logits[rows], exits.labels[rows])
+            for logits in exits.logits)
     outcomes = exits.outcomes(criterion, temperature)
-    if given is not None:
-        solved = [(given.thresholds, given.solved_for)]
-        about.update(certificate=given.certificate)
-    elif goal.max_risk is not None:
+    if goal.max_risk is None:
+        solved = solve(outcomes, goal, solver)
+    else:
         answers = torch.stack([logits.argmax(-1) for logits in exits.logits])
         thresholds, certificate = solve_certified(
             outcomes.with_cost(goal.costs), answers, goal.max_risk,
             goal.certainty, goal.risk, exits.labels)
         solved = [(thresholds, dict(max_risk=goal.max_risk, risk=goal.risk))]
-        about.update(certificate=certificate)
-    else:
-        solved = solve(outcomes, goal, solver)
     return [
         OperatingPoint(
-            tuple(thresholds), criterion, temperature, outcomes.num_exits,
-            solver, solved_for,
-            describe_outcome(outcomes, thresholds, latencies), **about)
-        for thresholds, solved_for in solved
+            tuple(thresholds),
+            criterion,
+            temperature,
+            outcomes.num_exits,
+            solver,
+            solved_for,
+            certificate=certificate) for thresholds, solved_for in solved
     ]
 
 

@@ -10,7 +10,7 @@ arXiv 2405.20915.
 """
 import math
 from dataclasses import replace
-from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -79,25 +79,19 @@ def solve_certified(
     halves = split_held_out(outcomes.num_samples)
     if risk == 'disagreement':  # the search is for those who agree
         outcomes = replace(outcomes, utility=answers == answers[-1])
-    known = outcomes.select(halves[0])
-    search = ThresholdSearch(known)
-    low, high = known.cost[0], known.cost[-1]
-    found = {
-        tuple(search.for_budget(high - (high - low) * k / (PATH_POINTS - 1)))
-        for k in range(PATH_POINTS)
-    }
 
     def losses_on(half: Tensor, path: Sequence[Sequence[float]]) -> Tensor:
         return early_exit_losses(outcomes.confidence[:, half],
                                  answers[:, half], path, risk,
                                  None if labels is None else labels[half])
 
-    points = sorted(found)
+    known = outcomes.select(halves[0])
+    points = _candidates(known)
     risks = losses_on(halves[0], points).mean(1).tolist()
     costs = [known.evaluate(point).cost for point in points]
     # Safest first; what is neither safer nor cheaper is left out, and that
     # nobody leaves early.
-    path, cheapest = [], high
+    path, cheapest = [], known.cost[-1]
     for _, cost, point in sorted(zip(risks, costs, points)):
         if cost < cheapest:
             path.append(point)
@@ -108,6 +102,16 @@ def solve_certified(
     index, certificate = certify(
         losses_on(halves[1], path), max_risk, certainty, risk)
     return path[index], certificate
+
+
+def _candidates(known: ExitOutcomes) -> List[Tuple[float, ...]]:
+    """The best thresholds within budgets from the last exit to the first."""
+    search = ThresholdSearch(known)
+    low, high = known.cost[0], known.cost[-1]
+    return sorted({
+        tuple(search.for_budget(high - (high - low) * k / (PATH_POINTS - 1)))
+        for k in range(PATH_POINTS)
+    })
 
 
 def split_held_out(num_samples: int, seed: int = 0) -> Tuple[Tensor, Tensor]:
