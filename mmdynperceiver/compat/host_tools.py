@@ -22,7 +22,7 @@ def exit_fields(sample: Any) -> dict:
 
 @extends('mmpretrain.apis.image_classification',
          'ImageClassificationInferencer', 'postprocess')
-def add_exits_to_images(module, inner, self, preds, *args, **kwargs):
+def add_exits_to_images(module, inner, self, /, preds, *args, **kwargs):
     """Extend the results of MMPretrain's inferencer."""
     results = inner(self, preds, *args, **kwargs)
     for result, sample in zip(results, preds):
@@ -81,7 +81,7 @@ def add_exits_to_boxes(module, inner, self, data_sample, pred_out_dir=''):
 
 @extends('pytorch_grad_cam.activations_and_gradients',
          'ActivationsAndGradients', '__call__')
-def explain_last_exit(module, call, self, *args, **kwargs):
+def explain_last_exit(module, call, self, /, *args, **kwargs):
     """Give grad-cam, and so MMPretrain's vis_cam.py, the last exit's logits.
 
     A classifier with exits returns a tuple of logits, shallow to deep, where
@@ -92,7 +92,7 @@ def explain_last_exit(module, call, self, *args, **kwargs):
 
 
 @extends('sklearn.manifold._t_sne', 'TSNE', '__init__')
-def accept_n_iter(module, init, self, *args, n_iter=None, **kwargs):
+def accept_n_iter(module, init, self, /, *args, n_iter=None, **kwargs):
     """Take what MMPretrain's vis_tsne.py passes, also as it is called now."""
     if n_iter is not None:
         import inspect
