@@ -5,12 +5,10 @@ import math
 import pytest
 import torch
 
+from mmdynperceiver.calibration import risk_control
 from mmdynperceiver.calibration.outcomes import ExitOutcomes
 from mmdynperceiver.calibration.p_values import (betting_p_value,
                                                  binomial_p_value)
-from mmdynperceiver.calibration.risk_control import (
-    NotCertifiedError, certify, early_exit_losses, images_needed,
-    solve_certified, split_held_out)
 
 
 def test_losses_by_hand():
@@ -19,12 +17,12 @@ def test_losses_by_hand():
                                 [1., 1., 1., 1.]])
     answers = torch.tensor([[0, 9, 9, 9], [0, 1, 9, 9], [0, 1, 2, 3]])
     path = [(2., 2.), (2., .5), (.5, .5)]
-    losses = early_exit_losses(confidences, answers, path)
+    losses = risk_control.early_exit_losses(confidences, answers, path)
     assert losses.tolist() == [[0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 1, 0]]
     # The last exit is wrong on the third sample, the early ones are right.
     labels = torch.tensor([0, 1, 9, 3])
-    gaps = early_exit_losses(confidences, answers, path, 'accuracy-gap',
-                             labels)
+    gaps = risk_control.early_exit_losses(confidences, answers, path,
+                                          'accuracy-gap', labels)
     assert gaps.tolist() == [[0, 0, 0, 0], [0, 0, -1, 0], [0, 1, -1, 0]]
 
 
@@ -41,7 +39,7 @@ def test_fixed_sequence_stops_at_the_first_failure():
     # Of 300 samples 0, 9 and 0 lose; P(Bin(300, 2 %) <= 9) is far above 10 %.
     losses = torch.zeros(3, 300)
     losses[1, :9] = 1
-    found = certify(losses, .02, .9)
+    found = risk_control.certify(losses, .02, .9)
     assert found.index == 0
     assert found.certificate['p_value'] == pytest.approx(.98**300)
     assert found.certificate['observed'] == 0
@@ -53,20 +51,22 @@ def test_expectation_by_hand():
     losses = torch.zeros(4, 99)
     losses[1, :2] = 1
     losses[2, 2:4] = 1
-    found = certify(losses, .05)
+    found = risk_control.certify(losses, .05)
     assert found.index == 3
     assert found.certificate['bound'] == pytest.approx(.05)
-    assert certify(losses, .03).index == 1
+    assert risk_control.certify(losses, .03).index == 1
 
 
 @pytest.mark.parametrize('certainty, needed', [(.9, 230), (None, 99)])
 def test_too_few_images_and_how_many_would_do(certainty, needed):
     # log(.1) / log(.99) = 229.1; (1 - .01) / .01 = 99.
-    assert images_needed(0., .01, certainty) == needed
-    with pytest.raises(NotCertifiedError, match=f'about {needed} images'):
-        certify(torch.zeros(2, needed - 1), .01, certainty)
-    assert certify(torch.zeros(2, needed), .01, certainty).index == 1
-    assert images_needed(.02, .01, certainty) is None
+    assert risk_control.images_needed(0., .01, certainty) == needed
+    with pytest.raises(
+            risk_control.NotCertifiedError, match=f'about {needed} images'):
+        risk_control.certify(torch.zeros(2, needed - 1), .01, certainty)
+    assert risk_control.certify(torch.zeros(2, needed), .01,
+                                certainty).index == 1
+    assert risk_control.images_needed(.02, .01, certainty) is None
 
 
 @pytest.mark.parametrize('settings, message', [
@@ -76,14 +76,14 @@ def test_too_few_images_and_how_many_would_do(certainty, needed):
 ])
 def test_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        certify(torch.zeros(1, 100), **settings)
+        risk_control.certify(torch.zeros(1, 100), **settings)
 
 
 def test_losses_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r'in \[0, 1\]'):
-        certify(torch.full((1, 100), -1.), .1, .9)
+        risk_control.certify(torch.full((1, 100), -1.), .1, .9)
     with pytest.raises(ValueError, match='needs labels'):
-        early_exit_losses(
+        risk_control.early_exit_losses(
             torch.ones(2, 3), torch.ones(2, 3), [(1., )], 'accuracy-gap')
 
 
@@ -108,8 +108,9 @@ def test_promise_holds_on_fresh_samples(risk):
                 row = (draws < risks + .02).double() - (draws > .98).double()
             rows.append(row)
         try:
-            index = certify(torch.stack(rows), max_risk, certainty, risk).index
-        except NotCertifiedError:
+            index = risk_control.certify(
+                torch.stack(rows), max_risk, certainty, risk).index
+        except risk_control.NotCertifiedError:
             continue
         certified += 1
         wrong += index > 0
@@ -131,10 +132,10 @@ def test_bets_use_how_rarely_samples_lose():
 
 
 def test_halves_are_whole_and_always_the_same():
-    solve, certifies = split_held_out(101)
+    solve, certifies = risk_control.split_held_out(101)
     assert len(solve) == 50 and len(certifies) == 51
     assert sorted(solve.tolist() + certifies.tolist()) == list(range(101))
-    assert split_held_out(101)[0].equal(solve)
+    assert risk_control.split_held_out(101)[0].equal(solve)
 
 
 @pytest.mark.parametrize('risk', ['disagreement', 'accuracy-gap'])
@@ -151,15 +152,16 @@ def test_from_logits_to_a_promise_kept(risk):
 
     torch.manual_seed(0)
     outcomes, answers, labels = draw(4000)
-    thresholds, found = solve_certified(outcomes, answers, .05, .9, risk,
-                                        labels)
+    thresholds, found = risk_control.solve_certified(outcomes, answers, .05,
+                                                     .9, risk, labels)
     assert found['num_images'] == 2000 and found['p_value'] <= .1
     outcomes, answers, labels = draw(50000)
-    fresh = early_exit_losses(outcomes.confidence, answers, [thresholds], risk,
-                              labels).mean()
+    fresh = risk_control.early_exit_losses(outcomes.confidence, answers,
+                                           [thresholds], risk, labels).mean()
     # Leaving above t loses (1 - t)^2 / 2; 5 % is at t = 0.68.
     assert .02 < fresh <= .05
     assert thresholds[0] == pytest.approx(.68, abs=.1)
-    with pytest.raises(NotCertifiedError, match='images that certify'):
+    with pytest.raises(
+            risk_control.NotCertifiedError, match='images that certify'):
         outcomes, answers, labels = draw(100)
-        solve_certified(outcomes, answers, .001, .9, risk, labels)
+        risk_control.solve_certified(outcomes, answers, .001, .9, risk, labels)
