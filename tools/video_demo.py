@@ -2,6 +2,7 @@
 """Say what happens in video files, and where each of them left."""
 import argparse
 import warnings
+from functools import partial
 from typing import Any, Callable
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
@@ -12,6 +13,9 @@ from mmdynperceiver.io.checkpoints import load_strict, read_weights
 
 # What to look for in folders.
 ENDINGS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm')
+
+# Prints results as a table; scripts take it from here.
+print_results = partial(file_predictions.print_predictions, 'video')
 
 
 def parse_args() -> argparse.Namespace:
