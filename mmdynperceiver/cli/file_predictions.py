@@ -22,7 +22,7 @@ from . import common
 
 __all__ = [
     'BrokenInputError', 'broken_input', 'check_options', 'names_of_classes',
-    'predict_files', 'prediction_parser'
+    'predict_files', 'prediction_parser', 'print_predictions'
 ]
 
 # What a table holds of a result, behind the file.
@@ -187,14 +187,14 @@ class _Run:
         """Print the results, and name what was skipped."""
         self.count.clear()
         if self.results:
-            _print_table(self.kind, self.results)
+            print_predictions(self.kind, self.results)
         if self.skipped:
             print(skipped_files(self.skipped))
         if self.out.written:
             print(f'wrote {self.args.out}')
 
 
-def _print_table(kind: str, results: Sequence[Dict[str, Any]]) -> None:
+def print_predictions(kind: str, results: Sequence[Dict[str, Any]]) -> None:
     """Print the results."""
     table = Table(kind, 'exit', 'confidence', 'MACs (M)', 'of all', 'classes')
     for result in results:
