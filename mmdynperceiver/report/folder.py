@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator
 
-from ..io.atomic import PREFIX, remove_leftovers, unfinished
+from ..io.atomic import PREFIX, unfinished
 
 __all__ = ['check_report_folder', 'replacing_report']
 
@@ -61,24 +61,20 @@ def replacing_report(folder: str | os.PathLike) -> Iterator[Path]:
     old = folder.with_name(f'{PREFIX}{folder.name}.old')
     if old.exists() and not folder.exists():
         old.rename(folder)
-    remove_leftovers(folder.parent)
     with unfinished(os.fspath(folder.parent)) as work:
-        try:
-            # The work folder is a private one, the report an ordinary one.
-            new = Path(work) / 'new'
-            new.mkdir()
-            (new / MARKER).touch()
-            yield new
-            check_report_folder(folder)
-            if folder.exists():
-                shutil.rmtree(old, ignore_errors=True)
-                folder.rename(old)
-            try:
-                new.rename(folder)
-            except OSError:
-                if old.exists():
-                    old.rename(folder)
-                raise
+        # The work folder is a private one, the report an ordinary one.
+        new = Path(work) / 'new'
+        new.mkdir()
+        (new / MARKER).touch()
+        yield new
+        check_report_folder(folder)
+        if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+            folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
