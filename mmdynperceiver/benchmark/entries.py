@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..calibration.share_solver import solve_by_shares
 from ..core import ExitPolicy, Prediction, run_all_exits
 from ..core.criteria import confidences
-from ..core.early_exit import as_images, average_groups
+from ..core.early_exit import as_images
 from ..core.protocols import EarlyExitNetwork
 from .latency import early_exit_pass, exit_passes
 
@@ -81,15 +81,7 @@ def all_exits_pass(
         model: EarlyExitNetwork) -> Callable[[Tensor], Sequence[Tensor]]:
     """The pass of an early-exit model that gives the logits of each exit."""
     trunk, exits = model.exit_parts()
-
-    def all_exits(batch: Tensor) -> Sequence[Tensor]:
-        images, group = as_images(batch)
-        return [
-            average_groups(logits, group)
-            for logits in run_all_exits(trunk, exits, images)
-        ]
-
-    return all_exits
+    return lambda batch: run_all_exits(trunk, exits, *as_images(batch))
 
 
 def static_entry(name: str, net: nn.Module) -> BenchmarkEntry:

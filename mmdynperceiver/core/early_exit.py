@@ -80,11 +80,20 @@ def run_step(trunk: SegmentedTrunk, exits: ExitClassifiers, index: int,
     return LoopState(state, knowledge, carried.memory), logits
 
 
-def run_all_exits(trunk: SegmentedTrunk, exits: ExitClassifiers,
-                  images: Tensor) -> Tuple[Tensor, ...]:
-    """Logits (B, K) of each exit, shallow to deep, for normalised images (B,
-    3, H, W)."""
-    return exits(trunk(images))
+def run_all_exits(trunk: SegmentedTrunk,
+                  exits: ExitClassifiers,
+                  images: Tensor,
+                  group: int = 1) -> Tuple[Tensor, ...]:
+    """Logits (B, K) of each exit, shallow to deep, for normalised images (B *
+    group, 3, H, W); those of a sample stand together.
+
+    Raises:
+        ValueError: If the images do not make up whole samples.
+    """
+    all_logits = exits(trunk(images))
+    if group == 1:
+        return all_logits
+    return tuple(average_groups(logits, group) for logits in all_logits)
 
 
 class ExitBatch(NamedTuple):

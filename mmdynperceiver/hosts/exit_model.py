@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..core import (ExitPolicy, OperatingPoint, Prediction, SegmentedTrunk,
                     fixed_exit_thresholds, run_all_exits, run_early_exit)
 from ..core.complexity import CountsMacs
-from ..core.early_exit import as_images, average_groups, running_stats_for_one
+from ..core.early_exit import as_images, running_stats_for_one
 from ..core.operating_point import describe_model
 from ..core.protocols import ExitClassifiers
 from ..io.checkpoint_file import check_weights
@@ -149,10 +149,7 @@ class EarlyExitModel(CountsMacs):
         trunk, exits = self.exit_parts()
         images, group = as_images(inputs)
         if self.policy.thresholds is None or self.evaluate_all_exits:
-            all_logits = [
-                average_groups(logits, group)
-                for logits in run_all_exits(trunk, exits, images)
-            ]
+            all_logits = list(run_all_exits(trunk, exits, images, group))
             return self.policy.replay(all_logits), all_logits
         return run_early_exit(trunk, exits, self.policy, images, group), None
 
