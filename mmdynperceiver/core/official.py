@@ -17,7 +17,7 @@ from torchvision.models.mobilenetv3 import InvertedResidualConfig
 
 from ..errors import first_few
 from ..io.checkpoint_file import (StateDict, check_weights, conversions,
-                                  dtype_fault, read_checkpoint)
+                                  misfits, read_checkpoint)
 from .dyn_perceiver import DynPerceiver
 from .trunk import BASE_DEPTHS
 
@@ -295,24 +295,12 @@ def _convert(net: DynPerceiver, published: StateDict,
             sources[name],
             value.chunk(len(sources[name])) if value.ndim else [value])
     }
-    both = [(name, published[name], want) for name, want in expected.items()
-            if name in published]
-    faults = [(name, dtype_fault(given, want)) for name, given, want in both]
-    found = {
-        'missing': [name for name in expected if name not in published],
-        'unexpected': [name for name in published if name not in expected],
-        'wrong shape': [
-            f'{name} is {tuple(given.shape)} instead of {tuple(want.shape)}'
-            for name, given, want in both if given.shape != want.shape
-        ],
-        'wrong type': [f'{name} {fault}' for name, fault in faults if fault]
-    }
-    if any(found.values()):
+    found = misfits(expected, published, optional=())
+    if found:
         raise ValueError(
             'the weights do not fit the variant that their names and shapes '
-            'suggest; ' +
-            '; '.join(f'{title}: {first_few(items)}'
-                      for title, items in found.items() if items))
+            'suggest; ' + '; '.join(f'{title}: {first_few(items)}'
+                                    for title, items in found.items()))
     return {
         name:
         torch.cat([published[source] for source in parts])

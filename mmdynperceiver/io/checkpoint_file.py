@@ -4,7 +4,7 @@ import argparse
 import io
 import os
 from contextlib import nullcontext
-from typing import Any, Dict, Mapping, Optional, Union
+from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -13,11 +13,13 @@ from .atomic import atomic_file
 from .checkpoint_scan import check_file
 
 __all__ = [
-    'atomic_save', 'check_weights', 'conversions', 'dtype_fault',
-    'read_checkpoint'
+    'OPTIONAL', 'atomic_save', 'check_weights', 'conversions', 'dtype_fault',
+    'misfits', 'read_checkpoint'
 ]
 
 StateDict = Dict[str, Tensor]
+# How entries end without which weights are whole, and which have any shape.
+OPTIONAL = ('num_batches_tracked', '_extra_state')
 Path = Union[str, os.PathLike]
 
 
@@ -148,6 +150,30 @@ def dtype_fault(value: Tensor, own: Tensor) -> Optional[str]:
             not torch.isfinite(value.to(own.dtype)).all():
         return f'has values beyond those of {_name(own.dtype)}'
     return None
+
+
+def misfits(own: Mapping[str, Any],
+            weights: Mapping[str, Any],
+            optional: Tuple[str, ...] = OPTIONAL) -> Dict[str, List[str]]:
+    """What is missing, unexpected, or of the wrong shape or type.
+
+    Empty if the weights, tensors by name, fit the model's own; endings of
+    names that may be missing are ``optional``.
+    """
+    needed = [name for name in own if not name.endswith(optional)]
+    both = [(name, weights[name], own[name]) for name in needed
+            if name in weights and isinstance(own[name], Tensor)]
+    faults = [(name, dtype_fault(given, want)) for name, given, want in both]
+    found = {
+        'missing': [name for name in needed if name not in weights],
+        'unexpected': [name for name in weights if name not in own],
+        'wrong shape': [
+            f'{name} is {tuple(given.shape)} instead of {tuple(want.shape)}'
+            for name, given, want in both if given.shape != want.shape
+        ],
+        'wrong type': [f'{name} {fault}' for name, fault in faults if fault],
+    }
+    return {title: names for title, names in found.items() if names}
 
 
 def conversions(weights: Mapping[str, Tensor], own: Mapping[str,

@@ -2,15 +2,16 @@
 """Checkpoints that do not fit are refused, not loaded in part."""
 import logging
 import os.path as osp
-from typing import Any, Dict, List, Mapping
+from typing import Any, List, Mapping
 
 import mmengine.runner.checkpoint  # noqa: F401  (its files load safely)
 from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import InputError, first_few
-from .checkpoint_file import (atomic_save, check_weights, conversions,
-                              dtype_fault, read_checkpoint)
+from .checkpoint_file import (OPTIONAL, atomic_save, check_weights,
+                              conversions, dtype_fault, misfits,
+                              read_checkpoint)
 
 __all__ = [
     'in_words', 'load_matching', 'load_strict', 'misfits', 'read_weights',
@@ -48,28 +49,6 @@ def read_weights(path: str) -> Mapping[str, Any]:
         return check_weights(weights)
     except ValueError as error:
         raise InputError(f'{path!r}: {error}') from error
-
-
-def misfits(own: Mapping[str, Any],
-            weights: Mapping[str, Any]) -> Dict[str, List[str]]:
-    """What is missing, unexpected, or of the wrong shape or type.
-
-    Empty if the weights that :func:`read_weights` gives fit the model's own.
-    """
-    needed = [name for name in own if not _may_lack(name)]
-    both = [(name, weights[name], own[name]) for name in needed
-            if name in weights and isinstance(own[name], Tensor)]
-    faults = [(name, dtype_fault(given, want)) for name, given, want in both]
-    found = {
-        'missing': [name for name in needed if name not in weights],
-        'unexpected': [name for name in weights if name not in own],
-        'wrong shape': [
-            f'{name} is {tuple(given.shape)} instead of {tuple(want.shape)}'
-            for name, given, want in both if given.shape != want.shape
-        ],
-        'wrong type': [f'{name} {fault}' for name, fault in faults if fault],
-    }
-    return {title: names for title, names in found.items() if names}
 
 
 def load_strict(model: nn.Module, weights: Mapping[str, Any],
@@ -149,8 +128,10 @@ def load_matching(module: nn.Module, path: str, prefix: str = '') -> str:
     other = {
         'other shape or type, so they keep their initial values':
         [name for name in given if name in own and name not in fits],
-        'not in the file, so they keep their initial values':
-        [name for name in own if name not in given and not _may_lack(name)],
+        'not in the file, so they keep their initial values': [
+            name for name in own
+            if name not in given and not name.endswith(OPTIONAL)
+        ],
         'in the file and not in the model':
         [name for name in given if name not in own],
         f'in the file without the prefix {prefix!r}, such as classifiers of '
@@ -162,8 +143,3 @@ def load_matching(module: nn.Module, path: str, prefix: str = '') -> str:
                                    if converted else '')
     rest = {f'\n  {title}': names for title, names in other.items() if names}
     return text + in_words(rest, '')
-
-
-def _may_lack(name: str) -> bool:
-    """Entries without which weights are still whole, and of any shape."""
-    return name.endswith(('num_batches_tracked', '_extra_state'))
