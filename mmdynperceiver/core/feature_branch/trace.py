@@ -8,6 +8,8 @@ from typing import (Any, Callable, List, Mapping, NamedTuple, Optional,
 import torch
 from torch import Tensor, nn
 
+from ...errors import first_few
+
 __all__ = [
     'IMAGE_SIZE', 'Call', 'FeatureMap', 'find_chain', 'run_on_meta', 'shorten'
 ]
@@ -207,6 +209,4 @@ def find_chain(backbone: nn.Module, too_coarse: Callable[[Call],
 
 def shorten(names: Sequence[str], limit: int = 12) -> str:
     """Names for a message, not too many."""
-    shown = ', '.join(name or '(itself)' for name in names[:limit])
-    more = len(names) - limit
-    return f'{shown} and {more} more' if more > 0 else shown
+    return first_few(names, limit, lambda name: name or '(itself)')
