@@ -8,9 +8,11 @@ fixed-sequence testing), or in expectation (conformal risk control, arXiv
 2208.02814). What early exits risk is measured against the last exit, as in
 arXiv 2405.20915.
 """
+import itertools
 import math
 from dataclasses import replace
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (Any, Dict, Iterable, List, NamedTuple, Optional, Sequence,
+                    Tuple)
 
 import torch
 from torch import Tensor
@@ -152,9 +154,7 @@ def early_exit_losses(confidences: Tensor,
     Raises:
         ValueError: If there is no such risk, or it lacks labels.
     """
-    if risk not in RISKS:
-        raise ValueError(f'risk must be one of {", ".join(RISKS)}, got '
-                         f'{risk!r}')
+    _check_risk(risk)
     if risk == 'accuracy-gap' and labels is None:
         raise ValueError('the risk accuracy-gap needs labels; disagreement '
                          'with the last exit needs none')
@@ -192,18 +192,17 @@ def certify(losses: Tensor,
         ValueError: If a number is out of range, or the losses are.
     """
     _check(losses, max_risk, certainty, risk)
-    values = [_p_value(row, max_risk, 1 - certainty, risk) for row in losses
-              ] if certainty is not None else _expected_bounds(losses, risk)
-    limit = 1 - certainty if certainty is not None else max_risk
-    passed = 0
-    while passed < len(values) and values[passed] <= limit:
-        passed += 1
+    if certainty is None:
+        method, name, limit = 'conformal risk control', 'bound', max_risk
+        values: Iterable[float] = _expected_bounds(losses, risk)
+    else:
+        method, name, limit = 'learn then test', 'p_value', 1 - certainty
+        values = (_p_value(row, max_risk, limit, risk) for row in losses)
+    # Nothing is computed behind the first failure.
+    passed = list(itertools.takewhile(lambda value: value <= limit, values))
     if not passed:
         raise NotCertifiedError(_why_not(losses[0], max_risk, certainty, risk))
-    index = passed - 1
-    method = 'conformal risk control' if certainty is None else \
-        'learn then test'
-    name = 'bound' if certainty is None else 'p_value'
+    index = len(passed) - 1
     return Certified(
         index, {
             'risk': risk,
@@ -212,8 +211,15 @@ def certify(losses: Tensor,
             'method': method,
             'num_images': losses.shape[1],
             'observed': float(losses[index].double().mean()),
-            name: values[index]
+            name: passed[index]
         })
+
+
+def _check_risk(risk: str) -> None:
+    """Refuse what is not the name of a risk."""
+    if risk not in RISKS:
+        raise ValueError(f'risk must be one of {", ".join(RISKS)}, got '
+                         f'{risk!r}')
 
 
 def _check(losses: Tensor, max_risk: float, certainty: Optional[float],
@@ -223,9 +229,7 @@ def _check(losses: Tensor, max_risk: float, certainty: Optional[float],
         if value is not None and not 0 < value < 1:
             raise ValueError(f'{name} must be between 0 and 1, such as 0.01 '
                              f'or 0.9, got {value}')
-    if risk not in RISKS:
-        raise ValueError(f'risk must be one of {", ".join(RISKS)}, got '
-                         f'{risk!r}')
+    _check_risk(risk)
     low, high = RISKS[risk]
     if losses.ndim != 2 or not losses.numel() or \
             not (losses.min() >= low and losses.max() <= high):
