@@ -110,24 +110,30 @@ def test_how_far_to_trust_the_numbers(capsys):
     assert 'uncertain by 4 points' in output and '--test' not in output
 
 
-def test_each_base_has_a_column(capsys):
-    times = dict(median_ms=2., p90_ms=3., p99_ms=4.)
-    found = dict(times, exit=0, of_base=0.5, of_bases=[0.5, 0.25])
-    row = dict(
-        name='ours',
-        mode='openvino',
-        batch_size=4,
+TIMES = dict(median_ms=2., p90_ms=3., p99_ms=4.)
+
+
+def benchmark_row(name, mode, batch_size, static, leaving):
+    """Of a network of one exit: ratios to each base, all at it and leaving."""
+    return dict(
+        name=name,
+        mode=mode,
+        batch_size=batch_size,
         runs=3,
-        exits=[found],
+        exits=[dict(TIMES, exit=0, of_base=static[0], of_bases=static)],
         dynamic=dict(
-            times,
+            TIMES,
             mean_ms=2.,
-            images_per_s=2000,
+            images_per_s=500 * batch_size,
             of_last=1,
             of_ideal=1,
             shares=[1.],
-            of_base=0.5,
-            of_bases=[0.5, 0.125]))
+            of_base=leaving[0],
+            of_bases=leaving))
+
+
+def test_each_base_has_a_column(capsys):
+    row = benchmark_row('ours', 'openvino', 4, [0.5, 0.25], [0.5, 0.125])
     table = benchmark_table([row], '')
     assert [c.header for c in table.columns][6:8] == ['of base 1', 'of base 2']
     static, leaving = cells(table)
@@ -152,23 +158,7 @@ def test_each_base_has_a_column(capsys):
 
 def test_names_are_not_markup(capsys):
     """Nor does one end in a traceback, or become a picture of a car."""
-    times = dict(median_ms=2., p90_ms=3., p99_ms=4.)
-    found = dict(times, exit=0, of_base=1., of_bases=[1.])
-    row = dict(
-        name='a[b][/c]:car:',
-        mode='eager',
-        batch_size=1,
-        runs=3,
-        exits=[found],
-        dynamic=dict(
-            times,
-            mean_ms=2.,
-            images_per_s=500,
-            of_last=1,
-            of_ideal=1,
-            shares=[1.],
-            of_base=1.,
-            of_bases=[1.]))
+    row = benchmark_row('a[b][/c]:car:', 'eager', 1, [1.], [1.])
     step = dict(
         name='a[b][/c]:car:',
         batch_size=1,
