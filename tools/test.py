@@ -46,7 +46,8 @@ def parse_args() -> argparse.Namespace:
         default='eager',
         help='how the model runs: as it is, prepared by '
         'prepare_for_inference, or compiled besides, which takes minutes '
-        'and pays on large data only (default: eager)')
+        'and pays on large data only, or captured as CUDA graphs besides, on '
+        'a GPU (default: eager)')
     parser.add_argument('--out', help='write the results to this JSON file')
     parser.add_argument(
         '--dump', help='write all predictions to this pickle file')

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..calibration.share_solver import solve_by_shares
 from ..core import ExitPolicy, Prediction, run_all_exits
+from ..core.accelerate.captured import GraphStatistics
 from ..core.criteria import confidences
 from ..core.early_exit import as_images
 from ..core.protocols import EarlyExitNetwork
@@ -41,6 +42,8 @@ class BenchmarkEntry:
             Defaults to None, not known.
         train_step (Callable, optional): Batch -> None: forward, loss and
             backward of a copy in training mode. Defaults to None.
+        graphs (Callable, optional): What its captured graphs did so far.
+            Defaults to None, it has none.
     """
 
     name: str
@@ -50,6 +53,7 @@ class BenchmarkEntry:
     dynamic: Optional[Callable[[Tensor], Prediction]] = None
     macs: Optional[Sequence[int]] = None
     train_step: Optional[Callable[[Tensor], None]] = None
+    graphs: Optional[Callable[[], GraphStatistics]] = None
 
 
 def early_exit_entry(name: str,
@@ -69,12 +73,14 @@ def early_exit_entry(name: str,
             no dynamic mean.
     """
     all_exits = all_exits_pass(model)
+    captured = model.exit_parts()[0].captured
     return BenchmarkEntry(
         name, mode, exit_passes(model), all_exits,
         None if policy is None else early_exit_pass(model, policy),
         model.macs_per_exit(image_shape),
         _train_step(nn.ModuleList(model.exit_parts()), all_exits)
-        if mode == 'eager' else None)
+        if mode == 'eager' else None,
+        None if captured is None else captured.statistics)
 
 
 def all_exits_pass(

@@ -246,6 +246,8 @@ def measure(entered: List[BenchmarkEntry], stream: Stream,
                                   bases)
         for row, one in zip(found, entered):
             row.update(runs=runs, warmup=warmup)
+            if one.graphs is not None:
+                row['graphs'] = vars(one.graphs())
             if one.mode in MODES and (not one.mode.startswith('compiled')
                                       or stream.images.is_cuda):
                 with torch.no_grad():

@@ -50,8 +50,9 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
         choices=[*MODES, *DEPLOYED_MODES],
         default=['eager'],
         help='how the networks run: as they are, prepared by '
-        'prepare_for_inference, compiled besides (these two only networks of '
-        'configs), or exported, in a runtime (default: eager)')
+        'prepare_for_inference, compiled or captured as CUDA graphs besides '
+        '(these three only networks of configs), or exported, in a runtime '
+        '(default: eager)')
     parser.add_argument(
         '--unsplit',
         action='store_true',

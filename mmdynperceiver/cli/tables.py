@@ -11,6 +11,7 @@ from rich.text import Text
 from ..calibration.intervals import wilson_interval
 from ..calibration.outcomes import Outcome
 from ..core import OperatingPoint
+from ..core.accelerate.captured import GraphStatistics
 
 # Average precisions that the table shows, and how.
 PRECISIONS = {
@@ -254,6 +255,10 @@ def print_benchmark(result: Mapping[str, Any]) -> None:
                     f'{shares} %): mean {found["mean_ms"]:.3f} ms, '
                     f'{found["of_last"]:.2f} of the last exit, '
                     f'{found["of_ideal"]:.3f} of the ideal', **PLAIN)
+            if 'graphs' in row:
+                console.print(
+                    f'{row["name"]}, {row["mode"]}, so far: '
+                    f'{GraphStatistics(**row["graphs"])}', **PLAIN)
     for number, name in enumerate(result['bases'], 1):
         which = f' {number}' if len(result['bases']) > 1 else ''
         console.out(f'base{which}: {name}', highlight=False)

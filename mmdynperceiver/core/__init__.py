@@ -4,6 +4,7 @@
 What is not named here is imported from its module.
 """
 from ..compat.renamed import moved_names
+from .accelerate.captured import capture_segments, graph_statistics
 from .accelerate.compiled import compile_segments
 from .accelerate.prepared import prepare_for_inference
 from .complexity import count_macs, macs_per_exit
@@ -23,10 +24,11 @@ from .trunk import Trunk
 __all__ = [
     'ConvTrunk', 'DynPerceiver', 'ExitPolicy', 'Exits', 'FeatureBranch',
     'LossWeights', 'OperatingPoint', 'Prediction', 'SegmentedTrunk', 'Trunk',
-    'available_archs', 'build_feature_branch', 'compile_segments',
-    'count_macs', 'exit_losses', 'fixed_exit_thresholds', 'load_official',
-    'macs_per_exit', 'prepare_for_inference', 'run_all_exits',
-    'run_early_exit', 'select_exits', 'split_backbone'
+    'available_archs', 'build_feature_branch', 'capture_segments',
+    'compile_segments', 'count_macs', 'exit_losses', 'fixed_exit_thresholds',
+    'graph_statistics', 'load_official', 'macs_per_exit',
+    'prepare_for_inference', 'run_all_exits', 'run_early_exit', 'select_exits',
+    'split_backbone'
 ]
 
 __getattr__ = moved_names(__name__)

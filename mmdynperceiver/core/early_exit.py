@@ -36,11 +36,21 @@ class LoopState(NamedTuple):
 
         def keep(tensor: Optional[Tensor],
                  kept: Tensor = images) -> Optional[Tensor]:
-            return None if tensor is None else tensor.index_select(0, kept)
+            if tensor is None or not _is_channels_last(tensor):
+                return None if tensor is None else tensor.index_select(0, kept)
+            # index_select alone would lay it out anew.
+            places = tensor.permute(0, 2, 3, 1).index_select(0, kept)
+            return places.permute(0, 3, 1, 2)
 
         return LoopState(
             type(self.state)(*map(keep, self.state)), keep(self.knowledge),
             keep(self.memory, rows))
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    """Whether a map (B, C, H, W) is stored so."""
+    return tensor.ndim == 4 and tensor.is_contiguous(
+        memory_format=torch.channels_last)
 
 
 def as_images(inputs: Tensor) -> Tuple[Tensor, int]:
@@ -90,6 +100,10 @@ def run_all_exits(trunk: SegmentedTrunk,
     Raises:
         ValueError: If the images do not make up whole samples.
     """
+    if trunk.captured is not None:
+        found = trunk.captured.all_exits(exits, images, group)
+        if found is not None:
+            return found
     all_logits = exits(trunk(images))
     if group == 1:
         return all_logits
@@ -198,6 +212,10 @@ def run_early_exit(trunk: SegmentedTrunk,
     Raises:
         ValueError: If the images do not fit, or make up no whole samples.
     """
+    if trunk.captured is not None:
+        found = trunk.captured.predict(exits, policy, images, group)
+        if found is not None:
+            return found
     kept: Optional[Tensor] = None
 
     def on_exit(arrived: ExitBatch) -> None:

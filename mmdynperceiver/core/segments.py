@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What every trunk offers: halves of stages, and the segments they form."""
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,8 @@ class SegmentedTrunk(nn.Module):
             large batches.
         dtype (torch.dtype, optional): Precision that a prepared trunk
             computes in; None takes images as they are.
+        captured (CapturedExits, optional): Graphs that run this trunk and
+            its exits; see ``capture_segments``.
     """
 
     exit_channels: Tuple[Tuple[int, ...], ...]
@@ -72,6 +74,7 @@ class SegmentedTrunk(nn.Module):
         self.frames_per_clip = 1
         self.micro_batches: Optional[MicroBatches] = None
         self.dtype: Optional[torch.dtype] = None
+        self.captured: Any = None
 
     def attach(self, branch: FeatureBranch) -> None:
         """Take over a feature branch's stem and what it declares."""

@@ -11,7 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor, nn
 
-from ..core import ExitPolicy, Exits
+from ..core import ExitPolicy, Exits, graph_statistics
 from ..core.accelerate.compiled import MODES, in_mode
 from ..datasets.class_names import (HEAD_NAMES, check_data_classes,
                                     checkpoint_classes, class_names)
@@ -106,7 +106,7 @@ def _early_exit_model(runner: Runner) -> nn.Module:
 
 @HOOKS.register_module()
 class InferenceModeHook(Hook):
-    """Test with a prepared or compiled copy of the model.
+    """Test with a prepared, compiled or captured copy of the model.
 
     It is made when the weights are final: after a weight average has taken
     the place of the trained ones.
@@ -151,6 +151,10 @@ class InferenceModeHook(Hook):
     def after_test_epoch(self, runner: Runner, metrics: Any = None) -> None:
         """Give the model its place back."""
         if self._put_back is not None:
+            if self.mode.startswith('graphs'):
+                model: Any = unwrap_model(runner.model)
+                runner.logger.info('captured graphs: '
+                                   f'{graph_statistics(model)}')
             self._put_back()
         self._put_back = None
 

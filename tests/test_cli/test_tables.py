@@ -152,8 +152,11 @@ def test_each_base_has_a_column(capsys):
         del found['of_bases'][1]
     assert [c.header for c in benchmark_table([row], '').columns
             ][5:8] == ['p99', 'of base', 'images/s']
+    row['graphs'] = dict(graphs=4, kinds=1, batches=9, misses={'cold': 2})
     print_benchmark(dict(result, bases=['a, eager']))
-    assert '\nbase: a, eager\n' in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert '\nbase: a, eager\n' in output
+    assert '9 batches ran by them, 2 without (2 cold)' in output
 
 
 def test_names_are_not_markup(capsys):

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmdynperceiver.core import (DynPerceiver, ExitPolicy, run_all_exits,
                                  run_early_exit, select_exits)
 from mmdynperceiver.core.criteria import CRITERIA, confidence, confidences
-from mmdynperceiver.core.early_exit import as_images, average_groups
+from mmdynperceiver.core.early_exit import LoopState, as_images, average_groups
+from mmdynperceiver.core.segments import TrunkState
 
 NET = dict(arch='resnet18', width=0.25, num_latents=16, num_classes=10)
 
@@ -52,6 +53,17 @@ def quantile_thresholds(all_logits, quantiles):
         confidence(logits).quantile(q).item()
         for logits, q in zip(all_logits, quantiles)
     ]
+
+
+def test_select_keeps_the_layout():
+    """Of maps that are stored channels last, and of others."""
+    maps = torch.randn(4, 6, 3, 5)
+    rows = torch.tensor([3, 1])
+    for layout in (torch.channels_last, torch.contiguous_format):
+        x = maps.contiguous(memory_format=layout)
+        kept = LoopState(TrunkState(x, None)).select(rows)
+        assert torch.equal(kept.state.x, maps[rows])
+        assert kept.state.x.is_contiguous(memory_format=layout)
 
 
 @pytest.mark.parametrize('quantiles', [(0.5, 0.5, 0.5), (0.9, 0.1, 0.5),

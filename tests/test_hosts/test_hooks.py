@@ -8,7 +8,7 @@ from mmengine.model import BaseTTAModel, ImgDataPreprocessor
 from mmengine.registry import HOOKS, MODEL_WRAPPERS
 from torch import nn
 
-from mmdynperceiver.core import DynPerceiver
+from mmdynperceiver.core import DynPerceiver, capture_segments
 from mmdynperceiver.errors import InputError
 from mmdynperceiver.hosts.hooks import InferenceModeHook
 from mmdynperceiver.hosts.wrappers import unwrap_model
@@ -185,6 +185,22 @@ def test_inference_mode_is_for_the_test_alone():
     net.train()
     with pytest.raises(ValueError, match="got 'fast'"):
         InferenceModeHook('fast')
+
+
+def test_captured_graphs_tell_what_they_did(monkeypatch, caplog):
+    monkeypatch.setattr(
+        'mmdynperceiver.hosts.hooks.in_mode',
+        lambda model, mode, size: capture_segments(model, (1, ), object))
+    net = DynPerceiver('resnet18', width=0.25, num_latents=8, num_classes=2)
+    run = SimpleNamespace(model=net, logger=logging.getLogger('mmengine'))
+    hook = InferenceModeHook('graphs', (64, 64))
+    hook.before_test_iter(run, 0, {})
+    with pytest.warns(UserWarning, match='no whole sample'):
+        run.model.predict(torch.empty(0, 3, 64, 64))
+    with caplog.at_level('INFO', 'mmengine'):
+        hook.after_test_epoch(run)
+    assert '0 batches ran by them, 1 without (1 no whole' in caplog.text
+    assert run.model is net
 
 
 def test_inference_mode_takes_the_size_of_the_data():

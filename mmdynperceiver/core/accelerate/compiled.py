@@ -18,8 +18,9 @@ _Module = TypeVar('_Module', bound=nn.Module)
 # it saves.
 BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)
 
-# How a model can run, fast to slow to start.
-MODES = ('eager', 'prepared', 'prepared-bf16', 'compiled', 'compiled-bf16')
+# How a model can run.
+MODES = ('eager', 'prepared', 'prepared-bf16', 'compiled', 'compiled-bf16',
+         'graphs', 'graphs-bf16')
 
 
 def compile_segments(model: _Module,
@@ -95,11 +96,12 @@ def in_mode(model: _Module,
             mode: str,
             image_size: Optional[Sequence[int]] = None) -> _Module:
     """A model in one of ``MODES``: as it is, prepared, or prepared and
-    compiled; those in -bf16 compute in bfloat16. Images of another size than
-    the given height and width are right too, but slower.
+    compiled, or prepared and captured as CUDA graphs; those in -bf16 compute
+    in bfloat16. Images of another size than the given height and width are
+    right too, but slower.
 
     Raises:
-        ValueError: If there is no such mode.
+        ValueError: If there is no such mode, or none for this model.
     """
     if mode not in MODES:
         raise ValueError(f'mode must be one of {", ".join(MODES)}, got '
@@ -110,6 +112,9 @@ def in_mode(model: _Module,
     prepared = prepare_for_inference(model, image_size, dtype)
     if mode.startswith('compiled'):
         return compile_segments(prepared)
+    if mode.startswith('graphs'):
+        from .captured import capture_segments  # has buckets from here
+        return capture_segments(prepared)
     return prepared
 
 
