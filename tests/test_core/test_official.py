@@ -56,81 +56,89 @@ def test_every_variant_is_inferred(kwargs):
     assert all(x.isfinite().all() for x in logits)
 
 
-def published_shapes():
-    """Names and shapes of ``SMALL`` as its authors publish it.
+class Shapes(dict):
+    """Shapes of weights by the names their authors use."""
 
-    Written out from their naming scheme, without the code under test.
-    """
-    shapes = {'latent': (16, 16)}
-    channels, latents = (16, 16, 32, 64, 128), (16, 8, 4, 2)
-
-    def weights(name, *shape, bias=True):
-        shapes[f'{name}.weight'] = shape
+    def weights(self, name, *shape, bias=True):
+        self[f'{name}.weight'] = shape
         if bias:
-            shapes[f'{name}.bias'] = shape[:1]
+            self[f'{name}.bias'] = shape[:1]
 
-    def batch_norm(name, width):
-        weights(name, width)
-        shapes.update({
+    def batch_norm(self, name, width):
+        self.weights(name, width)
+        self.update({
             f'{name}.running_mean': (width, ),
             f'{name}.running_var': (width, ),
             f'{name}.num_batches_tracked': ()
         })
 
-    def attention(name, width, kv_width, inner):
+    def conv_block(self, name, before, after, stride):
+        self.weights(f'{name}.conv1', after, before, 3, 3, bias=False)
+        self.batch_norm(f'{name}.bn1', after)
+        self.weights(f'{name}.conv2', after, after, 3, 3, bias=False)
+        self.batch_norm(f'{name}.bn2', after)
+        if stride > 1:
+            self.weights(
+                f'{name}.downsample.0', after, before, 1, 1, bias=False)
+            self.batch_norm(f'{name}.downsample.1', after)
+
+    def attention(self, name, width, kv_width, inner):
         for part, size in dict(q=width, k=kv_width, v=kv_width).items():
-            weights(f'{name}.{part}_proj', inner, size, bias=False)
-        weights(f'{name}.o_proj', width, inner)
+            self.weights(f'{name}.{part}_proj', inner, size, bias=False)
+        self.weights(f'{name}.o_proj', width, inner)
 
-    def mlp(name, width, hidden):
-        weights(f'{name}.mlp.layernorm', width)
-        weights(f'{name}.mlp.fc1', hidden, width)
-        weights(f'{name}.mlp.fc2', width, hidden)
+    def mlp(self, name, width, hidden):
+        self.weights(f'{name}.mlp.layernorm', width)
+        self.weights(f'{name}.mlp.fc1', hidden, width)
+        self.weights(f'{name}.mlp.fc2', width, hidden)
 
-    def cross(name, width, kv_width, inner):
-        weights(f'{name}.cross_attn.q_norm', width)
-        weights(f'{name}.cross_attn.kv_norm', kv_width)
-        attention(f'{name}.cross_attn.attention', width, kv_width, inner)
-        mlp(name, width, width)
+    def cross(self, name, width, kv_width, inner):
+        self.weights(f'{name}.cross_attn.q_norm', width)
+        self.weights(f'{name}.cross_attn.kv_norm', kv_width)
+        self.attention(f'{name}.cross_attn.attention', width, kv_width, inner)
+        self.mlp(name, width, width)
 
-    weights('cnn_stem.0', 16, 3, 7, 7, bias=False)
-    batch_norm('cnn_stem.1', 16)
+    def block(self, name, width):
+        self.weights(f'{name}.self_attn.norm', width)
+        self.attention(f'{name}.self_attn.attention', width, width, width)
+        self.mlp(name, width, 4 * width)
+
+
+def published_shapes():
+    """Names and shapes of ``SMALL`` as its authors publish it.
+
+    Written out from their naming scheme, without the code under test.
+    """
+    shapes = Shapes(latent=(16, 16))
+    channels, latents = (16, 16, 32, 64, 128), (16, 8, 4, 2)
+    shapes.weights('cnn_stem.0', 16, 3, 7, 7, bias=False)
+    shapes.batch_norm('cnn_stem.1', 16)
     for i, depth in enumerate((3, 3, 9, 3)):
         before, after = channels[i:i + 2]
-        for j in range(2):
-            block, width = f'cnn_body_stage{i + 1}.{j}', (before, after)[j]
-            weights(f'{block}.conv1', after, width, 3, 3, bias=False)
-            batch_norm(f'{block}.bn1', after)
-            weights(f'{block}.conv2', after, after, 3, 3, bias=False)
-            batch_norm(f'{block}.bn2', after)
-            if i and not j:
-                weights(
-                    f'{block}.downsample.0', after, width, 1, 1, bias=False)
-                batch_norm(f'{block}.downsample.1', after)
-        weights(f'dwc{i + 1}_x2z', before, 1, 7, 7)
-        cross(f'cross_att{i + 1}_x2z', before, before, before)
+        stage = f'cnn_body_stage{i + 1}'
+        shapes.conv_block(f'{stage}.0', before, after, 2 if i else 1)
+        shapes.conv_block(f'{stage}.1', after, after, 1)
+        shapes.weights(f'dwc{i + 1}_x2z', before, 1, 7, 7)
+        shapes.cross(f'cross_att{i + 1}_x2z', before, before, before)
         shapes[f'cross_att{i + 1}_x2z.cross_attn.attention.'
                'relative_position_bias'] = (1, 49, before)
         for j in range(depth):
-            block = f'self_att{i + 1}.{j}'
-            weights(f'{block}.self_attn.norm', before)
-            attention(f'{block}.self_attn.attention', before, before, before)
-            mlp(block, before, 4 * before)
+            shapes.block(f'self_att{i + 1}.{j}', before)
         if i < 3:
-            weights(f'token_mixer.{i}.0', latents[i])
-            weights(f'token_mixer.{i}.1', latents[i + 1], latents[i])
-            weights(f'token_expander.{i}.0', before)
-            weights(f'token_expander.{i}.1', after, before)
-            cross(f'cross_att{i + 2}_z2x', after, after, after // 8)
-    cross('last_cross_att_z2x', 128, 64, 16)
-    weights('early_classifier3', 7, 32)
-    weights('classifier_att', 7, 64 + 64)
-    weights('classifier_cnn', 7, 128)
-    batch_norm('classifier_merge.0', 128 + 64 + 64)
-    weights('classifier_merge.1', 7, 128 + 64 + 64)
+            shapes.weights(f'token_mixer.{i}.0', latents[i])
+            shapes.weights(f'token_mixer.{i}.1', latents[i + 1], latents[i])
+            shapes.weights(f'token_expander.{i}.0', before)
+            shapes.weights(f'token_expander.{i}.1', after, before)
+            shapes.cross(f'cross_att{i + 2}_z2x', after, after, after // 8)
+    shapes.cross('last_cross_att_z2x', 128, 64, 16)
+    shapes.weights('early_classifier3', 7, 32)
+    shapes.weights('classifier_att', 7, 64 + 64)
+    shapes.weights('classifier_cnn', 7, 128)
+    shapes.batch_norm('classifier_merge.0', 128 + 64 + 64)
+    shapes.weights('classifier_merge.1', 7, 128 + 64 + 64)
     for name in ('isc3', 'isc4'):
-        weights(f'{name}.0', 64, 7)
-        batch_norm(f'{name}.1', 64)
+        shapes.weights(f'{name}.0', 64, 7)
+        shapes.batch_norm(f'{name}.1', 64)
     return shapes
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 from mmdynperceiver.errors import InputError
 
 POLYGON = [[5, 5, 25, 5, 25, 25]]
+ANNOTATION = dict(
+    bbox=[5, 5, 20, 20], area=400, iscrowd=0, segmentation=POLYGON)
 LOAD = [
     dict(type='LoadImageFromFile'),
     dict(type='mmdet.LoadAnnotations', with_bbox=True),
@@ -46,14 +48,8 @@ def content(number=3):
         categories=[dict(id=1, name='cat'),
                     dict(id=2, name='dog')],
         annotations=[
-            dict(
-                id=i + 1,
-                image_id=i,
-                category_id=1 + i % 2,
-                bbox=[5, 5, 20, 20],
-                area=400,
-                iscrowd=0,
-                segmentation=POLYGON) for i in range(number)
+            dict(ANNOTATION, id=i + 1, image_id=i, category_id=1 + i % 2)
+            for i in range(number)
         ])
 
 

@@ -58,6 +58,24 @@ def checkpoint(tmp_path_factory):
     return path
 
 
+def check_sweep(path):
+    """Of the report: each series, shares that fit, no accuracies."""
+    rows = list(csv.DictReader(open(path, newline='')))
+    series = {row['series'] for row in rows}
+    assert series == {
+        'exit 0', 'exit 1', 'exit 2', 'search', 'random', 'stopping early'
+    }
+    assert 'utility' in rows[0] and 'accuracy' not in rows[0]
+    for row in rows:
+        shares = [float(row[f'share_{k}']) for k in range(3)]
+        assert sum(shares) == pytest.approx(1)
+        if row['series'] == 'random':
+            twin = next(
+                r for r in rows
+                if r['series'] == 'search' and r['budget'] == row['budget'])
+            assert row['macs'] == twin['macs']
+
+
 def test_from_a_budget_to_the_report_and_back(config, checkpoint, tool,
                                               tmp_path):
     point, embedded = tmp_path / 'point.json', tmp_path / 'embedded.pth'
@@ -71,21 +89,8 @@ def test_from_a_budget_to_the_report_and_back(config, checkpoint, tool,
     budget = content['solved_for']['budget_macs']
     expected = content['expected']
     assert expected['macs'] <= budget * (1 + 1e-9)
-    rows = list(csv.DictReader(open(report / 'sweep.csv', newline='')))
-    series = {row['series'] for row in rows}
-    assert series == {
-        'exit 0', 'exit 1', 'exit 2', 'search', 'random', 'stopping early'
-    }
-    assert 'utility' in rows[0] and 'accuracy' not in rows[0]
     assert expected['utility'] < 0 and 'accuracy' not in expected
-    for row in rows:
-        shares = [float(row[f'share_{k}']) for k in range(3)]
-        assert sum(shares) == pytest.approx(1)
-        if row['series'] == 'random':
-            twin = next(
-                r for r in rows
-                if r['series'] == 'search' and r['budget'] == row['budget'])
-            assert row['macs'] == twin['macs']
+    check_sweep(report / 'sweep.csv')
     for name in ('precision_macs.png', 'shares.png', 'gallery.png'):
         assert (report / name).stat().st_size > 10_000
     for text in ('12 held-out images', 'utility', '10 test images',

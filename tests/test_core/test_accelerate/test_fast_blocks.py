@@ -3,7 +3,9 @@
 import copy
 import pickle
 
+import pytest
 import torch
+from torch import nn
 
 from mmdynperceiver.core import DynPerceiver, Trunk
 from mmdynperceiver.core.accelerate import recompute
@@ -59,3 +61,46 @@ def test_other_classes_stay():
     hooked.register_forward_hook(lambda *args: calls.append(args))
     use_fast_blocks(hooked)(torch.rand(1, 2, 4))
     assert type(hooked) is FastMLP and len(calls) == 1
+
+
+@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('size, merged', [
+    ((28, 56), True),
+    ((112, 14), True),
+    ((77, 63), True),
+    ((7, 7), True),
+    ((30, 56), False),
+    ((4, 4), False),
+])
+def test_sharpening_and_pooling_in_one(size, merged, training, monkeypatch):
+    x2z = FastX2Z(6, 8).double().train(training)
+    x = torch.randn(2, 6, *size, dtype=torch.double)
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    if merged:
+        monkeypatch.setattr(nn.Conv2d, 'forward', None)
+    got = x2z.sharpen_and_pool(x)
+    conv = torch.nn.functional.conv2d(
+        x, x2z.dw_conv.weight, x2z.dw_conv.bias, padding=3, groups=6)
+    want = torch.nn.functional.adaptive_avg_pool2d(x + conv, 7)
+    torch.testing.assert_close(got, want)
+    leaves = (x, x2z.dw_conv.weight, x2z.dw_conv.bias)
+    weights = torch.randn_like(got)
+    for one, other in zip(
+            torch.autograd.grad((got * weights).sum(), leaves),
+            torch.autograd.grad((want * weights).sum(), leaves),
+            strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_kernels_of_a_training_stay_small(monkeypatch):
+    """The weights' gradient is slow with kernels above 14."""
+    x2z = FastX2Z(6, 8)
+    sides = []
+    monkeypatch.setattr(
+        x2z, 'pooling_kernel',
+        lambda cell: sides.append(cell) or FastX2Z.pooling_kernel(x2z, cell))
+    for size in ((112, 63), (56, 140), (7, 84)):
+        x = torch.randn(1, 6,
+                        *size).contiguous(memory_format=torch.channels_last)
+        assert x2z.sharpen_and_pool(x).shape == (1, 6, 7, 7)
+    assert sides == [(8, 3), (8, 5), (1, 6)]

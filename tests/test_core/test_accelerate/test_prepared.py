@@ -9,7 +9,6 @@ from torch import nn
 
 from mmdynperceiver.core import (ConvTrunk, DynPerceiver, Trunk, load_official,
                                  prepare_for_inference)
-from mmdynperceiver.core.accelerate.fast_blocks import FastX2Z
 from mmdynperceiver.core.accelerate.folding import (FoldedCrossAttention,
                                                     FoldedSelfAttention)
 from mmdynperceiver.core.attention import (X2Z, CrossAttention,
@@ -239,86 +238,6 @@ def test_refuses():
     for size in (64, (64, )):
         with pytest.raises(ValueError, match='image_size must be height and'):
             prepare_for_inference(DynPerceiver(**SMALL).eval(), size)
-
-
-@pytest.mark.parametrize('training', [False, True])
-@pytest.mark.parametrize('size, merged', [
-    ((28, 56), True),
-    ((112, 14), True),
-    ((77, 63), True),
-    ((7, 7), True),
-    ((30, 56), False),
-    ((4, 4), False),
-])
-def test_sharpening_and_pooling_in_one(size, merged, training, monkeypatch):
-    x2z = FastX2Z(6, 8).double().train(training)
-    x = torch.randn(2, 6, *size, dtype=torch.double)
-    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
-    if merged:
-        monkeypatch.setattr(nn.Conv2d, 'forward', None)
-    got = x2z.sharpen_and_pool(x)
-    conv = torch.nn.functional.conv2d(
-        x, x2z.dw_conv.weight, x2z.dw_conv.bias, padding=3, groups=6)
-    want = torch.nn.functional.adaptive_avg_pool2d(x + conv, 7)
-    torch.testing.assert_close(got, want)
-    leaves = (x, x2z.dw_conv.weight, x2z.dw_conv.bias)
-    weights = torch.randn_like(got)
-    for one, other in zip(
-            torch.autograd.grad((got * weights).sum(), leaves),
-            torch.autograd.grad((want * weights).sum(), leaves),
-            strict=True):
-        torch.testing.assert_close(one, other)
-
-
-def test_trunk_runs_channels_last():
-    trunk = Trunk('regnety-400mf', num_latents=16).eval()
-    with torch.no_grad():
-        state = trunk.initial_state(torch.randn(2, 3, 64, 64))
-        for index in range(trunk.num_segments):
-            state, _ = trunk.segment(index, state)
-            assert state.x.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_kernels_of_a_training_stay_small(monkeypatch):
-    """The weights' gradient is slow with kernels above 14."""
-    x2z = FastX2Z(6, 8)
-    sides = []
-    monkeypatch.setattr(
-        x2z, 'pooling_kernel',
-        lambda cell: sides.append(cell) or FastX2Z.pooling_kernel(x2z, cell))
-    for size in ((112, 63), (56, 140), (7, 84)):
-        x = torch.randn(1, 6,
-                        *size).contiguous(memory_format=torch.channels_last)
-        assert x2z.sharpen_and_pool(x).shape == (1, 6, 7, 7)
-    assert sides == [(8, 3), (8, 5), (1, 6)]
-
-
-def test_training_runs_channels_last():
-    trunk = Trunk('resnet18', width=0.125, num_latents=16)
-    state = trunk.initial_state(torch.randn(2, 3, 64, 64))
-    for index in range(trunk.num_segments):
-        state, _ = trunk.segment(index, state)
-        assert state.x.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_batch_norms_of_a_training_keep_their_precision():
-    """With many places per channel, those of channels-last maps do not."""
-    trunk = Trunk('resnet18', width=0.125, num_latents=16)
-    few = torch.empty(32, 3, 256, 256)
-    many = torch.empty(33, 3, 256, 256)
-    assert trunk.initial_state(few).x.is_contiguous(
-        memory_format=torch.channels_last)
-    assert trunk.initial_state(many).x is many
-    trunk.eval()
-    assert trunk.initial_state(many).x.is_contiguous(
-        memory_format=torch.channels_last)
-    x = torch.randn(32, 4, 128, 128)
-    norm = nn.BatchNorm2d(4)
-    torch.testing.assert_close(
-        norm(x.contiguous(memory_format=torch.channels_last)),
-        norm(x),
-        atol=1e-4,
-        rtol=1e-4)
 
 
 @pytest.mark.parametrize('num_positions', [None, 5])

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
-from torch.nn.utils import parametrizations, parametrize, prune
+from torch.nn.utils import parametrizations, prune
 
 from mmdynperceiver.core import (DynPerceiver, compile_segments,
                                  prepare_for_inference)
 from mmdynperceiver.core.accelerate import recompute
+from .changes import CHANGES, changed, double, hook, replace, wrap, wrap_openly
 
 IMAGES = torch.randn(
     3,
@@ -70,87 +71,6 @@ def every_shortcut(monkeypatch):
     """Take the ways past layers for small inputs, too."""
     monkeypatch.setattr(recompute, 'MANY', 1)
     monkeypatch.setattr(recompute, '_RECOMPUTE_FROM', 0)
-
-
-class Adapter(nn.Module):
-    """A wrapper that is no linear layer, as of low-rank adapters."""
-
-    def __init__(self, base_layer):
-        super().__init__()
-        self.base_layer = base_layer
-
-    def forward(self, x):
-        return self.base_layer(x) + self.base_layer(x)
-
-
-class OpenAdapter(Adapter):
-    """One that shows the weights of what it wraps."""
-
-    weight = property(lambda self: self.base_layer.weight)
-    bias = property(lambda self: self.base_layer.bias)
-    in_features = property(lambda self: self.base_layer.in_features)
-    out_features = property(lambda self: self.base_layer.out_features)
-
-
-class Twice(nn.Module):
-    """A parametrisation."""
-
-    def forward(self, weight):
-        return 2 * weight
-
-
-def _replace(net, place, make):
-    owner, _, name = place.rpartition('.')
-    net.get_submodule(owner)._modules[name] = make(net.get_submodule(place))
-
-
-def wrap(net, place):
-    _replace(net, place, Adapter)
-
-
-def wrap_openly(net, place):
-    _replace(net, place, OpenAdapter)
-
-
-def hook(net, place):
-    net.get_submodule(place).register_forward_hook(lambda m, i, out: 2 * out)
-
-
-def subclass(net, place):
-    layer = net.get_submodule(place)
-    kind = type(layer)
-    layer.__class__ = type('Doubled', (kind, ), {
-        'forward': lambda self, x: 2 * kind.forward(self, x)
-    })
-
-
-def override(net, place):
-    layer = net.get_submodule(place)
-    forward = layer.forward
-    layer.forward = lambda x: 2 * forward(x)
-
-
-def parametrise(net, place):
-    layer = net.get_submodule(place)
-    for name in dict(layer.named_parameters(recurse=False)):
-        parametrize.register_parametrization(layer, name, Twice())
-
-
-def double(net, place):
-    """What all of these come to."""
-    with torch.no_grad():
-        for parameter in net.get_submodule(place).parameters():
-            parameter.mul_(2)
-
-
-CHANGES = [wrap, wrap_openly, hook, subclass, override, parametrise]
-
-
-def changed(original, change, *places):
-    net = copy.deepcopy(original)
-    for place in places:
-        change(net, place)
-    return net
 
 
 def check(got, want):
@@ -238,7 +158,7 @@ class Scaled(nn.Module):
 
 def test_other_norms(original):
     norms = [p for p in PLACES if '.norm' in p and '.bn' not in p]
-    net = changed(original, lambda net, place: _replace(net, place, Scaled),
+    net = changed(original, lambda net, place: replace(net, place, Scaled),
                   *norms)
     with torch.no_grad():
         want = net(IMAGES)
@@ -255,7 +175,7 @@ def test_biases_where_there_were_none(original):
         if not isinstance(layer, nn.Linear):
             return
         bias = layer.bias is None
-        _replace(
+        replace(
             net, place, lambda old: nn.Linear(
                 old.in_features, old.out_features, bias=bias).double())
 
@@ -266,7 +186,7 @@ def test_biases_where_there_were_none(original):
 
 def test_other_convolutions_in_front_of_the_pooling(original):
     net = changed(
-        original, lambda net, place: _replace(
+        original, lambda net, place: replace(
             net, place, lambda old: nn.Conv2d(16, 16, 5, padding=2, groups=16).
             double()), 'trunk.stages.0.x2z.dw_conv')
     x2z, x = net.trunk.stages[0].x2z, torch.randn(1, 16, 14, 14).double()
