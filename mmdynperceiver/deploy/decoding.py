@@ -1,8 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """From an image file, or an image in memory, to RGB pixels."""
 import importlib
+import io
 import os
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from ..io.describe import describe, is_kind, one_line
 
 __all__ = ['DECODERS', 'check_header', 'decode', 'import_library', 'to_pixels']
 
+# A file, or what is in one.
+Source = Union[str, bytes]
+
 DECODERS = ('pillow', 'cv2')
 # Their packages, by their modules.
 PACKAGES = dict(
@@ -19,8 +23,12 @@ PACKAGES = dict(
     cv2='OpenCV: pip install opencv-python-headless')
 
 
-def decode(path: str, decoder: str, limit: Optional[int] = None) -> np.ndarray:
-    """Decode a file with 'pillow' or 'cv2' to RGB pixels (H, W, 3), uint8.
+def decode(path: Source,
+           decoder: str,
+           limit: Optional[int] = None) -> np.ndarray:
+    """Decode a file, or the bytes of one, with 'pillow' or 'cv2'.
+
+    To RGB pixels (H, W, 3), uint8.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -28,7 +36,7 @@ def decode(path: str, decoder: str, limit: Optional[int] = None) -> np.ndarray:
         ValueError: If it cannot be decoded, or has more pixels than ``limit``
             or else :func:`mmdynperceiver.datasets.image_files.max_pixels`.
     """
-    if not os.path.isfile(path):
+    if isinstance(path, str) and not os.path.isfile(path):
         raise FileNotFoundError(f'there is no image file {path!r}')
     library = import_library('cv2' if decoder == 'cv2' else 'PIL.Image')
     limit = max_pixels() if limit is None else limit
@@ -41,10 +49,17 @@ def decode(path: str, decoder: str, limit: Optional[int] = None) -> np.ndarray:
         raise
     except Exception as error:  # decoders raise whatever they like
         raise ValueError(
-            f'cannot read the image {path!r}: {one_line(error)}') from error
+            f'cannot read {_name(path)}: {one_line(error)}') from error
 
 
-def check_header(path: str, limit: Optional[int] = None) -> None:
+def _name(path: Source) -> str:
+    """What to call an image in messages."""
+    if isinstance(path, str):
+        return f'the image {path!r}'
+    return f'the image of {len(path):,} bytes'
+
+
+def check_header(path: Source, limit: Optional[int] = None) -> None:
     """Refuse a file that says of itself that it is too large to decode.
 
     If Pillow does not know it, nothing is said; see :func:`decode`.
@@ -110,19 +125,19 @@ def _advice(image: np.ndarray) -> str:
     return ''
 
 
-def _open(pil: Any, path: str, limit: int) -> Any:
+def _open(pil: Any, path: Source, limit: int) -> Any:
     """Open a file with Pillow: read its header, and check the size."""
     # Pillow's own limit holds for the whole process, and so does ours.
     if pil.MAX_IMAGE_PIXELS is not None and limit > 2 * pil.MAX_IMAGE_PIXELS:
         pil.MAX_IMAGE_PIXELS = limit
     try:
-        opened = pil.open(path)
+        opened = pil.open(path if isinstance(path, str) else io.BytesIO(path))
     except pil.DecompressionBombError as error:
         raise TooManyPixelsError(
-            f'cannot read the image {path!r}: {one_line(error)} Raise the '
-            f'limit by {MAX_PIXELS_VARIABLE}') from error
+            f'cannot read {_name(path)}: {one_line(error)} Raise the limit '
+            f'by {MAX_PIXELS_VARIABLE}') from error
     try:
-        check_pixels(f'the image {path!r}', opened.size, limit)
+        check_pixels(_name(path), opened.size, limit)
     except TooManyPixelsError:
         opened.close()
         raise
@@ -142,14 +157,15 @@ def _rgb(opened: Any) -> np.ndarray:
     return np.array(image.convert('RGB'))
 
 
-def _by_cv2(cv2: Any, path: str, limit: int) -> np.ndarray:
+def _by_cv2(cv2: Any, path: Source, limit: int) -> np.ndarray:
     """Decode with OpenCV; the header is read by Pillow if it is there."""
     check_header(path, limit)
-    content = np.fromfile(path, np.uint8)
+    content = np.fromfile(path, np.uint8) if isinstance(path, str) else \
+        np.frombuffer(path, np.uint8)
     pixels = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
     if pixels is None:
         raise ValueError('OpenCV finds no image in it')
-    check_pixels(f'the image {path!r}', pixels.shape[1::-1], limit)
+    check_pixels(_name(path), pixels.shape[1::-1], limit)
     return pixels[..., ::-1]
 
 

@@ -16,13 +16,14 @@ __all__ = [
 ]
 
 # Or an image of Pillow, which need not be there.
-Image = Union[str, os.PathLike, np.ndarray]
+Image = Union[str, os.PathLike, bytes, np.ndarray]
 
 
 def is_image(value: Any) -> bool:
-    """Whether something is one image: a path, an array or a PIL image."""
-    return isinstance(value, (str, os.PathLike, np.ndarray)) or is_kind(
-        value, 'pillow') or is_kind(value, 'tensor')
+    """Whether something is one image: a path, the bytes of a file, an array
+    or a PIL image."""
+    return isinstance(value, (str, os.PathLike, bytes, np.ndarray)) or \
+        is_kind(value, 'pillow') or is_kind(value, 'tensor')
 
 
 def check_batch(batch: Any, shape: Sequence[int]) -> None:
@@ -94,8 +95,9 @@ class Preprocessing:
         """Prepare one image.
 
         Args:
-            image (str | PathLike | PIL.Image.Image | ndarray): A file, an
-                image of Pillow, or RGB pixels (H, W, 3), uint8.
+            image (str | PathLike | bytes | PIL.Image.Image | ndarray): A
+                file, what is in one, an image of Pillow, or RGB pixels (H,
+                W, 3), uint8.
 
         Returns:
             ndarray: Normalised pixels (3, H, W), float32.
@@ -108,8 +110,9 @@ class Preprocessing:
                 many pixels, the array is none, or the result has another
                 size than the network takes.
         """
-        if isinstance(image, (str, os.PathLike)):
-            name = repr(os.fspath(image))
+        if isinstance(image, (str, os.PathLike, bytes)):
+            name = 'the image' if isinstance(image, bytes) else \
+                repr(os.fspath(image))
             pixels = self.read(image)
         else:
             pixels = to_pixels(image)
@@ -136,9 +139,11 @@ class Preprocessing:
         """Prepare several images: (B, 3, H, W), float32; see ``__call__``."""
         return np.stack([self(image) for image in images])
 
-    def read(self, path: Union[str, os.PathLike]) -> np.ndarray:
-        """Decode a file to RGB pixels (H, W, 3), uint8; see ``__call__``."""
-        return decode(os.fspath(path), self.decoder, self.max_pixels)
+    def read(self, path: Union[str, os.PathLike, bytes]) -> np.ndarray:
+        """Decode a file, or what is in one, to RGB pixels (H, W, 3), uint8;
+        see ``__call__``."""
+        source = path if isinstance(path, bytes) else os.fspath(path)
+        return decode(source, self.decoder, self.max_pixels)
 
 
 def _resize(pixels: np.ndarray, step: Dict[str, Any]) -> np.ndarray:

@@ -143,9 +143,10 @@ class Runner:
         """Classify images.
 
         Args:
-            images (str | PathLike | ndarray | PIL.Image.Image | Sequence): A
-                file, a folder with images in it and below, RGB pixels (H, W,
-                3) as uint8, an image of Pillow, or a list of these.
+            images (str | PathLike | bytes | ndarray | PIL.Image.Image |
+                Sequence): A file, what is in one, a folder with images in it
+                and below, RGB pixels (H, W, 3) as uint8, an image of Pillow,
+                or a list of these.
             batch_size (int): How many run together. Defaults to 1.
 
         Returns:
@@ -165,6 +166,16 @@ class Runner:
         for start in range(0, len(items), batch_size):
             results += self._classify(items[start:start + batch_size])
         return results
+
+    @property
+    def num_exits(self) -> int:
+        """Number of exits, and of segments."""
+        return self.manifest.num_exits
+
+    @property
+    def image_shape(self) -> Tuple[int, ...]:
+        """Shape (3, H, W) of a normalised image."""
+        return tuple(self.manifest.tensors['images'][1:])
 
     def _classify(self, items: Sequence[Image]) -> List[Result]:
         """Classify one batch."""
@@ -217,7 +228,7 @@ class Runner:
             TypeError: If the batch is no array of float32.
             ValueError: If it has another shape, or NaN or infinity in it.
         """
-        check_batch(batch, self.manifest.tensors['images'][1:])
+        check_batch(batch, self.image_shape)
         count = len(batch)
         out = Outcome(
             np.empty((count, len(self.manifest.classes)), np.float32),
@@ -234,8 +245,8 @@ class Runner:
         start = time.perf_counter()
         tensors, memory = dict(images=batch), None
         rows = np.arange(len(batch))
-        for index in range(self.manifest.num_exits):
-            logits = self._step(index, tensors, held)
+        for index in range(self.num_exits):
+            logits = self.step(index, tensors, held)
             conf, leaves, memory = policy.decide(index, logits, memory)
             number = np.count_nonzero(leaves)
             if not number:
@@ -260,12 +271,12 @@ class Runner:
         Returns:
             tuple[ndarray]: Logits (B, K) of each exit, shallow to deep.
         """
-        check_batch(batch, self.manifest.tensors['images'][1:])
+        check_batch(batch, self.image_shape)
         tensors = dict(images=batch)
         with ExitStack() as held:
             return tuple(
-                self._step(index, tensors, held).copy()
-                for index in range(self.manifest.num_exits))
+                self.step(index, tensors, held).copy()
+                for index in range(self.num_exits))
 
     def time_to_exit(self, index: int, batch: np.ndarray) -> float:
         """Time a batch in which all images leave at one exit.
@@ -278,18 +289,26 @@ class Runner:
             float: Milliseconds from the pixels to the logits, the decisions
             on the way included.
         """
-        num_exits = self.manifest.num_exits
+        num_exits = self.num_exits
         policy = Policy(num_exits, fixed_exit_thresholds(index, num_exits))
         start = time.perf_counter()
         self.predict(batch, policy)
         return 1000 * (time.perf_counter() - start)
 
-    def _step(self, index: int, tensors: Dict[str, np.ndarray],
-              held: ExitStack) -> np.ndarray:
-        """Run one segment; its logits.
+    def step(self, index: int, tensors: Dict[str, np.ndarray],
+             held: ExitStack) -> np.ndarray:
+        """Run one segment; its logits (B, K).
 
-        What it leaves is put into ``tensors``, what nobody needs is taken
-        out. While ``held`` is open, arrays of the runtime stay as they are.
+        Args:
+            index (int): Its number.
+            tensors (dict[str, ndarray]): What it takes, by name: ``images``,
+                or what the segment before left here. What it leaves for the
+                next is put in, what nobody needs is taken out.
+            held (ExitStack): While it is open, arrays of the runtime stay as
+                they are.
+
+        Raises:
+            ValueError: If the runtime fails, or what it returns does not fit.
         """
         segment = self.manifest.segments[index]
         feeds = {name: tensors[name] for name in segment.inputs}

@@ -143,6 +143,18 @@ def test_names_a_broken_file(tmp_path, decoder, content):
         Preprocessing((8, 8), (0, 0, 0), (1, 1, 1), decoder)(path)
 
 
+@pytest.mark.parametrize('decoder', ['pillow', 'cv2'])
+def test_takes_the_bytes_of_a_file(photos, decoder):
+    prepare = Preprocessing(**dict(PREPROCESSING, decoder=decoder))
+    for path in photos.iterdir():
+        np.testing.assert_array_equal(
+            prepare(path.read_bytes()), prepare(path))
+    for content, message in ((b'no image', '8 bytes'), (b'', '0 bytes'),
+                             (png_header(65535, 65535), 'MMDYNPERCEIVER_MAX')):
+        with pytest.raises(ValueError, match=message):
+            prepare(content)
+
+
 def test_names_a_cut_off_file(photos, tmp_path, plain):
     whole = next(path for path in photos.iterdir() if path.suffix == '.jpg')
     path = tmp_path / 'cut.jpg'
