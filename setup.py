@@ -179,6 +179,7 @@ setup(
     python_requires='>=3.10',
     install_requires=read_requirements('runtime'),
     extras_require=read_extras(),
+    entry_points={'console_scripts': [f'{NAME} = {NAME}.cli.commands:main']},
     cmdclass={
         'build': Build,
         'build_mim': BuildMim,

@@ -119,6 +119,15 @@ def test_wheel_contains_nothing_else(wheel):
     assert not [n for n in names if n.endswith('.pyc')]
 
 
+def test_the_command_is_installed(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        name, = [
+            n for n in archive.namelist() if n.endswith('entry_points.txt')
+        ]
+        text = archive.read(name).decode()
+    assert f'{PACKAGE} = {PACKAGE}.cli.commands:main' in text
+
+
 def test_metadata(wheel, repo_root):
     metadata = metadata_of(wheel)
     spec = importlib.util.spec_from_file_location(

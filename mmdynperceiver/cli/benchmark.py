@@ -326,8 +326,6 @@ def main() -> None:
     with input_errors():
         for path in args.exported:
             Manifest.load(path)
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
         result = run(args, config, folder)
     print_benchmark(result)

@@ -117,10 +117,6 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
         help='measure a training step too (forward, loss, backward), of so '
         'many images')
     parser.add_argument(
-        '--threads',
-        type=int,
-        help="threads, in the runtimes too (default: PyTorch's choice)")
-    parser.add_argument(
         '--device',
         help='where the networks run (default: a GPU if there is one and '
         'nothing is to run in a runtime, for these run on the CPU)')
@@ -178,8 +174,8 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
 
 def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Refuse what cannot be, or has no effect; choose a device."""
-    common.check_positive(parser, args, 'batch_size', 'runs', 'threads',
-                          'num_images', 'size', 'train_batch_size')
+    common.check_positive(parser, args, 'batch_size', 'runs', 'num_images',
+                          'size', 'train_batch_size')
     if args.warmup < 0:
         parser.error(f'--warmup must be at least 0, got {args.warmup}')
     if args.plot and args.images != 'test' and not args.published_top1:

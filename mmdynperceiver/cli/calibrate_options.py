@@ -58,9 +58,8 @@ def make_parser(description: str,
         metavar='FILE.pth',
         help='also write a copy of the checkpoint that carries the operating '
         'point (default: beside it, <name>.calibrated.pth)')
-    add('--device',
-        default='cuda' if torch.cuda.is_available() else 'cpu',
-        help='where the network runs (default: a GPU if there is one)')
+    common.add_device_option(parser,
+                             'cuda' if torch.cuda.is_available() else 'cpu')
     common.add_common_options(parser)
     return parser
 

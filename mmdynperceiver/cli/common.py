@@ -3,31 +3,31 @@
 import argparse
 import os
 import os.path as osp
-import sys
 import tempfile
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import torch
 from mmengine.config import Config
 from torch import nn
 
 from ..core import ExitPolicy
-from ..errors import InputError, disk_error, input_errors, one_line
+from ..errors import InputError, input_errors
 from ..hosts.build import build_model
 from ..io.checkpoints import load_strict, read_weights
+from ..progress import set_quiet
 from .cfg_options import CfgOptions, unread_options
 from .console import ignore_routine_warnings
+from .run import TRACEBACK_VARIABLE, run_tool
 from .tool_runner import build_runner
 
 __all__ = [
-    'add_common_options', 'add_policy_options', 'build_runner',
-    'check_positive', 'check_writable_file', 'check_writable_folder',
-    'choose_policy', 'input_errors', 'is_verbose', 'load_config', 'load_model',
-    'run_tool', 'start_processes'
+    'add_common_options', 'add_device_option', 'add_policy_options',
+    'add_quiet_option', 'add_threads_option', 'apply_output_and_threads',
+    'build_runner', 'check_positive', 'check_writable_file',
+    'check_writable_folder', 'choose_policy', 'input_errors', 'is_verbose',
+    'load_config', 'load_model', 'positive', 'run_tool', 'start_processes'
 ]
 
-# Set to show the whole traceback of an error.
-TRACEBACK_VARIABLE = 'MMDYNPERCEIVER_TRACEBACK'
 # Set to show the whole log on the console.
 VERBOSE_VARIABLE = 'MMDYNPERCEIVER_VERBOSE'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -48,11 +48,14 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         'data_root=/data/imagenet model.head.num_classes=10. A list is '
         'written key="[a,b]" or key=a,b, a dict key="dict(type=\'A\', b=1)"; '
         'data_root is set in all data sets')
-    parser.add_argument(
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument(
         '--verbose',
         action='store_true',
         help=f'show the whole log on the console, which otherwise is in the '
         f'log file of the work folder (or set {VERBOSE_VARIABLE}=1)')
+    add_quiet_option(output)
+    add_threads_option(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -67,6 +70,48 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         help=argparse.SUPPRESS)
     parser.epilog = (f'Errors of use are one line; set {TRACEBACK_VARIABLE}=1 '
                      f'to see where they come from.')
+
+
+def add_quiet_option(parser: Any) -> None:
+    """Add the option to show results and warnings only."""
+    parser.add_argument(
+        '--quiet',
+        action='store_true',
+        help='show results and warnings, but no progress')
+
+
+def add_threads_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that :func:`apply_output_and_threads` reads."""
+    parser.add_argument(
+        '--threads',
+        type=positive,
+        help="threads on the CPU, in the runtimes too (default: PyTorch's "
+        'choice)')
+
+
+def add_device_option(parser: argparse.ArgumentParser,
+                      default: Optional[str] = None) -> None:
+    """Add the option of where the network runs."""
+    parser.add_argument(
+        '--device',
+        default=default,
+        help='where the network runs, cpu or cuda:0 for instance (default: a '
+        'GPU if there is one)')
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'must be at least 1, got {value}')
+    return value
+
+
+def apply_output_and_threads(args: argparse.Namespace) -> None:
+    """Show progress or not, and take so many threads."""
+    set_quiet(getattr(args, 'quiet', False))
+    if getattr(args, 'threads', None) is not None:
+        torch.set_num_threads(args.threads)
 
 
 def add_policy_options(parser: argparse.ArgumentParser) -> None:
@@ -141,6 +186,7 @@ def load_config(args: argparse.Namespace) -> Config:
         InputError: If the config cannot be read or the options do not fit.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    apply_output_and_threads(args)
     if not is_verbose(args):
         ignore_routine_warnings()
     with input_errors(where=f'cannot read the config {args.config!r}: '):
@@ -288,42 +334,3 @@ def start_processes(config: Config) -> None:
     config.model_wrapper_cfg = dict(wrapper, device_ids=None)
     with input_errors(KeyError, ValueError):
         torch.distributed.init_process_group(backend='gloo')
-
-
-def run_tool(main: Callable[[], None], stopped: str = 'stopped') -> None:
-    """Run a tool; errors of use are one line and the exit status 1.
-
-    Args:
-        main (Callable): The tool.
-        stopped (str): What to say after Ctrl-C, which ends with the status
-            130. Defaults to 'stopped'.
-    """
-    try:
-        main()
-    except KeyboardInterrupt:
-        print(f'\n{stopped}', file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:
-        if os.environ.get(TRACEBACK_VARIABLE) or not _is_of_use(error):
-            raise
-        sys.exit(f'error: {one_line(error)}')
-    # Not after an error: the other processes may be waiting in a collective.
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-def _is_of_use(error: Exception) -> bool:
-    """Tell errors of use from faults of the program.
-
-    What this package raises itself, where it has looked at something given,
-    is meant for the user.
-    """
-    if isinstance(error, InputError) or disk_error(error) is not None:
-        return True
-    if not isinstance(error, (ValueError, TypeError, OSError)):
-        return False
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    name = trace.tb_frame.f_globals.get('__name__', '') if trace else ''
-    return name.partition('.')[0] == __name__.partition('.')[0]

@@ -7,6 +7,8 @@ import warnings
 from mmengine.logging import MMLogger
 from mmengine.logging.logger import MMFormatter
 
+from ..progress import is_quiet
+
 __all__ = ['ignore_routine_warnings', 'quiet_console']
 
 # Messages of a line that tell nothing about the run.
@@ -29,7 +31,8 @@ def quiet_console(logger: MMLogger) -> None:
     """Let the console of a runner show short messages and warnings only.
 
     Lists over many lines (environment, config, hooks, parameters) stay in
-    the log file, and MACs are shown in millions.
+    the log file, and MACs are shown in millions. With --quiet, so do all
+    messages but warnings.
 
     Args:
         logger (MMLogger): The runner's.
@@ -38,6 +41,8 @@ def quiet_console(logger: MMLogger) -> None:
         # Its subclasses write files.
         if type(handler) is logging.StreamHandler:
             handler.addFilter(_is_for_the_console)
+            if is_quiet():
+                handler.setLevel(logging.WARNING)
             handler.setFormatter(_ConsoleFormatter(datefmt='%m/%d %H:%M:%S'))
 
 

@@ -72,7 +72,7 @@ def prediction_parser(kind: str) -> argparse.ArgumentParser:
         'the checkpoint carries, else numbers)')
     parser.add_argument(
         '--topk', type=int, default=5, help='classes shown (default: 5)')
-    parser.add_argument('--device', help='(default: a GPU if there is one)')
+    common.add_device_option(parser)
     add_result_options(parser)
     return parser
 

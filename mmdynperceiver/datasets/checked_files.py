@@ -11,10 +11,10 @@ from mmengine import fileio
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 from PIL import Image, UnidentifiedImageError
-from rich.progress import track
 
 from ..errors import InputError
 from ..io.describe import one_line
+from ..progress import track
 from .class_names import with_class_names
 from .hold_out import leave_out
 

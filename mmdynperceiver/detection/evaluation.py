@@ -10,7 +10,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import InstanceData
-from rich.progress import track
 from torch import Tensor, nn
 
 from ..calibration.exit_logits import ExitLogits
@@ -22,6 +21,7 @@ from ..datasets.class_names import (check_data_classes, class_names,
 from ..errors import InputError, input_errors
 from ..hosts.build import LabelledData, others_of, split_config
 from ..hosts.exit_logits import all_exits, mean_macs, path_of
+from ..progress import track
 from .metrics import EMPTY, CheckedCocoMetric
 
 __all__ = [

@@ -4,10 +4,10 @@ from contextlib import contextmanager
 from typing import Any, Iterable, Iterator, Tuple
 
 import torch
-from rich.progress import track
 from torch import nn
 
 from ..calibration.exit_logits import ExitLogits
+from ..progress import track
 from .wrappers import unwrap_model
 
 __all__ = [

@@ -5,25 +5,18 @@ import sys
 
 import cv2
 import pytest
-from tiny import load_tool
 
 from mmdynperceiver.calibration.held_out import load_thresholds
-
-
-@pytest.fixture(scope='module')
-def demo():
-    """The demo's module, with few images."""
-    module = load_tool('demo')
-    module.COUNTS = dict(train=256, val=60, test=80)
-    return module
+from mmdynperceiver.cli import demo
 
 
 @pytest.fixture
-def run(demo, tmp_path, monkeypatch, capsys):
+def run(tmp_path, monkeypatch, capsys):
     """Run it with the given arguments; returns exit code and output."""
 
     def run(*args):
         folders = ['--work-dir', 'out', '--data-root', 'data/digits']
+        monkeypatch.setattr(demo, 'COUNTS', dict(train=256, val=60, test=80))
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, 'argv', ['demo.py', *folders, *args])
         code = demo.main()
@@ -72,7 +65,7 @@ def test_at_least_one_epoch(run):
         run('--epochs', '0')
 
 
-def test_needs_the_generator_of_a_checkout(demo, run, tmp_path, monkeypatch):
+def test_needs_the_generator_of_a_checkout(run, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, 'ROOT', tmp_path)
     code, text = run()
     assert code == 1 and 'Traceback' not in text

@@ -1,0 +1,133 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Export a checkpoint as one ONNX graph per segment."""
+import argparse
+import os
+from typing import Any, List, Mapping
+
+from ..datasets.class_names import choose_class_names
+from ..deploy.manifest import Manifest, file_sha256
+from ..deploy.onnxruntime_session import FIRST_VERSIONS, OPSET
+from ..deploy.pipeline import read_preprocessing
+from ..deploy.preprocessing import list_images
+from ..errors import first_few
+from ..hosts.build import model_of, test_transform
+from ..io.atomic import check_new_folder
+from ..io.checkpoint_file import read_checkpoint
+from . import common
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description='Export a checkpoint as one ONNX graph per segment, with '
+        'a manifest, for python -m mmdynperceiver.deploy.')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('out', help='folder to write; new or empty')
+    common.add_policy_options(parser)
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='size of the images, where the test pipeline does not set it')
+    parser.add_argument(
+        '--classes',
+        metavar='FILE',
+        help='names of the classes, one a line (default: those in the '
+        'checkpoint, else their numbers)')
+    parser.add_argument(
+        '--int8-calibration',
+        metavar='DIR',
+        help='quantise to 8 bits by the images in this folder (training or '
+        'validation images, a few hundred)')
+    parser.add_argument(
+        '--int8-test',
+        metavar='DIR',
+        help='folder with images in a folder for each class: tell what the '
+        'quantisation costs in accuracy there')
+    parser.add_argument(
+        '--opset',
+        type=int,
+        choices=FIRST_VERSIONS,
+        default=OPSET,
+        help='operator set of ONNX, 18 to 23; 20 for ONNX Runtime 1.17 to '
+        '1.22, where attention takes longer (default: 23)')
+    common.add_common_options(parser)
+    args = parser.parse_args()
+    if args.int8_test and not args.int8_calibration:
+        parser.error('--int8-test needs --int8-calibration')
+    return args
+
+
+def check_labelled(folder: str, classes: List[str]) -> None:
+    """Refuse images in folders that are no class, and tell who has none."""
+    from ..deploy.quantize import labelled_images
+    found = set(labelled_images(folder, classes)[1])
+    absent = [name for k, name in enumerate(classes) if k not in found]
+    if absent:
+        print(f'there are no images of {len(absent)} of the {len(classes)} '
+              f'classes in {folder!r}: {first_few(absent)}')
+
+
+def print_summary(manifest: Manifest, out: str) -> None:
+    """Say what was written."""
+    print(f'wrote {out}: {manifest.num_exits} graphs and a manifest')
+    for index, segment in enumerate(manifest.segments):
+        size = os.path.getsize(os.path.join(out, segment.file)) / 1e6
+        print(f'  exit {index}: {segment.file}, {size:.1f} MB, '
+              f'{manifest.macs_per_exit[index] / 1e6:.1f} M MACs up to here')
+    difference = manifest.source['largest_logit_difference']
+    print(f'logits differ from PyTorch by at most {difference:.1e}')
+    if manifest.quantization is not None:
+        print_quantization(manifest.quantization)
+    if manifest.policy['thresholds'] is None:
+        print('without thresholds every image runs to the last exit; '
+              'tools/calibrate.py solves some')
+
+
+def print_quantization(report: Mapping[str, Any]) -> None:
+    """Say what 8 bits did to each exit."""
+    if report['broken_images']:
+        print(f'{report["broken_images"]} test images could not be read and '
+              f'were skipped')
+    print(f'quantised by {report["calibration_images"]} images; on '
+          f'{report["test_images"]} images:')
+    for index, row in enumerate(report['exits']):
+        text = f'same prediction for {row["agreement"]:.2%}'
+        if 'int8' in row:
+            text += (f'; top-1 {row["int8"]:.2f} % in int8, '
+                     f'{row["fp32"]:.2f} % in fp32')
+        print(f'  exit {index}: {text}')
+
+
+def main() -> None:
+    """Check what is given, then export."""
+    args = parse_args()
+    config = common.load_config(args)
+    with common.input_errors():
+        from ..deploy.export import export_network
+        check_new_folder(args.out)
+        preprocessing = read_preprocessing(
+            test_transform(config),
+            model_of(config).get('data_preprocessor') or {}, args.size)
+    common.check_writable_folder(os.path.dirname(os.path.abspath(args.out)))
+    model = common.load_model(config, args.checkpoint)
+    trunk, exits = model.exit_parts()
+    classes = choose_class_names(args.classes,
+                                 read_checkpoint(args.checkpoint),
+                                 exits.num_classes)
+    policy = common.choose_policy(args, model, config.model)
+    source = dict(
+        config=os.path.basename(args.config),
+        checkpoint=os.path.basename(args.checkpoint),
+        checkpoint_sha256=file_sha256(args.checkpoint))
+    with common.input_errors(ImportError, ValueError, OSError, RuntimeError):
+        images = list_images(args.int8_calibration) \
+            if args.int8_calibration else None
+        if args.int8_test:
+            check_labelled(args.int8_test, classes)
+        manifest = export_network(trunk, exits, args.out, preprocessing,
+                                  policy, classes, source, images,
+                                  args.int8_test, args.opset)
+    print_summary(manifest, args.out)
