@@ -15,9 +15,11 @@ from .exits import Exits
 from .feature_branch import (FeatureBranch, available_archs,
                              build_feature_branch, split_backbone)
 from .losses import LossWeights, exit_losses
+from .models import create_model, list_models
 from .official import load_official
 from .operating_point import OperatingPoint
 from .policy import ExitPolicy, Prediction, fixed_exit_thresholds, select_exits
+from .pretrained_branch import load_branch_weights, parameter_groups
 from .segments import SegmentedTrunk
 from .trunk import Trunk
 
@@ -25,10 +27,11 @@ __all__ = [
     'ConvTrunk', 'DynPerceiver', 'ExitPolicy', 'Exits', 'FeatureBranch',
     'LossWeights', 'OperatingPoint', 'Prediction', 'SegmentedTrunk', 'Trunk',
     'available_archs', 'build_feature_branch', 'capture_segments',
-    'compile_segments', 'count_macs', 'exit_losses', 'fixed_exit_thresholds',
-    'graph_statistics', 'load_official', 'macs_per_exit',
-    'prepare_for_inference', 'run_all_exits', 'run_early_exit', 'select_exits',
-    'split_backbone'
+    'compile_segments', 'count_macs', 'create_model', 'exit_losses',
+    'fixed_exit_thresholds', 'graph_statistics', 'list_models',
+    'load_branch_weights', 'load_official', 'macs_per_exit',
+    'parameter_groups', 'prepare_for_inference', 'run_all_exits',
+    'run_early_exit', 'select_exits', 'split_backbone'
 ]
 
 __getattr__ = moved_names(__name__)

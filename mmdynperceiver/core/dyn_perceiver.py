@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Dynamic Perceiver as one module: trunk, exits and policy."""
-from typing import (TYPE_CHECKING, Any, Mapping, Optional, Sequence, Tuple,
-                    Union)
+from typing import (TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence,
+                    Tuple, Union)
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from .exits import Exits
 from .feature_branch import FeatureBranch
 from .image_checks import check_images
 from .policy import ExitPolicy, Prediction
-from .segments import SegmentedTrunk
+from .segments import SegmentedTrunk, TrunkState
 from .trunk import Trunk, TrunkOptions
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ class DynPerceiver(CountsMacs, nn.Module):
             ``depth_factor``, ``mlp_ratio``, ``drop_path_rate``, the ablation
             switches and ``exits``.
 
+    Attributes:
+        settings (dict): The arguments, by which it can be built again; a
+            ready feature branch is None there.
+
     Raises:
         ValueError: If an argument is out of its range; an unknown ``arch``
             lists the known ones.
@@ -75,6 +79,12 @@ class DynPerceiver(CountsMacs, nn.Module):
                  dropout: Optional[float] = None,
                  **kwargs: 'Unpack[TrunkOptions]') -> None:
         super().__init__()
+        self.settings: Dict[str, Any] = dict(
+            arch=None if isinstance(arch, FeatureBranch) else arch,
+            num_classes=num_classes,
+            fkt=fkt,
+            dropout=dropout,
+            **kwargs)
         self.trunk = use_fast_blocks(Trunk(arch, **kwargs))
         self.exits = build_exits(self.trunk, num_classes, fkt, dropout)
         self.policy = ExitPolicy(self.exits.num_exits)
@@ -82,6 +92,46 @@ class DynPerceiver(CountsMacs, nn.Module):
     def exit_parts(self) -> Tuple[Trunk, Exits]:
         """The trunk and the exits."""
         return self.trunk, self.exits
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.exits.num_classes
+
+    def get_classifier(self) -> Exits:
+        """The classifiers of all exits, as timm calls them."""
+        return self.exits
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put new classifiers in place, for other classes; thresholds, which
+        belong to the old ones, are dropped.
+
+        Args:
+            num_classes (int): How many classes.
+
+        Raises:
+            ValueError: If it is no positive whole number.
+        """
+        settings = dict(self.settings, num_classes=num_classes)
+        exits = build_exits(self.trunk, num_classes, settings['fkt'],
+                            settings['dropout'])
+        like = next(self.exits.parameters())
+        self.exits = exits.to(like.device, like.dtype).train(self.training)
+        self.policy = ExitPolicy(exits.num_exits)
+        self.settings = settings
+
+    def forward_features(self, images: Tensor) -> TrunkState:
+        """What the last exit pools: the feature map x (B, C, h, w), and the
+        latents z (B, N, D), of normalised images (B, 3, H, W).
+
+        Raises:
+            TypeError, ValueError: As of :meth:`forward`.
+        """
+        with running_stats_for_one(self, len(images)):
+            state = self.trunk.initial_state(images)
+            for index in range(self.trunk.num_segments):
+                state = self.trunk.segment(index, state)[0]
+        return state
 
     def forward(self, images: Tensor) -> Tuple[Tensor, ...]:
         """Run all exits.

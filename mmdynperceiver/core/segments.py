@@ -57,6 +57,9 @@ class SegmentedTrunk(nn.Module):
             computes in; None takes images as they are.
         captured (CapturedExits, optional): Graphs that run this trunk and
             its exits; see ``capture_segments``.
+        torchvision (str, optional): As of :class:`FeatureBranch`.
+        stages (nn.ModuleList): The stages; each has ``conv``, that of the
+            feature branch.
     """
 
     exit_channels: Tuple[Tuple[int, ...], ...]
@@ -65,6 +68,8 @@ class SegmentedTrunk(nn.Module):
     hidden_channels: Optional[int]
     dropout: float
     head_init_std: Optional[float]
+    torchvision: Optional[str]
+    stages: nn.ModuleList
 
     def __init__(self, plan: Sequence[Tuple[Sequence[Half], str]]) -> None:
         super().__init__()
@@ -75,6 +80,7 @@ class SegmentedTrunk(nn.Module):
         self.micro_batches: Optional[MicroBatches] = None
         self.dtype: Optional[torch.dtype] = None
         self.captured: Any = None
+        self._branch_is_frozen = False
 
     def attach(self, branch: FeatureBranch) -> None:
         """Take over a feature branch's stem and what it declares."""
@@ -84,6 +90,7 @@ class SegmentedTrunk(nn.Module):
         self.hidden_channels = branch.hidden_channels
         self.dropout = branch.dropout
         self.head_init_std = branch.head_init_std
+        self.torchvision = branch.torchvision
         self._init_branch = branch.init_weights
 
     def init_weights(self) -> None:
@@ -92,6 +99,26 @@ class SegmentedTrunk(nn.Module):
         alone."""
         if self._init_branch is not None:
             self._init_branch()
+
+    def branch_modules(self) -> Tuple[nn.Module, ...]:
+        """The stem and the four stages of the feature branch alone."""
+        stages: Any = self.stages
+        return (self.stem, *(stage.conv for stage in stages))
+
+    def freeze_branch(self) -> None:
+        """Keep the weights and the batch norms' statistics of the feature
+        branch in training, too."""
+        self._branch_is_frozen = True
+        for module in self.branch_modules():
+            module.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> 'SegmentedTrunk':
+        """Set the mode; a frozen feature branch stays in eval mode."""
+        super().train(mode)
+        if self._branch_is_frozen:
+            for module in self.branch_modules():
+                module.eval()
+        return self
 
     def run_half(self, half: Half, state: TrunkState) -> TrunkState:
         """Run one half of those that ``halves`` lists.

@@ -10,6 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core import FeatureBranch, SegmentedTrunk, Trunk
 from ..core.accelerate.fast_blocks import use_fast_blocks
+from ..core.pretrained_branch import load_branch_weights, torchvision_names
+from ..errors import input_errors
 from ..io.checkpoints import load_matching
 from .feature_branch import build_arch
 
@@ -32,6 +34,12 @@ class TrunkBackbone(BaseModule):
         init_cfg (dict, optional): Initialisation config, such as
             ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
             Defaults to None.
+        backbone_weights (str, optional): Weights of the feature branch alone,
+            with which a training starts, see
+            :func:`~mmdynperceiver.core.load_branch_weights`. Defaults to
+            None.
+        freeze_branch (bool): Whether the feature branch alone is frozen.
+            Defaults to False.
         **kwargs: Further arguments of the trunk.
 
     Attributes:
@@ -52,6 +60,8 @@ class TrunkBackbone(BaseModule):
                  frozen_stages: int = -1,
                  norm_eval: bool = False,
                  init_cfg: Optional[dict] = None,
+                 backbone_weights: Optional[str] = None,
+                 freeze_branch: bool = False,
                  **kwargs: Any) -> None:
         super().__init__(init_cfg=init_cfg)
         if not isinstance(frozen_stages, int) or not -1 <= frozen_stages <= 4:
@@ -61,6 +71,11 @@ class TrunkBackbone(BaseModule):
         self.norm_eval = norm_eval
         self.net = use_fast_blocks(
             self.make_trunk(build_arch(arch, self.registry), **kwargs))
+        self.backbone_weights = backbone_weights
+        if backbone_weights is not None:
+            torchvision_names(self.net)  # refuses what has no such weights
+        if freeze_branch:
+            self.net.freeze_branch()
         for module in self._frozen_modules():
             module.requires_grad_(False)
         if isinstance(self.net, Trunk):
@@ -76,8 +91,17 @@ class TrunkBackbone(BaseModule):
         """Initialise; of a checkpoint, report what was loaded of it.
 
         Raises:
-            InputError: If nothing of the checkpoint fits.
+            InputError: If nothing of the checkpoint fits, or not all of
+                ``backbone_weights`` do.
         """
+        self._init_weights()
+        if self.backbone_weights is not None:
+            with input_errors(OSError, ValueError, ImportError):
+                report = load_branch_weights(self.net, self.backbone_weights)
+            print_log(report, logger='current')
+
+    def _init_weights(self) -> None:
+        """Initialise as mmengine does, but with a report."""
         config = self.init_cfg
         path = config.get('checkpoint', '') if isinstance(config, dict) else ''
         if not path or config.get('type') != 'Pretrained' or '://' in path:

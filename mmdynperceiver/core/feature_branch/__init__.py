@@ -8,10 +8,11 @@ from .mobilenet_v3 import mobilenetv3_large
 from .regnet import REGNETY_ARCHS, regnety
 from .resnet import RESNET_ARCHS, resnet
 from .split import feature_branch_from_stages, split_backbone
+from .torchvision_nets import PREFIX, torchvision_archs, torchvision_branch
 
 __all__ = [
     'FeatureBranch', 'available_archs', 'build_feature_branch',
-    'feature_branch_from_stages', 'split_backbone'
+    'feature_branch_from_stages', 'split_backbone', 'torchvision_archs'
 ]
 
 _MOBILENET = 'mobilenetv3-large'
@@ -30,9 +31,10 @@ def build_feature_branch(
 
     Args:
         arch (str | Mapping | FeatureBranch): One of ``available_archs()``,
-            or ``block`` ('basic' or 'bottleneck'), ``depths`` (blocks of
-            each stage) and, if it is not ImageNet's, ``stem_stride`` (1 or
-            2) of another ResNet, or a ready branch.
+            'torchvision.' and the name of one of its networks (see
+            ``torchvision_archs()``), or ``block`` ('basic' or 'bottleneck'),
+            ``depths`` (blocks of each stage) and, if it is not ImageNet's,
+            ``stem_stride`` (1 or 2) of another ResNet, or a ready branch.
         width (float): Width factor of ResNet and MobileNet-v3 branches.
             Defaults to 1.
         drop_path_rate (float, optional): Stochastic depth of ResNet
@@ -51,16 +53,17 @@ def build_feature_branch(
 def _build(arch: Union[str, Mapping[str, Any], FeatureBranch], width: float,
            drop_path_rate: Optional[float]) -> FeatureBranch:
     """Build the branch as its package does."""
-    if isinstance(arch, FeatureBranch):
+    if isinstance(arch, FeatureBranch) or \
+            isinstance(arch, str) and arch.startswith(PREFIX):
         if width != 1 or drop_path_rate is not None:
             raise ValueError(
                 f'width and drop_path_rate are not for a backbone of another '
                 f'package, which has its own options, got width={width!r} and '
                 f'drop_path_rate={drop_path_rate!r}: leave them out')
-        return arch
+        return torchvision_branch(arch) if isinstance(arch, str) else arch
     if isinstance(arch, str) and arch not in available_archs():
         raise ValueError(f'unknown arch: got {arch!r}, expected one of '
-                         f'{", ".join(available_archs())}')
+                         f'{", ".join(available_archs())}, or {PREFIX}NAME')
     blocks: Optional[Mapping[str, Any]] = \
         RESNET_ARCHS.get(arch) if isinstance(arch, str) else arch
     if blocks is not None and not {'block', 'depths'} <= set(
@@ -70,7 +73,10 @@ def _build(arch: Union[str, Mapping[str, Any], FeatureBranch], width: float,
     _check_factors(width, drop_path_rate)
     if blocks is not None:
         rate = 0.2 if drop_path_rate is None else drop_path_rate
-        return resnet(**blocks, width=width, drop_path_rate=rate)
+        branch = resnet(**blocks, width=width, drop_path_rate=rate)
+        if isinstance(arch, str) and width == 1:
+            branch.torchvision = arch
+        return branch
     if drop_path_rate is not None:
         raise ValueError(f'drop_path_rate is for ResNet feature branches, got '
                          f'{drop_path_rate!r} for {arch!r}: leave it out')

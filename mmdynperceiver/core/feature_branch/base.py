@@ -31,6 +31,8 @@ class FeatureBranch:
             as PyTorch has it.
         init_weights (Callable, optional): Initialises the parts as the
             package that they come from does. Defaults to None, they are.
+        torchvision (str, optional): torchvision's name of the network, where
+            it has one of the same parts in the same order. Defaults to None.
     """
 
     stem: nn.Module
@@ -42,3 +44,4 @@ class FeatureBranch:
     dropout: float = 0.
     head_init_std: Optional[float] = None
     init_weights: Optional[Callable[[], None]] = None
+    torchvision: Optional[str] = None

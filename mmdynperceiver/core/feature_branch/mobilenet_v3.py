@@ -31,4 +31,5 @@ def mobilenetv3_large(width: float = 1.) -> FeatureBranch:
         strides=(4, 8, 16, 32, 32),
         depth_factor=(1, 1, 1, 3),
         hidden_channels=net.classifier[0].out_features,
-        dropout=0.2)
+        dropout=0.2,
+        torchvision='mobilenet_v3_large' if width == 1 else None)

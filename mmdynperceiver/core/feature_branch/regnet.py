@@ -26,4 +26,5 @@ def regnety(arch: str) -> FeatureBranch:
         channels=channels,
         strides=(2, 4, 8, 16, 32),
         depth_factor=(1, 1, 1, 2),
-        head_init_std=0.01)
+        head_init_std=0.01,
+        torchvision=REGNETY_ARCHS[arch].__name__)
