@@ -16,12 +16,13 @@ WORKERS ?= 2
 DEMO_ARGS ?=
 
 BIN := .venv/bin/python
-SOURCES = $(wildcard mmdynperceiver configs projects tools tests setup.py)
-DOCUMENTED = $(wildcard mmdynperceiver projects tools setup.py)
+SOURCES = $(wildcard mmdynperceiver configs projects tools tests docs/conf.py \
+	setup.py)
+DOCUMENTED = $(wildcard mmdynperceiver projects tools setup.py docs/conf.py)
 TEXTS = $(SOURCES) $(wildcard *.md docs requirements Makefile setup.cfg)
 LINTERS := yapf isort flake8 codespell interrogate mypy
 
-.PHONY: help demo test lint format doctor clean setup-demo setup-test \
+.PHONY: help demo test lint format site doctor clean setup-demo setup-test \
 	$(addprefix lint-,$(LINTERS))
 
 help:  ## List the targets
@@ -40,6 +41,10 @@ lint: setup-test  ## Check style, spelling, docstrings and types
 format: setup-test  ## Rewrite the sources in the style that lint asks for
 	@$(BIN) -m isort $(SOURCES)
 	@$(BIN) -m yapf --in-place --recursive --parallel $(SOURCES)
+
+site: setup-test  ## Build the pages of docs/ into work_dirs/site
+	@$(BIN) -m sphinx -W --keep-going -q docs work_dirs/site
+	@echo 'Open work_dirs/site/index.html'
 
 doctor: setup-demo  ## Show versions, what works, and how to fix the rest
 	@$(BIN) -m mmdynperceiver.doctor
