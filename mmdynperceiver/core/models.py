@@ -147,8 +147,9 @@ def create_model(name: str,
             for a learning rate of its own see
             :func:`~mmdynperceiver.core.pretrained_branch.parameter_groups`.
             Defaults to False.
-        fkt, dropout, **options: Instead of what the name says, see
-            :class:`~mmdynperceiver.core.DynPerceiver`.
+        fkt (bool, optional): Instead of what the name says.
+        dropout (float, optional): The same.
+        **options: The same, see :class:`~mmdynperceiver.core.DynPerceiver`.
 
     Returns:
         DynPerceiver: In eval mode.
