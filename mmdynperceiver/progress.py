@@ -2,9 +2,10 @@
 """Progress bars with counts and times, unless they are not wanted."""
 from typing import Any, Iterable, Iterator, TypeVar
 
-import rich.progress
-from rich.progress import (BarColumn, MofNCompleteColumn, Progress, TextColumn,
-                           TimeElapsedColumn, TimeRemainingColumn)
+try:
+    import rich.progress
+except ImportError:  # it comes with mmengine, and torch alone has none
+    rich = None  # type: ignore[assignment]
 
 __all__ = ['is_quiet', 'progress_bar', 'set_quiet', 'track']
 
@@ -22,16 +23,36 @@ def is_quiet() -> bool:
     return _settings['quiet']
 
 
-def progress_bar() -> Progress:
-    """A progress bar with counts, elapsed and remaining time."""
-    return Progress(
-        TextColumn('{task.description}', markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn('elapsed,'),
-        TimeRemainingColumn(),
-        TextColumn('to go'),
+class _NoBar:
+    """Shows nothing."""
+
+    def __enter__(self) -> '_NoBar':
+        return self
+
+    def __exit__(self, *args: Any) -> None:
+        """Nothing to tidy up."""
+
+    def add_task(self, *args: Any, **kwargs: Any) -> int:
+        """See ``rich.progress.Progress``."""
+        return 0
+
+    advance = update = add_task
+
+
+def progress_bar() -> Any:
+    """A progress bar with counts, elapsed and remaining time; without rich
+    nothing is shown."""
+    if rich is None:
+        return _NoBar()
+    shown = rich.progress
+    return shown.Progress(
+        shown.TextColumn('{task.description}', markup=False),
+        shown.BarColumn(),
+        shown.MofNCompleteColumn(),
+        shown.TimeElapsedColumn(),
+        shown.TextColumn('elapsed,'),
+        shown.TimeRemainingColumn(),
+        shown.TextColumn('to go'),
         disable=is_quiet())
 
 
@@ -40,5 +61,8 @@ def track(sequence: Iterable[T],
           disable: bool = False,
           **options: Any) -> Iterator[T]:
     """Show how far a loop is; see :func:`rich.progress.track`."""
+    if rich is None:
+        yield from sequence
+        return
     yield from rich.progress.track(
         sequence, description, disable=disable or is_quiet(), **options)

@@ -215,7 +215,8 @@ class BucketGraphs:
         # True is larger than False: those of the batch who do not leave.
         stays = torch.gt(rows < self.limit, leaves)
         ranks = torch.cumsum(stays, 0, out=after.ranks[:size])
-        to = torch.where(stays, ranks - 1, self.limit)
+        # A number of the host's would have to be copied in a capture.
+        to = torch.where(stays, ranks - 1, self._numbers[-1])
         after.rows.fill_(self.limit).index_copy_(0, to, rows)
         # Whoever leaves lands behind the last place of all.
         images = to if self.group == 1 else (to[:, None] * self.group +

@@ -222,7 +222,9 @@ class CapturedExits:
             self._miss(reason)
             yield None
             return
-        with self._lock, torch.inference_mode(False), torch.no_grad():
+        device = images.get_device()  # -1 of the CPU, which is no device
+        with self._lock, torch.cuda.device(device), \
+                torch.inference_mode(False), torch.no_grad():
             graphs = self._find(policy, images, group)
             if graphs is not None:
                 self._batches += 1

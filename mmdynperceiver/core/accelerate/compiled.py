@@ -164,7 +164,9 @@ class _Compiled:
         if state.x.is_meta:  # MACs are counted
             return self.method(part, state)
         if self._compiled is None:
-            _allow_graphs(self.trunk.num_segments * (len(self.buckets) + 1))
+            # Each with gradients, without, and in inference mode.
+            _allow_graphs(3 * self.trunk.num_segments *
+                          (len(self.buckets) + 1))
             self._compiled = torch.compile(
                 self.method,
                 dynamic=False,
