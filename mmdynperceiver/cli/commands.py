@@ -54,6 +54,9 @@ COMMANDS: Dict[str, Command] = {
             'early', GO_ON),
     'benchmark':
     Command('cli.benchmark', 'measure how long networks take to each exit'),
+    'check-gpu':
+    Command('cli.check_gpu', 'check that a GPU computes right, and how fast',
+            GO_ON),
     'export':
     Command('cli.export', 'write a checkpoint as graphs that run without '
             'torch'),
