@@ -22,11 +22,11 @@ LEAVES = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
 # Of which a step is tried here; videos and detectors have their own tests.
 CLASSIFIERS = [
     path for path in LEAVES
-    if path.parent.name in ('imagenet', 'cifar',
+    if path.parent.name in ('imagenet', 'latency_first', 'cifar',
                             'folder') or path.stem.endswith('digits')
 ]
 # Epochs where the name does not say them.
-EPOCHS = dict(imagenet=300, coco=12)
+EPOCHS = dict(imagenet=300, latency_first=300, coco=12)
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +99,7 @@ def test_trains_a_step_and_predicts(path):
     for hook in config.custom_hooks:
         registry.HOOKS.build(hook)
     registry.METRICS.build(config.val_evaluator)
-    num_classes = 1000 if path.parent.name == 'imagenet' else \
+    num_classes = 1000 if path.stem.endswith('in1k') else \
         100 if path.stem.endswith('cifar100') else 10
     model = build(config)
     optim_wrapper = build_optim_wrapper(model, config.optim_wrapper)

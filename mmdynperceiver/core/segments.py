@@ -49,6 +49,8 @@ class SegmentedTrunk(nn.Module):
             pooled vectors that it classifies.
         channels, strides, hidden_channels, dropout, head_init_std: As of
             :class:`~mmdynperceiver.core.FeatureBranch`.
+        maps_as_tokens (bool): Whether feature halves end with attention, which
+            leaves maps channels last.
         frames_per_clip (int): Images that only make sense together; 1 where
             they are no frames.
         micro_batches (MicroBatches, optional): How a prepared trunk divides
@@ -76,6 +78,7 @@ class SegmentedTrunk(nn.Module):
         self._halves = tuple(tuple(halves) for halves, _ in plan)
         self.exit_kinds = tuple(kind for _, kind in plan)
         self.num_segments = len(self.exit_kinds)
+        self.maps_as_tokens = False
         self.frames_per_clip = 1
         self.micro_batches: Optional[MicroBatches] = None
         self.dtype: Optional[torch.dtype] = None

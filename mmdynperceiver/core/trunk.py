@@ -9,23 +9,20 @@ A stage has two halves, and the exits stand between halves::
 ``Si.c`` is the classification half of stage i, (x, z) -> z, and ``Si.f`` its
 feature half, (x, z) -> (x, z). A segment is the work between two exits.
 """
-import math
 import warnings
-from typing import (Any, Dict, List, Mapping, Optional, Sequence, Tuple,
-                    TypedDict, Union)
+from typing import (Any, Dict, Mapping, Optional, Sequence, Tuple, TypedDict,
+                    Union)
 
 import torch
 from torch import Tensor, nn
 
-from .attention import X2Z, Z2X, SelfAttentionBlock
+from .branches import BASE_DEPTHS, BRANCHES, TokenMixer
 from .feature_branch import FeatureBranch, build_feature_branch
 from .segments import Half, SegmentedTrunk, TrunkState
 
-__all__ = ['EXIT_PLANS', 'Stage', 'TokenMixer', 'Trunk', 'TrunkOptions']
-
-# Self-attention blocks and heads of the four stages before the depth factor.
-BASE_DEPTHS = (3, 3, 9, 3)
-NUM_HEADS = (1, 2, 4, 8)
+__all__ = [
+    'BASE_DEPTHS', 'EXIT_PLANS', 'Stage', 'TokenMixer', 'Trunk', 'TrunkOptions'
+]
 
 _CHAIN = (Half('stem'), *(Half(kind, stage) for stage in range(4)
                           for kind in ('classify', 'extract')),
@@ -36,6 +33,8 @@ _CHAIN = (Half('stem'), *(Half(kind, stage) for stage in range(4)
 EXIT_PLANS: Dict[str, Tuple[Tuple[Half, str], ...]] = {
     'classification': ((Half('classify', 2), 'z'), (Half('classify', 3), 'z'),
                        (Half('extract', 3), 'x'), (_CHAIN[-1], 'xz')),
+    'joint': ((Half('classify', 2), 'z'), (Half('classify',
+                                                3), 'z'), (_CHAIN[-1], 'xz')),
     'feature': ((Half('extract', 2), 'x'), (_CHAIN[-1], 'xz')),
     'last': ((_CHAIN[-1], 'xz'), ),
 }
@@ -45,37 +44,20 @@ class TrunkOptions(TypedDict, total=False):
     """Arguments of :class:`Trunk` behind ``arch``, for those who hand them
     on."""
 
-    num_latents: int
+    num_latents: Optional[int]
     width: float
     depth_factor: Optional[Sequence[float]]
-    num_heads: Sequence[int]
-    mlp_ratio: float
+    num_heads: Optional[Sequence[int]]
+    mlp_ratio: Optional[float]
     x2z: bool
     z2x: bool
-    dw_conv: bool
-    last_z2x: bool
-    token_mixer: bool
+    dw_conv: Optional[bool]
+    last_z2x: Optional[bool]
+    token_mixer: Optional[bool]
     drop_path_rate: Optional[float]
-    exits: str
-
-
-class TokenMixer(nn.Module):
-    """Reduce the number of latents and widen them between two stages.
-
-    Shape: (B, num_latents, channels) -> (B, out_latents, out_channels).
-    """
-
-    def __init__(self, num_latents: int, out_latents: int, channels: int,
-                 out_channels: int) -> None:
-        super().__init__()
-        self.mix = nn.Sequential(
-            nn.LayerNorm(num_latents), nn.Linear(num_latents, out_latents))
-        self.expand = nn.Sequential(
-            nn.LayerNorm(channels), nn.Linear(channels, out_channels))
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Mix over the tokens, then over the channels."""
-        return self.expand(self.mix(z.transpose(1, 2)).transpose(1, 2))
+    exits: Optional[str]
+    branch: str
+    latent_channels: Optional[int]
 
 
 class Stage(nn.Module):
@@ -128,32 +110,45 @@ class Trunk(SegmentedTrunk):
             ``available_archs``), the blocks of another ResNet (see
             ``build_feature_branch``) or a ready one. Defaults to
             'regnety-800mf'.
-        num_latents (int): Number N of latents in stage 1; stages 2 to 4 have
-            N/2, N/4 and N/8. Defaults to 128.
+        num_latents (int, optional): Number N of latents in stage 1; stages 2
+            to 4 have N/2, N/4 and N/8 behind token mixers. Defaults to None,
+            128.
         width (float): Width factor of ResNet and MobileNet-v3 branches.
             Defaults to 1.
         depth_factor (Sequence[float], optional): Multipliers of the 3, 3, 9
             and 3 self-attention blocks. Defaults to None, the published
             recipe of the family.
-        num_heads (Sequence[int]): Self-attention heads of the four stages;
-            each must divide the channels that enter its stage. Defaults to
+        num_heads (Sequence[int], optional): Attention heads of the four
+            stages; each must divide the width of the latents in its stage,
+            which is that of the channels that enter it. Defaults to None,
             (1, 2, 4, 8).
-        mlp_ratio (float): Hidden width over width in the self-attention
-            blocks. Defaults to 4.
+        mlp_ratio (float, optional): Hidden width over width in the
+            self-attention blocks. Defaults to None, 4.
         x2z (bool): Features to latents after stage 1; the first one always
             stays. Defaults to True.
         z2x (bool): Latents to features between stages. Defaults to True.
-        dw_conv (bool): Depth-wise convolution in x2z. Defaults to True.
-        last_z2x (bool): Latents to features after stage 4. Defaults to True.
-        token_mixer (bool): Whether the latents get fewer and wider from
-            stage to stage; otherwise their number and width stay those of
-            stage 1. Defaults to True.
+        dw_conv (bool, optional): Depth-wise convolution in x2z. Defaults to
+            None, True.
+        last_z2x (bool, optional): Latents to features after stage 4.
+            Defaults to None, True.
+        token_mixer (bool, optional): Whether the latents get fewer and wider
+            from stage to stage; otherwise their number and width stay those
+            of stage 1. Defaults to None, True.
         drop_path_rate (float, optional): Stochastic depth of ResNet
             branches. Defaults to None, the published 0.2.
-        exits (str): Where the exits stand (Table 2 of the paper):
-            'classification', the four of the paper; 'feature', one on the
+        exits (str, optional): Where the exits stand (Table 2 of the paper):
+            'classification', the four of the paper; 'joint', the same
+            without the one on the features alone; 'feature', one on the
             features of stage 3 and one at the end; 'last', only the one at
-            the end. Defaults to 'classification'.
+            the end. Defaults to None, 'classification'.
+        branch (str): The classification branch: 'paper', or 'latency-first',
+            beyond the paper (see
+            :mod:`~mmdynperceiver.core.latency_first`), which has other
+            defaults, and no ``dw_conv`` and ``token_mixer`` (see
+            :class:`~mmdynperceiver.core.branches.LatencyFirstBranch`).
+            Defaults to 'paper'.
+        latent_channels (int, optional): Width of the latents of the branch
+            'latency-first'. Defaults to None, 192.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -167,53 +162,54 @@ class Trunk(SegmentedTrunk):
     def __init__(self,
                  arch: Union[str, Mapping[str, Any],
                              FeatureBranch] = 'regnety-800mf',
-                 num_latents: int = 128,
+                 num_latents: Optional[int] = None,
                  width: float = 1.,
                  depth_factor: Optional[Sequence[float]] = None,
-                 num_heads: Sequence[int] = NUM_HEADS,
-                 mlp_ratio: float = 4,
+                 num_heads: Optional[Sequence[int]] = None,
+                 mlp_ratio: Optional[float] = None,
                  x2z: bool = True,
                  z2x: bool = True,
-                 dw_conv: bool = True,
-                 last_z2x: bool = True,
-                 token_mixer: bool = True,
+                 dw_conv: Optional[bool] = None,
+                 last_z2x: Optional[bool] = None,
+                 token_mixer: Optional[bool] = None,
                  drop_path_rate: Optional[float] = None,
-                 exits: str = 'classification') -> None:
-        plan = _exit_plan(exits)
+                 exits: Optional[str] = None,
+                 branch: str = 'paper',
+                 latent_channels: Optional[int] = None) -> None:
+        if branch not in BRANCHES:
+            raise ValueError(f'branch must be one of {", ".join(BRANCHES)}, '
+                             f'got {branch!r}')
+        kind = BRANCHES[branch]
+        plan = _exit_plan(kind.defaults['exits'] if exits is None else exits)
         super().__init__(_cut(plan))
-        branch = build_feature_branch(arch, width, drop_path_rate)
-        if depth_factor is None:
-            depth_factor = branch.depth_factor
-        _check_sizes(num_latents, depth_factor, mlp_ratio)
-        self.attach(branch)
-        tokens, widths = _latent_sizes(num_latents, branch.channels,
-                                       token_mixer)
-        depths = [round(n * f) for n, f in zip(BASE_DEPTHS, depth_factor)]
-        _check_heads(num_heads, widths, depths)
+        features = build_feature_branch(arch, width, drop_path_rate)
+        latent_branch = kind(
+            features.channels, features.depth_factor,
+            dict(
+                num_latents=num_latents,
+                latent_channels=latent_channels,
+                depth_factor=depth_factor,
+                num_heads=num_heads,
+                mlp_ratio=mlp_ratio,
+                x2z=x2z,
+                z2x=z2x,
+                dw_conv=dw_conv,
+                last_z2x=last_z2x,
+                token_mixer=token_mixer))
+        self.attach(features)
+        self.maps_as_tokens = branch == 'paper' and z2x
+        widths = latent_branch.widths
         self.latents = nn.Parameter(
-            torch.randn(num_latents, widths[0]).mul_(0.02).clamp_(-2, 2))
-        self.stages = nn.ModuleList()
-        for i, conv in enumerate(branch.stages):
-            last = i == 3
-            blocks = nn.Sequential(
-                *(SelfAttentionBlock(widths[i], num_heads[i], mlp_ratio)
-                  for _ in range(depths[i])))
-            self.stages.append(
-                Stage(
-                    conv,
-                    blocks,
-                    x2z=X2Z(branch.channels[i], widths[i], dw_conv)
-                    if x2z or i == 0 else None,
-                    token_mixer=TokenMixer(tokens[i], tokens[i + 1], widths[i],
-                                           widths[i + 1])
-                    if token_mixer and not last else None,
-                    z2x=Z2X(branch.channels[i + 1], widths[i + 1])
-                    if z2x and not last else None))
-        self.last_z2x = Z2X(branch.channels[4],
-                            widths[3]) if last_z2x else None
+            torch.randn(latent_branch.tokens[0],
+                        widths[0]).mul_(0.02).clamp_(-2, 2))
+        self.stages = nn.ModuleList(
+            Stage(conv, **latent_branch.parts(i))
+            for i, conv in enumerate(features.stages))
+        self.last_z2x = latent_branch.z2x(
+            4) if latent_branch.options['last_z2x'] else None
         self.exit_channels = tuple(
-            _pooled_widths(half, kind, branch.channels, widths)
-            for half, kind in plan)
+            _pooled_widths(half, pooled, features.channels, widths)
+            for half, pooled in plan)
 
     def run_half(self, half: Half, state: TrunkState) -> TrunkState:
         """Run one half; see :class:`SegmentedTrunk`."""
@@ -253,14 +249,6 @@ def _cut(
             for first, last, (_, kind) in zip((0, *ends), ends, plan)]
 
 
-def _latent_sizes(num_latents: int, channels: Sequence[int],
-                  token_mixer: bool) -> Tuple[List[int], List[int]]:
-    """Number and width of the latents in the four stages."""
-    if token_mixer:
-        return [num_latents // 2**i for i in range(4)], list(channels[:4])
-    return [num_latents] * 4, [channels[0]] * 4
-
-
 def _pooled_widths(half: Half, kind: str, channels: Sequence[int],
                    widths: Sequence[int]) -> Tuple[int, ...]:
     """Widths of the vectors that are pooled behind a half."""
@@ -268,34 +256,3 @@ def _pooled_widths(half: Half, kind: str, channels: Sequence[int],
     # At the classification half of a stage the latents have the width that
     # they enter it with; behind stage 4 they keep it.
     return tuple(x if letter == 'x' else widths[half.stage] for letter in kind)
-
-
-def _check_sizes(num_latents: int, depth_factor: Sequence[float],
-                 mlp_ratio: float) -> None:
-    """Refuse sizes out of their range."""
-    if not isinstance(num_latents, int) or num_latents < 8:
-        raise ValueError(
-            f'num_latents must be a whole number of at least 8, because '
-            f'stage 4 keeps one eighth of them, got {num_latents!r}')
-    if len(depth_factor) != 4 or not all(f >= 0 for f in depth_factor):
-        raise ValueError(f'depth_factor must be four numbers of at least 0, '
-                         f'got {tuple(depth_factor)!r}')
-    if not mlp_ratio > 0:
-        raise ValueError(f'mlp_ratio must be positive, got {mlp_ratio!r}')
-
-
-def _check_heads(num_heads: Sequence[int], widths: Sequence[int],
-                 depths: Sequence[int]) -> None:
-    """Refuse heads that do not divide the widths of the latents."""
-    if len(num_heads) != 4 or not all(
-            isinstance(heads, int) and heads > 0 for heads in num_heads):
-        raise ValueError(f'num_heads must be four whole numbers of at least '
-                         f'1, got {num_heads!r}')
-    fitting = tuple(
-        math.gcd(heads, width) if depth else heads
-        for heads, width, depth in zip(num_heads, widths, depths))
-    if fitting != tuple(num_heads):
-        raise ValueError(
-            f'the numbers of self-attention heads must divide the channels '
-            f'that enter the stages, got {tuple(num_heads)} heads for '
-            f'{tuple(widths)} channels: num_heads={fitting} would fit')

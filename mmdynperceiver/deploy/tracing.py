@@ -10,7 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from ..core import SegmentedTrunk, Trunk
+from ..core import SegmentedTrunk
 from ..core.early_exit import LoopState, run_step
 from ..core.protocols import ExitClassifiers
 from ..core.segments import TrunkState
@@ -41,7 +41,7 @@ class SegmentGraph(nn.Module):
                 z: Optional[Tensor] = None,
                 knowledge: Optional[Tensor] = None) -> List[Tensor]:
         """Run the segment."""
-        if self.index and isinstance(self.trunk, Trunk):
+        if self.index and self.trunk.maps_as_tokens:
             x = x.permute(0, 3, 1, 2)
         carried = LoopState(TrunkState(x, z), knowledge)
         carried, logits = run_step(self.trunk, self.exits, self.index, carried)
@@ -56,7 +56,7 @@ def handed_on(trunk: SegmentedTrunk, x: Tensor) -> Tensor:
     Where it was tokens last, it goes as (B, H, W, C), which spares a
     transposition.
     """
-    return x.permute(0, 2, 3, 1) if isinstance(trunk, Trunk) else x
+    return x.permute(0, 2, 3, 1) if trunk.maps_as_tokens else x
 
 
 def to_onnx(graph: nn.Module, arguments: Mapping[str, Tensor],

@@ -15,9 +15,18 @@ collect_ignore_glob = [] if all(map(importlib.util.find_spec,
 SIZE = 48
 CLASSES = ('ant', 'bee', 'cow', 'dog', 'elk')
 FAMILIES = {
-    'resnet': dict(arch=dict(block='basic', depths=(1, 1, 1, 1)), width=0.25),
-    'regnet': dict(arch='regnety-400mf'),
-    'mobilenet': dict(arch='mobilenetv3-large', width=0.25)
+    'resnet':
+    dict(arch=dict(block='basic', depths=(1, 1, 1, 1)), width=0.25),
+    'regnet':
+    dict(arch='regnety-400mf'),
+    'mobilenet':
+    dict(arch='mobilenetv3-large', width=0.25),
+    'latency-first':
+    dict(
+        arch=dict(block='basic', depths=(1, 1, 1, 1)),
+        width=0.25,
+        branch='latency-first',
+        latent_channels=24)
 }
 PREPROCESSING = dict(
     size=[SIZE, SIZE],

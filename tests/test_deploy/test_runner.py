@@ -13,7 +13,8 @@ from mmdynperceiver.deploy.openvino_session import MAX_COMPILED, bucket
 def early_exit(net, batch, *policy):
     """What PyTorch does."""
     with torch.no_grad():
-        return run_early_exit(*net.exit_parts(), ExitPolicy(4, *policy),
+        return run_early_exit(*net.exit_parts(),
+                              ExitPolicy(net.policy.num_exits, *policy),
                               torch.from_numpy(batch))
 
 
@@ -27,9 +28,10 @@ def test_equals_pytorch(exported, runtime, batch, spread_thresholds):
     thresholds = spread_thresholds(net, batch)
     expected = early_exit(net, batch, thresholds)
     assert len(set(expected.exit_index.tolist())) > 1
+    policy = Policy(net.policy.num_exits, thresholds)
     for size in (1, 3, 7):
         parts = [
-            runner.predict(batch[i:i + size], Policy(4, thresholds))
+            runner.predict(batch[i:i + size], policy)
             for i in range(0, 7, size)
         ]
         for name in ('exit_index', 'confidence', 'logits'):
