@@ -43,6 +43,16 @@ _ABLATIONS: Dict[str, Dict[str, Any]] = {
         for name in ('dw_conv', 'fkt', 'last_z2x', 'token_mixer', 'x2z', 'z2x')
     }
 }
+_LATENCY_FIRST: Dict[str, Dict[str, Any]] = {
+    'mobilenetv2':
+    dict(arch='torchvision.mobilenet_v2', dropout=0.2),
+    'mobilenetv3-large-w075':
+    dict(arch='mobilenetv3-large', width=0.75),
+    'mobilenetv3-large-w100':
+    dict(arch='mobilenetv3-large'),
+    'regnety-800mf':
+    dict(arch='regnety-800mf', latent_channels=256, num_heads=(4, 4, 4, 4)),
+}
 MODELS: Dict[str, Dict[str, Any]] = {
     **{
         arch: dict(arch=arch)
@@ -70,6 +80,12 @@ MODELS: Dict[str, Dict[str, Any]] = {
         num_latents=8,
         depth_factor=(0, 0, 0, 2 / 3),
         drop_path_rate=0.),
+    **{
+        f'latency-first-{name}': {
+            **settings, 'branch': 'latency-first'
+        }
+        for name, settings in _LATENCY_FIRST.items()
+    },
 }
 # The parts of the network in a host's model.
 _PLACES: Tuple[Tuple[str, str],
@@ -106,8 +122,9 @@ def model_settings(name: str) -> Dict[str, Any]:
     Raises:
         ValueError: If there is no such model.
     """
-    stem = re.fullmatch(r'dyn-perceiver_([^_]+)_.*_in1k(\.py)?', name)
-    short = stem.group(1) if stem else name
+    stem = re.fullmatch(
+        r'(?:dyn-perceiver_|(latency-first)_)([^_]+)_.*_in1k(?:\.py)?', name)
+    short = '-'.join(filter(None, stem.groups())) if stem else name
     if short.startswith(PREFIX):
         return dict(arch=short)
     if short not in MODELS:

@@ -40,6 +40,16 @@ def test_each_config_of_imagenet_has_a_name():
             assert model_settings(path.stem) == model_settings(short)
 
 
+def test_each_latency_first_config_has_a_name():
+    for path in sorted(CONFIGS.glob('latency_first/*.py')):
+        short = f'latency-first-{path.stem.split("_")[1]}'
+        expected = dict(num_latents=16, width=1.)
+        assert short in list_models('latency-first-*')
+        assert expected | settings_of(path) == expected | model_settings(
+            short), path.name
+        assert model_settings(path.stem) == model_settings(short)
+
+
 @pytest.mark.parametrize('name, stem', [
     ('resnet18-cifar', 'cifar/dyn-perceiver_resnet18_1xb128-200e_cifar10'),
     ('resnet22-w025', 'demo/dyn-perceiver_resnet22-w025_1xb128_digits'),

@@ -179,8 +179,8 @@ def test_macs_of_the_latents():
     classifier = 5 * d + 2 * d * 5
     found = with_latents.macs_per_exit((3, 64, 64))
     convs = [
-        sum(p.numel() * (64 // stride)**2
-            for p in stage.conv.parameters() if p.ndim == 4)
+        sum(p.numel() * (64 // stride)**2 for p in stage.conv.parameters()
+            if p.ndim == 4)
         for stage, stride in zip(trunk.stages, trunk.strides[1:])
     ]
     # From the first exit to the second: a stage, its gate, a reading block.

@@ -21,8 +21,8 @@ def test_names_are_listed_by_patterns():
     names = list_models()
     assert names == sorted(set(names)) and 'regnety-800mf' in names
     assert list_models('*-w0[5-9]*') == [
-        'mobilenetv3-large-w075', 'resnet50-w050', 'resnet50-w0625',
-        'resnet50-w075'
+        'latency-first-mobilenetv3-large-w075', 'mobilenetv3-large-w075',
+        'resnet50-w050', 'resnet50-w0625', 'resnet50-w075'
     ]
     assert list_models(['resnet18', 'resnet3*']) == ['resnet18', 'resnet34']
     assert list_models('nothing') == []
