@@ -138,7 +138,8 @@ def test_metadata(wheel, repo_root):
     assert metadata['Version'] == version.__version__
     assert metadata['Requires-Python'] == '>=3.10'
     assert set(metadata.get_all('Provides-Extra')) == {
-        'classification', 'recognition', 'detection', 'deploy', 'tests', 'mim'
+        'classification', 'recognition', 'detection', 'deploy', 'hub', 'serve',
+        'tests', 'mim'
     }
     needs = metadata.get_all('Requires-Dist')
     base = [need for need in needs if 'extra ==' not in need]

@@ -136,6 +136,11 @@ def _open(pil: Any, path: Source, limit: int) -> Any:
         raise TooManyPixelsError(
             f'cannot read {_name(path)}: {one_line(error)} Raise the limit '
             f'by {MAX_PIXELS_VARIABLE}') from error
+    except pil.UnidentifiedImageError:
+        if isinstance(path, str):
+            raise
+        # Its message would name an object of Python.
+        raise ValueError('Pillow finds no image in it') from None
     try:
         check_pixels(_name(path), opened.size, limit)
     except TooManyPixelsError:

@@ -110,7 +110,7 @@ class StagedScheduler:
                 raise ValueError(f'{name} must be at least 1, got {value}')
         self.segments, self.policy, self.costs = segments, policy, costs
         self.observer = observer or Observer()
-        self.max_waiting = max_waiting
+        self.max_waiting, self.workers = max_waiting, workers
         exits = range(segments.num_exits)
         self.sizes = [costs.batch_size(index, max_batch) for index in exits]
         if max_wait_ms is None:

@@ -1,0 +1,83 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The curve of operating points that a service moves along."""
+import json
+import os
+from typing import Any, List, NamedTuple, Optional, Tuple, Union
+
+from ..deploy.policy import Policy
+
+__all__ = ['CurvePoint', 'load_curve']
+
+
+class CurvePoint(NamedTuple):
+    """An operating point, and what it brought on the held-out images.
+
+    Args:
+        policy (Policy): Its thresholds.
+        accuracy (float): Share of right answers.
+        shares (tuple[float]): Shares of the exits.
+        macs (float): Mean MACs of an image.
+    """
+
+    policy: Policy
+    accuracy: float
+    shares: Tuple[float, ...]
+    macs: float
+
+
+def load_curve(path: Union[str, os.PathLike],
+               num_exits: int,
+               min_accuracy: Optional[float] = None) -> List[CurvePoint]:
+    """Read what ``tools/calibrate.py --curve`` wrote.
+
+    Args:
+        path (str | PathLike): The file.
+        num_exits (int): Number of exits of the network.
+        min_accuracy (float, optional): Leave out points below this.
+
+    Returns:
+        list[CurvePoint]: From the cheapest to the best; points that cost
+        more than another one and are no better are left out.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no curve for so many exits, or no point is left.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, encoding='utf-8') as file:
+            content = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f'the curve {name!r} is not JSON: {error}') from error
+    try:
+        points = [_read(point, num_exits) for point in content['points']]
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{name!r} is no curve of a network with {num_exits} exits '
+            f'({error}): make one with tools/calibrate.py --curve') from error
+    kinds = {(p.policy.criterion, p.policy.temperature) for p in points}
+    if len(kinds) > 1:
+        raise ValueError(f'the points of the curve {name!r} have several '
+                         f'criteria or temperatures: they must have one')
+    found: List[CurvePoint] = []
+    for point in sorted(points, key=lambda p: (p.macs, -p.accuracy)):
+        if not found or point.accuracy > found[-1].accuracy:
+            found.append(point)
+    best = found[-1].accuracy if found else 0.
+    found = [p for p in found if p.accuracy >= (min_accuracy or 0)]
+    if not found:
+        raise ValueError(f'no point of the curve {name!r} has an accuracy of '
+                         f'{min_accuracy}: the best has {best:.4f}')
+    return found
+
+
+def _read(point: Any, num_exits: int) -> CurvePoint:
+    """One point of a file."""
+    expected = point['expected']
+    shares = tuple(map(float, expected['shares']))
+    if len(shares) != num_exits:
+        raise ValueError(f'it has shares of {len(shares)} exits')
+    policy = Policy(num_exits, point['thresholds'], point['criterion'],
+                    point.get('temperature'))
+    return CurvePoint(policy, float(expected['accuracy']), shares,
+                      float(expected['macs']))

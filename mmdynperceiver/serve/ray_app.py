@@ -1,0 +1,96 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The service in Ray Serve: the whole cascade is one replica.
+
+``mmdynperceiver.serve.ray_app:build`` is what a YAML for ``serve deploy``
+names; see ``docs/serving.md``.
+"""
+from typing import Any, Dict, List, Mapping, Tuple
+
+import ray.serve._private.replica as ray_replica
+from fastapi import FastAPI
+from ray import serve
+from ray.util import get_node_ip_address
+
+from .http_app import build_app
+from .metrics import RayMetrics
+from .service import Service
+from .settings import Settings, start_service
+
+__all__ = ['build', 'make_application']
+
+LOOPBACK = '127.0.0.1'
+# Of this process; Ray asks for the application after it made the replica.
+_RUNNING: List[Tuple[Service, Settings]] = []
+
+
+def _build_asgi() -> FastAPI:
+    """The application of the replica in this process."""
+    service, settings = _RUNNING[-1]
+    return build_app(service, settings.token)
+
+
+def _listen_to_loopback() -> None:
+    """On a node that is this machine alone: Ray's replicas open a port for
+    each other at all addresses, whatever that of the node is."""
+    inner = getattr(ray_replica, 'add_port_to_grpc_server', None)
+    if inner is not None:
+        ray_replica.add_port_to_grpc_server = lambda server, address: inner(
+            server, address.replace('[::]', LOOPBACK))
+
+
+class Classifier:
+    """One process with a network; Ray restarts it when it fails.
+
+    Args:
+        settings (Settings): What the service is told.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        if get_node_ip_address() == LOOPBACK:
+            _listen_to_loopback()
+        self._service = start_service(settings, RayMetrics())
+        _RUNNING.append((self._service, settings))
+
+    def check_health(self) -> None:
+        """Called by Ray every few seconds."""
+        if not self._service.ready:
+            raise RuntimeError('the workers have stopped')
+
+
+def make_application(settings: Settings, replicas: Any = 1) -> Any:
+    """The application for ``serve.run``.
+
+    Args:
+        settings (Settings): What each replica is told.
+        replicas (int | dict): Their number, or Ray's ``autoscaling_config``.
+    """
+    scaling: Dict[str, Any] = dict(num_replicas=replicas)
+    if not isinstance(replicas, int):
+        scaling = dict(autoscaling_config=dict(replicas))
+    # The queues of a replica fill its batches, and refuse by themselves.
+    most = 2 * settings.max_waiting
+    return serve.deployment(
+        serve.ingress(_build_asgi)(Classifier),
+        name='Classifier',
+        max_ongoing_requests=most,
+        max_queued_requests=most,
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=settings.limits.request_seconds,
+        ray_actor_options=dict(num_cpus=settings.threads or 1),
+        **scaling).bind(settings)
+
+
+def build(arguments: Mapping[str, Any]) -> Any:
+    """The application of a YAML file, from its ``args``.
+
+    Args:
+        arguments (Mapping): ``replicas``, a number or an
+            ``autoscaling_config``, and what
+            :class:`~mmdynperceiver.serve.settings.Settings` takes.
+
+    Raises:
+        ValueError: If a name is not known or a value does not fit.
+    """
+    content = dict(arguments)
+    replicas = content.pop('replicas', 1)
+    return make_application(Settings.from_mapping(content), replicas)

@@ -1,0 +1,124 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""All that a service can be told, and how it is put together."""
+import dataclasses
+import logging
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional, Sequence
+
+from ..deploy.runner import Runner
+from .controller import Controller
+from .metrics import Metrics
+from .operating_curve import load_curve
+from .problems import Limits
+from .scheduler import StagedScheduler
+from .segment_costs import measure_costs
+from .service import Recorder, Service
+
+__all__ = ['Settings', 'start_service']
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a service is told.
+
+    Args:
+        folder (str): Folder that ``tools/export.py`` wrote.
+        runtime, precision, threads, thresholds: As of
+            :meth:`~mmdynperceiver.deploy.Runner.load`; ``threads`` are those
+            of one worker.
+        max_batch, max_waiting, max_wait_ms, workers: As of
+            :class:`~mmdynperceiver.serve.scheduler.StagedScheduler`.
+        decoders (int): Threads that decode. Defaults to 2.
+        limits (Limits): What a request may be.
+        curve (str, optional): File of ``tools/calibrate.py --curve``.
+        slo_ms (float, optional): Latency that 99 of 100 images keep, by
+            moving along the curve.
+        min_accuracy (float, optional): Accuracy below which the curve is not
+            used.
+        token (str, optional): Bearer token.
+    """
+
+    folder: str
+    runtime: str = 'onnxruntime'
+    precision: str = 'fp32'
+    threads: Optional[int] = None
+    thresholds: Optional[Sequence[float]] = None
+    max_batch: int = 16
+    max_waiting: int = 128
+    max_wait_ms: Optional[float] = None
+    workers: int = 1
+    decoders: int = 2
+    limits: Limits = Limits()
+    curve: Optional[str] = None
+    slo_ms: Optional[float] = None
+    min_accuracy: Optional[float] = None
+    token: Optional[str] = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.curve is None) != (self.slo_ms is None):
+            raise ValueError('a latency target (slo_ms) and a curve of '
+                             'operating points go together: give both')
+        if self.curve is not None and self.thresholds is not None:
+            raise ValueError('thresholds and a curve exclude each other')
+        if self.min_accuracy is not None and self.curve is None:
+            raise ValueError('min_accuracy needs a curve')
+        if self.token is not None and len(self.token) < 8:
+            raise ValueError('a token must have at least 8 characters')
+        if self.decoders < 1:
+            raise ValueError(f'decoders must be at least 1, got '
+                             f'{self.decoders}')
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any]) -> 'Settings':
+        """Settings from names and values, such as those of a YAML file.
+
+        Raises:
+            ValueError: If a name is not known or a value does not fit.
+        """
+        content = dict(given)
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(content) - known)
+        if unknown or 'folder' not in content:
+            raise ValueError(
+                f'a service takes folder and {", ".join(sorted(known))}; '
+                f'got {", ".join(unknown) or "no folder"}')
+        try:
+            content['limits'] = Limits(**dict(content.get('limits') or {}))
+        except TypeError as error:
+            raise ValueError(f'limits: {error}') from error
+        return cls(**content)
+
+
+def start_service(settings: Settings, metrics: Metrics) -> Service:
+    """Open the network, measure its segments, and start the workers.
+
+    Raises:
+        FileNotFoundError: If the folder or a file is missing.
+        ImportError: If the runtime is not installed.
+        ValueError: If a file was changed or a setting does not fit.
+    """
+    runner = Runner.load(settings.folder, settings.runtime, settings.threads,
+                         settings.precision, settings.thresholds)
+    points = settings.curve and load_curve(settings.curve, runner.num_exits,
+                                           settings.min_accuracy)
+    LOGGER.info('measuring what the segments cost')
+    costs = measure_costs(runner, settings.max_batch)
+    recorder = Recorder(metrics, costs, settings.max_batch)
+    scheduler = StagedScheduler(runner, runner.policy, costs,
+                                settings.max_batch, settings.max_waiting,
+                                settings.max_wait_ms, settings.workers,
+                                recorder)
+    LOGGER.info('batches of %s before the segments', scheduler.sizes)
+    controller = None
+    if points:
+        assert settings.slo_ms is not None
+        try:
+            controller = Controller(scheduler, recorder.load, points,
+                                    settings.slo_ms)
+        except ValueError:
+            scheduler.close()
+            raise
+    return Service(runner, scheduler, recorder, settings.limits,
+                   settings.decoders, controller)
