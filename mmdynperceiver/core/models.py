@@ -10,7 +10,8 @@ from typing import (TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Tuple,
 from torch import Tensor
 
 from ..errors import first_few
-from ..io.checkpoint_file import check_weights, misfits, read_checkpoint
+from ..io.checkpoint_file import (check_weights, in_words, misfits,
+                                  read_checkpoint)
 from ..io.model_folder import WEIGHTS, find_folder, read_folder
 from ..io.safetensors_file import ENDING, read_safetensors
 from .dyn_perceiver import DynPerceiver
@@ -261,8 +262,6 @@ def _load(net: DynPerceiver, weights: Dict[str, Tensor], title: str) -> None:
         weights.update({n: own[n] for n in fresh if n not in weights})
     found = misfits(own, weights)
     if found:
-        listed = '; '.join(f'{what}: {first_few(items, 3, str)}'
-                           for what, items in found.items())
         raise ValueError(f'{title!r} does not hold the weights of this '
-                         f'network; {listed}')
+                         f'network; {in_words(found)}')
     net.load_state_dict(weights, strict=False)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from ..errors import first_few
-from ..io.checkpoint_file import (StateDict, check_weights, misfits,
+from ..io.checkpoint_file import (StateDict, check_weights, in_words, misfits,
                                   read_checkpoint)
 from ..io.safetensors_file import ENDING, read_safetensors
 from .feature_branch.torchvision_nets import torchvision_body
@@ -69,11 +69,9 @@ def load_branch_weights(
     found = misfits(wanted, given, _COUNTER)
     unused = found.pop('unexpected', [])
     if found:
-        listed = '; '.join(f'{what}: {first_few(items, 3, str)}'
-                           for what, items in found.items())
         raise ValueError(
             f'{title} does not hold the weights of {trunk.torchvision} by the '
-            f'names of torchvision or timm; {listed}')
+            f'names of torchvision or timm; {in_words(found)}')
     places = dict(zip(own, names))
     with torch.no_grad():
         for name, place in places.items():

@@ -9,12 +9,13 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 import torch
 from torch import Tensor
 
+from ..errors import first_few
 from .atomic import atomic_file
 from .checkpoint_scan import check_file
 
 __all__ = [
     'OPTIONAL', 'atomic_save', 'check_weights', 'conversions', 'dtype_fault',
-    'misfits', 'read_checkpoint'
+    'in_words', 'misfits', 'read_checkpoint'
 ]
 
 StateDict = Dict[str, Tensor]
@@ -174,6 +175,12 @@ def misfits(own: Mapping[str, Any],
         'wrong type': [f'{name} {fault}' for name, fault in faults if fault],
     }
     return {title: names for title, names in found.items() if names}
+
+
+def in_words(problems: Mapping[str, List[str]], between: str = '; ') -> str:
+    """What :func:`misfits` finds: the first names, and how many there are."""
+    return between.join(f'{title}: {first_few(names, 3, str)}'
+                        for title, names in problems.items())
 
 
 def conversions(weights: Mapping[str, Tensor], own: Mapping[str,

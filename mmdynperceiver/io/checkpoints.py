@@ -2,15 +2,15 @@
 """Checkpoints that do not fit are refused, not loaded in part."""
 import logging
 import os.path as osp
-from typing import Any, List, Mapping
+from typing import Any, Mapping
 
 import mmengine.runner.checkpoint  # noqa: F401  (its files load safely)
 from mmengine.logging import print_log
 from torch import nn
 
-from ..errors import InputError, first_few
+from ..errors import InputError
 from .checkpoint_file import (OPTIONAL, atomic_save, check_weights,
-                              conversions, dtype_fault, misfits,
+                              conversions, dtype_fault, in_words, misfits,
                               read_checkpoint)
 
 __all__ = [
@@ -85,12 +85,6 @@ def load_strict(model: nn.Module, weights: Mapping[str, Any],
             f'the weights of {source!r} are converted {converted}',
             logger='current',
             level=logging.WARNING)
-
-
-def in_words(problems: Mapping[str, List[str]], between: str = '; ') -> str:
-    """What :func:`misfits` finds: the first names, and how many there are."""
-    return between.join(f'{title}: {first_few(names, 3, str)}'
-                        for title, names in problems.items())
 
 
 def load_matching(module: nn.Module, path: str, prefix: str = '') -> str:

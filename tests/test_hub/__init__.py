@@ -1,0 +1,1 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
