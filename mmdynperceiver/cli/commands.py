@@ -60,6 +60,10 @@ COMMANDS: Dict[str, Command] = {
     'export':
     Command('cli.export', 'write a checkpoint as graphs that run without '
             'torch'),
+    'share':
+    Command(
+        'cli.share', 'save a checkpoint as a folder to load anywhere, '
+        'and push it to the Hub'),
     'convert':
     Command('cli.convert', 'turn published weights into a checkpoint'),
 }

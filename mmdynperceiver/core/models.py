@@ -24,7 +24,7 @@ from .trunk import TrunkOptions
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ['create_model', 'list_models', 'network_weights']
+__all__ = ['create_model', 'list_models', 'network_weights', 'own_names']
 
 # Settings of the models whose names are no ``arch``. A number behind -w is
 # the width factor, its point behind the first digit.
@@ -222,17 +222,24 @@ def network_weights(source: Union[str, os.PathLike]) -> Dict[str, Tensor]:
         folder = find_folder(path)
         weights = read_folder(folder)[1]
         path = os.path.join(folder, WEIGHTS)
+    renamed = own_names(check_weights(weights))
+    if not any(key.startswith('trunk.') for key in renamed):
+        raise ValueError(
+            f'{path!r} holds no Dyn-Perceiver: its names begin with '
+            f'{first_few(sorted({k.partition(".")[0] for k in renamed}))}')
+    return renamed
+
+
+def own_names(weights: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+    """A state dict of a host's model, or of a network, by the names that the
+    network's entries have in ``DynPerceiver``."""
     renamed = {}
-    for key, value in check_weights(weights).items():
+    for key, value in weights.items():
         for place, own in _PLACES:
             if key.startswith(place):
                 key = own + key[len(place):]
                 break
         renamed[key] = value
-    if not any(key.startswith('trunk.') for key in renamed):
-        raise ValueError(
-            f'{path!r} holds no Dyn-Perceiver: its names begin with '
-            f'{first_few(sorted({k.partition(".")[0] for k in renamed}))}')
     return renamed
 
 

@@ -5,10 +5,12 @@ from typing import Any, Optional, Union
 
 from torch import nn
 
-from ..io.model_folder import find_folder, read_folder
+from ..io.describe import one_line
+from ..io.model_folder import find_folder, read_config, read_folder
+from ..io.safetensors_file import import_optional
 from .classifier import ImageClassifier
 
-__all__ = ['from_pretrained']
+__all__ = ['from_pretrained', 'push_folder']
 
 
 def from_pretrained(name: Union[str, os.PathLike],
@@ -39,3 +41,36 @@ def from_pretrained(name: Union[str, os.PathLike],
                                             operating_point)
     from .host_models import build_host_model
     return build_host_model(content, weights, folder, operating_point)
+
+
+def push_folder(folder: Union[str, os.PathLike],
+                repository: str,
+                private: Optional[bool] = None,
+                token: Optional[str] = None) -> str:
+    """Upload a saved folder of either kind to the Hub.
+
+    Args:
+        folder (str | PathLike): A saved folder.
+        repository (str): 'owner/repository'; it is made if it is not there.
+        private (bool, optional): Whether it is made for oneself. Defaults to
+            None, as the owner's settings say.
+        token (str, optional): Defaults to None, that of ``hf auth login``.
+
+    Returns:
+        str: The address of the commit.
+
+    Raises:
+        FileNotFoundError: If it is no saved folder.
+        OSError: If it cannot be uploaded.
+        ValueError: If it was changed after it was saved.
+    """
+    read_config(folder)
+    api = import_optional('huggingface_hub').HfApi(token=token)
+    try:
+        made = api.create_repo(repository, private=private, exist_ok=True)
+        return str(
+            api.upload_folder(repo_id=made.repo_id, folder_path=str(folder)))
+    except Exception as error:  # of the network, the Hub or the library
+        raise OSError(
+            f'{os.fspath(folder)!r} could not be pushed to {repository!r} '
+            f'({type(error).__name__}: {one_line(error)})') from error
