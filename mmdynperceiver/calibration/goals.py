@@ -22,6 +22,9 @@ SOLVERS = ('search', 'shares')
 # Budgets at which the share-based solver looks for a floor.
 FLOOR_STEPS = 200
 
+# Budgets of a curve, beside the least.
+CURVE_STEPS = 24
+
 UNITS = {'': 1., 'k': 1e3, 'm': 1e6, 'g': 1e9, 't': 1e12}
 NUMBER = r'\d+(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+'
 
@@ -96,6 +99,7 @@ class Goal:
         max_risk (float, optional): Largest risk against the last exit, see
             :mod:`~mmdynperceiver.calibration.risk_control`.
         certainty (float, optional): How certain that is.
+        curve (bool): Whether a whole curve is asked for.
         risk (str): Which risk. With none of these, the published sweep is
             asked for.
 
@@ -110,6 +114,7 @@ class Goal:
     exit_accuracy: Optional[float] = None
     max_risk: Optional[float] = None
     certainty: Optional[float] = None
+    curve: bool = False
     risk: str = 'disagreement'
 
     def __post_init__(self) -> None:
@@ -163,6 +168,8 @@ def solve(outcomes: ExitOutcomes, goal: Goal, solver: str) -> Solved:
         found = search.for_utility(goal.min_utility) if search else \
             _cheapest_shares(outcomes, goal.min_utility)
         return [(found, {f'min_{outcomes.measure}': goal.min_utility})]
+    if goal.curve:
+        return _curve(outcomes, search)
     points = [
         solve_by_shares(outcomes.confidence, shares)
         for shares in paper_shares(outcomes.num_exits)
@@ -170,6 +177,32 @@ def solve(outcomes: ExitOutcomes, goal: Goal, solver: str) -> Solved:
     if search:
         points = [search.for_budget(outcomes.evaluate(p).cost) for p in points]
     return [(thresholds, dict(sweep='paper', index=index))
+            for index, thresholds in enumerate(points)]
+
+
+def _curve(outcomes: ExitOutcomes,
+           search: Optional[ThresholdSearch]) -> Solved:
+    """The best points for mean costs from the first exit's to the last's;
+    those that another one beats are left out."""
+    low, high = outcomes.cost[0], outcomes.cost[-1]
+    found: Dict[float, Tuple[float, Sequence[float]]] = {}
+    for step in range(CURVE_STEPS + 1):
+        budget = low + (high - low) * step / CURVE_STEPS
+        budget = min(budget, high)
+        thresholds = search.for_budget(budget) if search else \
+            share_solution_for_budget(outcomes, budget)
+        brought = outcomes.evaluate(thresholds)
+        known = found.get(brought.utility)
+        if known is None or brought.cost < known[0]:
+            found[brought.utility] = (brought.cost, thresholds)
+    # By cost; each must be better than all cheaper ones.
+    best, points = -math.inf, []
+    for utility, (_, thresholds) in sorted(
+            found.items(), key=lambda entry: entry[1][0]):
+        if utility > best:
+            best = utility
+            points.append(thresholds)
+    return [(thresholds, dict(curve=len(points), index=index))
             for index, thresholds in enumerate(points)]
 
 

@@ -93,6 +93,12 @@ def _add_goals(parser: argparse.ArgumentParser, measure: str) -> None:
         choices=['paper'],
         help='the 33 points of the published sweep, in one file; '
         'tools/test.py --thresholds-file FILE:12 takes one of them')
+    add('--curve',
+        dest='sweep',
+        action='store_const',
+        const='curve',
+        help='a whole curve of the best points from the cheapest to the '
+        'most accurate, in one file; a service moves along it under load')
     add('--thresholds-file',
         metavar='FILE.json',
         help='solve nothing, but take this operating point (FILE.json:12 of '
@@ -158,7 +164,8 @@ def check_args(args: argparse.Namespace) -> None:
         raise InputError('--budget-ms needs --latency-table, which '
                          'tools/benchmark.py writes')
     make_goal(args, (0., 1.), (0., 1.))
-    args.solver = args.solver or ('shares' if args.sweep else 'search')
+    args.solver = args.solver or ('shares'
+                                  if args.sweep == 'paper' else 'search')
     if args.criterion == 'patience' and args.temperature == 'fit':
         raise InputError('a temperature does not change patience: leave out '
                          '--temperature fit')
@@ -171,7 +178,8 @@ def _check_outputs(args: argparse.Namespace) -> None:
     """Refuse what cannot be written, and fill in defaults."""
     checkpoint = os.path.expanduser(args.checkpoint)
     stem = os.path.splitext(checkpoint)[0]
-    kind = 'sweep' if args.sweep else 'operating_point'
+    kind = dict(
+        paper='sweep', curve='curve').get(args.sweep, 'operating_point')
     args.out = args.out or f'{stem}.{kind}.json'
     common.check_writable_file(args.out, ('.json', ))
     if args.embed is not None:
@@ -215,7 +223,7 @@ def make_goal(args: argparse.Namespace, macs: Sequence[float],
             and parse_part(args.certainty, '--certainty'),
             risk=args.risk)
     if not args.min_utility:
-        return Goal(macs)
+        return Goal(macs, curve=args.sweep == 'curve')
     if args.measure == 'accuracy':
         return Goal(macs, min_utility=parse_accuracy(args.min_utility))
     try:

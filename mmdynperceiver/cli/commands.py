@@ -64,6 +64,8 @@ COMMANDS: Dict[str, Command] = {
     Command(
         'cli.share', 'save a checkpoint as a folder to load anywhere, '
         'and push it to the Hub'),
+    'serve':
+    Command('serve.__main__', 'serve an exported network by HTTP'),
     'convert':
     Command('cli.convert', 'turn published weights into a checkpoint'),
 }

@@ -8,6 +8,9 @@ from ..deploy.policy import Policy
 
 __all__ = ['CurvePoint', 'load_curve']
 
+# What thresholds mean, as of the policy.
+MEANING = ('criterion', 'temperature', 'ensemble', 'stopping')
+
 
 class CurvePoint(NamedTuple):
     """An operating point, and what it brought on the held-out images.
@@ -50,15 +53,14 @@ def load_curve(path: Union[str, os.PathLike],
     except (ValueError, RecursionError) as error:
         raise ValueError(f'the curve {name!r} is not JSON: {error}') from error
     try:
-        points = [_read(point, num_exits) for point in content['points']]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        points = [
+            _read(point, num_exits)
+            for point in content.get('points') or [content]
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'{name!r} is no curve of a network with {num_exits} exits '
             f'({error}): make one with tools/calibrate.py --curve') from error
-    kinds = {(p.policy.criterion, p.policy.temperature) for p in points}
-    if len(kinds) > 1:
-        raise ValueError(f'the points of the curve {name!r} have several '
-                         f'criteria or temperatures: they must have one')
     found: List[CurvePoint] = []
     for point in sorted(points, key=lambda p: (p.macs, -p.accuracy)):
         if not found or point.accuracy > found[-1].accuracy:
@@ -77,7 +79,10 @@ def _read(point: Any, num_exits: int) -> CurvePoint:
     shares = tuple(map(float, expected['shares']))
     if len(shares) != num_exits:
         raise ValueError(f'it has shares of {len(shares)} exits')
-    policy = Policy(num_exits, point['thresholds'], point['criterion'],
-                    point.get('temperature'))
+    meaning = {
+        name: point[name]
+        for name in MEANING if point.get(name) is not None
+    }
+    policy = Policy(num_exits, point['thresholds'], **meaning)
     return CurvePoint(policy, float(expected['accuracy']), shares,
                       float(expected['macs']))

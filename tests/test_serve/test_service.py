@@ -1,6 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The real service on loopback, by Ray Serve and without it."""
 import http.client
+import json
+import re
 import shutil
 import socket
 import subprocess
@@ -48,6 +50,21 @@ def runner(resnet, pictures):
     return runner
 
 
+def points(runner):
+    """A curve of which the runner's thresholds are the best point."""
+    return [
+        dict(
+            thresholds=list(thresholds),
+            criterion='max_prob',
+            expected=dict(accuracy=accuracy, macs=macs, shares=shares))
+        for thresholds, accuracy, macs, shares in (((0, 0, 0), 0.5, 1e6,
+                                                    [1, 0, 0, 0]),
+                                                   (runner.policy.thresholds,
+                                                    0.9, 2e6,
+                                                    [.5, .25, .125, .125]))
+    ]
+
+
 class Running(NamedTuple):
     """A service, the folder that it was started with, and its engine."""
 
@@ -64,7 +81,9 @@ def service(request, resnet, runner, tmp_path_factory):
         pytest.importorskip('ray', reason='Ray is not installed')
     folder = tmp_path_factory.mktemp('served') / 'exported'
     shutil.copytree(resnet.folder, folder)
-    options = (*OPTIONS, '--thresholds', *runner.policy.thresholds)
+    curve = folder.with_name('curve.json')
+    curve.write_text(json.dumps(dict(points=points(runner))))
+    options = (*OPTIONS, '--curve', curve, '--slo-ms', 20_000)
     with serving(folder, '--engine', request.param, *options) as started:
         shutil.rmtree(folder)
         yield Running(*started, folder, request.param)
@@ -83,7 +102,7 @@ def check(answer, result):
     assert answer['macs'] == result.macs
     assert abs(answer['score'] - result.score) < 1e-3
     assert abs(answer['confidence'] - result.confidence) < 1e-3
-    assert answer['milliseconds'] > 0
+    assert answer['milliseconds'] > 0 and answer['operating_point'] == 1
 
 
 def test_answers_are_those_of_the_runner(port, runner, pictures):
@@ -147,7 +166,6 @@ def test_bad_input_gets_a_status_and_a_message(port, name):
     make, status, message = BAD[name]
     found, answer = ask(port, '/v1/classify', *make())
     assert found == answer['error']['status'] == status
-    import re
     assert re.search(message, answer['error']['message'])
     assert ask(port, body=SENT)[0] == 200
 
@@ -192,6 +210,8 @@ def test_says_what_it_is(port, runner):
     status, model = ask(port, '/v1/model')
     assert status == 200 and model['classes'] == runner.manifest.classes
     assert model['policy']['thresholds'] == list(runner.policy.thresholds)
+    assert model['operating_points']['current'] == 1
+    assert model['operating_points']['points'][1]['accuracy'] == 0.9
     assert model['limits']['body_bytes'] == 8_000_000
     schema = ask(port, '/openapi.json')[1]
     assert {'/v1/classify', '/healthz', '/readyz',
@@ -278,13 +298,19 @@ def damaged(resnet, tmp_path_factory):
     (None, ('--thresholds', '0.5'), 'need 3 thresholds'),
     (None, ('--thresholds', '0.5', '-1', '0.5'), 'at least 0 .* got -1'),
     (None, ('--slo-ms', '50'), 'go together'),
+    (None, ('--slo-ms', '50', '--curve', 'no.json'), 'No such file'),
+    (None, ('--slo-ms', '0.0001', '--curve', '{curve}'), 'cannot be held'),
+    (None, ('--slo-ms', '50', '--curve', '{curve}', '--min-accuracy', '0.95'),
+     'no point of the curve .* the best has 0.9000'),
     (None, ('--max-images', '0'), 'images must be positive, got 0'),
     (None, ('--max-batch', '0'), 'largest batch must be at least 1, got 0'),
 ])
-def test_refuses_to_start(resnet, damaged, capsys, kind, options, message):
-    import re
-
+def test_refuses_to_start(resnet, damaged, runner, tmp_path, capsys, kind,
+                          options, message):
     from mmdynperceiver.serve.__main__ import main
+    curve = tmp_path / 'curve.json'
+    curve.write_text(json.dumps(dict(points=points(runner))))
+    options = [option.format(curve=curve) for option in options]
     folder = damaged[kind] if kind else resnet.folder
     options = ['--engine', 'local', '--port', str(free_port()), *options]
     assert main([str(folder), *options]) == 1

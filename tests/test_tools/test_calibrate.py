@@ -153,6 +153,24 @@ def test_published_sweep(calibrate, tmp_path):
         assert found['expected']['macs'] <= published['expected']['macs'] + 1
 
 
+def test_curve_for_a_service(calibrate, tmp_path):
+    from mmdynperceiver.serve.operating_curve import load_curve
+    _, error, _ = calibrate('--curve', '--out', tmp_path / 'curve.json')
+    assert error is None, error
+    file = tmp_path / 'curve.json'
+    content = json.loads(file.read_text())
+    points = content.get('points', [content])
+    macs = [p['expected']['macs'] for p in points]
+    found = [p['expected']['accuracy'] for p in points]
+    assert macs == sorted(macs) and found == sorted(set(found))
+    assert macs[0] == points[0]['expected']['macs_per_exit'][0]
+    _, error, best = calibrate('--budget-macs', '100%')
+    assert found[-1] == best.expected['accuracy']
+    for point, curve in zip(points, load_curve(file, 4)):
+        assert curve.policy.thresholds == tuple(point['thresholds'])
+        assert curve.accuracy == point['expected']['accuracy']
+
+
 def test_budget_in_milliseconds(calibrate, config, tool, folder, tmp_path):
     table = tmp_path / 'latency.json'
     output, error = tool('benchmark', config(), '--size', 32, 32, '--runs', 3,
