@@ -5,21 +5,105 @@ Plain Python: the core checks its settings with this, and so does the runner
 of exported networks, which works without torch.
 """
 import math
-from typing import Any, Optional, Sequence, Tuple, Union
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 __all__ = [
-    'ALL_CRITERIA', 'CRITERIA', 'NEVER', 'Temperature', 'check_criterion',
-    'check_temperature', 'check_thresholds', 'fixed_exit_thresholds'
+    'ALL_CRITERIA', 'CRITERIA', 'ENSEMBLES', 'FEATURES', 'NEVER', 'Ensemble',
+    'Stopping', 'Temperature', 'check_criterion', 'check_ensemble',
+    'check_stopping', 'check_temperature', 'check_thresholds',
+    'fixed_exit_thresholds'
 ]
 
 # Made for the logits of classes.
 CRITERIA = ('max_prob', 'entropy', 'margin', 'patience')
 # A checkpoint names a criterion by its place here: only add at the end.
-ALL_CRITERIA = (*CRITERIA, 'learned')
+ALL_CRITERIA = (*CRITERIA, 'learned', 'logistic')
 # A confidence is at most 1, so nothing ever reaches this threshold.
 NEVER = 2.
 
 Temperature = Union[float, Sequence[float], None]
+
+# What the criterion 'logistic' looks at: how sure the exit is by three
+# criteria, the share of earlier exits that predict the same class, and the
+# largest probability that any exit so far has seen.
+FEATURES = ('max_prob', 'margin', 'entropy', 'agreement', 'best')
+# A confidence c is looked at as -log(1 + this - c).
+SURENESS = 1e-4
+# Bias and weights of the features, of each exit but the last.
+Stopping = Optional[Tuple[Tuple[float, ...], ...]]
+
+# How the answers of the exits so far become one. A checkpoint names it by its
+# place here, from 1.
+ENSEMBLES = ('average', 'geometric', 'product')
+# Of what a logit counts in a product of experts, at the least.
+LEAST_EXPERT = 1e-3
+
+
+class Ensemble(NamedTuple):
+    """Each exit answers with all before it: by a weighted sum of logits.
+
+    - 'average': a running average (as in arXiv 2302.06359).
+    - 'geometric': a weighted geometric mean of probabilities, which is a
+      weighted sum of logits (Zero Time Waste, arXiv 2106.05409).
+    - 'product': a product of experts max(logit, 0), a little above 0 at the
+      least, so that confidence hardly falls (arXiv 2306.02652).
+
+    Args:
+        kind (str): One of ``ENSEMBLES``.
+        weights (tuple[tuple[float]]): For exit k, those of exits 0 to k.
+    """
+
+    kind: str
+    weights: Tuple[Tuple[float, ...], ...]
+
+
+def check_ensemble(ensemble: Any, num_exits: int = 4) -> Optional[Ensemble]:
+    """Refuse weights that are not one for each exit so far.
+
+    Args:
+        ensemble (Ensemble | Mapping, optional): ``kind`` and ``weights``.
+        num_exits (int): Number of exits. Defaults to 4.
+
+    Raises:
+        TypeError: If it is something else.
+        ValueError: If it has other keys, or a value does not fit.
+    """
+    if ensemble is None or isinstance(ensemble, Ensemble):
+        content = ensemble and ensemble._asdict()
+    else:
+        content = ensemble
+    if content is None:
+        return None
+    if not isinstance(content, Mapping) or \
+            set(content) != set(Ensemble._fields):
+        raise ValueError(f'ensemble must be an object of kind and weights, '
+                         f'got {content!r}')
+    kind = content['kind']
+    if kind not in ENSEMBLES:
+        raise ValueError(f'the kind of ensemble must be one of '
+                         f'{", ".join(ENSEMBLES)}, got {kind!r}')
+    sizes = range(1, num_exits + 1)
+    return Ensemble(
+        kind, _check_rows(content['weights'], sizes, 'weights of ensemble'))
+
+
+def _check_rows(rows: Any, sizes: Sequence[int],
+                what: str) -> Tuple[Tuple[float, ...], ...]:
+    """Refuse what is not finite numbers, so many in each row."""
+    try:
+        values = tuple(
+            tuple(float(value) for value in _plain(row))
+            for row in _plain(rows))
+    except (TypeError, ValueError):
+        raise TypeError(
+            f'{what} must be rows of numbers, got {rows!r}') from None
+    found = [len(row) for row in values]
+    if found != list(sizes):
+        raise ValueError(f'{what} must be rows of {list(sizes)} numbers, got '
+                         f'rows of {found}')
+    if not all(map(math.isfinite, sum(values, ()))):
+        raise ValueError(f'{what} must be finite numbers, got {rows!r}')
+    return values
 
 
 def check_criterion(criterion: str,
@@ -41,6 +125,31 @@ def check_criterion(criterion: str,
         raise ValueError(f'criterion must be one of {", ".join(known)}, got '
                          f'{criterion!r}')
     return criterion
+
+
+def check_stopping(stopping: Any,
+                   criterion: str,
+                   num_exits: int = 4) -> Stopping:
+    """Refuse other numbers than the criterion 'logistic' needs.
+
+    Args:
+        stopping (Sequence[Sequence[float]], optional): For each exit but the
+            last a bias and a weight of each of the ``FEATURES``.
+        criterion (str): The criterion, which no other needs them for.
+        num_exits (int): Number of exits. Defaults to 4.
+
+    Raises:
+        TypeError: If it is not rows of numbers.
+        ValueError: If there are too few or too many, one is not finite, or
+            they are there without their criterion or missing for it.
+    """
+    if (stopping is None) != (criterion != 'logistic'):
+        raise ValueError(f"stopping is for the criterion 'logistic', which "
+                         f'needs it, got {stopping!r} for {criterion!r}')
+    if stopping is None:
+        return None
+    return _check_rows(stopping, [len(FEATURES) + 1] * (num_exits - 1),
+                       'stopping')
 
 
 def check_temperature(temperature: Temperature,

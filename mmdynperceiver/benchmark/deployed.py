@@ -197,8 +197,7 @@ def runner_entry(name: str,
         # Not those of PyTorch's logits: rounding would move the shares.
         policy = policy_for_shares(all_exits, images, shares, batch_size)
     if policy is not None:
-        used = Policy(count, policy.thresholds, policy.criterion,
-                      policy.temperature)
+        used = Policy(count, policy.thresholds, **policy.settings)
     fixed = [
         Policy(count, fixed_exit_thresholds(k, count)) for k in range(count)
     ]

@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The logits of all exits over a data set, as they are cached."""
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -45,15 +45,18 @@ class ExitLogits(NamedTuple):
 
     def outcomes(self,
                  criterion: str = 'max_prob',
-                 temperature: Temperature = None) -> ExitOutcomes:
-        """Judge them under a criterion, one of ``ALL_CRITERIA``.
+                 temperature: Temperature = None,
+                 ensemble: Any = None,
+                 stopping: Any = None) -> ExitOutcomes:
+        """Judge them under a criterion, one of ``ALL_CRITERIA``, as for
+        :class:`~mmdynperceiver.core.ExitPolicy`.
 
         Raises:
             ValueError: If nothing can be learned from the samples.
         """
         if self.utility is None:
             return ExitOutcomes.of(self.logits, self.labels, self.macs,
-                                   criterion, temperature)
+                                   criterion, temperature, ensemble, stopping)
         return ExitOutcomes(
             confidences(self.logits, criterion, temperature), self.utility.T,
             self.macs)

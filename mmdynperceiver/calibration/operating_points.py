@@ -9,15 +9,20 @@ import torch
 
 from ..core import ExitPolicy, OperatingPoint
 from ..core.complexity import expected_cost
+from ..core.ensembles import ensemble_logits
+from ..core.operating_point import check_certificate
 from ..errors import InputError
+from ..exit_settings import check_ensemble
 from ..io.atomic import write_json
 from ..io.checkpoint_file import atomic_save, read_checkpoint
 from ..io.fingerprints import POLICY_STATE
 from .confidence import fit_temperature
+from .ensembles import fit_ensemble
 from .exit_logits import ExitLogits
 from .goals import Goal, solve
 from .intervals import wilson_interval
-from .outcomes import ExitOutcomes
+from .learned_stopping import fit_stopping
+from .outcomes import ExitOutcomes, check_samples
 from .risk_control import solve_certified, split_held_out
 
 __all__ = [
@@ -30,7 +35,7 @@ Path = Union[str, os.PathLike]
 
 def outcomes_of(point: OperatingPoint, exits: ExitLogits) -> ExitOutcomes:
     """Judge exits by what the thresholds of an operating point mean."""
-    return exits.outcomes(point.criterion, point.temperature)
+    return exits.outcomes(**point.settings)
 
 
 def solve_points(exits: ExitLogits,
@@ -40,6 +45,7 @@ def solve_points(exits: ExitLogits,
                  fit: bool = False,
                  given: Optional[OperatingPoint] = None,
                  latencies: Optional[Sequence[float]] = None,
+                 ensemble: Optional[str] = None,
                  **about: Any) -> List[OperatingPoint]:
     """From the logits of held-out samples to operating points.
 
@@ -53,6 +59,7 @@ def solve_points(exits: ExitLogits,
         given (OperatingPoint, optional): What to measure, instead of solving
             anything.
         latencies (Sequence[float], optional): Milliseconds up to each exit.
+        ensemble (str, optional): One of ``ENSEMBLES``. Defaults to None.
         **about: What else to note: ``data``, ``checkpoint``, ``model``.
 
     Returns:
@@ -60,11 +67,24 @@ def solve_points(exits: ExitLogits,
         bring on these samples in ``expected``.
 
     Raises:
+        InputError: If what is given is certified for something else.
         ValueError: If nothing can be learned from the samples, or no
             thresholds reach the goal.
     """
-    found = [given] if given is not None else _solve(exits, goal, solver,
-                                                     criterion, fit)
+    made_for = {
+        name: about.get(part, {}).get(key)
+        for name, part, key in (('weights', 'checkpoint', 'fingerprint'),
+                                ('images', 'data', 'fingerprint'),
+                                ('transform', 'data', 'transform'))
+    }
+    if given is None:
+        found = _solve(exits, goal, solver, criterion, fit, ensemble)
+        for point in found:
+            if point.certificate:
+                point.certificate['made_for'] = made_for
+    else:
+        check_certificate(given.certificate, **made_for)
+        found = [given]
     return [
         dataclasses.replace(
             point,
@@ -75,35 +95,57 @@ def solve_points(exits: ExitLogits,
 
 
 def _solve(exits: ExitLogits, goal: Goal, solver: str, criterion: str,
-           fit: bool) -> List[OperatingPoint]:
+           fit: bool, ensemble: Optional[str]) -> List[OperatingPoint]:
     """What :func:`solve_points` solves, without what it brings."""
-    temperature, certificate = None, {}
-    if fit:
-        # What certifies must not have chosen anything.
-        rows = slice(None) if goal.max_risk is None else \
-            split_held_out(len(exits.paths))[0]
-        temperature = tuple(
-            fit_temperature(logits[rows], exits.labels[rows])
-            for logits in exits.logits)
-    outcomes = exits.outcomes(criterion, temperature)
+    certificate: Dict[str, Any] = {}
+    settings, answers = _fit_settings(exits, goal, criterion, fit, ensemble)
+    outcomes = exits.outcomes(**settings)
     if goal.max_risk is None:
         solved = solve(outcomes, goal, solver)
     else:
-        answers = torch.stack([logits.argmax(-1) for logits in exits.logits])
+        worth = exits.utility.T if exits.utility is not None else \
+            torch.stack([logits.argmax(-1) for logits in answers])
         thresholds, certificate = solve_certified(
-            outcomes.with_cost(goal.costs), answers, goal.max_risk,
+            outcomes.with_cost(goal.costs), worth, goal.max_risk,
             goal.certainty, goal.risk, exits.labels)
         solved = [(thresholds, dict(max_risk=goal.max_risk, risk=goal.risk))]
     return [
         OperatingPoint(
             tuple(thresholds),
-            criterion,
-            temperature,
-            outcomes.num_exits,
-            solver,
-            solved_for,
-            certificate=certificate) for thresholds, solved_for in solved
+            num_exits=outcomes.num_exits,
+            solver=solver,
+            solved_for=solved_for,
+            certificate=certificate,
+            **settings) for thresholds, solved_for in solved
     ]
+
+
+def _fit_settings(exits: ExitLogits, goal: Goal, criterion: str, fit: bool,
+                  ensemble: Optional[str]) -> Any:
+    """What the thresholds will mean, and the logits that exits answer with."""
+    # What certifies must not have chosen anything.
+    rows = slice(None) if goal.max_risk is None else \
+        split_held_out(len(exits.paths))[0]
+    settings: Dict[str, Any] = dict(criterion=criterion)
+    if ensemble is not None:
+        settings['ensemble'] = fit_ensemble(ensemble, exits, rows)
+    answers = ensemble_logits(
+        exits.logits,
+        check_ensemble(settings.get('ensemble'), len(exits.logits)))
+    if fit:
+        settings['temperature'] = tuple(
+            fit_temperature(logits[rows], exits.labels[rows])
+            for logits in answers)
+    if criterion == 'logistic':
+        check_samples(exits.logits, exits.labels)
+        known = [logits[rows] for logits in answers]
+        wanted = exits.labels[rows]
+        if goal.max_risk is not None and goal.risk == 'disagreement':
+            wanted = known[-1].argmax(-1)
+        right = torch.stack([logits.argmax(-1) == wanted for logits in known])
+        settings['stopping'] = fit_stopping(known, right, goal.costs,
+                                            goal.budget, goal.min_utility)
+    return settings, answers
 
 
 def describe_outcome(outcomes: ExitOutcomes,

@@ -6,7 +6,7 @@ policies work on nothing else.
 """
 import math
 from dataclasses import dataclass, replace
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import Any, List, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,9 @@ from torch import Tensor
 from ..core import fixed_exit_thresholds
 from ..core.complexity import expected_cost
 from ..core.criteria import Temperature, confidences
+from ..core.ensembles import ensemble_logits
 from ..core.policy import check_thresholds, leave_at
+from ..exit_settings import check_ensemble
 
 __all__ = ['ExitOutcomes', 'Outcome', 'check_samples', 'check_shares']
 
@@ -61,11 +63,13 @@ class ExitOutcomes:
            labels: Tensor,
            cost: Sequence[float],
            criterion: str = 'max_prob',
-           temperature: Temperature = None) -> 'ExitOutcomes':
+           temperature: Temperature = None,
+           ensemble: Any = None,
+           stopping: Any = None) -> 'ExitOutcomes':
         """Judge classes: logits (N, K) of each exit by labels (N,).
 
-        Both may be arrays; criterion and temperature are as for
-        :func:`confidences`.
+        Both may be arrays; what else there is as for
+        :class:`~mmdynperceiver.core.ExitPolicy`.
 
         Raises:
             ValueError: If the shapes do not fit, there are no samples or
@@ -74,9 +78,12 @@ class ExitOutcomes:
         labels = torch.as_tensor(labels)
         all_logits = [torch.as_tensor(logits) for logits in all_logits]
         check_samples(all_logits, labels)
-        right = torch.stack([x.argmax(-1) == labels for x in all_logits])
+        answers = ensemble_logits(all_logits,
+                                  check_ensemble(ensemble, len(all_logits)))
+        right = torch.stack([x.argmax(-1) == labels for x in answers])
         return cls(
-            confidences(all_logits, criterion, temperature), right, cost)
+            confidences(answers, criterion, temperature, stopping), right,
+            cost)
 
     @property
     def measure(self) -> str:

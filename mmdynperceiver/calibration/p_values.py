@@ -1,11 +1,12 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""How well losses would fit a risk that is too large."""
+"""How well losses would fit a risk that is too large; how many would not."""
 import math
+from typing import Optional
 
 import torch
 from torch import Tensor
 
-__all__ = ['betting_p_value', 'binomial_p_value']
+__all__ = ['betting_p_value', 'binomial_p_value', 'images_needed']
 
 
 def binomial_p_value(num_losses: int, num_samples: int,
@@ -60,3 +61,40 @@ def betting_p_value(losses: Tensor,
     bets = bets.clamp(max=.75 / (high - max_risk))
     wealth = (bets * (max_risk - losses)).log1p().cumsum(0)
     return min(1., math.exp(-float(wealth.max())))
+
+
+def images_needed(observed: float,
+                  max_risk: float,
+                  certainty: Optional[float] = None) -> Optional[int]:
+    """How many images would certify a risk of 0 or 1 losses seen so far.
+
+    Args:
+        observed (float): Share of images that lost, at the path's first
+            point.
+        max_risk (float): Largest risk.
+        certainty (float, optional): How certain. Defaults to None, in
+            expectation.
+
+    Returns:
+        int | None: None if no number would do.
+    """
+    if observed >= max_risk:
+        return None
+    if certainty is None:
+        return math.ceil((1 - max_risk) / (max_risk - observed))
+
+    def enough(count: int) -> bool:
+        return binomial_p_value(
+            math.ceil(observed * count - 1e-9), count,
+            max_risk) <= 1 - certainty
+
+    high = 1
+    while not enough(high):
+        high *= 2
+        if high > 10**7:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high

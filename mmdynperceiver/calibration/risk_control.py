@@ -9,10 +9,9 @@ fixed-sequence testing), or in expectation (conformal risk control, arXiv
 arXiv 2405.20915.
 """
 import itertools
-import math
 from dataclasses import replace
-from typing import (Any, Dict, Iterable, List, NamedTuple, Optional, Sequence,
-                    Tuple)
+from typing import (Any, Dict, Iterable, List, Mapping, NamedTuple, Optional,
+                    Sequence, Tuple)
 
 import torch
 from torch import Tensor
@@ -20,18 +19,26 @@ from torch import Tensor
 from ..core.policy import leave_at
 from ..errors import InputError
 from .outcomes import ExitOutcomes
-from .p_values import betting_p_value, binomial_p_value
+from .p_values import betting_p_value, binomial_p_value, images_needed
 from .threshold_search import ThresholdSearch
 
 __all__ = [
-    'RISKS', 'Certified', 'NotCertifiedError', 'certify', 'early_exit_losses',
-    'images_needed', 'solve_certified', 'split_held_out'
+    'CLASS_RISKS', 'RISKS', 'Certified', 'NotCertifiedError', 'certify',
+    'describe_certificate', 'early_exit_losses', 'images_needed',
+    'safest_first', 'solve_certified', 'split_held_out'
 ]
 
 # Name of each risk: the least and the largest loss of a sample.
-RISKS = {'disagreement': (0., 1.), 'accuracy-gap': (-1., 1.)}
+RISKS = {
+    'disagreement': (0., 1.),
+    'accuracy-gap': (-1., 1.),
+    'loss-gap': (-1., 1.)
+}
+CLASS_RISKS = ('disagreement', 'accuracy-gap')
 # Budgets that a path of thresholds is searched for.
 PATH_POINTS = 65
+# Safer points that a certificate names, to fall back to.
+NUM_SAFER = 4
 
 
 class NotCertifiedError(InputError):
@@ -64,7 +71,8 @@ def solve_certified(
 
     Args:
         outcomes (ExitOutcomes): All held-out samples.
-        answers (Tensor): Class (num_exits, N) that each exit says.
+        answers (Tensor): Class (num_exits, N) that each exit says; for
+            'loss-gap' what it is worth.
         max_risk (float): Largest risk, in (0, 1).
         certainty (float, optional): See :func:`certify`.
         risk (str): One of ``RISKS``. Defaults to 'disagreement'.
@@ -72,7 +80,8 @@ def solve_certified(
 
     Returns:
         tuple: Thresholds, one for each exit but the last, and the
-        certificate.
+        certificate, which holds them too, and in ``safer`` other certified
+        ones, the next safer first.
 
     Raises:
         NotCertifiedError: If no thresholds are certified.
@@ -82,17 +91,35 @@ def solve_certified(
     if risk == 'disagreement':  # the search is for those who agree
         outcomes = replace(outcomes, utility=answers == answers[-1])
 
-    def losses_on(half: Tensor, path: Sequence[Sequence[float]]) -> Tensor:
-        return early_exit_losses(outcomes.confidence[:, half],
-                                 answers[:, half], path, risk,
-                                 None if labels is None else labels[half])
+    path = safest_first(
+        outcomes.select(halves[0]), risk, answers[:, halves[0]],
+        None if labels is None else labels[halves[0]])
+    index, certificate = certify(
+        early_exit_losses(outcomes.confidence[:, halves[1]],
+                          answers[:, halves[1]], path, risk,
+                          None if labels is None else labels[halves[1]]),
+        max_risk, certainty, risk)
+    certificate.update(
+        thresholds=list(path[index]), safer=_safer(path[:index]))
+    return path[index], certificate
 
-    known = outcomes.select(halves[0])
+
+def safest_first(known: ExitOutcomes,
+                 risk: str,
+                 answers: Tensor,
+                 labels: Optional[Tensor] = None) -> List[Tuple[float, ...]]:
+    """A path of thresholds, from the safest to the cheapest, on samples that
+    certify nothing; the arguments are as of :func:`solve_certified`.
+
+    Raises:
+        NotCertifiedError: If no thresholds save anything.
+    """
     points = _candidates(known)
-    risks = losses_on(halves[0], points).mean(1).tolist()
+    risks = early_exit_losses(known.confidence, answers, points, risk,
+                              labels).mean(1).tolist()
     costs = [known.evaluate(point).cost for point in points]
-    # Safest first; what is neither safer nor cheaper is left out, and that
-    # nobody leaves early.
+    # What is neither safer nor cheaper is left out, and that nobody leaves
+    # early.
     path, cheapest = [], known.cost[-1]
     for _, cost, point in sorted(zip(risks, costs, points)):
         if cost < cheapest:
@@ -101,9 +128,14 @@ def solve_certified(
     if not path:
         raise NotCertifiedError('no thresholds save anything on the held-out '
                                 'images: solve for a budget instead')
-    index, certificate = certify(
-        losses_on(halves[1], path), max_risk, certainty, risk)
-    return path[index], certificate
+    return path
+
+
+def _safer(path: Sequence[Sequence[float]]) -> List[List[float]]:
+    """Some points of a path that begins with the safest, from its end."""
+    count = min(len(path), NUM_SAFER)
+    steps = [len(path) * k // count for k in range(count)]
+    return [list(path[len(path) - 1 - step]) for step in steps]
 
 
 def _candidates(known: ExitOutcomes) -> List[Tuple[float, ...]]:
@@ -141,11 +173,13 @@ def early_exit_losses(confidences: Tensor,
 
     Args:
         confidences (Tensor): Confidence (num_exits, N) at each exit.
-        answers (Tensor): Class (num_exits, N) that each exit says.
+        answers (Tensor): Class (num_exits, N) that each exit says; for
+            'loss-gap' what it is worth.
         path (Sequence[Sequence[float]]): Thresholds of each point.
         risk (str): 'disagreement' (1 where the class is another one), or
             'accuracy-gap' (1 where only the last exit is right, -1 where
-            only the early one is). Defaults to 'disagreement'.
+            only the early one is), or 'loss-gap' (how much less the early
+            answer is worth, between -1 and 1). Defaults to 'disagreement'.
         labels (Tensor, optional): True classes (N,), for 'accuracy-gap'.
 
     Returns:
@@ -162,7 +196,9 @@ def early_exit_losses(confidences: Tensor,
     for thresholds in path:
         exits = leave_at(confidences, thresholds)
         early = answers.gather(0, exits[None])[0]
-        if labels is None or risk == 'disagreement':
+        if risk == 'loss-gap':
+            losses.append((answers[-1] - early).double().clamp(-1, 1))
+        elif labels is None or risk == 'disagreement':
             losses.append((early != answers[-1]).double())
         else:
             losses.append((answers[-1] == labels).double() -
@@ -215,6 +251,16 @@ def certify(losses: Tensor,
         })
 
 
+def describe_certificate(found: Mapping[str, Any]) -> str:
+    """What is promised of images to come, in a line."""
+    sure = 'on average' if found['certainty'] is None else \
+        f'with {100 * found["certainty"]:g} % certainty'
+    return (f'certified {sure}: {found["risk"]} with the last exit at most '
+            f'{100 * found["max_risk"]:g} % on images like the held-out ones '
+            f'({100 * found["observed"]:.2f} % of {found["num_images"]:,} '
+            f'that no threshold was chosen on)')
+
+
 def _check_risk(risk: str) -> None:
     """Refuse what is not the name of a risk."""
     if risk not in RISKS:
@@ -255,43 +301,6 @@ def _expected_bounds(losses: Tensor, risk: str) -> Sequence[float]:
     raised = losses.double().cummax(0).values
     count = losses.shape[1]
     return ((raised.sum(1) + RISKS[risk][1]) / (count + 1)).tolist()
-
-
-def images_needed(observed: float,
-                  max_risk: float,
-                  certainty: Optional[float] = None) -> Optional[int]:
-    """How many images would certify a risk of 0 or 1 losses seen so far.
-
-    Args:
-        observed (float): Share of images that lost, at the path's first
-            point.
-        max_risk (float): Largest risk.
-        certainty (float, optional): How certain. Defaults to None, in
-            expectation.
-
-    Returns:
-        int | None: None if no number would do.
-    """
-    if observed >= max_risk:
-        return None
-    if certainty is None:
-        return math.ceil((1 - max_risk) / (max_risk - observed))
-
-    def enough(count: int) -> bool:
-        return binomial_p_value(
-            math.ceil(observed * count - 1e-9), count,
-            max_risk) <= 1 - certainty
-
-    high = 1
-    while not enough(high):
-        high *= 2
-        if high > 10**7:
-            return None
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
 
 
 def _why_not(losses: Tensor, max_risk: float, certainty: Optional[float],

@@ -114,8 +114,9 @@ class ClassCalibration(Calibration):
             latency_ms=self.latencies,
             images=PipelineImages(shown.dataset, self.model),
             model=self.model,
-            criterion=points[0].criterion,
-            temperature=points[0].temperature,
+            criterion=points[0].criterion if args.sweep else None,
+            temperature=points[0].temperature if args.sweep else None,
+            ensemble=points[0].ensemble if args.sweep else None,
             class_names=None if self.classes is None else
             [as_utf8(name) for name in self.classes])
 

@@ -9,9 +9,10 @@ import torch
 
 from ..calibration.goals import (SOLVERS, Goal, parse_accuracy, parse_amount,
                                  parse_part)
-from ..calibration.risk_control import RISKS
+from ..calibration.risk_control import CLASS_RISKS
 from ..core.criteria import CRITERIA
 from ..errors import InputError
+from ..exit_settings import ENSEMBLES
 from . import common
 
 __all__ = ['add_class_options', 'check_args', 'make_goal', 'make_parser']
@@ -26,8 +27,8 @@ def make_parser(description: str,
         criterion='learned',
         temperature='none',
         exit_accuracy=None,
-        max_risk=None,
-        certainty=None,
+        ensemble=None,
+        risk=None,
         hold_out=None)
     add = parser.add_argument
     add('config', help='config file')
@@ -85,10 +86,12 @@ def _add_goals(parser: argparse.ArgumentParser, measure: str) -> None:
         add('--exit-accuracy',
             help='let an image leave where its class is right with this '
             'probability, 0.95 or 95%%, by the held-out images')
-        add('--max-risk',
-            help='least cost at which the network is at most so much worse '
-            'than its last exit, 0.01 or 1%%, also on images to come: half '
-            'of the held-out images certify it')
+    worse = 'worse' if measure == 'accuracy' else \
+        'larger in its loss, of an image counted up to 1,'
+    add('--max-risk',
+        help=f'least cost at which the network is at most so much {worse} '
+        f'than its last exit, 0.01 or 1%%, also on images to come: half of '
+        f'the held-out images certify it')
     add('--sweep',
         choices=['paper'],
         help='the 33 points of the published sweep, in one file; '
@@ -103,26 +106,32 @@ def _add_goals(parser: argparse.ArgumentParser, measure: str) -> None:
         metavar='FILE.json',
         help='solve nothing, but take this operating point (FILE.json:12 of '
         'a sweep): measure it on these images, embed it or report on it')
+    parser.add_argument(
+        '--certainty',
+        help='how certain --max-risk has to be, 0.9 or 90%% (default: none; '
+        'it holds on average over sets of held-out images)')
 
 
 def add_class_options(parser: argparse.ArgumentParser) -> None:
     """Options of networks that tell classes."""
     add = parser.add_argument
     add('--criterion',
-        choices=CRITERIA,
+        choices=[*CRITERIA, 'logistic'],
         default='max_prob',
-        help='what the thresholds are compared with (default: max_prob)')
+        help='what the thresholds are compared with; logistic learns when to '
+        'stop (default: max_prob)')
+    add('--ensemble',
+        choices=ENSEMBLES,
+        help='let each exit answer with those before it: a running average '
+        'of logits, a geometric mean with weights that are learned, or a '
+        'product of experts (default: each alone)')
     add('--temperature',
         choices=['fit', 'none'],
         default='none',
         help='fit a temperature for each exit on the held-out images '
         '(default: none)')
-    add('--certainty',
-        help='how certain --max-risk has to be, 0.9 or 90%% (default: none; '
-        'it holds on average over sets of held-out images)')
     add('--risk',
-        choices=list(RISKS),
-        default='disagreement',
+        choices=CLASS_RISKS,
         help='of --max-risk: how often the class is not that of the last '
         'exit, or how much less accurate the network is than its last exit '
         '(default: disagreement)')
@@ -158,20 +167,46 @@ def check_args(args: argparse.Namespace) -> None:
         raise InputError(f'choose what to solve for: --budget-macs, '
                          f'--budget-ms, --min-{args.measure} or --sweep paper;'
                          f' or give a --thresholds-file')
-    if args.certainty and not args.max_risk:
-        raise InputError('--certainty is that of a --max-risk: give one')
+    for name in ('certainty', 'risk'):
+        if getattr(args, name) and not args.max_risk:
+            raise InputError(f'--{name} is that of a --max-risk: give one')
+    args.risk = args.risk or ('disagreement'
+                              if args.measure == 'accuracy' else 'loss-gap')
+    if args.solver == 'shares' and (args.max_risk or args.exit_accuracy):
+        raise InputError('--solver shares is for a budget, a floor or the '
+                         'sweep: --max-risk and --exit-accuracy find '
+                         'thresholds in their own way; leave it out')
     if args.budget_ms and not args.latency_table:
         raise InputError('--budget-ms needs --latency-table, which '
                          'tools/benchmark.py writes')
     make_goal(args, (0., 1.), (0., 1.))
     args.solver = args.solver or ('shares'
                                   if args.sweep == 'paper' else 'search')
-    if args.criterion == 'patience' and args.temperature == 'fit':
-        raise InputError('a temperature does not change patience: leave out '
-                         '--temperature fit')
+    if args.criterion in ('patience', 'logistic') and \
+            args.temperature == 'fit':
+        raise InputError(f'a temperature does not change {args.criterion}: '
+                         f'leave out --temperature fit')
+    if args.criterion == 'logistic':
+        _check_logistic(args)
+    if args.ensemble and args.thresholds_file:
+        raise InputError('--ensemble is for new thresholds; those of a '
+                         '--thresholds-file have theirs: leave it out')
     if args.sweep and args.embed is not None:
         raise InputError('--embed needs one operating point, not a sweep')
     _check_outputs(args)
+
+
+def _check_logistic(args: argparse.Namespace) -> None:
+    """Refuse what learned stopping does not serve."""
+    if args.solver == 'shares' or args.sweep or args.exit_accuracy or \
+            args.thresholds_file:
+        raise InputError('--criterion logistic is learned for a budget, a '
+                         'floor or a largest risk: leave out --sweep, '
+                         '--exit-accuracy, --thresholds-file and --solver '
+                         'shares')
+    if find_spec('sklearn') is None:
+        raise InputError('--criterion logistic needs scikit-learn: pip '
+                         'install scikit-learn')
 
 
 def _check_outputs(args: argparse.Namespace) -> None:

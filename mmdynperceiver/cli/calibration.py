@@ -117,6 +117,7 @@ class Calibration(ABC):
             args.temperature == 'fit',
             self.given,
             self.latencies,
+            args.ensemble,
             data=dict(
                 split=args.split,
                 hold_out=args.hold_out,

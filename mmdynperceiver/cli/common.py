@@ -11,9 +11,11 @@ from mmengine.config import Config
 from torch import nn
 
 from ..core import ExitPolicy
+from ..core.operating_point import check_certificate
 from ..errors import InputError, input_errors
 from ..hosts.build import build_model
 from ..io.checkpoints import load_strict, read_weights
+from ..io.fingerprints import weights_fingerprint
 from ..progress import set_quiet
 from .cfg_options import CfgOptions, unread_options
 from .console import ignore_routine_warnings
@@ -164,8 +166,16 @@ def choose_policy(args: argparse.Namespace,
             model.make_policy(given, fixed)
         if args.thresholds is not None:
             policy = ExitPolicy(policy.num_exits, args.thresholds,
-                                policy.criterion, policy.temperature)
+                                **policy.settings)
+    certified_for(policy, args.checkpoint)
     return policy
+
+
+def certified_for(policy: ExitPolicy, checkpoint: Optional[str]) -> None:
+    """Refuse a certificate of other weights than those in a file."""
+    if policy.certificate and checkpoint and '://' not in checkpoint:
+        weights = weights_fingerprint(read_weights(checkpoint))
+        check_certificate(policy.certificate, weights=weights)
 
 
 def check_positive(parser: argparse.ArgumentParser, args: argparse.Namespace,

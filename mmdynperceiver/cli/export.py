@@ -4,6 +4,7 @@ import argparse
 import os
 from typing import Any, List, Mapping
 
+from ..calibration.risk_control import describe_certificate
 from ..datasets.class_names import choose_class_names
 from ..deploy.manifest import Manifest, file_sha256
 from ..deploy.onnxruntime_session import FIRST_VERSIONS, OPSET
@@ -131,3 +132,8 @@ def main() -> None:
                                   policy, classes, source, images,
                                   args.int8_test, args.opset)
     print_summary(manifest, args.out)
+    if manifest.certificate is not None:
+        print(describe_certificate(manifest.certificate))
+    elif policy.certificate:
+        print('the thresholds are certified for the network before it was '
+              'quantised, so the folder has no certificate')

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ..calibration.intervals import wilson_interval
 from ..calibration.outcomes import Outcome
+from ..calibration.risk_control import describe_certificate
 from ..core import OperatingPoint
 from ..core.accelerate.captured import GraphStatistics
 
@@ -140,16 +141,6 @@ def outcomes_table(title: str,
     return table
 
 
-def _certificate(found: Mapping[str, Any]) -> str:
-    """What is promised of images to come, in a line."""
-    sure = 'on average' if found['certainty'] is None else \
-        f'with {100 * found["certainty"]:g} % certainty'
-    return (f'certified {sure}: {found["risk"]} with the last exit at most '
-            f'{100 * found["max_risk"]:g} % on images like these '
-            f'({100 * found["observed"]:.2f} % of {found["num_images"]:,} '
-            f'that no threshold was chosen on)')
-
-
 def print_outcomes(points: Sequence[OperatingPoint],
                    tables: Sequence[Table],
                    number: int,
@@ -175,7 +166,7 @@ def print_outcomes(points: Sequence[OperatingPoint],
                 for share,
                 (low, high) in zip(found['shares'], found['shares_interval'])))
         if points[0].certificate:
-            console.print(_certificate(points[0].certificate))
+            console.print(describe_certificate(points[0].certificate))
     if not tested:
         console.print('The thresholds were chosen on these images, so that '
                       'others will bring a little less: --test measures it.')

@@ -90,6 +90,13 @@ def choose_hooks(runner, really_stop: bool) -> None:
         hook.test = not really_stop
 
 
+def policy_settings(model) -> dict:
+    """Thresholds and what they mean, None where there is no policy."""
+    if not hasattr(model, 'policy'):
+        return dict.fromkeys(('thresholds', 'criterion', 'temperature'))
+    return dict(thresholds=model.policy.thresholds, **model.policy.settings)
+
+
 def main() -> None:
     """Check what is given, then evaluate."""
     args = parse_args()
@@ -116,6 +123,8 @@ def main() -> None:
         if weights is None:
             load_checkpoint(model, args.checkpoint, 'cpu')
         model.policy = common.choose_policy(args, model)
+    elif weights is not None and hasattr(model, 'policy'):
+        common.certified_for(model.policy, args.checkpoint)
     choose_hooks(runner, args.really_stop)
     if args.mode != 'eager':
         runner.register_hook(InferenceModeHook(args.mode))
@@ -125,10 +134,7 @@ def main() -> None:
     metrics = runner.test()
     if runner.rank != 0:
         return
-    settings = {
-        key: getattr(getattr(model, 'policy', None), key, None)
-        for key in ('thresholds', 'criterion', 'temperature')
-    }
+    settings = policy_settings(model)
     print_exits(metrics, settings['thresholds'])
     if args.out:
         write_json(

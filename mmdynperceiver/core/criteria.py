@@ -6,12 +6,14 @@ from typing import Optional, Sequence
 import torch
 from torch import Tensor
 
-from ..exit_settings import (ALL_CRITERIA, CRITERIA, Temperature,
-                             check_criterion, check_temperature)
+from ..exit_settings import (ALL_CRITERIA, CRITERIA, SURENESS, Stopping,
+                             Temperature, check_criterion, check_stopping,
+                             check_temperature)
 
 __all__ = [
     'ALL_CRITERIA', 'CRITERIA', 'check_criterion', 'check_temperature',
-    'confidence', 'confidences', 'patience_step'
+    'confidence', 'confidences', 'logistic', 'patience_step',
+    'stopping_features'
 ]
 
 # Rows whose probabilities are held at a time: 1000 classes take 2 MB.
@@ -52,9 +54,9 @@ def confidence(logits: Tensor,
     probabilities = logits.softmax(-1)
     if criterion == 'max_prob':
         return probabilities.amax(-1)
-    if criterion == 'patience':
-        raise ValueError('patience compares the predictions of several exits; '
-                         'call confidences(all_logits, "patience")')
+    if criterion in ('patience', 'logistic'):
+        raise ValueError(f'{criterion} looks at several exits; call '
+                         f'confidences(all_logits, {criterion!r})')
     num_classes = logits.shape[-1]
     if num_classes < 2:
         raise ValueError(f'the criterion {criterion!r} needs at least two '
@@ -82,9 +84,45 @@ def patience_step(logits: Tensor, memory: Optional[Tensor] = None) -> Tensor:
     return torch.stack([predicted, 1 + memory[:, 1] * same], 1)
 
 
+def stopping_features(answers: Sequence[Tensor]) -> Tensor:
+    """The ``FEATURES`` (B, 5) of the last of the exits so far, from the logits
+    (B, K) that each of them answers with. In double precision: near 1 a
+    little more or less of a probability counts."""
+    answers = [answer.double() for answer in answers]
+    sure = [
+        confidence(answers[-1], name)
+        for name in ('max_prob', 'margin', 'entropy')
+    ]
+    best, agreement = sure[0], torch.ones_like(sure[0])
+    if len(answers) > 1:
+        predicted = answers[-1].argmax(-1)
+        agreement = torch.stack(
+            [x.argmax(-1) == predicted for x in answers[:-1]]).to(best).mean(0)
+        for earlier in answers[:-1]:
+            best = torch.maximum(best, confidence(earlier))
+    levels = torch.stack([*sure, best], 1)
+    levels = -(1 + SURENESS - levels).log()
+    return torch.stack([*levels[:, :3].unbind(1), agreement, levels[:, 3]], 1)
+
+
+def logistic(answers: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Probability (B,) that stopping now is best, by a logistic model.
+
+    From the logits (B, K) that each exit so far answers with, and a bias and
+    weights of the ``FEATURES``; see
+    :mod:`mmdynperceiver.calibration.learned_stopping`.
+    """
+    columns = stopping_features(answers).unbind(1)
+    score = weights[0] + weights[1] * columns[0]
+    for column, weight in zip(columns[1:], weights[2:]):
+        score = score + weight * column
+    return score.sigmoid().float()
+
+
 def confidences(all_logits: Sequence[Tensor],
                 criterion: str = 'max_prob',
-                temperature: Temperature = None) -> Tensor:
+                temperature: Temperature = None,
+                stopping: Stopping = None) -> Tensor:
     """How sure each exit is of each sample, by any criterion.
 
     ``patience`` at exit k is the number of exits in a row, up to k and with k,
@@ -92,15 +130,18 @@ def confidences(all_logits: Sequence[Tensor],
 
     Args:
         all_logits (Sequence[Tensor]): Logits (N, K) of each exit.
-        criterion (str): One of ``CRITERIA``. Defaults to ``max_prob``.
+        criterion (str): One of ``ALL_CRITERIA``. Defaults to ``max_prob``.
         temperature (float | Sequence[float], optional): What the logits are
             divided by, for each exit or for all. Defaults to None, 1.
+        stopping (Sequence[Sequence[float]], optional): Of ``logistic``; the
+            last exit is as sure as by ``max_prob``. Defaults to None.
 
     Returns:
         Tensor: Confidences (num_exits, N), in [0, 1].
     """
     check_criterion(criterion)
     num_exits = len(all_logits)
+    stopping = check_stopping(stopping, criterion, num_exits)
     temperatures = check_temperature(temperature, num_exits)
     if temperatures is None:
         temperatures = (1., ) * num_exits
@@ -110,6 +151,15 @@ def confidences(all_logits: Sequence[Tensor],
             memory = patience_step(logits, memory)
             rows.append(memory[:, 1] / num_exits)
         return torch.stack(rows)
+    if stopping is not None:
+        parts = list(zip(*(logits.split(CHUNK) for logits in all_logits)))
+        return torch.stack([
+            torch.cat([
+                logistic(part[:k +
+                              1], weights) if weights else confidence(part[k])
+                for part in parts
+            ]) for k, weights in enumerate([*stopping, None])
+        ])
     return torch.stack([
         torch.cat([
             confidence(part, criterion, value) for part in logits.split(CHUNK)

@@ -183,6 +183,6 @@ class DynPerceiver(CountsMacs, nn.Module):
                 'mix the samples of a batch: call eval() first')
         policy = self.policy
         if thresholds is not None:
-            policy = ExitPolicy(policy.num_exits, thresholds, policy.criterion,
-                                policy.temperature)
+            policy = ExitPolicy(policy.num_exits, thresholds,
+                                **policy.settings)
         return run_early_exit(self.trunk, self.exits, policy, images)

@@ -113,7 +113,7 @@ def run_all_exits(trunk: SegmentedTrunk,
 class ExitBatch(NamedTuple):
     """The samples that are under way when they reach an exit: their places
     (B',) in the batch, None while none has left; who leaves (B',), boolean;
-    what is carried for them; and the logits (B', K) that were decided on."""
+    what is carried for them; and the logits (B', K) that they get there."""
 
     exit: int
     rows: Optional[Tensor]
@@ -167,7 +167,8 @@ def early_exit_loop(policy: ExitPolicy,
         else:
             exit_index.index_copy_(0, rows, here)
             confidence.index_copy_(0, rows, conf)
-        on_exit(ExitBatch(index, rows, leaves, carried, logits))
+        answer = policy.answer(index, logits, memory)
+        on_exit(ExitBatch(index, rows, leaves, carried, answer))
         if index == policy.num_exits - 1 or policy.thresholds is None:
             continue
         stay = leaves.logical_not().nonzero().squeeze(1)

@@ -5,15 +5,16 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ..exit_settings import (check_criterion, check_temperature,
-                             check_thresholds)
+from ..errors import InputError
+from ..exit_settings import (check_criterion, check_ensemble, check_stopping,
+                             check_temperature, check_thresholds)
 from ..io.atomic import write_json
 from .exits import Exits
 from .segments import SegmentedTrunk
 
-__all__ = ['OperatingPoint', 'describe_model']
+__all__ = ['OperatingPoint', 'check_certificate', 'describe_model']
 
 
 def describe_model(trunk: SegmentedTrunk, exits: Exits) -> Dict[str, int]:
@@ -27,13 +28,34 @@ def describe_model(trunk: SegmentedTrunk, exits: Exits) -> Dict[str, int]:
         parameters=parameters)
 
 
+def check_certificate(certificate: Mapping[str, Any],
+                      **found: Optional[str]) -> None:
+    """Refuse a certificate of something else than what is found here.
+
+    ``found`` holds fingerprints of ``weights``, ``images`` and ``transform``;
+    what one of both sides does not know is not compared.
+
+    Raises:
+        InputError: If one differs.
+    """
+    made_for = certificate.get('made_for') or {}
+    for name, value in found.items():
+        known = made_for.get(name)
+        if None not in (known, value) and known != value:
+            raise InputError(
+                f'the certificate is of other {name}, {str(known)[:12]} and '
+                f'not {str(value)[:12]}, and promises nothing here: certify '
+                f'these with tools/calibrate.py --max-risk')
+
+
 @dataclass
 class OperatingPoint:
     """Thresholds with their criterion, and where they come from.
 
     Args:
         thresholds (Sequence[float]): One for each exit but the last.
-        criterion, temperature: As of :class:`ExitPolicy`.
+        criterion, temperature, ensemble, stopping: As of
+            :class:`ExitPolicy`.
         num_exits (int, optional): Number of exits. Defaults to None, one
             more than there are thresholds.
         solver (str, optional): What found the thresholds. Defaults to None.
@@ -63,6 +85,8 @@ class OperatingPoint:
     checkpoint: Dict[str, Any] = field(default_factory=dict)
     model: Dict[str, Any] = field(default_factory=dict)
     certificate: Dict[str, Any] = field(default_factory=dict)
+    ensemble: Optional[Dict[str, Any]] = None
+    stopping: Optional[Sequence[Sequence[float]]] = None
 
     def __post_init__(self) -> None:
         if not self.num_exits:
@@ -74,11 +98,31 @@ class OperatingPoint:
         self.thresholds = check_thresholds(self.thresholds, self.num_exits)
         check_criterion(self.criterion)
         self.temperature = check_temperature(self.temperature, self.num_exits)
+        ensemble = check_ensemble(self.ensemble, self.num_exits)
+        self.ensemble = ensemble and ensemble._asdict()
+        self.stopping = check_stopping(self.stopping, self.criterion,
+                                       self.num_exits)
         for name in ('solved_for', 'expected', 'data', 'checkpoint', 'model',
                      'certificate'):
             value = getattr(self, name)
             if not isinstance(value, Mapping):
                 raise TypeError(f'{name} must be a dict, got {value!r}')
+        certified = self.certificate.get('thresholds')
+        if certified is not None and tuple(certified) != self.thresholds:
+            raise ValueError(
+                f'the thresholds {list(self.thresholds)} are not those of '
+                f'the certificate, {certified}: what it promises is not '
+                f'theirs; calibrate again, or leave it out')
+
+    @property
+    def settings(self) -> Dict[str, Any]:
+        """What the thresholds mean: criterion, temperature, ensemble and
+        stopping."""
+        return dict(
+            criterion=self.criterion,
+            temperature=self.temperature,
+            ensemble=self.ensemble,
+            stopping=self.stopping)
 
     def save(self, path: Union[str, os.PathLike]) -> None:
         """Write a JSON file, whole or not at all; its folder must exist."""

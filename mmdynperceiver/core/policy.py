@@ -1,25 +1,22 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The exit policy: who leaves where; it never sees a feature."""
-from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from ..exit_settings import (ALL_CRITERIA, NEVER, Temperature, check_criterion,
-                             check_temperature, check_thresholds,
-                             fixed_exit_thresholds)
-from .criteria import confidence, confidences, patience_step
+from ..exit_settings import (NEVER, Stopping, Temperature, check_criterion,
+                             check_ensemble, check_stopping, check_temperature,
+                             check_thresholds, fixed_exit_thresholds)
+from .criteria import confidence, confidences, logistic, patience_step
+from .ensembles import answers_so_far, combine, ensemble_logits, remember
 from .operating_point import OperatingPoint
+from .policy_state import pack, unpack
 
 __all__ = [
     'ExitPolicy', 'Prediction', 'check_thresholds', 'fixed_exit_thresholds',
     'select_exits'
 ]
-
-# Stands in a checkpoint for each threshold that is not set.
-UNSET = -1.
-# The first number of a state that holds more than thresholds.
-EXTENDED = -2.
 
 
 class Prediction(NamedTuple):
@@ -45,7 +42,9 @@ def leave_at(all_confidences: Tensor, thresholds: Sequence[float]) -> Tensor:
 def select_exits(all_logits: Sequence[Tensor],
                  thresholds: Sequence[float],
                  criterion: str = 'max_prob',
-                 temperature: Temperature = None) -> Prediction:
+                 temperature: Temperature = None,
+                 ensemble: Any = None,
+                 stopping: Stopping = None) -> Prediction:
     """Replay thresholds on the logits of all exits.
 
     This is the simulation that really stopping must agree with.
@@ -54,15 +53,17 @@ def select_exits(all_logits: Sequence[Tensor],
         all_logits (Sequence[Tensor]): Logits (B, K) of each exit, also as
             arrays.
         thresholds (Sequence[float]): One for each exit but the last.
-        criterion, temperature: As of :class:`ExitPolicy`.
+        criterion, temperature, ensemble, stopping: As of
+            :class:`ExitPolicy`.
 
     Raises:
         ValueError: If an argument does not fit.
     """
     thresholds = check_thresholds(thresholds, len(all_logits))
-    all_logits = [torch.as_tensor(logits) for logits in all_logits]
-    logits = torch.stack(tuple(all_logits))
-    conf = confidences(all_logits, criterion, temperature)
+    answers = ensemble_logits([torch.as_tensor(x) for x in all_logits],
+                              check_ensemble(ensemble, len(all_logits)))
+    logits = torch.stack(answers)
+    conf = confidences(answers, criterion, temperature, stopping)
     exit_index = leave_at(conf, thresholds)
     rows = torch.arange(logits.shape[1], device=logits.device)
     return Prediction(logits[exit_index, rows], exit_index, conf[exit_index,
@@ -72,10 +73,9 @@ def select_exits(all_logits: Sequence[Tensor],
 class ExitPolicy(nn.Module):
     """Decide at each exit which samples leave.
 
-    The policy has no parameters, but its thresholds, its criterion and its
-    temperatures travel in the state dict (as extra state), so a checkpoint
-    carries its operating point. They travel as a tensor, because weight
-    averages touch every entry as one.
+    The policy has no parameters, but its settings travel in the state dict
+    (as extra state), so a checkpoint carries its operating point. They travel
+    as a tensor, because weight averages touch every entry as one.
 
     Args:
         num_exits (int): Number of exits. Defaults to 4.
@@ -87,6 +87,11 @@ class ExitPolicy(nn.Module):
             ``ALL_CRITERIA``. Defaults to ``max_prob``.
         temperature (float | Sequence[float], optional): What the logits are
             divided by, for each exit or for all. Defaults to None, 1.
+        ensemble (Ensemble | Mapping, optional): How exits answer together;
+            what leaves are then the logits of the ensemble, and criterion
+            and temperatures are of these. Defaults to None, each alone.
+        stopping (Sequence[Sequence[float]], optional): Weights of the
+            criterion 'logistic'. Defaults to None.
 
     Raises:
         ValueError: If an argument does not fit.
@@ -96,24 +101,52 @@ class ExitPolicy(nn.Module):
                  num_exits: int = 4,
                  thresholds: Optional[Sequence[float]] = None,
                  criterion: str = 'max_prob',
-                 temperature: Temperature = None) -> None:
+                 temperature: Temperature = None,
+                 ensemble: Any = None,
+                 stopping: Any = None) -> None:
         super().__init__()
         self.num_exits = num_exits
         self.thresholds: Optional[Tuple[float, ...]] = None
-        self.criterion = check_criterion(criterion)
-        self.temperature = check_temperature(temperature, num_exits)
+        self._set(criterion, temperature, ensemble, stopping)
         # What holds where neither the user nor a checkpoint says more.
-        self._defaults = (self.criterion, self.temperature)
+        self._defaults = self.settings
         # Thresholds that a user sets outrank those of a checkpoint.
         self._pinned = thresholds is not None
+        # What is promised of these thresholds, see OperatingPoint.
+        self.certificate: Mapping[str, Any] = {}
         if thresholds is not None:
             self.thresholds = check_thresholds(thresholds, num_exits)
 
     @classmethod
     def from_operating_point(cls, point: OperatingPoint) -> 'ExitPolicy':
-        """The policy of thresholds, criterion and temperatures."""
-        return cls(point.num_exits, point.thresholds, point.criterion,
-                   point.temperature)
+        """The policy of an operating point."""
+        policy = cls(point.num_exits, point.thresholds, **point.settings)
+        policy.certificate = point.certificate
+        return policy
+
+    def _set(self,
+             criterion: str = 'max_prob',
+             temperature: Temperature = None,
+             ensemble: Any = None,
+             stopping: Any = None) -> None:
+        """Set all but the thresholds, or nothing if something is wrong."""
+        count = self.num_exits
+        checked = (check_criterion(criterion),
+                   check_temperature(temperature,
+                                     count), check_ensemble(ensemble, count),
+                   check_stopping(stopping, criterion, count))
+        self.criterion, self.temperature, self.ensemble, self.stopping = \
+            checked
+
+    @property
+    def settings(self) -> Dict[str, Any]:
+        """What the thresholds mean: criterion, temperature, ensemble and
+        stopping."""
+        return dict(
+            criterion=self.criterion,
+            temperature=self.temperature,
+            ensemble=self.ensemble and self.ensemble._asdict(),
+            stopping=self.stopping)
 
     def set_thresholds(self, thresholds: Optional[Sequence[float]]) -> None:
         """Set the thresholds, or None to run all samples to the last exit.
@@ -125,7 +158,7 @@ class ExitPolicy(nn.Module):
         """
         if thresholds is not None:
             thresholds = check_thresholds(thresholds, self.num_exits)
-        self.thresholds = thresholds
+        self.thresholds, self.certificate = thresholds, {}
         self._pinned = True
 
     def drop_loaded(self) -> bool:
@@ -135,7 +168,7 @@ class ExitPolicy(nn.Module):
         if self._pinned or self.thresholds is None:
             return False
         self.thresholds = None
-        self.criterion, self.temperature = self._defaults
+        self._set(**self._defaults)
         return True
 
     def decide(
@@ -149,14 +182,16 @@ class ExitPolicy(nn.Module):
 
         Returns:
             tuple[Tensor]: Confidence (B,), who leaves (B,), boolean, and what
-            to hand to the next exit: (B, 2), or None.
+            to hand to the next exit: a tensor (B, ...), or None.
         """
-        if self.criterion == 'patience':
+        if self.ensemble is None and self.criterion == 'patience':
             memory = patience_step(logits, memory)
             conf = memory[:, 1] / self.num_exits
+        elif self.ensemble is None and self.stopping is None:
+            conf = self._judge(index, logits)
         else:
-            temperature = self.temperature[index] if self.temperature else 1.
-            conf = confidence(logits, self.criterion, temperature)
+            memory = remember(logits, memory, self.ensemble)
+            conf = self._judge_all(index, memory)
         if index == self.num_exits - 1:
             leaves = torch.ones_like(conf, dtype=torch.bool)
         elif self.thresholds is None:
@@ -165,27 +200,46 @@ class ExitPolicy(nn.Module):
             leaves = conf >= self.thresholds[index]
         return conf, leaves, memory
 
+    def _judge(self, index: int, answer: Tensor) -> Tensor:
+        """How sure one exit is, from what it answers."""
+        temperature = self.temperature[index] if self.temperature else 1.
+        return confidence(answer, self.criterion, temperature)
+
+    def _judge_all(self, index: int, memory: Tensor) -> Tensor:
+        """How sure an exit is, from what all so far have said."""
+        if self.criterion == 'patience':
+            steps = None
+            for answer in answers_so_far(memory, self.ensemble):
+                steps = patience_step(answer, steps)
+            assert steps is not None
+            return steps[:, 1] / self.num_exits
+        if self.stopping is None:
+            return self._judge(index, self.answer(index, memory[:, 0], memory))
+        answers = answers_so_far(memory, self.ensemble)
+        if index == self.num_exits - 1:
+            return confidence(answers[-1])
+        return logistic(answers, self.stopping[index])
+
+    def answer(self, index: int, logits: Tensor,
+               memory: Optional[Tensor]) -> Tensor:
+        """What an exit answers with (B, K): its logits, or with an ensemble
+        those that it has with the exits before it, from what :meth:`decide`
+        returned to hand on."""
+        if self.ensemble is None or memory is None:
+            return logits
+        return combine(memory.unbind(1), self.ensemble.weights[index])
+
     def replay(self, all_logits: Sequence[Tensor]) -> Prediction:
         """Decide on the logits (B, K) of all exits, as if really stopping."""
         thresholds = self.thresholds
         if thresholds is None:
             thresholds = (NEVER, ) * (self.num_exits - 1)
-        return select_exits(all_logits, thresholds, self.criterion,
-                            self.temperature)
+        return select_exits(all_logits, thresholds, **self.settings)
 
     def get_extra_state(self) -> Tensor:
-        """All settings, in double precision: the thresholds, all -1 if none
-        are set; if the criterion is not the largest probability or there are
-        temperatures: -2, the number of the criterion, the thresholds and the
-        temperatures."""
-        thresholds = self.thresholds
-        if thresholds is None:
-            thresholds = (UNSET, ) * (self.num_exits - 1)
-        values = thresholds
-        if self.criterion != 'max_prob' or self.temperature is not None:
-            temperature = self.temperature or (1., ) * self.num_exits
-            number = float(ALL_CRITERIA.index(self.criterion))
-            values = (EXTENDED, number, *thresholds, *temperature)
+        """All settings, in double precision, see :func:`policy_state.pack`."""
+        values = pack(
+            dict(self.settings, thresholds=self.thresholds), self.num_exits)
         return torch.tensor(values, dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -195,24 +249,14 @@ class ExitPolicy(nn.Module):
         """
         if self._pinned:
             return
-        values, criterion = state.tolist(), 'max_prob'
-        temperature: Temperature = None
-        # Averaging weights may have moved the marks by a rounding error.
-        if values and round(values[0]) == EXTENDED:
-            number, split = round(values[1]), len(values) // 2 + 1
-            if not 0 <= number < len(ALL_CRITERIA):
-                raise ValueError(
-                    f'the checkpoint leaves early by a criterion that this '
-                    f'version does not know, number {number}; use the '
-                    f'version that wrote it, or set thresholds')
-            criterion = ALL_CRITERIA[number]
-            values, temperature = values[2:split], values[split:]
-        if all(value == UNSET for value in values):
+        settings = unpack(state.tolist(), self.num_exits)
+        thresholds = settings.pop('thresholds')
+        if thresholds is None:
             self.drop_loaded()
             return
-        thresholds = check_thresholds(values, self.num_exits)
-        self.temperature = check_temperature(temperature, self.num_exits)
-        self.thresholds, self.criterion = thresholds, criterion
+        thresholds = check_thresholds(thresholds, self.num_exits)
+        self._set(**settings)
+        self.thresholds = thresholds
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str,
                               *args: Any, **kwargs: Any) -> None:
@@ -228,4 +272,6 @@ class ExitPolicy(nn.Module):
             text += f', criterion={self.criterion!r}'
         if self.temperature is not None:
             text += f', temperature={self.temperature}'
+        if self.ensemble is not None:
+            text += f', ensemble={self.ensemble.kind!r}'
         return text

@@ -13,6 +13,7 @@ from ..datasets.image_files import find_files
 from ..io.describe import one_line
 from ..io.result_file import (ENDINGS, INTERRUPTED, ResultFile,
                               add_result_options, printable, stoppable)
+from .drift import DriftMonitor
 from .printing import Printer
 from .runner import Runner
 from .sessions import PRECISIONS, RUNTIMES
@@ -62,6 +63,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         type=float,
         help='instead of the exported ones, one for each exit but the last; '
         'for the same criterion')
+    _add_monitor(parser)
     parser.add_argument(
         '--max-pixels',
         type=positive,
@@ -71,8 +73,34 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         '--quiet', action='store_true', help='print no line for each image')
     add_result_options(parser)
     args = parser.parse_args(argv)
+    _check_monitor(parser, args)
     _check_out(parser, args.out)
     return args
+
+
+def _add_monitor(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the drift monitor."""
+    parser.add_argument(
+        '--monitor',
+        type=float,
+        metavar='SHARE',
+        help='of certified thresholds: run this share of the images, such as '
+        '0.02, to the last exit as well, and warn when their classes differ '
+        'more often than was certified')
+    parser.add_argument(
+        '--fall-back',
+        action='store_true',
+        help='with --monitor: go on with the next safer thresholds')
+
+
+def _check_monitor(parser: argparse.ArgumentParser,
+                   args: argparse.Namespace) -> None:
+    """Refuse what there is nothing to watch of."""
+    if args.fall_back and args.monitor is None:
+        parser.error('--fall-back is what --monitor does: give a share')
+    if args.monitor is not None and args.thresholds is not None:
+        parser.error('--monitor watches the thresholds that were certified: '
+                     'leave out --thresholds')
 
 
 def _check_out(parser: argparse.ArgumentParser, out: Optional[str]) -> None:
@@ -94,10 +122,8 @@ def result_file(args: argparse.Namespace, runner: Runner,
     def content(rows: List[Dict[str, Any]], complete: bool) -> Dict[str, Any]:
         policy = runner.policy
         return dict(
-            policy=dict(
-                thresholds=policy.thresholds,
-                criterion=policy.criterion,
-                temperature=policy.temperature),
+            policy=dict(thresholds=policy.thresholds, **policy.settings),
+            monitor=runner.monitor and runner.monitor.status(),
             runtime=args.runtime,
             precision=args.precision,
             batch_size=args.batch_size,
@@ -121,6 +147,9 @@ def classify(args: argparse.Namespace) -> None:
     runner = Runner.load(args.folder, args.runtime, args.threads,
                          args.precision, args.thresholds)
     runner.preprocessing.max_pixels = args.max_pixels
+    if args.monitor is not None:
+        runner.monitor = DriftMonitor.of_certificate(
+            runner.manifest.certificate, args.fall_back, share=args.monitor)
     printer = Printer(images, args.batch_size, args.quiet)
     out = result_file(args, runner, printer)
     batches = classify_files(runner, images, args.batch_size, args.on_broken)
@@ -136,6 +165,8 @@ def classify(args: argparse.Namespace) -> None:
                 printer.batch(done)
     finally:
         printer.summary(runner.manifest)
+        if runner.monitor is not None:
+            printer.say(runner.monitor.summary())
         if out.written:
             printer.say(f'wrote {args.out}')
     if not printer.results:

@@ -115,6 +115,9 @@ def export_network(trunk: SegmentedTrunk,
             tensors=exported.tensors,
             preprocessing=dict(preprocessing),
             policy=_settings(policy),
+            # In 8 bits it is another network.
+            certificate=dict(policy.certificate)
+            if policy.certificate and quantization is None else None,
             classes=[str(name) for name in classes],
             macs_per_exit=list(macs_per_exit(trunk, exits, (3, *size))),
             precision='fp32' if quantization is None else 'int8',
@@ -143,10 +146,12 @@ def _settings(policy: ExitPolicy) -> Dict[str, Any]:
     if thresholds is not None:
         # JSON has no infinity, and no confidence exceeds 1.
         thresholds = tuple(min(value, NEVER) for value in thresholds)
-    return dict(
-        thresholds=thresholds,
-        criterion=policy.criterion,
-        temperature=policy.temperature)
+    settings = policy.settings
+    # Older runners do not know the new ones.
+    for name in ('ensemble', 'stopping'):
+        if settings[name] is None:
+            del settings[name]
+    return dict(settings, thresholds=thresholds)
 
 
 def _versions(opset: int) -> Dict[str, Any]:

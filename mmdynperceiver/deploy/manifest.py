@@ -58,6 +58,8 @@ class Manifest:
         versions (dict): What it was exported with.
         quantization (dict, optional): How it was quantised, and what that
             cost in accuracy. Defaults to None.
+        certificate (dict, optional): What the policy promises on images to
+            come. Defaults to None.
         sha256 (dict[str, str]): Checksum of each graph's file.
     """
 
@@ -71,6 +73,7 @@ class Manifest:
     source: Dict[str, Any] = field(default_factory=dict)
     versions: Dict[str, Any] = field(default_factory=dict)
     quantization: Optional[Dict[str, Any]] = None
+    certificate: Optional[Dict[str, Any]] = None
     sha256: Dict[str, str] = field(default_factory=dict)
 
     @property
@@ -90,6 +93,8 @@ class Manifest:
             for segment in self.segments
         }
         content = dict(format=FORMAT, **dataclasses.asdict(self))
+        if self.certificate is None:
+            del content['certificate']  # older runners do not know it
         # As it will be read: NumPy's numbers and tuples are none any more.
         content = json.loads(json.dumps(content, default=_plain))
         check_manifest(content)

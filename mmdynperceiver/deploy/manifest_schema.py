@@ -143,6 +143,21 @@ STEPS = dict(
             edge=choice('short', 'long', 'width', 'height'),
             **RESIZE)),
     center_crop=record(dict(kind=anything, size=SIZE)))
+SHARE = number(0, 1)
+WEIGHTS = list_of(number(-1e6, 1e6))
+ENSEMBLE = record(dict(kind=text(), weights=list_of(WEIGHTS)))
+CERTIFICATE = record(
+    dict(risk=text(), max_risk=SHARE),
+    dict(
+        certainty=optional(SHARE),
+        method=text(),
+        num_images=whole(1, 1 << 40),
+        observed=number(-1, 1),
+        p_value=SHARE,
+        bound=number(-1, 1),
+        thresholds=SETTINGS,
+        safer=list_of(list_of(number(0, 1e6))),
+        made_for=NOTES))
 MANIFEST = record(
     dict(
         format=whole(1, 1),
@@ -167,7 +182,9 @@ MANIFEST = record(
                       dict(
                           thresholds=SETTINGS,
                           criterion=text(),
-                          temperature=SETTINGS)),
+                          temperature=SETTINGS,
+                          ensemble=optional(ENSEMBLE),
+                          stopping=optional(list_of(WEIGHTS)))),
         classes=list_of(text(), 1),
         macs_per_exit=list_of(whole(1, 1 << 62)),
         sha256=map_of(FILE, text('[0-9a-f]{64}', 'a SHA-256'))),
@@ -175,7 +192,8 @@ MANIFEST = record(
         precision=choice('fp32', 'int8'),
         source=NOTES,
         versions=NOTES,
-        quantization=NOTES))
+        quantization=NOTES,
+        certificate=optional(CERTIFICATE)))
 
 
 def check_manifest(content: Any) -> None:

@@ -5,16 +5,17 @@ It decides as :class:`mmdynperceiver.core.ExitPolicy` does; the tests compare
 the two.
 """
 import math
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..exit_settings import (CRITERIA, Temperature, check_criterion,
+from ..exit_settings import (CRITERIA, LEAST_EXPERT, SURENESS, Temperature,
+                             check_criterion, check_ensemble, check_stopping,
                              check_temperature, check_thresholds)
 
 __all__ = [
-    'Decision', 'Policy', 'all_finite', 'confidence', 'patience_step',
-    'softmax'
+    'Decision', 'Policy', 'all_finite', 'confidence', 'logistic',
+    'patience_step', 'softmax'
 ]
 
 
@@ -24,7 +25,7 @@ class Decision(NamedTuple):
     Args:
         confidence (ndarray): Confidence (B,) in [0, 1].
         leaves (ndarray): Who leaves here (B,), boolean.
-        memory (ndarray, optional): What to hand to the next exit (B, 2).
+        memory (ndarray, optional): What to hand to the next exit (B, ...).
     """
 
     confidence: np.ndarray
@@ -40,9 +41,15 @@ class Policy:
         thresholds (Sequence[float], optional): One for each exit but the
             last. Defaults to None: all samples run to the last exit.
         criterion (str): What the thresholds are compared with: 'max_prob',
-            'entropy', 'margin' or 'patience'. Defaults to 'max_prob'.
+            'entropy', 'margin', 'patience' or 'logistic'. Defaults to
+            'max_prob'.
         temperature (float | Sequence[float], optional): What the logits are
             divided by, for each exit or for all. Defaults to None, 1.
+        ensemble (Mapping, optional): How exits answer together, see
+            :class:`mmdynperceiver.exit_settings.Ensemble`. Defaults to None,
+            each alone.
+        stopping (Sequence[Sequence[float]], optional): Weights of the
+            criterion 'logistic'. Defaults to None.
 
     Raises:
         TypeError: If an argument is of another kind.
@@ -53,13 +60,27 @@ class Policy:
                  num_exits: int,
                  thresholds: Optional[Sequence[float]] = None,
                  criterion: str = 'max_prob',
-                 temperature: Temperature = None) -> None:
+                 temperature: Temperature = None,
+                 ensemble: Any = None,
+                 stopping: Any = None) -> None:
         self.num_exits = num_exits
         self.thresholds: Optional[Tuple[float, ...]] = None
         if thresholds is not None:
             self.thresholds = check_thresholds(thresholds, num_exits)
-        self.criterion = check_criterion(criterion, CRITERIA)
+        self.criterion = check_criterion(criterion, (*CRITERIA, 'logistic'))
         self.temperature = check_temperature(temperature, num_exits)
+        self.ensemble = check_ensemble(ensemble, num_exits)
+        self.stopping = check_stopping(stopping, criterion, num_exits)
+
+    @property
+    def settings(self) -> Dict[str, Any]:
+        """What the thresholds mean: criterion, temperature, ensemble and
+        stopping."""
+        return dict(
+            criterion=self.criterion,
+            temperature=self.temperature,
+            ensemble=self.ensemble and self.ensemble._asdict(),
+            stopping=self.stopping)
 
     def decide(self,
                index: int,
@@ -69,12 +90,16 @@ class Policy:
 
         From their logits (B, K), and what the exit before handed on for them.
         """
-        if self.criterion == 'patience':
+        if self.ensemble is None and self.criterion == 'patience':
             memory = patience_step(logits, memory)
             conf = (memory[:, 1] / self.num_exits).astype(np.float32)
+        elif self.ensemble is None and self.stopping is None:
+            conf = self._judge(index, logits)
         else:
-            temperature = self.temperature[index] if self.temperature else 1.
-            conf = confidence(logits, self.criterion, temperature)
+            row = self._evidence(logits)[:, None]
+            memory = row if memory is None else np.concatenate([memory, row],
+                                                               1)
+            conf = self._judge_all(index, memory)
         if index == self.num_exits - 1:
             leaves = np.ones(len(conf), bool)
         elif self.thresholds is None:
@@ -82,6 +107,58 @@ class Policy:
         else:
             leaves = conf >= np.float32(self.thresholds[index])
         return Decision(conf, leaves, memory)
+
+    def _judge(self, index: int, answer: np.ndarray) -> np.ndarray:
+        """How sure one exit is, from what it answers."""
+        temperature = self.temperature[index] if self.temperature else 1.
+        return confidence(answer, self.criterion, temperature)
+
+    def _judge_all(self, index: int, memory: np.ndarray) -> np.ndarray:
+        """How sure an exit is, from what all so far have said."""
+        if self.criterion not in ('patience', 'logistic'):
+            return self._judge(index, self._combine(index, memory))
+        answers = [self._combine(k, memory) for k in range(index + 1)]
+        if self.stopping is None:
+            steps = None
+            for answer in answers:
+                steps = patience_step(answer, steps)
+            assert steps is not None
+            return (steps[:, 1] / self.num_exits).astype(np.float32)
+        if index == self.num_exits - 1:
+            return confidence(answers[-1])
+        return logistic(answers, self.stopping[index])
+
+    def _evidence(self, logits: np.ndarray) -> np.ndarray:
+        """What the weights of an ensemble are multiplied with."""
+        if self.ensemble is not None and self.ensemble.kind == 'product':
+            return np.log(np.maximum(logits, np.float32(LEAST_EXPERT)))
+        return logits
+
+    def _combine(self, index: int, memory: np.ndarray) -> np.ndarray:
+        """What an exit answers with (B, K), from the evidence so far."""
+        if self.ensemble is None:
+            return memory[:, index]
+        weights = np.float32(self.ensemble.weights[index])
+        total = weights[0] * memory[:, 0]
+        for k, weight in enumerate(weights[1:], 1):
+            total += weight * memory[:, k]
+        return total
+
+    def answer(self, index: int, logits: np.ndarray,
+               memory: Optional[np.ndarray]) -> np.ndarray:
+        """What an exit answers with (B, K): its logits, or with an ensemble
+        those that it has with the exits before it, from what :meth:`decide`
+        handed on."""
+        if self.ensemble is None or memory is None:
+            return logits
+        return self._combine(index, memory)
+
+    def last_answer(self, all_logits: Sequence[np.ndarray]) -> np.ndarray:
+        """What the last exit answers with (B, K), from the logits of all."""
+        if self.ensemble is None:
+            return all_logits[-1]
+        evidence = [self._evidence(logits) for logits in all_logits]
+        return self._combine(self.num_exits - 1, np.stack(evidence, 1))
 
 
 def all_finite(values: np.ndarray) -> bool:
@@ -113,8 +190,8 @@ def confidence(logits: np.ndarray,
         largest = logits.max(-1, keepdims=True)
         return 1 / np.exp(logits - largest).sum(-1)
     probabilities = softmax(logits)
-    if criterion == 'patience':
-        raise ValueError('patience compares the predictions of several exits')
+    if criterion not in ('margin', 'entropy'):
+        raise ValueError(f'{criterion} looks at several exits')
     num_classes = logits.shape[-1]
     if num_classes < 2:
         raise ValueError(f'the criterion {criterion!r} needs at least two '
@@ -143,3 +220,31 @@ def patience_step(logits: np.ndarray,
         return np.stack([predicted, np.ones_like(predicted)], 1)
     same = predicted == memory[:, 0]
     return np.stack([predicted, 1 + memory[:, 1] * same], 1)
+
+
+def logistic(answers: List[np.ndarray],
+             weights: Sequence[float]) -> np.ndarray:
+    """Probability (B,) that stopping now is best, by a logistic model.
+
+    From the logits (B, K) that each exit so far answers with, and a bias and
+    weights of what :func:`mmdynperceiver.core.criteria.stopping_features`
+    tells.
+    """
+    answers = [answer.astype(np.float64) for answer in answers]
+    sure = [
+        confidence(answers[-1], name)
+        for name in ('max_prob', 'margin', 'entropy')
+    ]
+    best, agreement = sure[0], np.ones_like(sure[0])
+    if len(answers) > 1:
+        predicted = answers[-1].argmax(-1)
+        agreement = np.mean([x.argmax(-1) == predicted for x in answers[:-1]],
+                            0)
+        best = np.maximum.reduce(
+            [best, *(confidence(earlier) for earlier in answers[:-1])])
+    levels = [-np.log(1 + SURENESS - c) for c in (*sure, best)]
+    columns = [*levels[:3], agreement, levels[3]]
+    score = weights[0] + sum(weight * column
+                             for weight, column in zip(weights[1:], columns))
+    with np.errstate(over='ignore'):
+        return (1 / (1 + np.exp(-score))).astype(np.float32)

@@ -9,6 +9,7 @@ from typing import (Any, Dict, List, NamedTuple, Optional, Sequence, Tuple,
 import numpy as np
 
 from ..exit_settings import fixed_exit_thresholds
+from .drift import DriftMonitor
 from .manifest import Manifest
 from .policy import Policy, softmax
 from .preprocessing import (Image, Preprocessing, check_batch, is_image,
@@ -76,6 +77,11 @@ class Runner:
         sessions (Sequence): One for each segment, with the method ``run``.
         policy (Policy): Decides who leaves.
 
+    Attributes:
+        monitor (DriftMonitor, optional): Checks some images at the last
+            exit as well, and may make the policy a safer one. Defaults to
+            None.
+
     Example:
         >>> runner = Runner.load('exported/')                # doctest: +SKIP
         >>> for result in runner(['cat.jpg', 'dog.jpg']):    # doctest: +SKIP
@@ -87,6 +93,7 @@ class Runner:
         self.manifest = manifest
         self.sessions = sessions
         self.policy = policy
+        self.monitor: Optional[DriftMonitor] = None
         self.preprocessing = Preprocessing(**manifest.preprocessing)
         # For each segment, the tensors that it or a later one takes.
         self._needed = [{
@@ -237,6 +244,9 @@ class Runner:
         # Until this closes, nobody else gets the runtime's memory.
         with ExitStack() as held:
             self._run(batch, policy or self.policy, held, out)
+        if self.monitor is not None and policy is None:
+            self.policy = self.monitor.watch(batch, out, self.policy,
+                                             self.all_exits)
         return out
 
     def _run(self, batch: np.ndarray, policy: Policy, held: ExitStack,
@@ -255,7 +265,7 @@ class Runner:
             who = slice(None) if all_leave else leaves
             left = rows[who]
             out.milliseconds[left] = 1000 * (time.perf_counter() - start)
-            out.logits[left] = logits[who]
+            out.logits[left] = policy.answer(index, logits, memory)[who]
             out.exit_index[left] = index
             out.confidence[left] = conf[who]
             if all_leave:

@@ -9,7 +9,10 @@ from torch import Tensor
 from ..calibration.confidence import area_under_curve
 from ..calibration.intervals import wilson_interval
 from ..calibration.outcomes import ExitOutcomes
+from ..calibration.risk_control import describe_certificate
 from ..core import OperatingPoint, select_exits
+from ..core.ensembles import ensemble_logits
+from ..exit_settings import check_ensemble
 from .criteria_table import compare_criteria, quality
 from .curve import Curve
 from .headline import Interval, headline
@@ -40,6 +43,7 @@ class MarkedPoint(NamedTuple):
     shares: tuple[float, ...]  # of each exit
     thresholds: tuple[float, ...]  # one for each exit but the last
     criterion: str  # what they are compared with
+    promise: str  # what is certified on samples to come, or ''
 
 
 class Contents:
@@ -53,23 +57,27 @@ class Contents:
     def __init__(self, sets: dict[str, Labelled], model_name: str, unit: str,
                  macs: Sequence[float], latency_ms: Sequence[float] | None,
                  points: Sequence[Any], criterion: str | None,
-                 temperature: Sequence[float] | None, curves: Sequence[Curve],
-                 num_budgets: int, tick: Callable[[], Any]) -> None:
-        if criterion is None:
-            criterion = points[0].criterion if points else 'max_prob'
-            if points and temperature is None:
-                temperature = points[0].temperature
+                 temperature: Sequence[float] | None, ensemble: Any,
+                 curves: Sequence[Curve], num_budgets: int,
+                 tick: Callable[[], Any]) -> None:
+        settings = dict(
+            criterion=criterion or 'max_prob',
+            temperature=temperature and tuple(temperature),
+            ensemble=ensemble,
+            stopping=None)
+        if criterion is None and points:
+            settings = points[0].settings
         self.model_name, self.unit, self.curves = model_name, unit, curves
-        self.criterion = criterion
-        self.temperature = None if temperature is None else tuple(temperature)
+        self.settings = settings
+        self.criterion = settings['criterion']
+        self.temperature = settings['temperature']
         self.macs = tuple(map(float, macs))
         self.latency_ms = _check_latency(latency_ms, len(self.macs))
         self.sizes = {name: len(part.labels) for name, part in sets.items()}
         self.shown = list(sets)[-1]
         data = {
-            name:
-            ExitOutcomes.of(part.logits, part.labels, self.macs, criterion,
-                            self.temperature)
+            name: ExitOutcomes.of(part.logits, part.labels, self.macs,
+                                  **settings)
             for name, part in sets.items()
         }
         self.judged = data[self.shown]
@@ -94,9 +102,10 @@ class Contents:
         # Files of the samples, '' where not known.
         self.paths = tuple(getattr(shown, 'paths', ()))
         # Classes at each exit (num_exits, N).
-        self.predicted = torch.stack([x.argmax(1) for x in shown.logits])
-        chosen = select_exits(shown.logits, point.thresholds, point.criterion,
-                              point.temperature)
+        ensemble = check_ensemble(point.ensemble, len(shown.logits))
+        self.predicted = torch.stack(
+            [x.argmax(1) for x in ensemble_logits(shown.logits, ensemble)])
+        chosen = select_exits(shown.logits, point.thresholds, **point.settings)
         self.exit_index, self.conf = chosen.exit_index, chosen.confidence
         self.headline = headline(self.exit_index, self.judged.utility,
                                  self.macs, self.latency_ms)
@@ -107,20 +116,21 @@ class Contents:
         row = found[len(found) // 2]
         return OperatingPoint(
             row.thresholds,
-            self.criterion,
-            self.temperature,
-            solved_for=dict(budget_macs=row.budget))
+            solved_for=dict(budget_macs=row.budget),
+            **self.settings)
 
     def _mark(self, point: Any, name: str, part: Labelled) -> MarkedPoint:
         """What an operating point brings on a data set."""
         samples = ExitOutcomes.of(part.logits, part.labels, self.macs,
-                                  point.criterion, point.temperature)
+                                  **point.settings)
         outcome = samples.evaluate(point.thresholds)
         return MarkedPoint(
             _point_name(point), name, outcome.utility,
             self.interval(outcome.utility, name), outcome.cost,
             mean_latency(outcome.shares, self.latency_ms), outcome.shares,
-            tuple(point.thresholds), point.criterion)
+            tuple(point.thresholds), point.criterion,
+            describe_certificate(point.certificate)
+            if point.certificate else '')
 
     @property
     def shown_points(self) -> list[MarkedPoint]:
@@ -149,8 +159,7 @@ class Contents:
         return _plain(
             dict(
                 model=self.model_name,
-                criterion=self.criterion,
-                temperature=self.temperature,
+                **self.settings,
                 macs_per_exit=self.macs,
                 latency_ms_per_exit=self.latency_ms,
                 num_samples=self.sizes,
@@ -196,6 +205,8 @@ def _point_name(point: Any) -> str:
     texts = dict(
         budget_macs=lambda value: f'budget {value / 1e6:.4g} M MACs',
         budget_ms=lambda value: f'budget {value:.4g} ms',
-        min_accuracy=lambda value: f'at least {100 * value:.2f} % held-out')
+        min_accuracy=lambda value: f'at least {100 * value:.2f} % held-out',
+        exit_accuracy=lambda value: f'right with {100 * value:g} %',
+        max_risk=lambda value: f'a risk of at most {100 * value:g} %')
     return ', '.join(texts[key](value) for key, value in wanted.items()
                      if key in texts) or 'operating point'

@@ -50,6 +50,9 @@ def write_page(path: Path, contents: Contents, pictures: Pictures) -> None:
     if contents.temperature is not None:
         criterion += ' with temperatures ' + ', '.join(
             f'{value:.2f}' for value in contents.temperature)
+    if contents.settings['ensemble'] is not None:
+        kind = contents.settings['ensemble']['kind']
+        criterion += f' of the {kind} of the exits so far'
     # Templates see every attribute of the contents, and these.
     page = _environment().get_template('page.html.j2').render(
         vars(contents),

@@ -31,6 +31,7 @@ def write_report(folder: str | os.PathLike,
                  curves: Sequence[Curve] = (),
                  criterion: str | None = None,
                  temperature: Sequence[float] | None = None,
+                 ensemble: Any = None,
                  class_names: Sequence[str] | None = None,
                  map_samples: Sequence[int] | None = None,
                  num_budgets: int = 33,
@@ -66,6 +67,8 @@ def write_report(folder: str | os.PathLike,
             Defaults to None: the first point's, or the largest probability.
         temperature (Sequence[float], optional): Of each exit. Defaults to
             None: the first point's, if the criterion is.
+        ensemble (Mapping, optional): How exits answer together. Defaults to
+            None: the first point's, if the criterion is.
         class_names (Sequence[str], optional): Defaults to None, the numbers.
         map_samples (Sequence[int], optional): Samples whose activation maps
             are drawn. Defaults to None, two that leave at each exit.
@@ -96,7 +99,8 @@ def write_report(folder: str | os.PathLike,
             bar.advance(task)
 
         contents = Contents(sets, model_name, unit, macs, latency_ms, points,
-                            criterion, temperature, curves, num_budgets, tick)
+                            criterion, temperature, ensemble, curves,
+                            num_budgets, tick)
         with replacing_report(folder) as place:
             write_text(place / 'curve.csv', rows_to_csv(contents.rows))
             write_json(place / 'curve.json', contents.as_dict())

@@ -267,7 +267,7 @@ class StagedScheduler:
             tensors, start = dict(tensors), time.perf_counter()
             logits = self.segments.step(index, tensors, held)
             now = time.perf_counter()
-            confidence, leaves = _decide(index, logits, rows)
+            answers, confidence, leaves = _decide(index, logits, rows)
             stay = np.flatnonzero(~leaves)
             if len(stay):
                 kept = [rows[k] for k in stay]
@@ -280,7 +280,7 @@ class StagedScheduler:
             for k in np.flatnonzero(leaves):
                 row = rows[k]
                 left.append((row,
-                             Served(logits[k].copy(), index,
+                             Served(answers[k].copy(), index,
                                     float(confidence[k]),
                                     1000 * (now - row.arrived), row.policy)))
         self.observer.ran(index, len(rows), 1000 * (now - start))
@@ -297,12 +297,13 @@ class StagedScheduler:
 
 
 def _decide(index: int, logits: np.ndarray, rows: Sequence[_Row]) -> Any:
-    """The confidence (B,) of images, and who leaves (B,).
+    """What images get (B, K), their confidence (B,), and who leaves (B,).
 
     Images that arrived under different policies are decided on apart.
     """
     confidence = np.empty(len(rows), np.float32)
     leaves = np.empty(len(rows), bool)
+    answers = logits
     policies = {id(row.policy): row.policy for row in rows}
     for key, policy in policies.items():
         who = [k for k, row in enumerate(rows) if id(row.policy) == key]
@@ -311,7 +312,10 @@ def _decide(index: int, logits: np.ndarray, rows: Sequence[_Row]) -> Any:
             memory = np.stack([rows[k].memory for k in who])  # type: ignore
         decision = policy.decide(index, logits[who], memory)
         confidence[who], leaves[who] = decision.confidence, decision.leaves
+        if policy.ensemble is not None:
+            answers = logits.copy() if answers is logits else answers
+            answers[who] = policy.answer(index, logits[who], decision.memory)
         if decision.memory is not None:
             for k, entry in zip(who, decision.memory):
                 rows[k].memory = entry
-    return confidence, leaves
+    return answers, confidence, leaves

@@ -26,6 +26,13 @@ def test_losses_by_hand():
     assert gaps.tolist() == [[0, 0, 0, 0], [0, 0, -1, 0], [0, 1, -1, 0]]
 
 
+def test_losses_of_a_detector_by_hand():
+    utility = torch.tensor([[-.5, -3., -1.], [-.4, -.5, -1.5]])
+    losses = risk_control.early_exit_losses(
+        torch.tensor([[.9, .9, .9], [1, 1, 1]]), utility, [(.5, )], 'loss-gap')
+    torch.testing.assert_close(losses, torch.tensor([[.1, 1, -.5]]).double())
+
+
 @pytest.mark.parametrize('losses, samples, risk', [(0, 230, .01), (3, 50, .1),
                                                    (40, 5000, .01),
                                                    (600, 50000, .0125)])
@@ -155,6 +162,10 @@ def test_from_logits_to_a_promise_kept(risk):
     thresholds, found = risk_control.solve_certified(outcomes, answers, .05,
                                                      .9, risk, labels)
     assert found['num_images'] == 2000 and found['p_value'] <= .1
+    # What is safer by the held-out samples costs more.
+    costs = [outcomes.evaluate(point).cost for point in found['safer']]
+    assert costs == sorted(costs) and len(costs) == 4
+    assert outcomes.evaluate(thresholds).cost < costs[0]
     outcomes, answers, labels = draw(50000)
     fresh = risk_control.early_exit_losses(outcomes.confidence, answers,
                                            [thresholds], risk, labels).mean()

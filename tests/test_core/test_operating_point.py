@@ -101,6 +101,8 @@ def test_byte_order_mark(tmp_path):
     (dict(temperature=[1, 1, 1, -1]), 'exit 3 .*got -1'),
     (dict(thresholds=[0.5]), 'need 3 thresholds'),
     (dict(thresholds=3), 'got 3'),
+    (dict(certificate=dict(thresholds=[1, 1, 1])),
+     'are not those of the certificate'),
     (dict(expected=[1]), r'expected must be a dict, got \[1\]'),
 ])
 def test_refuses(tmp_path, changes, message):

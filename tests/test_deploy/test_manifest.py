@@ -144,6 +144,8 @@ CHANGES = [
     ('sha256', {}, 'sha256 must have each file'),
     ('sha256 segment0.onnx', 5, 'must be a SHA-256'),
     ('sha256 ../a.onnx', '0' * 64, 'a key of sha256 must be'),
+    ('certificate', dict(risk='disagreement'), "'max_risk' in certificate"),
+    ('certificate', dict(risk='', max_risk=2), 'max_risk must be a number of'),
     ('more', 1, "'more' is not known"),
 ]
 

@@ -99,3 +99,12 @@ def test_all_finite():
     for row, expected in (([1, 2], True), ([1, np.nan], False),
                           ([np.inf, -np.inf], False), ([largest] * 4, True)):
         assert all_finite(np.array([row, row], np.float32)) is expected
+
+
+def test_all_loops_decide_as_the_replay(monkeypatch, repo_root):
+    """With every criterion and ensemble; the tool goes on for more."""
+    monkeypatch.syspath_prepend(repo_root / 'tools/dev')
+    from compare_policies import compare
+    found = compare(80)
+    assert .3 < found['early'] / found['samples'] < .95
+    assert found['close'] < .01 * found['samples']

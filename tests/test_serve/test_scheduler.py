@@ -70,10 +70,18 @@ def test_equals_the_runner_under_load(spread, name, start, workers, costs):
     assert all(s.milliseconds > 0 for s in served)
 
 
-@pytest.mark.parametrize('criterion', ['entropy', 'margin', 'patience'])
-def test_equals_the_runner_by_every_criterion(spread, start, criterion):
+@pytest.mark.parametrize('settings', [
+    dict(criterion='entropy'),
+    dict(criterion='margin'),
+    dict(criterion='patience'),
+    dict(
+        ensemble=dict(
+            kind='average',
+            weights=[[1], [.3, .7], [.2, .3, .5], [.1, .2, .3, .4]])),
+])
+def test_equals_the_runner_by_every_criterion(spread, start, settings):
     runner, images = spread()
-    policy = Policy(4, (0.2, 0.4, 0.6), criterion)
+    policy = Policy(4, (0.2, 0.4, 0.6), **settings)
     expected = runner.predict(images, policy)
     scheduler = start(runner, policy, STEEP, 8)
     futures = [scheduler.submit(image) for image in images]

@@ -92,26 +92,6 @@ def test_what_the_file_says(calibrate, tmp_path):
         assert text in output
 
 
-@pytest.mark.parametrize(
-    'options, sure',
-    [(['--certainty', '90%'], 'certified with 90 % certainty: disagreement'),
-     (['--risk', 'accuracy-gap'], 'certified on average: accuracy-gap')])
-def test_certificate(calibrate, options, sure):
-    output, error, point = calibrate('--max-risk', '0.95', *options)
-    assert error is None, error
-    found = point.certificate
-    assert found['max_risk'] == point.solved_for['max_risk'] == .95
-    assert found['num_images'] == 6  # the other six chose the thresholds
-    assert found.get('p_value', 0) <= .1 and found.get('bound', 0) <= .95
-    assert sure in output and 'at most 95 %' in output
-
-
-def test_nothing_is_certified_by_few_images(calibrate, tmp_path):
-    _, error, point = calibrate('--max-risk', '1%', '--certainty', '90%')
-    assert 'no thresholds are certified' in error
-    assert 'on 6 images; ' in error and point is None
-
-
 def test_exit_accuracy(calibrate):
     _, error, point = calibrate('--exit-accuracy', '1e-9')
     assert error is None and point.thresholds != (2., 2., 2.)
@@ -239,6 +219,13 @@ def test_held_out_of_the_test_images(calibrate):
     (['--budget-macs', '80%', '--out', 'point.txt'], 'must end with .json'),
     (['--budget-macs', '80%', '--embed', 'point.txt'], 'must end with .pth'),
     (['--sweep', 'paper', '--embed'], 'not a sweep'),
+    (['--budget-macs', '80%', '--risk', 'disagreement'
+      ], '--risk is that of a --max-risk'),
+    (['--budget-macs', '80%', '--certainty', '90%'
+      ], '--certainty is that of a --max-risk'),
+    (['--max-risk', '1%', '--solver', 'shares'], '--solver shares is for'),
+    (['--exit-accuracy', '90%', '--solver', 'shares'
+      ], '--solver shares is for'),
     ([
         '--budget-macs', '80%', '--criterion', 'patience', '--temperature',
         'fit'

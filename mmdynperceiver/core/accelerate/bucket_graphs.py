@@ -125,8 +125,7 @@ class BucketGraphs:
                                       device=device)
         self._known = {(NEVER, ) * self.last: self._thresholds.clone()}
         self._given: Any = (NEVER, ) * self.last
-        self._policy = ExitPolicy(policy.num_exits, None, policy.criterion,
-                                  policy.temperature)
+        self._policy = ExitPolicy(policy.num_exits, None, **policy.settings)
         # Numbers that a graph reads anew each time.
         numbers: Any = self._thresholds.unbind()
         self._policy.thresholds = numbers
@@ -204,6 +203,7 @@ class BucketGraphs:
         logits = average_groups(logits, self.group)
         conf, leaves, memory = self._policy.decide(index, logits,
                                                    carried.memory)
+        logits = self._policy.answer(index, logits, memory)
         here = torch.full_like(conf, index)
         self._results.index_copy_(
             0, rows,

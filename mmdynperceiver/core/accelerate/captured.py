@@ -275,7 +275,8 @@ class CapturedExits:
                 if known[:3] == kind:
                     return graphs
             policy = ExitPolicy(self.exits.num_exits)
-        kind += (policy.criterion, policy.temperature)
+        kind += (policy.criterion, policy.temperature, policy.ensemble,
+                 policy.stopping)
         if kind not in self._kinds:
             if len(self._kinds) == MOST_KINDS:
                 self._miss(f'more than {MOST_KINDS} sizes of images, '

@@ -130,15 +130,23 @@ def test_smaller_buckets_and_padding(net):
         assert ran == [8, size, size, size]
 
 
-@pytest.mark.parametrize('criterion, temperature', [('entropy', (1, 2, .5, 3)),
-                                                    ('margin', None),
-                                                    ('patience', None)])
-def test_policies(net, criterion, temperature):
+@pytest.mark.parametrize('settings', [
+    dict(criterion='entropy', temperature=(1, 2, .5, 3)),
+    dict(criterion='margin'),
+    dict(criterion='patience'),
+    dict(
+        ensemble=dict(
+            kind='average',
+            weights=[[1], [.3, .7], [.2, .3, .5], [.1, .2, .3, .4]]),
+        criterion='logistic',
+        stopping=[[0, 1, -1, 1, .5, -1]] * 3),
+])
+def test_policies(net, settings):
     fast = capture_segments(net, (4, ), TapeCapture)
     for seed in range(4):
         torch.manual_seed(seed)
         images = torch.randn(4, 3, SIZE, SIZE)
-        policy = ExitPolicy(4, (.3, .5, .7), criterion, temperature)
+        policy = ExitPolicy(4, (.3, .5, .7), **settings)
         check_same(*(run_early_exit(*model.exit_parts(), policy, images)
                      for model in (fast, net)))
     assert graph_statistics(fast).batches == 4
