@@ -10,7 +10,7 @@ from typing import Any, Iterator, List, Mapping, Optional, Sequence, Union
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-__all__ = ['CfgOptions', 'parse_value', 'unread_options']
+__all__ = ['CfgOptions', 'literal_value', 'parse_value', 'unread_options']
 
 # What is read at the top level of a config, beside the runner's arguments.
 OTHER_KEYS = ('activation_checkpointing', 'compile', 'custom_imports',
@@ -56,8 +56,7 @@ def parse_value(text: str) -> Any:
     try:
         # Elsewhere a brace is one of the text, as in 'epoch_{}.pth'.
         if re.match(r'\s*(dict\(|{|[(\[].*(dict\(|{))', text, re.DOTALL):
-            tree = ast.parse(text.strip(), mode='eval')
-            return ast.literal_eval(_DictCalls().visit(tree))
+            return literal_value(ast.parse(text.strip(), mode='eval').body)
         return DictAction._parse_iterable(text)
     except (AssertionError, RecursionError) as error:
         raise ValueError(f'{text!r} is no number, word or list (quotes or '
@@ -66,6 +65,15 @@ def parse_value(text: str) -> Any:
         raise ValueError(
             f'{text!r} is not a value that a config could have, such as '
             f"\"dict(type='A', b=[1, 2])\": {error}") from error
+
+
+def literal_value(node: ast.expr) -> Any:
+    """The value of a parsed literal, in which ``dict(a=1)`` may stand.
+
+    Raises:
+        TypeError, ValueError: If it is more than that.
+    """
+    return ast.literal_eval(_DictCalls().visit(node))
 
 
 class _DictCalls(ast.NodeTransformer):

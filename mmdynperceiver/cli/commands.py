@@ -60,6 +60,10 @@ COMMANDS: Dict[str, Command] = {
     'export':
     Command('cli.export', 'write a checkpoint as graphs that run without '
             'torch'),
+    'predict':
+    Command(
+        'cli.predict', 'classify images by a checkpoint, a saved or an '
+        'exported folder'),
     'share':
     Command(
         'cli.share', 'save a checkpoint as a folder to load anywhere, '

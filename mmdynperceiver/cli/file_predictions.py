@@ -17,12 +17,14 @@ from ..errors import InputError
 from ..io.checkpoint_file import read_checkpoint
 from ..io.describe import one_line
 from ..io.result_file import (ENDINGS, INTERRUPTED, ResultFile,
-                              add_result_options, printable, stoppable)
+                              add_result_options, import_pyarrow, printable,
+                              stoppable)
 from . import common
 
 __all__ = [
-    'BrokenInputError', 'broken_input', 'check_options', 'names_of_classes',
-    'predict_files', 'prediction_parser', 'print_predictions'
+    'BrokenInputError', 'add_file_options', 'broken_input', 'check_options',
+    'names_of_classes', 'predict_files', 'prediction_parser',
+    'print_predictions'
 ]
 
 # What a table holds of a result, behind the file.
@@ -60,6 +62,12 @@ def prediction_parser(kind: str) -> argparse.ArgumentParser:
         f'which each {kind} left, how sure, and what it cost.')
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
+    add_file_options(parser, kind)
+    return parser
+
+
+def add_file_options(parser: argparse.ArgumentParser, kind: str) -> None:
+    """Add the files, and what becomes of them, to a command line."""
     parser.add_argument(
         'files',
         nargs='+',
@@ -74,7 +82,6 @@ def prediction_parser(kind: str) -> argparse.ArgumentParser:
         '--topk', type=int, default=5, help='classes shown (default: 5)')
     common.add_device_option(parser)
     add_result_options(parser)
-    return parser
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -82,6 +89,9 @@ def check_options(args: argparse.Namespace) -> None:
     if args.topk < 1:
         raise InputError(f'--topk must be at least 1, got {args.topk}')
     common.check_writable_file(args.out, ENDINGS)
+    if args.out is not None and args.out.endswith('.parquet'):
+        with common.input_errors(ImportError):
+            import_pyarrow()
 
 
 def names_of_classes(args: argparse.Namespace, count: int) -> List[str]:
@@ -98,9 +108,12 @@ def names_of_classes(args: argparse.Namespace, count: int) -> List[str]:
     return choose_class_names(args.classes, content, count)
 
 
-def predict_files(kind: str, files: Tuple[List[str], List[Broken]],
-                  args: argparse.Namespace, predict: Callable[[str], Any],
-                  names: Sequence[str]) -> None:
+def predict_files(kind: str,
+                  files: Tuple[List[str], List[Broken]],
+                  args: argparse.Namespace,
+                  predict: Callable[[str], Any],
+                  names: Sequence[str],
+                  on_result: Callable[[Dict[str, Any]], Any] = bool) -> None:
     """Classify one file after the other, print a table and keep the results.
 
     Args:
@@ -111,6 +124,8 @@ def predict_files(kind: str, files: Tuple[List[str], List[Broken]],
         predict (Callable): Takes a path and gives the host's data sample, or
             raises :class:`BrokenInputError`.
         names (Sequence[str]): Names of all classes.
+        on_result (Callable): Called with each result as it comes. Defaults
+            to nothing.
 
     Raises:
         InputError: If no file can be classified, or one cannot and
@@ -132,6 +147,7 @@ def predict_files(kind: str, files: Tuple[List[str], List[Broken]],
                     run.skip(Broken(path, one_line(error)))
                 else:
                     run.add(path, sample)
+                    on_result(run.results[-1])
     except KeyboardInterrupt:
         run.count.clear()
         print(

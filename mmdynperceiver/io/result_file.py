@@ -13,14 +13,16 @@ from contextlib import contextmanager
 from typing import (IO, Any, Callable, Dict, Iterator, List, Mapping, Optional,
                     Sequence, TextIO)
 
-from .atomic import write_json
+from .atomic import atomic_file, write_json
 
 __all__ = [
-    'ENDINGS', 'INTERRUPTED', 'ResultFile', 'add_result_options', 'printable',
-    'stoppable'
+    'ENDINGS', 'INTERRUPTED', 'ResultFile', 'add_result_options',
+    'import_pyarrow', 'printable', 'stoppable'
 ]
 
-ENDINGS = ('.json', '.jsonl', '.csv')
+ENDINGS = ('.json', '.jsonl', '.csv', '.parquet')
+# Written at the end, whole or not at all.
+AT_ONCE = ('.json', '.parquet')
 # Exit status of a tool that was stopped by Ctrl-C.
 INTERRUPTED = 130
 
@@ -37,16 +39,17 @@ def add_result_options(parser: argparse.ArgumentParser) -> None:
         '--out',
         metavar='FILE',
         help='write all results: FILE.jsonl or FILE.csv as they come, '
-        'FILE.json at the end, or when the run is stopped')
+        'FILE.json or FILE.parquet at the end, or when the run is stopped')
 
 
 class ResultFile:
     """A file with a result for each input, as a context manager.
 
     ``.jsonl`` (a JSON object a line) and ``.csv`` are written as the results
-    come, so that they are there even if the process is killed. ``.json`` is
-    written at the end, whole or not at all; a run that is stopped or fails
-    writes what was done by then. ``written`` says whether there are any.
+    come, so that they are there even if the process is killed. ``.json`` and
+    ``.parquet``, which needs pyarrow, are written at the end, whole or not at
+    all; a run that is stopped or fails writes what was done by then.
+    ``written`` says whether there are any.
 
     Args:
         path (str, optional): The file; its ending says the format, ValueError
@@ -61,6 +64,8 @@ class ResultFile:
         if path is not None and not path.endswith(ENDINGS):
             raise ValueError(f'an output file must end with '
                              f'{", ".join(ENDINGS)}, got {path!r}')
+        if path is not None and path.endswith('.parquet'):
+            import_pyarrow()  # before there is work to lose
         self.path = path
         self.columns = list(columns)
         self.content = content
@@ -75,7 +80,7 @@ class ResultFile:
         """Keep one result, of what JSON can hold."""
         if self.path is None:
             return
-        if self.path.endswith('.json'):
+        if self.path.endswith(AT_ONCE):
             self.rows.append(dict(row))
             return
         file = self._open()
@@ -87,14 +92,22 @@ class ResultFile:
         self.written = True
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if self.path is not None and self.path.endswith('.json'):
+        if self.path is not None and self.path.endswith(AT_ONCE):
             if self.rows or kind is None:
-                write_json(self.path, self.content(self.rows, kind is None))
+                self._write_at_once(kind is None)
                 self.written = True
         elif self.path is not None and kind is None:
             self._open()
         if self._file is not None:
             self._file.close()
+
+    def _write_at_once(self, complete: bool) -> None:
+        """Write a file that holds all results."""
+        assert self.path is not None
+        if self.path.endswith('.parquet'):
+            write_parquet(self.path, self.columns, self.rows)
+        else:
+            write_json(self.path, self.content(self.rows, complete))
 
     def _open(self) -> IO[str]:
         """The open file; names that are no UTF-8 stay as they are."""
@@ -113,6 +126,43 @@ class ResultFile:
     def _table(self, file: IO[str]) -> csv.DictWriter:
         """Writes rows of a table."""
         return csv.DictWriter(file, self.columns, extrasaction='ignore')
+
+
+def import_pyarrow() -> Any:
+    """The modules pyarrow and pyarrow.parquet.
+
+    Raises:
+        ImportError: Saying what to install.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            'a .parquet file needs pyarrow: pip install pyarrow, or '
+            '"mmdynperceiver[parquet]", or write .csv or .json') from error
+    return pyarrow, pyarrow.parquet
+
+
+def write_parquet(path: str, columns: Sequence[str],
+                  rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table with these columns and what else the rows hold, whole or
+    not at all; what a row lacks is null."""
+    pyarrow, parquet = import_pyarrow()
+    names = list(dict.fromkeys([*columns, *(k for row in rows for k in row)]))
+    table = pyarrow.table(
+        {name: [_text(row.get(name)) for row in rows]
+         for name in names})
+    with atomic_file(path) as temporary:
+        parquet.write_table(table, temporary)
+
+
+def _text(value: Any) -> Any:
+    """A name of a file that is no UTF-8, as a text that shows its bytes."""
+    if not isinstance(value, str):
+        return value
+    return value.encode('utf-8',
+                        'surrogateescape').decode('utf-8', 'backslashreplace')
 
 
 def printable(text: str, stream: Optional[TextIO] = None) -> str:

@@ -177,7 +177,7 @@ def test_odd_names_stay_on_their_line(classify, photos, tmp_path,
     (['{folder}', '{photos}', '--max-pixels', '0'], 2, 'at least 1, got 0'),
     (['{folder}', '{photos}', '--out', '/no/where.json'], 2, 'no folder for'),
     (['{folder}', '{photos}', '--out', 'results.txt'
-      ], 2, 'must end with .json, .jsonl, .csv'),
+      ], 2, 'must end with .json, .jsonl, .csv, .parquet'),
 ])
 def test_errors_of_use_are_one_line(resnet, photos, capsys, arguments, code,
                                     message):
