@@ -150,9 +150,11 @@ class ImageClassifier(DynPerceiver, HubMixin):
 
         Args:
             save_directory (str | PathLike): New or empty.
-            repo_id, push_to_hub, **push_to_hub_kwargs: As of
-                ``PyTorchModelHubMixin``; ``config`` and ``model_card_kwargs``
-                have no place here, both follow from the network.
+            config, model_card_kwargs (None): Both follow from the network.
+            repo_id (str, optional): The repository to push to. Defaults to
+                None, the name of the folder.
+            push_to_hub (bool): Whether to push it, too. Defaults to False.
+            **push_to_hub_kwargs: As of ``PyTorchModelHubMixin.push_to_hub``.
 
         Returns:
             str, optional: The address of the commit, if it was pushed.
@@ -189,7 +191,9 @@ class ImageClassifier(DynPerceiver, HubMixin):
                 'owner/repository' on the Hub.
             operating_point (int, optional): Which of its operating points.
                 Defaults to None, the one it was saved with.
-            revision, **options: As of
+            revision (str, optional): Of the repository. Defaults to None,
+                the latest.
+            **options: As of
                 :func:`~mmdynperceiver.io.model_folder.find_folder`.
 
         Raises:

@@ -21,8 +21,12 @@ def from_pretrained(name: Union[str, os.PathLike],
 
     Args:
         name (str | PathLike): A folder, or 'owner/repository' on the Hub.
-        operating_point, revision, **options: As of
-            :meth:`ImageClassifier.from_pretrained`.
+        operating_point (int, optional): Which of its operating points.
+            Defaults to None, the one it was saved with.
+        revision (str, optional): Of the repository. Defaults to None, the
+            latest.
+        **options: As of
+            :func:`~mmdynperceiver.io.model_folder.find_folder`.
 
     Returns:
         nn.Module: An :class:`ImageClassifier`, or the model of a host.
