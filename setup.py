@@ -45,8 +45,8 @@ def read_requirements(name):
 
 def read_extras():
     """Collect the optional requirements by the name of the extra."""
-    names = ('classification', 'recognition', 'detection', 'deploy', 'hub',
-             'parquet', 'serve', 'tests')
+    names = ('classification', 'recognition', 'detection', 'onedl', 'deploy',
+             'hub', 'parquet', 'serve', 'tests')
     extras = {name: read_requirements(name) for name in names}
     # mim of today ignores its own extra unless it is asked for by name
     extras['mim'] = read_requirements('mminstall')
@@ -173,6 +173,8 @@ setup(
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Programming Language :: Python :: 3.14',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     packages=find_packages(include=[NAME, f'{NAME}.*']),

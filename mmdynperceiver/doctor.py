@@ -20,14 +20,15 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 
-from .remedies import PACKAGES, remedies
+from .remedies import PACKAGES, remedies, with_onedl
 
 DISTRIBUTIONS = ('mmdynperceiver', 'torch', 'torchvision', 'numpy',
                  'opencv-python', 'opencv-python-headless',
                  'opencv-contrib-python', 'opencv-contrib-python-headless',
                  'mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain', 'mmaction2',
-                 'mmdet', 'onnx', 'onnxruntime', 'openvino', 'scikit-learn',
-                 'matplotlib', 'setuptools')
+                 'mmdet', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain',
+                 'onedl-mmdetection', 'onnx', 'onnxruntime', 'openvino',
+                 'scikit-learn', 'matplotlib', 'setuptools')
 
 COMMON = ('torch', 'cv2', 'mmengine', 'mmcv')
 # What each task imports, in the order in which a cause should be found.
@@ -200,11 +201,14 @@ def version_rows(report: dict) -> list[tuple[str, str]]:
     """List the rows of the first table."""
     versions, facts = report['versions'], report['facts']
     rows = []
+    known = with_onedl(versions)
     for name, number in versions.items():
-        optional = name.startswith('opencv') or name in ('mmcv', 'mmcv-lite')
+        optional = name.startswith(
+            ('opencv', 'onedl-')) or name in ('mmcv',
+                                              'mmcv-lite') or known[name]
         if number or not optional:
             rows.append((name, number or 'not installed'))
-    if not (versions['mmcv'] or versions['mmcv-lite']):
+    if not (known['mmcv'] or versions['mmcv-lite']):
         rows.append(('mmcv or mmcv-lite', 'not installed'))
     cuda = facts['cuda'] or 'torch is built without it'
     return rows + [('CUDA', f'{cuda} ({facts["gpu"] or "no usable GPU"})'),

@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The commands that make a task work, by what is installed and what failed."""
 from __future__ import annotations
+import importlib.util
 import os
 import platform
 import re
@@ -8,7 +9,7 @@ import shlex
 import shutil
 import sys
 
-__all__ = ['PACKAGES', 'install', 'pip', 'remedies']
+__all__ = ['PACKAGES', 'install', 'installer', 'remedies', 'with_onedl']
 
 # The versions that the three tasks were tested with.
 MMENGINE = 'mmengine==0.10.7'
@@ -18,6 +19,15 @@ HOSTS = {
     'classification': 'mmpretrain==1.2.0',
     'recognition': 'mmaction2==1.2.0',
     'detection': 'mmdet==3.3.0'
+}
+# The same of OneDL's fork, whose distributions write the same folders. There
+# is none of MMAction2, and one mmcv for all.
+ONEDL = {
+    MMENGINE: 'onedl-mmengine==0.10.12',
+    MMCV_LITE: 'onedl-mmcv==2.3.6',
+    MMCV: 'onedl-mmcv==2.3.6',
+    HOSTS['classification']: 'onedl-mmpretrain==1.3.6',
+    HOSTS['detection']: 'onedl-mmdetection==3.5.1'
 }
 
 # Distributions whose name is not that of the module.
@@ -33,7 +43,8 @@ PACKAGE_OF_MODULE = {
 }
 
 # What an OpenCV says that lacks libraries, or that another one overwrote.
-BROKEN_OPENCV = r'libGL|libgthread|libglib|cv2.*has no attribute'
+BROKEN_OPENCV = (r'libGL|libgthread|libglib|libxcb|libX11|libSM|libXext|'
+                 r'cv2.*has no attribute')
 # What is said where something was built for another major version.
 BROKEN_NUMPY = (r'numpy\.dtype size changed|_ARRAY_API|NumPy 1\.x|'
                 r'Numpy is not available')
@@ -48,25 +59,63 @@ PACKAGES = {
 }
 
 
-def pip() -> str:
-    """How to call the pip of the running Python in a shell."""
+def installer(action: str) -> str:
+    """How to 'install' or 'uninstall' for the running Python in a shell: by
+    its pip, or by uv, whose environments have none."""
+    python = shlex.quote(sys.executable)
+    if importlib.util.find_spec('pip') is None and shutil.which('uv'):
+        return f'uv pip {action} --python {python}'
     found = shutil.which('python')
     if found and os.path.samefile(
             os.path.dirname(found), os.path.dirname(sys.executable)):
-        return 'python -m pip'
-    return f'{shlex.quote(sys.executable)} -m pip'
+        python = 'python'
+    yes = ' -y' if action == 'uninstall' else ''
+    return f'{python} -m pip {action}{yes}'
 
 
 def install(*packages: str, options: str = '') -> str:
     """The command that installs packages."""
-    parts = [pip(), 'install', options, *map(shlex.quote, packages)]
+    parts = [installer('install'), options, *map(shlex.quote, packages)]
     return ' '.join(filter(None, parts))
 
 
 def uninstall(versions: dict, *names: str) -> list[str]:
     """The command that removes those packages that are there, if any."""
     present = [name for name in names if versions.get(name)]
-    return [f'{pip()} uninstall -y {" ".join(present)}'] if present else []
+    return [f'{installer("uninstall")} {" ".join(present)}'] if present else []
+
+
+def with_onedl(versions: dict) -> dict:
+    """Versions in which OneDL's distributions go by the names of those whose
+    folders they write; OpenMMLab's own where there are none."""
+    renamed = {
+        old.partition('==')[0]: versions.get(new.partition('==')[0])
+        for old, new in ONEDL.items() if old != MMCV_LITE
+    }
+    return {
+        **versions,
+        **{
+            name: number
+            for name, number in renamed.items() if number
+        }
+    }
+
+
+def both_families(versions: dict) -> list[str]:
+    """What to do where both wrote the same folders; [] where not."""
+    ours = {old.partition('==')[0] for old in ONEDL}
+    forks = {new.partition('==')[0] for new in ONEDL.values()}
+    if not any(map(versions.get, ours)) or not any(map(versions.get, forks)):
+        return []
+    present = sorted(filter(versions.get, ours | forks))
+    return [
+        '# the distributions of OpenMMLab and those of OneDL write the same '
+        'folders; this keeps OneDL', *uninstall(versions, *present),
+        install(*sorted({
+            new
+            for old, new in ONEDL.items() if new.partition('==')[0] in present
+        }))
+    ]
 
 
 def build_mmcv(versions: dict) -> list[str]:
@@ -92,7 +141,7 @@ def build_mmcv(versions: dict) -> list[str]:
     ]
 
 
-def install_host(task: str, versions: dict) -> list[str]:
+def install_host(task: str, versions: dict, fork: bool = False) -> list[str]:
     """The commands for the packages that a task lacks altogether."""
     host = HOSTS[task]
     simple = [] if versions.get('mmengine') else [MMENGINE]
@@ -110,11 +159,18 @@ def install_host(task: str, versions: dict) -> list[str]:
         else:
             simple.append(host)
     if not versions.get('mmcv'):
-        if task == 'detection':
+        if fork:
+            simple.append(MMCV)
+        elif task == 'detection':
             commands += build_mmcv(versions)
         elif not versions.get('mmcv-lite'):
             simple.append(MMCV_LITE)
-    return ([install(*simple)] if simple else []) + commands
+    return ([install(*of_family(fork, simple))] if simple else []) + commands
+
+
+def of_family(fork: bool, packages: list[str]) -> list[str]:
+    """The same packages in OneDL's fork, or as they are."""
+    return [ONEDL.get(name, name) for name in packages] if fork else packages
 
 
 def missing_package(facts: dict) -> str | None:
@@ -138,7 +194,12 @@ def remedies(task: str, versions: dict, facts: dict) -> list[str]:
     Returns:
         list[str]: Commands for a shell; a line with ``#`` is for the reader.
     """
-    commands = install_host(task, versions) if task in HOSTS else []
+    if task in HOSTS and both_families(versions):
+        return both_families(versions)
+    fork = any(
+        versions.get(name.partition('==')[0]) for name in ONEDL.values())
+    versions = with_onedl(versions)
+    commands = install_host(task, versions, fork) if task in HOSTS else []
     if commands:
         return commands
     error = f'{facts.get("kind")}: {facts.get("error")}'
@@ -153,8 +214,31 @@ def remedies(task: str, versions: dict, facts: dict) -> list[str]:
         names = [package.partition('>=')[0] for package in PACKAGES[task]]
         also = [missing] if missing and missing not in names else []
         return [install(*PACKAGES[task], *also)]
-    broken_mmcv = 'MMCV==' in error or 'mmcv._ext' in error or \
+    if fork:
+        suspect = HOSTS[task]
+        if _is_broken_mmcv(error, facts):
+            suspect = MMCV
+        elif re.search(r'MMEngine==|already registered', error):
+            suspect = MMENGINE
+        if missing:
+            return [install(missing)]
+        return [
+            install(
+                *of_family(True, [suspect]),
+                options='--no-deps --force-reinstall')
+        ]
+    return _remedies_of_openmmlab(task, versions, error, facts, missing)
+
+
+def _is_broken_mmcv(error: str, facts: dict) -> bool:
+    """Whether mmcv is another version, or its operators do not load."""
+    return 'MMCV==' in error or 'mmcv._ext' in error or \
         facts['module'] == 'mmcv.ops'
+
+
+def _remedies_of_openmmlab(task: str, versions: dict, error: str, facts: dict,
+                           missing: str | None) -> list[str]:
+    """Where all distributions are there, and something in them is broken."""
     if versions.get('mmcv') and versions.get('mmcv-lite'):
         # They overwrite each other's files.
         if task == 'detection':
@@ -164,7 +248,7 @@ def remedies(task: str, versions: dict, facts: dict) -> list[str]:
         ]
     if re.search(r'MMEngine==|already registered', error):
         return [install(MMENGINE)]
-    if broken_mmcv:
+    if _is_broken_mmcv(error, facts):
         if task == 'detection' or versions.get('mmcv'):
             return build_mmcv(versions)
         return [install(MMCV_LITE, options='--no-deps')]

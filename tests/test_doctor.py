@@ -10,6 +10,8 @@ from mmdynperceiver import doctor, remedies
 
 EVERYTHING = dict.fromkeys(doctor.DISTRIBUTIONS, '1.0')
 EVERYTHING.update(python=platform.python_version(), **{'mmcv-lite': None})
+ONEDL = [name for name in EVERYTHING if name.startswith('onedl-')]
+EVERYTHING.update(dict.fromkeys(ONEDL))
 MMPRETRAIN, MMACTION, MMDET = remedies.HOSTS.values()
 
 
@@ -30,7 +32,11 @@ NOT_FOUND = failure(
 @pytest.fixture
 def short_pip(monkeypatch):
     """Make the commands independent of where Python is."""
-    monkeypatch.setattr(remedies, 'pip', lambda: 'pip')
+    monkeypatch.setattr(
+        remedies, 'installer', lambda action: 'pip ' + {
+            'install': 'install',
+            'uninstall': 'uninstall -y'
+        }[action])
     monkeypatch.setattr(remedies.shutil, 'which', lambda name: '/bin/' + name)
     monkeypatch.setattr(remedies.sys, 'version_info', (3, 11, 7))
 
@@ -138,6 +144,9 @@ def test_python_that_cannot_build_mmcv_is_told(short_pip, monkeypatch):
     ('classification',
      failure('ImportError', 'libGL.so.1: cannot open shared',
              'cv2'), 'pip install opencv-python-headless'),
+    ('classification',
+     failure('ImportError', 'libxcb.so.1: cannot open shared object file',
+             'mmpretrain'), 'pip install opencv-python-headless'),
     ('recognition', failure('AssertionError', 'MMEngine==0.5.0 is used but'),
      f'pip install {remedies.MMENGINE}'),
     ('classification',
@@ -172,7 +181,57 @@ def test_two_mmcv_at_once_are_disentangled(short_pip):
 def test_pip_is_that_of_the_running_python(monkeypatch):
     monkeypatch.setattr(remedies.shutil, 'which', lambda name: None)
     monkeypatch.setattr(remedies.sys, 'executable', '/a b/python')
-    assert remedies.pip() == "'/a b/python' -m pip"
+    assert remedies.installer('install') == "'/a b/python' -m pip install"
+    assert remedies.installer('uninstall').endswith(' -m pip uninstall -y')
+
+
+def test_an_environment_of_uv_has_no_pip(monkeypatch):
+    monkeypatch.setattr(remedies.importlib.util, 'find_spec', lambda _: None)
+    monkeypatch.setattr(remedies.shutil, 'which', lambda name: '/bin/' + name)
+    monkeypatch.setattr(remedies.sys, 'executable', '/a b/python')
+    assert remedies.install('x') == "uv pip install --python '/a b/python' x"
+    assert remedies.uninstall(
+        {'x': '1'}, 'x', 'y') == ["uv pip uninstall --python '/a b/python' x"]
+
+
+ONEDL_ALONE = without('mmengine', 'mmcv', 'mmpretrain', 'mmdet',
+                      **dict.fromkeys(ONEDL, '1.0'))
+
+
+def test_the_fork_is_not_overwritten(short_pip):
+    """Nor said to be incomplete, where its distributions are all there."""
+    rows = dict(
+        doctor.version_rows(
+            dict(
+                versions=ONEDL_ALONE,
+                facts=dict.fromkeys(
+                    ('cuda', 'gpu', 'opencv', 'mmcv_operators')))))
+    assert 'mmpretrain' not in rows and 'mmcv or mmcv-lite' not in rows
+    bare = {**ONEDL_ALONE, 'onedl-mmpretrain': None, 'onedl-mmcv': None}
+    assert remedies.remedies('classification', bare, NOT_FOUND) == [
+        'pip install onedl-mmpretrain==1.3.6 onedl-mmcv==2.3.6'
+    ]
+    bare = {**ONEDL_ALONE, 'onedl-mmdetection': None, 'onedl-mmcv': None}
+    assert remedies.remedies('detection', bare, NOT_FOUND) == [
+        'pip install onedl-mmdetection==3.5.1 onedl-mmcv==2.3.6'
+    ]
+    for facts, package in (
+        (failure('AssertionError', 'MMCV==9 is used'), 'onedl-mmcv==2.3.6'),
+        (failure('KeyError', 'odd',
+                 'mmpretrain.models'), 'onedl-mmpretrain==1.3.6'),
+    ):
+        command, = remedies.remedies('classification', ONEDL_ALONE, facts)
+        assert command == 'pip install --no-deps --force-reinstall ' + package
+
+
+def test_two_families_are_disentangled(short_pip):
+    both = {**ONEDL_ALONE, 'mmengine': '1.0', 'mmpretrain': '1.0'}
+    note, remove, add = remedies.remedies('classification', both, NOT_FOUND)
+    assert note.startswith('#') and remove == (
+        'pip uninstall -y mmengine mmpretrain onedl-mmcv onedl-mmdetection '
+        'onedl-mmengine onedl-mmpretrain')
+    assert add == ('pip install onedl-mmcv==2.3.6 onedl-mmdetection==3.5.1 '
+                   'onedl-mmengine==0.10.12 onedl-mmpretrain==1.3.6')
 
 
 def test_a_version_too_old_for_the_graphs_is_told(short_pip, monkeypatch):

@@ -138,17 +138,25 @@ def test_metadata(wheel, repo_root):
     assert metadata['Version'] == version.__version__
     assert metadata['Requires-Python'] == '>=3.10'
     assert set(metadata.get_all('Provides-Extra')) == {
-        'classification', 'recognition', 'detection', 'deploy', 'hub', 'serve',
-        'tests', 'mim'
+        'classification', 'recognition', 'detection', 'onedl', 'deploy', 'hub',
+        'serve', 'tests', 'mim'
     }
     needs = metadata.get_all('Requires-Dist')
     base = [need for need in needs if 'extra ==' not in need]
     assert {re.match(r'[\w-]+', need).group()
-            for need in base
-            } == {'torch', 'torchvision', 'numpy', 'mmengine', 'jinja2'}
+            for need in base} == {'torch', 'torchvision', 'numpy', 'jinja2'}
     assert not [need for need in needs if need.startswith('openmim')]
     # both are the module mmcv: which one is the user's choice
     assert not [need for need in needs if need.startswith('mmcv-lite')]
+    # two families of one folder: an extra brings one of them
+    for extra, family in (('onedl', 'onedl-mmengine'), ('classification',
+                                                        'mmengine')):
+        brought = [need for need in needs if f'"{extra}"' in need]
+        assert {family} == {
+            name
+            for name in ('mmengine', 'onedl-mmengine')
+            for need in brought if re.match(rf'{name}[^\w-]', need)
+        }
 
 
 def test_wheel_works_outside_the_checkout(wheel, tmp_path, run_python):
@@ -232,7 +240,7 @@ def test_core_imports_no_host(module, run_python):
 
 
 def test_requirements_agree_with_mminstall(repo_root):
-    """The base and the file for mim must not ask for different ranges."""
+    """A task and the file for mim must not ask for different ranges."""
 
     def lines(name):
         text = (repo_root / 'requirements' / f'{name}.txt').read_text()
@@ -241,7 +249,8 @@ def test_requirements_agree_with_mminstall(repo_root):
             for line in text.splitlines() if line.startswith('mmengine')
         }
 
-    assert lines('runtime') == lines('mminstall') != set()
+    for extra in ('classification', 'recognition', 'detection'):
+        assert lines(extra) == lines('mminstall') != set()
 
 
 def test_constraints_pin_every_requirement(repo_root):
@@ -252,7 +261,7 @@ def test_constraints_pin_every_requirement(repo_root):
         for match in re.finditer(r'^([\w-]+)==', pins, re.MULTILINE)
     }
     for path in folder.glob('*.txt'):
-        if path.stem in ('constraints', 'mminstall', 'excludes'):
+        if path.stem in ('constraints', 'mminstall', 'excludes', 'onedl'):
             continue
         for line in path.read_text().splitlines():
             match = re.match(r'([A-Za-z][\w-]*)', line)

@@ -110,6 +110,14 @@ def test_settings_of_pip_are_handed_to_uv(checkout, tmp_path):
     assert calls[0].startswith('PYTHONPATH= ') and '/file/' not in calls[0]
 
 
+def test_an_index_for_torch(checkout):
+    """It comes beside the others, and another one sets up again."""
+    _, calls = checkout.set_up(TORCH_INDEX='https://cpu/simple')
+    assert ' --extra-index-url https://cpu/simple ' in calls[0]
+    assert checkout.set_up(TORCH_INDEX='https://cpu/simple')[1] == []
+    assert 'https://cpu' not in checkout.set_up()[1][0]
+
+
 def test_test_profile_replaces_mmcv_lite(checkout):
     lite = checkout.add('mmcv_lite-2.1.0')
     (checkout.folder / 'tools/dev/build_mmcv.py').write_text('print("a.whl")')
@@ -155,10 +163,11 @@ def test_full_disk_is_said_before_anything_is_removed(checkout, tmp_path):
     assert (checkout.folder / '.venv/bin/uv').exists()
 
 
-@pytest.mark.parametrize('profile, version, expected',
-                         [('demo', '3.9', '3.10 3.11 3.12 3.13 with venv'),
-                          ('test', '3.13', '3.10 3.11 3.12 with venv'),
-                          ('test', '', 'none was found')])
+@pytest.mark.parametrize(
+    'profile, version, expected',
+    [('demo', '3.9', '3.10 3.11 3.12 3.13 3.14 with venv'),
+     ('test', '3.13', '3.10 3.11 3.12 with venv'),
+     ('test', '', 'none was found')])
 def test_wrong_python_is_refused_in_a_line(checkout, tmp_path, profile,
                                            version, expected):
     checkout.script(tmp_path / 'python', f'echo {version}; [ -n "{version}" ]')

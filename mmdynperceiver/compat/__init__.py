@@ -18,6 +18,7 @@ old_hosts        mmaction and mmdet refuse mmcv 2.2 by version alone; the
                  wheel of mmaction2 1.2.0 lacks a module and a dependency
 package_lookup   ``pkg_resources`` is gone from setuptools 82; editable
                  installs are not located; ``_base_ = 'mmdynperceiver::...'``
+python_versions  Python 3.14 has no ``pkgutil.find_loader``
 safe_loading     torch >= 2.6 refuses mmengine checkpoints
 ================ ===========================================================
 
@@ -27,12 +28,13 @@ Loading checkpoints stays safe: nothing here turns ``weights_only`` off.
 of this in place from the start.
 """
 from . import (broken_host, checkpoint_files, host_tools, model_hub, old_hosts,
-               package_lookup, renamed, safe_loading)
+               package_lookup, python_versions, renamed, safe_loading)
 from .import_hooks import PatchingFinder, install_finder
 
 __all__ = [
     'install', 'PatchingFinder', 'broken_host', 'checkpoint_files',
-    'host_tools', 'model_hub', 'old_hosts', 'package_lookup', 'safe_loading'
+    'host_tools', 'model_hub', 'old_hosts', 'package_lookup',
+    'python_versions', 'safe_loading'
 ]
 
 

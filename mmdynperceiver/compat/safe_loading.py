@@ -6,13 +6,16 @@ A checkpoint of mmengine's Runner holds its message hub (log scalars as
 ``HistoryBuffer``, which hold NumPy arrays and refer to functions of their own
 class), NumPy scalars as metric values, and for one-cycle schedules a
 reference to the annealing function. Exactly these are allowed. mmengine 0.10
-has no handling of its own.
+has no handling of its own. OneDL's fork of it has: it allows ``getattr``
+itself, takes what was allowed back after each file, and loads what was refused
+once more without checks. None of that is left.
 """
 from __future__ import annotations
 from pickle import UnpicklingError
 from types import ModuleType
+from typing import Any
 
-from .import_hooks import after_import
+from .import_hooks import after_import, replace_everywhere
 
 _ONE_CYCLE = 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'
 _STATISTICS = ('current', 'max', 'mean', 'min')
@@ -79,3 +82,18 @@ def allow_mmengine_checkpoints(module: ModuleType) -> None:
     if add_safe_globals is not None:
         major, minor = (int(x) for x in torch.__version__.split('.')[:2])
         add_safe_globals(checkpoint_globals(aliases=(major, minor) >= (2, 6)))
+
+
+def _safe_torch_load(file: Any,
+                     map_location: Any = None,
+                     weights_only: Any = None) -> Any:
+    """Load what is allowed here, and refuse all else, whoever asks."""
+    import torch
+    return torch.load(file, map_location=map_location, weights_only=True)
+
+
+@after_import('mmengine.runner.checkpoint')
+def stay_strict(module: ModuleType) -> None:
+    """Take the place of the fork's own loading, if it is there."""
+    if hasattr(module, '_safe_torch_load'):
+        replace_everywhere(module, _safe_torch_load)

@@ -3,6 +3,7 @@ import os
 
 import numpy as np
 import pytest
+from mmengine.dataset import pseudo_collate
 from mmpretrain.registry import DATASETS
 from PIL import Image
 from tiny import CLASSES, png_header
@@ -249,14 +250,14 @@ def test_workers_count_in_the_main_process(root):
     broken_folder(root, 'text')
     dataset = build(root, on_broken='skip')
     loader = DataLoader(
-        dataset, batch_size=3, num_workers=2, collate_fn=lambda x: x)
-    assert sum(len(batch) for batch in loader) == 9
+        dataset, batch_size=3, num_workers=2, collate_fn=pseudo_collate)
+    assert sum(len(batch['inputs']) for batch in loader) == 9
     assert dataset.num_broken == 1
 
 
 def test_the_error_survives_a_worker(root):
     broken_folder(root, 'text')
-    loader = DataLoader(build(root), num_workers=1, collate_fn=lambda x: x)
+    loader = DataLoader(build(root), num_workers=1, collate_fn=pseudo_collate)
     with pytest.raises(BrokenImageError, match=r'ant/1\.png'):
         list(loader)
 

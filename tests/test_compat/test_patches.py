@@ -263,3 +263,15 @@ def test_configs_of_an_install_and_of_a_checkout(tmp_path, monkeypatch):
     assert model_hub.config_root() == str(tmp_path)
     (package / '.mim').mkdir(parents=True)
     assert model_hub.config_root() == str(package / '.mim')
+
+
+# -------------------------------------------------------- versions of Python
+def test_operators_are_looked_for_in_python_314(run_ok):
+    """``pkgutil`` has no ``find_loader`` there."""
+    require('mmengine', 'mmcv')
+    run_ok('import pkgutil\nif hasattr(pkgutil, "find_loader"):\n'
+           '    del pkgutil.find_loader\n' + PATCH + 'import importlib.util\n'
+           'from mmengine.utils.dl_utils.misc import mmcv_full_available\n'
+           'from mmcv.utils.ext_loader import check_ops_exist\n'
+           'there = importlib.util.find_spec("mmcv._ext") is not None\n'
+           'assert mmcv_full_available() == check_ops_exist() == there\n')

@@ -130,6 +130,55 @@ for reference in {references!r}:
         result.stdout + result.stderr)
 
 
+# What OneDL's mmengine 0.10.12 adds, in as few lines.
+FORK = """
+import torch
+def _safe_torch_load(file, map_location=None, weights_only=None):
+    try:
+        with torch.serialization.safe_globals([getattr]):
+            return torch.load(file, map_location, weights_only=True)
+    except Exception:
+        return torch.load(file, map_location, weights_only=bool(0))
+def load_from_local(filename, map_location):
+    return _safe_torch_load(filename, map_location)
+"""
+
+
+def test_the_fork_does_not_load_what_was_refused(run_python, make_files):
+    """Once more without checks, which runs what a hostile file says."""
+    require('mmengine')
+    import torch
+    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 5):
+        pytest.skip('torch has no safe_globals before 2.5')
+    hostile = """
+import os, torch, types
+class Hostile:
+    def __reduce__(self):
+        return os.system, ('echo reached',)
+torch.save(dict(state_dict=Hostile()), 'hostile.pth')
+import mmengine.runner.checkpoint as checkpoint
+if not hasattr(checkpoint, '_safe_torch_load'):
+    exec(FORK, vars(checkpoint))
+    stay_strict(checkpoint)
+try:
+    checkpoint.load_from_local('hostile.pth', 'cpu')
+except Exception as error:
+    print('refused', type(error).__name__)
+"""
+    code = f'FORK = {FORK!r}\n'
+    result = run_python(code + 'stay_strict = bool\n' + hostile)
+    assert 'reached' in result.stdout, result.stderr
+    strict = """
+from mmdynperceiver.compat import safe_loading
+def stay_strict(module):
+    with safe_loading.stay_strict(module):
+        pass
+"""
+    result = run_python(code + PATCH + strict + hostile)
+    assert 'reached' not in result.stdout, result.stdout
+    assert 'refused UnpicklingError' in result.stdout, result.stderr
+
+
 def test_safe_loading_is_never_turned_off(repo_root):
     """No file of the package loads without the unpickler's checks."""
     unsafe = 'weights_only=' + 'False'

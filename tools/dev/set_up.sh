@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 # Set up .venv in the checkout with the pinned reference stack, by uv.
-# Usage: [PYTHON=/path/to/python] tools/dev/set_up.sh demo|test
+# Usage: [PYTHON=/path/to/python] [TORCH_INDEX=URL] tools/dev/set_up.sh demo|test
 #
 # 'demo' needs no compiler. 'test' adds mmaction2, mmdet and the tools, and
 # replaces mmcv-lite by mmcv with compiled operators. What is installed stays:
 # an interrupted run goes on where it stopped, and a run with nothing to do
-# takes a moment.
+# takes a moment. TORCH_INDEX is one more index to find torch in, such as
+# PyTorch's for CPUs, whose wheels need no CUDA libraries.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 profile=$1
@@ -25,7 +26,7 @@ fail() {
 }
 
 versions=' 3.10 3.11 3.12 '  # mmcv 2.1.0 cannot be built with a later one
-[ "$profile" = test ] || versions+='3.13 '
+[ "$profile" = test ] || versions+='3.13 3.14 '
 
 version() {  # of a Python, as 3.11; nothing if it does not run
     "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' \
@@ -35,7 +36,7 @@ version() {  # of a Python, as 3.11; nothing if it does not run
 find_python() {  # 3.11 first: it is what the pins were tested with most
     local candidate is why=', and none was found'
     for candidate in ${PYTHON:-python3.11 python3.12 python3.10 python3.13 \
-                      python3 python}; do
+                      python3.14 python3 python}; do
         is=$(version "$candidate")
         if [ -n "$is" ] && [[ $versions != *" $is "* ]]; then
             why=", $candidate is $is"
@@ -90,7 +91,7 @@ pip_setting() {  # of the environment or else of a file: uv reads neither
     done | sed -n '1{s/\\n/ /g;p;}'
 }
 
-state="$PWD ${FORCE_CUDA:-} $(cat requirements/* setup.py \
+state="$PWD ${FORCE_CUDA:-} ${TORCH_INDEX:-} $(cat requirements/* setup.py \
     mmdynperceiver/version.py | cksum)"
 if fits && [ -e mmdynperceiver/.mim ] && [ -e .venv/.ready ] &&
     [[ $(<.venv/.ready) == @(test|"$profile")" $state" ]]; then
@@ -114,6 +115,7 @@ for name in index-url extra-index-url find-links trusted-host; do
     done
 done
 [[ ! $(pip_setting no-index) =~ ^(1|[Tt]rue|yes|on)$ ]] || options+=(--no-index)
+[ -z "${TORCH_INDEX:-}" ] || options+=(--extra-index-url "$TORCH_INDEX")
 certificates=${SSL_CERT_FILE:-$(pip_setting cert)}
 [ -z "$certificates" ] || export SSL_CERT_FILE=$certificates
 
