@@ -198,10 +198,9 @@ class Trunk(SegmentedTrunk):
                 token_mixer=token_mixer))
         self.attach(features)
         self.maps_as_tokens = branch == 'paper' and z2x
-        widths = latent_branch.widths
-        self.latents = nn.Parameter(
-            torch.randn(latent_branch.tokens[0],
-                        widths[0]).mul_(0.02).clamp_(-2, 2))
+        widths, count = latent_branch.widths, latent_branch.tokens[0]
+        latents = torch.randn(count, widths[0]).mul_(0.02).clamp_(-2, 2)
+        self.latents = nn.Parameter(latents)
         self.stages = nn.ModuleList(
             Stage(conv, **latent_branch.parts(i))
             for i, conv in enumerate(features.stages))
