@@ -6,9 +6,22 @@ package. It only arranges that known breakages of the OpenMMLab stack are
 fixed at the moment the package concerned is imported; see
 :mod:`mmdynperceiver.compat`.
 """
+from typing import Any
+
 from .compat import install as _install_patches
 from .version import __version__
 
 _install_patches()
 
-__all__ = ['__version__']
+# Imported when they are asked for: these need torch and a host.
+_LATER = {'fit': 'fitting'}
+
+__all__ = ['__version__', 'fit']
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for."""
+    if name not in _LATER:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from importlib import import_module
+    return getattr(import_module(f'{__name__}.{_LATER[name]}'), name)

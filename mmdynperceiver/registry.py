@@ -41,9 +41,12 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
         'recognition': ('RequireFrames', ),
     },
     'HOOKS': {
-        'hosts':
-        ('CheckCheckpointHook', 'CheckDataHook', 'EvaluateAllExitsHook',
-         'InferenceModeHook', 'ProgressBarHook', 'WarmupEMAHook'),
+        'hosts': ('CheckCheckpointHook', 'CheckDataHook',
+                  'EvaluateAllExitsHook', 'InferenceModeHook',
+                  'ProgressBarHook', 'TimedScheduleHook', 'WarmupEMAHook'),
+    },
+    'DATA_SAMPLERS': {
+        'hosts': ('SlicedSampler', ),
     },
     'METRICS': {
         'hosts': ('EarlyExitMetric', ),

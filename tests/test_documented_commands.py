@@ -7,6 +7,9 @@ import sys
 import pytest
 from documented_commands import ROOT, find_commands
 
+from mmdynperceiver.cli.commands import COMMANDS as COMMAND_ROWS
+from mmdynperceiver.cli.commands import PROGRAM
+
 pytest.importorskip('mmengine')
 
 COMMANDS = find_commands()
@@ -20,6 +23,10 @@ def load(words):
     """The program that a command starts, and its arguments."""
     if words[1] == '-m':
         name = words[2]
+        if name == PROGRAM and words[3:] and words[3] in COMMAND_ROWS:
+            row = COMMAND_ROWS[words[3]]
+            return importlib.import_module(
+                f'{PROGRAM}.{row.module}'), words[4:]
         if importlib.util.find_spec(name).submodule_search_locations:
             name += '.__main__'
         return importlib.import_module(name), words[3:]
@@ -56,8 +63,8 @@ def test_is_understood(command, monkeypatch):
         return
     words = [example(word) for word in words]
     monkeypatch.setattr(sys, 'argv', [command.words[1], *words])
-    args = module.parse_args(words) if command.words[1] == '-m' else \
-        module.parse_args()
+    takes_words = command.words[1] == '-m' and command.words[2] != PROGRAM
+    args = module.parse_args(words) if takes_words else module.parse_args()
     if hasattr(args, 'config') and hasattr(args, 'cfg_options'):
         check_config(args, module.common)
 

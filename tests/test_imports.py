@@ -13,7 +13,8 @@ PACKAGE = ROOT / 'mmdynperceiver'
 ROOMS = ('version', 'exit_settings', 'progress', 'compat', 'errors', 'io',
          'datasets', 'core', 'deploy', 'calibration', 'report', 'benchmark',
          'hosts', 'registry', 'classification', 'recognition', 'detection',
-         'hub', 'serve', 'cli', 'remedies', 'doctor', 'datagen', '__main__')
+         'hub', 'serve', 'cli', 'fitting', 'remedies', 'doctor', 'datagen',
+         '__main__')
 HOSTS = {'mmengine', 'mmcv', 'mmpretrain', 'mmaction', 'mmdet'}
 ADAPTERS = ('classification', 'recognition', 'detection')
 # Upwards, inside a function that runs when a host is patched or has failed:

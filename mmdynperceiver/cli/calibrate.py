@@ -2,7 +2,7 @@
 """Solve the thresholds of a checkpoint for a budget, on held-out images."""
 import argparse
 import os
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Sequence
 
 from mmengine.config import Config
 from rich.table import Table
@@ -14,6 +14,7 @@ from ..datasets.lists import as_utf8, write_list
 from ..hosts.build import LabelledData, check_data_folders, test_transform
 from ..hosts.held_out import (check_held_out, check_images, held_out_data,
                               separate_test_data, training_data)
+from ..progress import is_quiet
 from . import common
 from .calibrate_options import (add_class_options, check_args, make_goal,
                                 make_parser)
@@ -21,14 +22,14 @@ from .calibration import Calibration
 from .tables import outcomes_table
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """Read the command line, or what is given instead."""
     parser = make_parser(
         'Solve the thresholds of a checkpoint on held-out images '
         'and write them to a file. Without a checkpoint, --hold-out writes '
         'the list of images that training has to leave out.')
     add_class_options(parser)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def write_hold_out(config: Config, args: argparse.Namespace) -> None:
@@ -117,6 +118,7 @@ class ClassCalibration(Calibration):
             criterion=points[0].criterion if args.sweep else None,
             temperature=points[0].temperature if args.sweep else None,
             ensemble=points[0].ensemble if args.sweep else None,
+            progress=not is_quiet(),
             class_names=None if self.classes is None else
             [as_utf8(name) for name in self.classes])
 

@@ -42,6 +42,9 @@ COMMANDS: Dict[str, Command] = {
         'leaving early saves', GO_ON),
     'doctor':
     Command('doctor', 'say what works here, and what fixes the rest'),
+    'fit':
+    Command('fitting.command', 'from a folder of images to a deployed model',
+            GO_ON),
     'train':
     Command('cli.train', 'train the model of a config',
             'stopped; --resume goes on from the last checkpoint'),

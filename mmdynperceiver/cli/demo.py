@@ -5,17 +5,14 @@ Makes the digits, trains a small Dyn-Perceiver on them, picks thresholds on
 the validation images, and shows on the test images what leaving early saves.
 """
 import argparse
-import io
-import logging
 import os
 import platform
 import shutil
 import sys
 import time
 import warnings
-from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Dict, Optional, Sequence
+from typing import Dict, Sequence
 
 import mmengine
 import torch
@@ -27,7 +24,6 @@ from ..benchmark.latency import describe_machine, measure_exits
 from ..calibration.goals import Goal
 from ..calibration.operating_points import (describe_outcome, outcomes_of,
                                             solve_points)
-from ..compat.checkpoint_files import find_latest_checkpoint
 from ..compat.model_hub import config_root
 from ..core import OperatingPoint
 from ..core.operating_point import describe_model
@@ -37,8 +33,8 @@ from ..hosts.wrappers import unwrap_model
 from ..io.atomic import atomic_file, write_json
 from ..progress import progress_bar
 from ..report import PipelineImages, check_report_folder, write_report
-from . import common as cli
 from .tables import outcomes_table
+from .training import forget_checkpoints, train_or_resume
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = Path(config_root(),
@@ -106,54 +102,17 @@ def make_data(root: Path) -> None:
                   f'{"" if made else " are there already"}')
 
 
-def latest_checkpoint(work_dir: Path) -> Optional[Path]:
-    """The newest whole checkpoint of an earlier run, if there is one."""
-    found = find_latest_checkpoint(str(work_dir))
-    return work_dir / Path(found).name if found else None
-
-
-def build_runner(args: argparse.Namespace, found: Optional[Path]) -> Runner:
-    """Build the runner; its log goes to a file, a bar to the console."""
+def train(args: argparse.Namespace) -> Runner:
+    """Train, go on with an interrupted training, or take a finished one."""
     cfg = Config.fromfile(CONFIG)
     cfg.work_dir = str(args.work_dir)
     for name in ('train', 'val', 'test'):
         cfg[f'{name}_dataloader'].dataset.data_root = str(args.data_root)
     if args.epochs is not None:
         cfg.train_cfg.max_epochs = args.epochs
-    cfg.custom_hooks.append(dict(type='ProgressBarHook'))
-    if found is not None:
-        cfg.resume, cfg.load_from = True, str(found)
-    # The runner's console handler keeps the stream that it finds here.
-    with redirect_stdout(io.StringIO()):
-        runner = cli.build_runner(cfg)
-    for handler in runner.logger.handlers:
-        if type(handler) is logging.StreamHandler:
-            handler.setStream(sys.stderr)
-            handler.setLevel(logging.ERROR)
-    return runner
-
-
-def train(args: argparse.Namespace) -> Runner:
-    """Train, go on with an interrupted training, or take a finished one."""
-    args.work_dir.mkdir(parents=True, exist_ok=True)
     if args.fresh:
-        # The rest of the folder may be the user's own.
-        for path in args.work_dir.glob('epoch_*.pth'):
-            path.unlink()
-        (args.work_dir / 'last_checkpoint').unlink(missing_ok=True)
-    found = latest_checkpoint(args.work_dir)
-    runner = build_runner(args, found)
-    if found and found.name == f'epoch_{runner.max_epochs}.pth':
-        console.print(f'{found} is trained already; --fresh trains anew')
-        with redirect_stdout(io.StringIO()):
-            runner.load_checkpoint(str(found))
-    else:
-        if found:
-            console.print(f'going on from {found}')
-        start = time.perf_counter()
-        runner.train()
-        console.print(f'trained in {time.perf_counter() - start:.0f} s')
-    return runner
+        forget_checkpoints(args.work_dir)
+    return train_or_resume(cfg, console.print)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 """Export a checkpoint as one ONNX graph per segment."""
 import argparse
 import os
-from typing import Any, List, Mapping
+from typing import Any, List, Mapping, Optional, Sequence
 
 from ..calibration.risk_control import describe_certificate
 from ..datasets.class_names import choose_class_names
@@ -17,8 +17,8 @@ from ..io.checkpoint_file import read_checkpoint
 from . import common
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """Read the command line, or what is given instead."""
     parser = argparse.ArgumentParser(
         description='Export a checkpoint as one ONNX graph per segment, with '
         'a manifest, for python -m mmdynperceiver.deploy.')
@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
         help='operator set of ONNX, 18 to 23; 20 for ONNX Runtime 1.17 to '
         '1.22, where attention takes longer (default: 23)')
     common.add_common_options(parser)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.int8_test and not args.int8_calibration:
         parser.error('--int8-test needs --int8-calibration')
     return args
@@ -102,9 +102,9 @@ def print_quantization(report: Mapping[str, Any]) -> None:
         print(f'  exit {index}: {text}')
 
 
-def main() -> None:
+def main(argv: Optional[Sequence[str]] = None) -> None:
     """Check what is given, then export."""
-    args = parse_args()
+    args = parse_args(argv)
     config = common.load_config(args)
     with common.input_errors():
         from ..deploy.export import export_network

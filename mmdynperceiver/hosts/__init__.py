@@ -9,10 +9,11 @@ from .metrics import EarlyExitMetric
 from .optim_wrapper import BFloat16OptimWrapper
 from .progress import ProgressBarHook
 from .resume import CheckCheckpointHook
+from .timed_schedule import SlicedSampler, TimedScheduleHook
 from .weight_average import WarmupEMAHook
 
 __all__ = [
     'BFloat16OptimWrapper', 'CheckCheckpointHook', 'CheckDataHook',
     'EarlyExitMetric', 'EvaluateAllExitsHook', 'InferenceModeHook',
-    'ProgressBarHook', 'WarmupEMAHook'
+    'ProgressBarHook', 'SlicedSampler', 'TimedScheduleHook', 'WarmupEMAHook'
 ]

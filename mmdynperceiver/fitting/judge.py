@@ -1,0 +1,113 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What an exported network is worth on test images, on this machine."""
+import time
+from pathlib import Path
+from statistics import mean
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..deploy import Policy, Runner
+from ..deploy.threads import available_threads
+from ..exit_settings import NEVER
+from ..progress import track
+
+__all__ = ['Judged', 'judge', 'judge_twin']
+
+# Test images that are run one by one.
+TIMED = 200
+BATCH = 32
+
+
+class Judged(NamedTuple):
+    """Mean milliseconds of an image, from normalised pixels to its class.
+
+    Args:
+        ms (float): Leaving early.
+        last_ms (float): Running all exits.
+        number (int): How many images were run.
+        threads (int): Threads of the runtime.
+    """
+
+    ms: float
+    last_ms: float
+    number: int
+    threads: int
+
+
+class _Prepared(NamedTuple):
+    """Test images as the networks take them, and their labels."""
+
+    inputs: List[np.ndarray]
+    labels: List[int]
+
+
+def judge(exported: Path, images: Sequence[Tuple[str, int]],
+          threads: Optional[int]) -> Judged:
+    """Run test images one by one, with and without leaving early, in turn.
+
+    Args:
+        exported (Path): What :func:`export_network` wrote.
+        images (Sequence[tuple]): Paths and labels.
+        threads (int, optional): Of the runtime. Defaults to all cores.
+    """
+    runner = Runner.load(exported, threads=threads)
+    never = Policy(runner.manifest.num_exits,
+                   (NEVER, ) * (runner.manifest.num_exits - 1))
+    inputs = _prepare(runner, _spread(images)).inputs
+    early, last = [], []
+    for image in track(inputs, 'timing'):
+        for policy, times in ((runner.policy, early), (never, last)):
+            times.append(_milliseconds(runner, image, policy))
+    return Judged(
+        mean(early), mean(last), len(inputs), threads or available_threads())
+
+
+def judge_twin(exported: Path, other: Path, images: Sequence[Tuple[str, int]],
+               threads: Optional[int]) -> Dict[str, float]:
+    """Accuracy, MACs and mean milliseconds of the static twin.
+
+    Args:
+        exported (Path): The twin, exported.
+        other (Path): The network itself, which runs in turn with it.
+        images (Sequence[tuple]): Paths and labels of all test images.
+        threads (int, optional): Of the runtime.
+
+    Returns:
+        dict: ``accuracy``, ``macs``, ``ms``, and of the network ``own_ms``.
+    """
+    runner, own = (
+        Runner.load(folder, threads=threads) for folder in (exported, other))
+    inputs = _prepare(runner, _spread(images)).inputs
+    times: Tuple[List[float], List[float]] = ([], [])
+    for image in track(inputs, 'timing'):
+        for one, found in zip((runner, own), times):
+            found.append(_milliseconds(one, image, one.policy))
+    right = 0
+    for start in track(range(0, len(images), BATCH), 'testing'):
+        part = _prepare(runner, images[start:start + BATCH])
+        logits = runner.predict(np.stack(part.inputs)).logits
+        right += int((logits.argmax(1) == part.labels).sum())
+    return dict(
+        accuracy=right / len(images),
+        macs=float(runner.manifest.macs_per_exit[-1]),
+        ms=mean(times[0]),
+        own_ms=mean(times[1]))
+
+
+def _spread(images: Sequence[Tuple[str, int]]) -> List[Tuple[str, int]]:
+    """Some images from the first to the last."""
+    return list(images[::max(1, len(images) // TIMED)][:TIMED])
+
+
+def _prepare(runner: Runner, images: Sequence[Tuple[str, int]]) -> _Prepared:
+    """Decode, resize and normalise."""
+    return _Prepared([runner.prepare(path)[0] for path, _ in images],
+                     [label for _, label in images])
+
+
+def _milliseconds(runner: Runner, image: np.ndarray, policy: Policy) -> float:
+    """How long one image takes until it has left."""
+    start = time.perf_counter()
+    runner.predict(image[None], policy)
+    return 1000 * (time.perf_counter() - start)

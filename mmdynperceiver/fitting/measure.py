@@ -1,0 +1,122 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""How fast a network trains, and how fast it runs once it is exported."""
+import os
+import statistics
+import tempfile
+import time
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from mmpretrain.structures import DataSample
+
+from ..benchmark.deployed import check_deployed_modes, export_model
+from ..deploy import Runner
+from ..errors import input_errors
+
+__all__ = ['Speeds', 'early_exit_model', 'exit_milliseconds']
+
+# Rounds of a measurement; in each, all exits take turns.
+RUNS, WARMUP = 20, 3
+STEPS = 2
+
+
+def early_exit_model(backbone: Dict[str, Any],
+                     num_classes: int) -> Dict[str, Any]:
+    """The config of a classifier with some backbone."""
+    return dict(
+        type='DynPerceiverClassifier',
+        backbone=backbone,
+        head=dict(
+            type='DynPerceiverHead',
+            num_classes=num_classes,
+            loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1)))
+
+
+class Speeds:
+    """What a planned network costs, for images of any size; kept once known.
+
+    Args:
+        plan (Plan): With ``backbone`` and ``batch_size``.
+        num_classes (int): Number of classes.
+        threads (int, optional): Of the runtime.
+
+    Raises:
+        InputError: If the network cannot be built so, or what exporting
+            needs is not installed.
+    """
+
+    def __init__(self, plan: Any, num_classes: int,
+                 threads: Optional[int]) -> None:
+        check_deployed_modes(['onnxruntime'])
+        self.batch_size, self.threads = plan.batch_size, threads
+        with input_errors():
+            import mmdynperceiver.classification  # noqa: F401  (registers)
+            init_default_scope('mmpretrain')
+            self.model = MODELS.build(
+                early_exit_model(plan.backbone, num_classes))
+        self._speeds: Dict[int, float] = {}
+        self._milliseconds: Dict[int, List[float]] = {}
+
+    def macs(self, size: int) -> Tuple[int, ...]:
+        """Up to each exit."""
+        with input_errors():
+            return self.model.macs_per_exit((3, size, size))
+
+    def milliseconds(self, size: int) -> List[float]:
+        """Of one image up to each exit, exported."""
+        if size not in self._milliseconds:
+            with tempfile.TemporaryDirectory() as folder:
+                path = os.path.join(folder, 'exported')
+                with input_errors():
+                    export_model(self.model.eval(), (size, size), path)
+                self._milliseconds[size] = exit_milliseconds(
+                    Runner.load(path, threads=self.threads))
+        return self._milliseconds[size]
+
+    def images_per_second(self, size: int) -> float:
+        """Of training, measured on a few steps."""
+        if size not in self._speeds:
+            self._speeds[size] = self._measure_step(size)
+        return self._speeds[size]
+
+    def _measure_step(self, size: int) -> float:
+        """Time steps on random images."""
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        model = self.model.to(device).train()
+        images = torch.rand(self.batch_size, 3, size, size, device=device)
+        samples = [
+            DataSample().set_gt_label(0).to(device)
+            for _ in range(self.batch_size)
+        ]
+        spent = []
+        for _ in range(STEPS + 1):
+            start = time.perf_counter()
+            losses = model(images, samples, mode='loss')
+            sum(v for k, v in losses.items() if 'loss' in k).backward()
+            model.zero_grad(set_to_none=True)
+            if device == 'cuda':
+                torch.cuda.synchronize()
+            spent.append(time.perf_counter() - start)
+        self.model.cpu()
+        return self.batch_size / min(spent[1:])
+
+
+def exit_milliseconds(runner: Runner) -> List[float]:
+    """Median milliseconds of one image up to each exit, in turn."""
+    image = np.random.default_rng(0).standard_normal(
+        (1, *runner.manifest.tensors['images'][1:])).astype(np.float32)
+    exits = range(runner.manifest.num_exits)
+    times: List[List[float]] = [[] for _ in exits]
+    for run in range(WARMUP + RUNS):
+        for k in exits:
+            spent = runner.time_to_exit(k, image)
+            if run >= WARMUP:
+                times[k].append(spent)
+    found = list(map(statistics.median, times))
+    # Two exits may be so near that noise is larger.
+    for k in exits[1:]:
+        found[k] = max(found[k], found[k - 1] * 1.0001)
+
+    return found

@@ -1,0 +1,101 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What a fit brings, and how it is printed."""
+import shlex
+from dataclasses import dataclass
+from typing import Dict, Optional
+
+from rich.console import Console
+
+from ..progress import is_quiet
+from .judge import Judged
+
+__all__ = ['FitResult', 'print_result', 'say', 'say_step', 'warn']
+
+# Folders may have [brackets] in their names.
+console = Console(markup=False, emoji=False, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print what is neither a result nor a warning."""
+    if not is_quiet():
+        console.print(text)
+
+
+def say_step(text: str) -> None:
+    """Begin a step."""
+    if not is_quiet():
+        console.rule(text)
+
+
+def warn(text: str) -> None:
+    """Print a warning."""
+    console.print(f'warning: {text}', style='yellow')
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit has made and measured, on test images.
+
+    Args:
+        folder (str): Everything is in it.
+        config (str): Config file, for ``train`` and ``test``.
+        checkpoint (str): The weights, with thresholds inside.
+        exported (str): Folder for ``mmdynperceiver predict`` and ``serve``.
+        page (str): The report.
+        thresholds (tuple[float]): One for each exit but the last.
+        accuracy (float): Of leaving early, in [0, 1].
+        last_accuracy (float): Of the last exit.
+        macs (float): Of an image on average.
+        last_macs (float): Of the last exit.
+        ms (float): Of an image on average, exported, on this machine.
+        last_ms (float): Of all exits.
+        early (float): Share of images that leave before the last exit.
+        static (dict, optional): ``accuracy``, ``macs`` and ``ms`` of the
+            static twin.
+    """
+
+    folder: str
+    config: str
+    checkpoint: str
+    exported: str
+    page: str
+    thresholds: tuple
+    accuracy: float
+    last_accuracy: float
+    macs: float
+    last_macs: float
+    ms: float
+    last_ms: float
+    early: float
+    static: Optional[Dict[str, float]] = None
+
+
+def print_result(result: FitResult, half: float, judged: Judged) -> None:
+    """Print the four figures, the page, and how to use the model.
+
+    Args:
+        result (FitResult): What was made.
+        half (float): Half of the interval of the accuracy.
+        judged (Judged): How it was timed.
+    """
+    lines = [
+        f'  accuracy   {result.accuracy:8.2%}   last exit '
+        f'{result.last_accuracy:.2%}; 95 % certain within {half:.1%}',
+        f'  time       {result.ms:8.2f} ms all exits {result.last_ms:.2f} ms; '
+        f'exported, {judged.number} test images, {judged.threads} threads',
+        f'  MACs       {result.macs / 1e6:8.1f} M  all exits '
+        f'{result.last_macs / 1e6:.1f} M', f'  left early {result.early:8.2%}'
+    ]
+    twin = result.static
+    if twin is not None:
+        lines.append(f'static twin: {twin["accuracy"]:.2%} in '
+                     f'{twin["ms"]:.2f} ms, {twin["macs"] / 1e6:.1f} M MACs '
+                     f'(in turn with it, leaving early took '
+                     f'{twin["own_ms"]:.2f} ms)')
+    lines += [
+        '', f'{result.page} shows it all; use the model by', '',
+        f'    python -m mmdynperceiver predict {shlex.quote(result.exported)} '
+        f'IMAGES...', ''
+    ]
+    # A command must not be broken.
+    console.print('\n'.join(lines), soft_wrap=True)

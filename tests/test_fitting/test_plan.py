@@ -1,0 +1,130 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What is chosen, by data, budget and time, and with which reason."""
+import pytest
+import torch
+
+from mmdynperceiver.errors import InputError
+from mmdynperceiver.fitting import plan as planning
+from mmdynperceiver.fitting.options import FitOptions
+from mmdynperceiver.fitting.plan import choose_plan
+
+
+class FakeSpeeds:
+    """A network whose cost grows with the pixels."""
+
+    speed = 100.
+
+    def __init__(self, plan, num_classes, threads):
+        self.model = torch.nn.Identity()
+        self.model.exit_parts = lambda: ()
+
+    def macs(self, size):
+        return tuple(share * size**2 * 1000 for share in (0.4, 0.8, 1))
+
+    def milliseconds(self, size):
+        return [count / 1e7 for count in self.macs(size)]
+
+    def images_per_second(self, size):
+        return self.speed * (96 / size)**2
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch):
+    monkeypatch.setattr(planning, 'Speeds', FakeSpeeds)
+    monkeypatch.setattr(planning, 'describe_model', dict)
+    monkeypatch.setattr(planning, 'arch_of_weights',
+                        lambda path: 'torchvision.mobilenet_v2')
+
+
+def choose(side=300., num_train=2000, seconds=600., **options):
+    return choose_plan(
+        FitOptions('data', 'out', **options), num_train, 5, side, seconds)
+
+
+@pytest.mark.parametrize('side, weights, size', [
+    (32, None, 64),
+    (32, 'file.pth', 96),
+    (100, None, 128),
+    (1000, None, 224),
+])
+def test_the_size_follows_the_images(side, weights, size):
+    found = choose(side, seconds=1e5, backbone_weights=weights)
+    assert found.image_size == size
+    assert found.latencies[-1] == pytest.approx(size**2 / 1e4)
+
+
+def test_a_budget_makes_images_smaller():
+    # Of 224 pixels, the last exit takes 50M, and 60 % of it on average.
+    assert choose(seconds=1e5, budget_macs='31M').image_size == 224
+    found = choose(seconds=1e5, budget_macs='16M')
+    assert found.image_size == 160
+    assert any('budget' in reason for *_, reason in found.reasons)
+    assert choose(seconds=1e5, budget_ms='1.6').image_size == 160
+    assert choose(seconds=1e5, budget_ms='50%').image_size <= 224
+
+
+@pytest.mark.parametrize('options, nearest', [
+    (dict(budget_macs='1M'), 'images of 64 pixels, takes 1.638M MACs'),
+    (dict(budget_ms='0.1'), 'takes 0.164 ms .* 0.410 ms'),
+    (dict(budget_macs='1M', image_size=128), 'of 128 pixels, takes 6.554M'),
+])
+def test_an_impossible_budget_names_the_nearest(options, nearest):
+    with pytest.raises(InputError, match=f'no network here meets.*{nearest}'):
+        choose(**options)
+
+
+def test_little_time_makes_images_smaller():
+    found = choose(seconds=150., backbone_weights='file.pth')
+    assert found.image_size == 128
+    assert any('in time' in reason for *_, reason in found.reasons)
+    # They are never so small that nothing can be seen.
+    found = choose(seconds=1., backbone_weights='file.pth')
+    assert found.image_size == 96
+
+
+def test_a_run_takes_the_time_and_no_more_passes_than_help():
+    found = choose(side=96, seconds=100.)
+    seen = found.epochs * found.samples
+    assert seen == pytest.approx(10_000, rel=0.1)
+    assert found.samples % found.batch_size == 0
+    found = choose(side=96, seconds=1e5)
+    assert found.epochs * found.samples == pytest.approx(60 * 2000, rel=0.05)
+    found = choose(side=96, seconds=1e5, passes=2)
+    assert found.epochs * found.samples == pytest.approx(2 * 2000, rel=0.1)
+
+
+def test_what_is_said_prevails():
+    found = choose(
+        image_size=48, batch_size=5, lr=0.1, num_latents=16, arch='resnet50')
+    assert (found.image_size, found.batch_size, found.lr) == (48, 5, 0.1)
+    assert found.backbone['num_latents'] == 16
+    assert found.static['arch'] == found.backbone['arch'] == 'resnet50'
+    said = {what for what, _, reason in found.reasons if 'you said' in reason}
+    assert said == {
+        'network', 'image size', 'batch', 'learning rate', 'latents'
+    }
+
+
+def test_pretrained_weights_learn_slower_in_both_networks():
+    found = choose(backbone_weights='file.pth')
+    assert found.branch_lr < 1
+    for backbone in (found.backbone, found.static):
+        assert backbone['backbone_weights'].endswith('/file.pth')
+        assert backbone['arch'] == 'torchvision.mobilenet_v2'
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(budget_ms=5, min_accuracy=0.9), 'budget_ms and min_accuracy'),
+    (dict(minutes=0), 'minutes must be above 0'),
+    (dict(batch_size=1), 'batch norms need more'),
+    (dict(arch='resnet18', backbone_weights='a'), 'leave out arch'),
+])
+def test_options_that_do_not_fit(options, message):
+    with pytest.raises(InputError, match=message):
+        FitOptions('data', 'out', **options)
+
+
+def test_results_among_the_images():
+    with pytest.raises(InputError, match='choose another --out'):
+        FitOptions('data', 'data/out')
+    FitOptions('data', 'data2')
