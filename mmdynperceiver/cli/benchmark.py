@@ -14,6 +14,7 @@ from ..benchmark import compare as benchmark
 from ..benchmark import deployed, entries
 from ..benchmark.deployed import DEPLOYED_MODES
 from ..benchmark.entries import BenchmarkEntry
+from ..benchmark.from_files import compare_streams
 from ..benchmark.latency import describe_machine
 from ..benchmark.peak_memory import peak_memory
 from ..core import ExitPolicy
@@ -313,7 +314,9 @@ def run(args: argparse.Namespace, config: Config,
                 machine=describe_machine(stream.images.device, runtimes),
                 mmdynperceiver=__version__,
                 compared=rows,
-                training=training)
+                training=training,
+                files=compare_streams(args.exported, args.runtimes, args.files,
+                                      torch.get_num_threads()))
 
 
 def main() -> None:

@@ -117,6 +117,14 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
         help='measure a training step too (forward, loss, backward), of so '
         'many images')
     parser.add_argument(
+        '--files',
+        nargs='+',
+        default=[],
+        metavar='IMAGES',
+        help='image files, or folders with images: measure images per second '
+        'from these, decoding included, of the folders of --exported, with '
+        'all threads for one image and with as many streams')
+    parser.add_argument(
         '--device',
         help='where the networks run (default: a GPU if there is one and '
         'nothing is to run in a runtime, for these run on the CPU)')
@@ -187,6 +195,9 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         if getattr(args, name) and not args.runtimes:
             parser.error(f'--{name} needs one of {", ".join(DEPLOYED_MODES)} '
                          f'among --modes')
+    if args.files and not args.exported:
+        parser.error('--files is for networks with a preprocessing of their '
+                     'own: add --exported FOLDER')
     if args.train_batch_size and 'eager' not in args.modes:
         parser.error('--train-batch-size needs eager among --modes')
     if args.device is None:

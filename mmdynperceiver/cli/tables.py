@@ -259,3 +259,10 @@ def print_benchmark(result: Mapping[str, Any]) -> None:
             f'{step["median_ms"]:.1f} ms ({step["of_base"]:.2f} of base), '
             f'{step["peak_memory_mib"]:.0f} MiB '
             f'({step["memory_of_base"]:.2f} of base)', **PLAIN)
+    for row in result.get('files', ()):
+        found, count = row['images_per_s'], row['threads']
+        console.print(
+            f'{row["name"]}, {row["mode"]}, from {row["num_files"]} files: '
+            f'{found["threads"]:.1f} images/s with {count} threads, '
+            f'{found["streams"]:.1f} in {count} streams '
+            f'({row["of_threads"]:.2f} of it)', **PLAIN)

@@ -58,6 +58,12 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         type=positive,
         help='threads (default: one for each core)')
     parser.add_argument(
+        '--streams',
+        type=positive,
+        default=1,
+        help='decode and run so many images, or batches, at the same time, '
+        'with one thread each: more images in a second (default: 1)')
+    parser.add_argument(
         '--thresholds',
         nargs='+',
         type=float,
@@ -127,6 +133,7 @@ def result_file(args: argparse.Namespace, runner: Runner,
             runtime=args.runtime,
             precision=args.precision,
             batch_size=args.batch_size,
+            streams=args.streams,
             complete=complete,
             milliseconds=printer.times(),
             results=[row for row in rows if 'error' not in row],
@@ -145,7 +152,7 @@ def classify(args: argparse.Namespace) -> None:
     """
     images, broken = find_files(args.images, args.on_broken)
     runner = Runner.load(args.folder, args.runtime, args.threads,
-                         args.precision, args.thresholds)
+                         args.precision, args.thresholds, args.streams)
     runner.preprocessing.max_pixels = args.max_pixels
     if args.monitor is not None:
         runner.monitor = DriftMonitor.of_certificate(

@@ -3,8 +3,7 @@
 import os
 import time
 from contextlib import ExitStack
-from typing import (Any, Dict, List, NamedTuple, Optional, Sequence, Tuple,
-                    Union)
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -14,55 +13,11 @@ from .manifest import Manifest
 from .policy import Policy, softmax
 from .preprocessing import (Image, Preprocessing, check_batch, is_image,
                             list_images)
+from .results import Outcome, Result
 from .sessions import Sessions, check_outputs
+from .streams import check_streams, run_in_streams
 
 __all__ = ['Outcome', 'Result', 'Runner']
-
-
-class Outcome(NamedTuple):
-    """What a batch of normalised images gets.
-
-    Args:
-        logits (ndarray): Logits (B, K) of the exit at which each image left.
-        exit_index (ndarray): That exit (B,), 0-based.
-        confidence (ndarray): Confidence (B,) at that exit.
-        milliseconds (ndarray): From the start of the batch until the image
-            left (B,).
-    """
-
-    logits: np.ndarray
-    exit_index: np.ndarray
-    confidence: np.ndarray
-    milliseconds: np.ndarray
-
-
-class Result(NamedTuple):
-    """What one image gets.
-
-    Args:
-        path (str, optional): Its file; None for an image in memory.
-        label (int): Number of the class.
-        name (str): Name of the class.
-        score (float): Softmax probability of the class.
-        scores (ndarray): Softmax probabilities (K,) of all classes.
-        exit_index (int): Where it left, 0-based.
-        confidence (float): Confidence there.
-        macs (int): Multiply-adds that it took.
-        milliseconds (float): From the start of its batch, with normalised
-            pixels, until it left.
-        preparing_milliseconds (float): Decoding, resizing and normalising.
-    """
-
-    path: Optional[str]
-    label: int
-    name: str
-    score: float
-    scores: np.ndarray
-    exit_index: int
-    confidence: float
-    macs: int
-    milliseconds: float
-    preparing_milliseconds: float
 
 
 class Runner:
@@ -81,6 +36,8 @@ class Runner:
         monitor (DriftMonitor, optional): Checks some images at the last
             exit as well, and may make the policy a safer one. Defaults to
             None.
+        more_streams (list[Runner]): The same network, for images that run at
+            the same time as others.
 
     Example:
         >>> runner = Runner.load('exported/')                # doctest: +SKIP
@@ -94,6 +51,7 @@ class Runner:
         self.sessions = sessions
         self.policy = policy
         self.monitor: Optional[DriftMonitor] = None
+        self.more_streams: List[Runner] = []
         self.preprocessing = Preprocessing(**manifest.preprocessing)
         # For each segment, the tensors that it or a later one takes.
         self._needed = [{
@@ -108,7 +66,8 @@ class Runner:
              runtime: str = 'onnxruntime',
              threads: Optional[int] = None,
              precision: str = 'fp32',
-             thresholds: Optional[Sequence[float]] = None) -> 'Runner':
+             thresholds: Optional[Sequence[float]] = None,
+             streams: int = 1) -> 'Runner':
         """Open a folder that ``tools/export.py`` wrote.
 
         Args:
@@ -123,6 +82,9 @@ class Runner:
                 processor has it. Defaults to 'fp32'.
             thresholds (Sequence[float], optional): Instead of the exported
                 ones, for the same criterion. Defaults to None.
+            streams (int): How many images, or batches, of those given are
+                decoded and run at the same time, with one thread each.
+                Defaults to 1.
 
         Returns:
             Runner: Ready to be called.
@@ -138,10 +100,15 @@ class Runner:
         if thresholds is not None:
             settings['thresholds'] = thresholds
         policy = Policy(manifest.num_exits, **settings)
-        sessions = Sessions(folder, manifest, runtime, threads, precision)
-        runner = cls(manifest, sessions, policy)
-        runner.all_exits(
-            np.zeros((1, *manifest.tensors['images'][1:]), np.float32))
+        count, threads = check_streams(streams, threads)
+        runner, *more = (
+            cls(manifest,
+                Sessions(folder, manifest, runtime, threads, precision),
+                policy) for _ in range(count))
+        images = np.zeros((1, *runner.image_shape), np.float32)
+        for one in (runner, *more):
+            one.all_exits(images)
+        runner.more_streams = more
         return runner
 
     def __call__(self,
@@ -169,10 +136,12 @@ class Runner:
             raise ValueError(f'batch_size must be at least 1, got '
                              f'{batch_size}')
         items = _list(images)
-        results: List[Result] = []
-        for start in range(0, len(items), batch_size):
-            results += self._classify(items[start:start + batch_size])
-        return results
+        batches = (
+            items[start:start + batch_size]
+            for start in range(0, len(items), batch_size))
+        found = run_in_streams(self._classify, batches,
+                               (self, *self.more_streams))
+        return [result for results in found for result in results]
 
     @property
     def num_exits(self) -> int:
@@ -184,14 +153,16 @@ class Runner:
         """Shape (3, H, W) of a normalised image."""
         return tuple(self.manifest.tensors['images'][1:])
 
-    def _classify(self, items: Sequence[Image]) -> List[Result]:
-        """Classify one batch."""
+    def _classify(self, items: Sequence[Image],
+                  stream: 'Runner') -> List[Result]:
+        """Classify one batch in a stream."""
         prepared, spent = zip(*map(self.prepare, items))
         paths = [
             os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
             for item in items
         ]
-        return self.results(self.predict(np.stack(prepared)), paths, spent)
+        outcome = self.predict(np.stack(prepared), stream=stream)
+        return self.results(outcome, paths, spent)
 
     def prepare(self, image: Image) -> Tuple[np.ndarray, float]:
         """Normalised pixels (3, H, W) of an image, and milliseconds."""
@@ -220,13 +191,16 @@ class Runner:
 
     def predict(self,
                 batch: np.ndarray,
-                policy: Optional[Policy] = None) -> Outcome:
+                policy: Optional[Policy] = None,
+                stream: Optional['Runner'] = None) -> Outcome:
         """Run each image of a batch only until it leaves.
 
         Args:
             batch (ndarray): Normalised images (B, 3, H, W), float32.
             policy (Policy, optional): Instead of the runner's own. Defaults
                 to None.
+            stream (Runner, optional): One of ``more_streams`` that computes.
+                Defaults to None, this one.
 
         Returns:
             Outcome: In the order of the batch.
@@ -243,10 +217,12 @@ class Runner:
             np.empty(count))
         # Until this closes, nobody else gets the runtime's memory.
         with ExitStack() as held:
-            self._run(batch, policy or self.policy, held, out)
+            (stream or self)._run(batch, policy or self.policy, held, out)
         if self.monitor is not None and policy is None:
-            self.policy = self.monitor.watch(batch, out, self.policy,
-                                             self.all_exits)
+            known = self.policy
+            found = self.monitor.watch(batch, out, known, self.all_exits)
+            if found is not known:  # else other threads may know a newer one
+                self.policy = found
         return out
 
     def _run(self, batch: np.ndarray, policy: Policy, held: ExitStack,

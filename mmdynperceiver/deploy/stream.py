@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Classify many image files, some of which may be broken."""
-from typing import Iterator, List, NamedTuple, Sequence, Set, Tuple
+from contextlib import suppress
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -8,8 +9,15 @@ from ..datasets.image_files import FILE_ERRORS, Broken
 from ..io.describe import one_line
 from .runner import Outcome, Result, Runner
 from .sessions import bucket
+from .streams import run_in_streams
 
 __all__ = ['Classified', 'classify_files']
+
+# A file with its pixels and the milliseconds that they took; the sizes of
+# batches that segments have met.
+_Ready = Tuple[str, np.ndarray, float]
+_Sizes = Set[Tuple[int, int]]
+_Stream = Tuple[Runner, _Sizes]
 
 
 class Classified(NamedTuple):
@@ -24,11 +32,17 @@ class Classified(NamedTuple):
     milliseconds: float
 
 
+_Piece = Tuple[Classified, Optional[Exception]]
+
+
 def classify_files(runner: Runner,
                    paths: Sequence[str],
                    batch_size: int = 1,
                    on_broken: str = 'skip') -> Iterator[Classified]:
     """Classify files in batches, whatever some of them hold.
+
+    A runner with several streams decodes and runs as many batches at the same
+    time, and leaves the places of files that cannot be read empty.
 
     Times are without what is done once, such as compiling a graph for a
     batch size: the first file is prepared twice, and a batch that is the
@@ -42,17 +56,25 @@ def classify_files(runner: Runner,
             'raise' raises its OSError or ValueError. Defaults to 'skip'.
 
     Yields:
-        Classified: A batch, as soon as it is done.
+        Classified: A batch, as soon as it and those before it are done.
     """
-    seen: Set[Tuple[int, int]] = set()
-    ready: List[Tuple[str, np.ndarray, float]] = []
+    if runner.more_streams:
+        return _classify_in_streams(runner, paths, batch_size, on_broken)
+    return _classify_here(runner, paths, batch_size, on_broken)
+
+
+def _classify_here(runner: Runner, paths: Sequence[str], batch_size: int,
+                   on_broken: str) -> Iterator[Classified]:
+    """One batch after the other, full ones up to the last."""
+    seen: _Sizes = set()
+    ready: List[_Ready] = []
     broken: List[Broken] = []
 
     def run() -> Classified:
         done = Classified([], broken[:], 0.)
         if ready:
             files, pixels, spent = zip(*ready)
-            outcome = _predict(runner, np.stack(pixels), seen)
+            outcome = _predict(runner, runner, np.stack(pixels), seen)
             results = runner.results(outcome, files, spent)
             done = Classified(results, broken[:], outcome.milliseconds.max())
         ready.clear()
@@ -77,13 +99,59 @@ def classify_files(runner: Runner,
         yield run()
 
 
-def _predict(runner: Runner, batch: np.ndarray,
-             seen: Set[Tuple[int, int]]) -> Outcome:
+def _classify_in_streams(runner: Runner, paths: Sequence[str], batch_size: int,
+                         on_broken: str) -> Iterator[Classified]:
+    """Several batches at the same time."""
+    streams: List[_Stream] = [(one, set())
+                              for one in (runner, *runner.more_streams)]
+    for path in paths[:1]:
+        with suppress(*FILE_ERRORS):
+            runner.preprocessing(path)
+
+    def run(files: Sequence[str], stream: _Stream) -> _Piece:
+        ready, broken, failure = _prepare(runner, files, on_broken)
+        done = Classified([], broken, 0.)
+        if ready:
+            names, pixels, spent = zip(*ready)
+            outcome = _predict(runner, stream[0], np.stack(pixels), stream[1])
+            done = Classified(
+                runner.results(outcome, names, spent), broken,
+                outcome.milliseconds.max())
+        return done, failure
+
+    batches = (
+        paths[start:start + batch_size]
+        for start in range(0, len(paths), batch_size))
+    for done, failure in run_in_streams(run, batches, streams):
+        yield done
+        if failure is not None:
+            raise failure
+
+
+def _prepare(
+        runner: Runner, files: Sequence[str], on_broken: str
+) -> Tuple[List[_Ready], List[Broken], Optional[Exception]]:
+    """What is ready of a batch, and broken; the error that is to be raised
+    once what is before it is done."""
+    ready: List[_Ready] = []
+    broken: List[Broken] = []
+    for path in files:
+        try:
+            ready.append((path, *runner.prepare(path)))
+        except FILE_ERRORS as error:
+            if on_broken == 'raise':
+                return ready, broken, error
+            broken.append(Broken(path, one_line(error)))
+    return ready, broken, None
+
+
+def _predict(runner: Runner, stream: Runner, batch: np.ndarray,
+             seen: _Sizes) -> Outcome:
     """Run a batch; twice, if a segment meets a size for the first time."""
-    outcome = runner.predict(batch)
+    outcome = runner.predict(batch, stream=stream)
     sizes = {(index, bucket(int((outcome.exit_index >= index).sum())))
              for index in range(int(outcome.exit_index.max()) + 1)}
     if not sizes <= seen:
         seen |= sizes
-        outcome = runner.predict(batch)
+        outcome = runner.predict(batch, stream=stream)
     return outcome

@@ -5,10 +5,12 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from mmdynperceiver.benchmark import compare as benchmark
 from mmdynperceiver.benchmark import deployed
+from mmdynperceiver.benchmark.from_files import compare_streams
 from mmdynperceiver.core import DynPerceiver, ExitPolicy, run_early_exit
 from mmdynperceiver.core.criteria import confidences
 from mmdynperceiver.errors import InputError
@@ -178,3 +180,22 @@ def test_a_processor_without_bf16_is_told(monkeypatch):
     with pytest.raises(
             InputError, match='--modes openvino-bf16: .*compute in bf16'):
         deployed.check_deployed_modes(['openvino-bf16'])
+
+
+def test_images_per_second_from_files(folder, tmp_path):
+    for number in range(3):
+        pixels = np.full((*SHAPE[1:], 3), 80 * number, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f'{number}.png')
+    row, = compare_streams([f'{folder}/'], ['onnxruntime'], [str(tmp_path)],
+                           2,
+                           rounds=1)
+    assert (row['name'], row['mode']) == ('net', 'onnxruntime')
+    assert (row['threads'], row['num_files']) == (2, 3)
+    rates = row['images_per_s']
+    assert row['of_threads'] == pytest.approx(rates['streams'] /
+                                              rates['threads'])
+    assert compare_streams([folder], ['onnxruntime'], [], 1) == []
+    with pytest.raises(InputError, match='--threads 2'):
+        compare_streams([folder], ['onnxruntime'], [str(tmp_path)], 1)
+    with pytest.raises(InputError, match='nowhere.png'):
+        compare_streams([folder], ['onnxruntime'], ['nowhere.png'], 2)

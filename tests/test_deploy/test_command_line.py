@@ -237,9 +237,9 @@ def test_times_are_those_of_sizes_met_before(resnet, photos):
     files = [str(path) for path in sorted(photos.iterdir())]
     sizes, predict = [], runner.predict
 
-    def count(batch):
+    def count(batch, stream):
         sizes.append(len(batch))
-        return predict(batch)
+        return predict(batch, stream=stream)
 
     runner.predict = count
     prepared = []

@@ -297,6 +297,7 @@ def test_refuses_no_runs(config, tool):
 @pytest.mark.parametrize('options, message', [
     (['--exported', 'x'], '--exported needs one of onnxruntime, openvino'),
     (['--unsplit'], '--unsplit needs one of'),
+    (['--files', 'x'], 'add --exported FOLDER'),
     (['--modes', 'onnxruntime', '--device', 'cuda'], '--device cpu, got cuda'),
     (['--modes', 'prepared', '--train-batch-size', '2'], 'needs eager'),
 ])

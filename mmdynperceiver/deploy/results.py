@@ -1,0 +1,53 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What an exported network says of images."""
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+__all__ = ['Outcome', 'Result']
+
+
+class Outcome(NamedTuple):
+    """What a batch of normalised images gets.
+
+    Args:
+        logits (ndarray): Logits (B, K) of the exit at which each image left.
+        exit_index (ndarray): That exit (B,), 0-based.
+        confidence (ndarray): Confidence (B,) at that exit.
+        milliseconds (ndarray): From the start of the batch until the image
+            left (B,).
+    """
+
+    logits: np.ndarray
+    exit_index: np.ndarray
+    confidence: np.ndarray
+    milliseconds: np.ndarray
+
+
+class Result(NamedTuple):
+    """What one image gets.
+
+    Args:
+        path (str, optional): Its file; None for an image in memory.
+        label (int): Number of the class.
+        name (str): Name of the class.
+        score (float): Softmax probability of the class.
+        scores (ndarray): Softmax probabilities (K,) of all classes.
+        exit_index (int): Where it left, 0-based.
+        confidence (float): Confidence there.
+        macs (int): Multiply-adds that it took.
+        milliseconds (float): From the start of its batch, with normalised
+            pixels, until it left.
+        preparing_milliseconds (float): Decoding, resizing and normalising.
+    """
+
+    path: Optional[str]
+    label: int
+    name: str
+    score: float
+    scores: np.ndarray
+    exit_index: int
+    confidence: float
+    macs: int
+    milliseconds: float
+    preparing_milliseconds: float
