@@ -77,8 +77,8 @@ def _add_queues(add: Any) -> None:
         help='most images under way; others are refused (default: 128)')
     add('--max-wait-ms',
         type=float,
-        help='longest wait before a segment while shallower ones run '
-        '(default: what a full batch takes through all segments)')
+        help='after so long an image goes before new ones (default: what '
+        'one image alone takes through all segments)')
     add('--curve',
         metavar='FILE.json',
         help='operating points of tools/calibrate.py --curve')

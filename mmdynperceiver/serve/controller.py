@@ -97,12 +97,10 @@ class Controller:
         self.costs = [
             image_milliseconds(costs, sizes, p.shares) for p in self.points
         ]
-        self.alone_ms = sum(
-            costs.of_batch(k, 1) for k in range(len(costs.milliseconds)))
-        if not slo_ms > self.alone_ms:
+        if not slo_ms > costs.alone:
             raise ValueError(
                 f'a latency target of {slo_ms:g} ms cannot be held: one image '
-                f'alone takes {self.alone_ms:.1f} ms to the last exit')
+                f'alone takes {costs.alone:.1f} ms to the last exit')
         self.current = len(self.points) - 1
         self._numbers = {id(p.policy): k for k, p in enumerate(self.points)}
         self.changes: Deque[Dict[str, Any]] = deque(maxlen=200)

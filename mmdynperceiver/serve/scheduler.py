@@ -2,8 +2,8 @@
 """Run the segments of a network for many requests at once.
 
 There is a queue before each segment. A worker that is free runs the deepest
-queue that is full, or in which an image has waited long enough; if there is
-none, the shallowest that is not empty. So the images that stay after an exit
+queue that is full, or in which an image is late; if there is none, the
+shallowest that is not empty. So the images that stay after an exit
 join those of other requests in batches that are full again, answers leave
 while others go on, and nobody waits while a worker is idle.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from ..deploy.policy import Policy
 from ..deploy.preprocessing import check_batch
 from .row_ring import RowRing, Taken
+from .segment_choice import Waiting, choose_segment
 from .segment_costs import SegmentCosts, Segments
 
 __all__ = ['Observer', 'RefusedError', 'Served', 'StagedScheduler']
@@ -59,15 +60,17 @@ class Observer:
 class _Row:
     """An image on its way."""
 
-    __slots__ = ('future', 'policy', 'arrived', 'due', 'memory')
+    __slots__ = ('future', 'policy', 'arrived', 'entered', 'memory')
 
     def __init__(self, policy: Policy, arrived: float) -> None:
         self.future: 'Future[Served]' = Future()
         self.policy = policy
-        self.arrived = arrived
-        self.due = 0.
+        self.arrived = self.entered = arrived
         # What the policy remembers of the exits before.
         self.memory: Optional[np.ndarray] = None
+
+
+_NOBODY = _Row(Policy(1), 0.)
 
 
 class StagedScheduler:
@@ -84,9 +87,9 @@ class StagedScheduler:
         max_batch (int): Most images that run together. Defaults to 16.
         max_waiting (int): Most images that are under way; others are
             refused. Defaults to 128.
-        max_wait_ms (float, optional): How long an image waits before a
-            segment, at most, while shallower ones run. Defaults to None,
-            what a full batch takes through all segments.
+        max_wait_ms (float, optional): How long after its arrival an image
+            is late, and goes before new ones. Defaults to None, what one
+            image alone takes through all segments.
         workers (int): Threads that run segments. Defaults to 1.
         observer (Observer, optional): Is told what happens.
 
@@ -114,7 +117,7 @@ class StagedScheduler:
         exits = range(segments.num_exits)
         self.sizes = [costs.batch_size(index, max_batch) for index in exits]
         if max_wait_ms is None:
-            max_wait_ms = sum(map(costs.of_batch, exits, self.sizes))
+            max_wait_ms = costs.alone
         self._wait = max_wait_ms / 1000
         # A batch waits, and each worker may bring one and be at another.
         room = (2 * workers + 1) * max(self.sizes)
@@ -154,7 +157,6 @@ class StagedScheduler:
         batch = image[None] if isinstance(image, np.ndarray) else image
         check_batch(batch, self.segments.image_shape)
         row = _Row(policy or self.policy, time.perf_counter())
-        row.due = row.arrived + self._wait
         with self._ready:
             if self._closed:
                 raise RefusedError('the service is stopping')
@@ -210,16 +212,14 @@ class StagedScheduler:
 
     def _choose(self) -> Optional[int]:
         """The segment to run next."""
-        now = time.perf_counter()
-        able = [
-            index for index, queue in enumerate(self._queues)
-            if queue and self._fits(index)
-        ]
-        for index in reversed(able):
-            queue = self._queues[index]
-            if len(queue) >= self.sizes[index] or queue.entries[0].due <= now:
-                return index
-        return able[0] if able else None
+        able = [k for k, queue in enumerate(self._queues)
+                if queue and self._fits(k)]  # yapf: disable
+        found = []
+        for queue, size in zip(self._queues, self.sizes):
+            first = queue.entries[0] if queue else _NOBODY
+            found.append(
+                Waiting(len(queue), size, first.arrived, first.entered))
+        return choose_segment(able, found, time.perf_counter(), self._wait)
 
     def _fits(self, index: int) -> bool:
         """Whether those who stay have room before the next segment."""
@@ -272,7 +272,7 @@ class StagedScheduler:
             if len(stay):
                 kept = [rows[k] for k in stay]
                 for row in kept:
-                    row.due = now + self._wait
+                    row.entered = now
                 with self._ready:
                     self._queues[index + 1].keep(-len(kept))
                     self._queues[index + 1].put(tensors, stay, kept)

@@ -42,6 +42,12 @@ class SegmentCosts(NamedTuple):
     sizes: Tuple[int, ...]
     milliseconds: Tuple[Tuple[float, ...], ...]
 
+    @property
+    def alone(self) -> float:
+        """Milliseconds of one image alone, through all segments."""
+        return sum(
+            self.of_batch(index, 1) for index in range(len(self.milliseconds)))
+
     def of_batch(self, index: int, size: int) -> float:
         """Milliseconds of a batch in a segment, between sizes by a line."""
         return float(np.interp(size, self.sizes, self.milliseconds[index]))
@@ -71,14 +77,15 @@ class SegmentCosts(NamedTuple):
 
 def measure_costs(segments: Segments,
                   most: int = 16,
-                  repeats: int = 3) -> SegmentCosts:
+                  repeats: int = 5) -> SegmentCosts:
     """Measure every segment; a runtime also compiles what it needs.
 
     Args:
         segments (Segments): The network.
         most (int): Largest batch. Defaults to 16.
-        repeats (int): How often each size is timed, after one run that is
-            not; the median counts. Defaults to 3.
+        repeats (int): How often each size is timed, in turn, after one run
+            that is not; the least counts, which others on the machine
+            disturb least. Defaults to 5.
 
     Raises:
         ValueError: If ``most`` is not positive.
@@ -87,12 +94,11 @@ def measure_costs(segments: Segments,
         raise ValueError(f'the largest batch must be at least 1, got {most}')
     sizes = sorted({1 << power for power in range(most.bit_length())} | {most})
     rng = np.random.default_rng(0)
-    found = []
-    for size in sizes:
-        batch = rng.standard_normal((size, *segments.image_shape))
-        images = batch.astype(np.float32)
-        runs = [_time(segments, images) for _ in range(repeats + 1)]
-        found.append(np.median(runs[1:], axis=0))
+    images = rng.standard_normal((most, *segments.image_shape))
+    batch = images.astype(np.float32)
+    runs = [[_time(segments, batch[:size]) for size in sizes]
+            for _ in range(repeats + 1)]
+    found = np.min(runs[1:], axis=0)
     return SegmentCosts(
         tuple(sizes), tuple(tuple(map(float, row)) for row in zip(*found)))
 

@@ -10,7 +10,8 @@ import torch
 from mmdynperceiver.core.numpy_segments import NumpySegments
 from mmdynperceiver.deploy import Policy
 from mmdynperceiver.serve.row_ring import RowRing
-from mmdynperceiver.serve.scheduler import RefusedError, StagedScheduler
+from mmdynperceiver.serve.scheduler import (RefusedError, StagedScheduler,
+                                            Waiting, choose_segment)
 from mmdynperceiver.serve.segment_costs import SegmentCosts, measure_costs
 
 # A larger batch always pays.
@@ -137,13 +138,13 @@ def test_a_deadline_goes_before_new_requests(spread, slow, start):
     runner, images = spread()
     segments = slow(runner)
     segments.before = lambda index, size: time.sleep(0.01)
-    scheduler = start(segments, Policy(4, (2, 2, 2)), STEEP, 8, 64, 30.)
+    scheduler = start(segments, Policy(4, (2, 2, 2)), STEEP, 8, 999, 30.)
     first = scheduler.submit(images[0])
     others = []
     while not first.done():
         others.append(scheduler.submit(images[1]))
         time.sleep(0.004)
-        assert len(others) < 60
+        assert len(others) < 200
     assert first.result().exit_index == 3
     [future.result(30) for future in others]
 
@@ -213,6 +214,30 @@ def test_a_bad_image_fails_alone(spread, slow, start):
     check_equal([future.result(30) for future in futures],
                 runner.predict(np.delete(images[:9], 3, 0)))
     assert scheduler.alive and scheduler.under_way == 0
+
+
+def queues(*found):
+    """Queues with batches of 4: how many wait, since when, and where."""
+    return [
+        Waiting(count, 4, arrived, entered)
+        for count, arrived, entered in found
+    ]
+
+
+@pytest.mark.parametrize('expected, found', [
+    (None, queues((0, 0, 0), (0, 0, 0), (0, 0, 0))),
+    (0, queues((1, 99, 99), (3, 99, 99), (3, 99, 99))),
+    (1, queues((0, 0, 0), (1, 99, 99), (1, 99, 99))),
+    (2, queues((4, 99, 99), (4, 99, 99), (4, 99, 99))),
+    (1, queues((4, 99, 99), (4, 99, 99), (3, 99, 99))),
+    (2, queues((4, 99, 99), (4, 99, 99), (1, 90, 99))),
+    (1, queues((8, 80, 80), (4, 80, 90), (1, 80, 90))),
+    (2, queues((8, 10, 10), (4, 10, 90), (1, 10, 20))),
+])
+def test_chooses_the_deepest_full_or_late(expected, found):
+    """At the time 100, where 10 is the wait; in a backlog only full ones."""
+    able = [index for index, queue in enumerate(found) if queue.images]
+    assert choose_segment(able, found, 100, 10) == expected
 
 
 @pytest.mark.parametrize('change, error, message',
