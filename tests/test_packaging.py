@@ -139,7 +139,7 @@ def test_metadata(wheel, repo_root):
     assert metadata['Requires-Python'] == '>=3.10'
     assert set(metadata.get_all('Provides-Extra')) == {
         'classification', 'recognition', 'detection', 'onedl', 'deploy', 'hub',
-        'serve', 'tests', 'mim'
+        'parquet', 'serve', 'tests', 'mim'
     }
     needs = metadata.get_all('Requires-Dist')
     base = [need for need in needs if 'extra ==' not in need]
