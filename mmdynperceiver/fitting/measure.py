@@ -4,6 +4,7 @@ import os
 import statistics
 import tempfile
 import time
+from importlib.util import find_spec
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -11,15 +12,28 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
-from ..benchmark.deployed import check_deployed_modes, export_model
+from ..benchmark.deployed import export_model
 from ..deploy import Runner
-from ..errors import input_errors
+from ..errors import InputError, input_errors
 
-__all__ = ['Speeds', 'early_exit_model', 'exit_milliseconds']
+__all__ = ['Speeds', 'check_packages', 'early_exit_model', 'exit_milliseconds']
 
 # Rounds of a measurement; in each, all exits take turns.
 RUNS, WARMUP = 20, 3
 STEPS = 2
+
+
+def check_packages() -> None:
+    """Refuse to begin without what exporting needs.
+
+    Raises:
+        InputError: Naming what is missing, and how to install it.
+    """
+    missing = [n for n in ('onnx', 'onnxruntime') if find_spec(n) is None]
+    if missing:
+        raise InputError(
+            f'fit exports what it has trained, and {" and ".join(missing)} '
+            f'cannot be found: pip install "mmdynperceiver[deploy]"')
 
 
 def early_exit_model(backbone: Dict[str, Any],
@@ -43,13 +57,11 @@ class Speeds:
         threads (int, optional): Of the runtime.
 
     Raises:
-        InputError: If the network cannot be built so, or what exporting
-            needs is not installed.
+        InputError: If the network cannot be built so.
     """
 
     def __init__(self, plan: Any, num_classes: int,
                  threads: Optional[int]) -> None:
-        check_deployed_modes(['onnxruntime'])
         self.batch_size, self.threads = plan.batch_size, threads
         with input_errors():
             import mmdynperceiver.classification  # noqa: F401  (registers)

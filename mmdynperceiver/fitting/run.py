@@ -27,6 +27,7 @@ from .config import make_config
 from .data import (Checked, Labelled, check_images, find_images, split_images,
                    write_lists)
 from .judge import Judged, judge, judge_twin
+from .measure import check_packages
 from .options import FitOptions
 from .plan import choose_plan
 from .result import FitResult, print_result, say, say_step, warn
@@ -57,6 +58,7 @@ class _Fit:
         self.options = options
         self.folder = Path(options.out)
         self.start = time.monotonic()
+        check_packages()
         common.check_writable_folder(options.out)
         check_report_folder(self.folder / 'report')
         # A report takes its heading from the name of the config.

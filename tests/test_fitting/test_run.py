@@ -15,6 +15,7 @@ from mmdynperceiver.cli.commands import main
 from mmdynperceiver.core import OperatingPoint
 from mmdynperceiver.deploy import Runner
 from mmdynperceiver.errors import InputError
+from mmdynperceiver.fitting import measure
 from mmdynperceiver.hosts import TimedScheduleHook
 from .conftest import CLASSES, TINY
 
@@ -207,3 +208,10 @@ def test_another_folder_is_not_replaced(data, tmp_path):
         with pytest.raises((InputError, OSError)):
             mmdynperceiver.fit(**dict(TINY, data=str(data), out=str(out)))
         assert (out / name / 'mine.txt').read_text() == 'mine'
+
+
+def test_without_what_exporting_needs(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, 'find_spec', lambda name: None)
+    with pytest.raises(InputError, match='onnx and onnxruntime.*pip install'):
+        mmdynperceiver.fit(str(data), str(tmp_path / 'out'))
+    assert not (tmp_path / 'out').exists()
