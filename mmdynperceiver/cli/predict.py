@@ -47,6 +47,8 @@ def parse_args() -> argparse.Namespace:
         help='a checkpoint, a folder that `mmdynperceiver share` or `export` '
         'wrote, or owner/repository on the Hub')
     file_predictions.add_file_options(parser, 'image')
+    # Read by choose_policy; only a checkpoint has one.
+    parser.set_defaults(checkpoint=None)
     parser.add_argument(
         '--config',
         help='of a checkpoint: its config file (default: the config that the '
@@ -130,6 +132,7 @@ def open_host_model(args: argparse.Namespace, content: Dict[str, Any],
 
 def open_checkpoint(args: argparse.Namespace, path: str) -> Source:
     """Open a checkpoint, with its config."""
+    args.checkpoint = path
     with common.input_errors():
         content = read_checkpoint(path)
     if args.config is not None:
@@ -161,18 +164,15 @@ def classes_content(names: Any) -> Dict[str, Any]:
 
 def policy_settings(args: argparse.Namespace, num_exits: int, policy: Any,
                     model: Dict[str, Any]) -> Dict[str, Any]:
-    """Thresholds, criterion and temperature by the options, else as they are;
+    """Arguments of a policy by the options, else as they are;
     as of :func:`mmdynperceiver.cli.common.choose_policy`."""
     found: Any = policy
     if args.thresholds_file is not None:
         found = OperatingPoint.load(args.thresholds_file, num_exits, model)
-    settings = dict(
-        thresholds=found.thresholds,
-        criterion=found.criterion,
-        temperature=found.temperature)
+    settings = dict(found.settings, thresholds=found.thresholds)
     if args.exit is not None:
-        settings = dict(thresholds=fixed_exit_thresholds(args.exit, num_exits))
-    elif args.thresholds is not None:
+        return dict(thresholds=fixed_exit_thresholds(args.exit, num_exits))
+    if args.thresholds is not None:
         settings['thresholds'] = args.thresholds
     return settings
 

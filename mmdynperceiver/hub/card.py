@@ -2,6 +2,7 @@
 """The card of a saved model: what it is, what it costs, where it is from."""
 from typing import Any, Dict, List, Mapping, Sequence
 
+from ..calibration.risk_control import describe_certificate
 from ..errors import first_few
 from ..version import __version__
 
@@ -74,18 +75,28 @@ def _points(content: Mapping[str, Any]) -> List[str]:
     lines = [
         '## Operating points', '',
         f'An input leaves at the first exit whose {policy["criterion"]} '
-        f'reaches {_numbers(thresholds)}.', ''
+        f'reaches {_numbers(thresholds)}{_together(policy)}.', ''
     ]
+    if content.get('certificate'):
+        lines += [describe_certificate(content['certificate']) + '.', '']
     points = content.get('operating_points') or []
     if points:
         lines += [
-            'As measured on the held-out data that solved them:', '',
-            '| | thresholds | accuracy | mean MACs (M) | share of each exit |',
-            '| --- | --- | --- | --- | --- |'
+            'As measured on the held-out data that solved them, and on test '
+            'data where there were some:', '',
+            '| | thresholds | held-out accuracy | test accuracy | '
+            'mean MACs (M) | share of each exit |',
+            '| --- | --- | --- | --- | --- | --- |'
         ]
         lines += [_row(k, point, thresholds) for k, point in enumerate(points)]
         lines.append('')
     return lines
+
+
+def _together(policy: Mapping[str, Any]) -> str:
+    """How exits answer together."""
+    ensemble = policy.get('ensemble')
+    return f'; exits answer together ({ensemble["kind"]})' if ensemble else ''
 
 
 def _row(number: int, point: Mapping[str, Any],
@@ -94,12 +105,18 @@ def _row(number: int, point: Mapping[str, Any],
     brought = point.get('expected') or {}
     used = ' (in force)' if list(
         point['thresholds']) == list(thresholds) else ''
-    measure = next((k for k in ('accuracy', 'utility') if k in brought), None)
-    good = f'{brought[measure]:.4f}' if measure else ''
+    good = ' | '.join(
+        _accuracy(found) for found in (brought, brought.get('test') or {}))
     macs = f'{brought["macs"] / 1e6:,.1f}' if 'macs' in brought else ''
     shares = ' / '.join(f'{s:.0%}' for s in brought.get('shares', ()))
     return f'| {number}{used} | {_numbers(point["thresholds"])} | {good} | ' \
            f'{macs} | {shares} |'
+
+
+def _accuracy(found: Mapping[str, Any]) -> str:
+    """Accuracy, or what stands for it in a detector."""
+    value = found.get('accuracy', found.get('utility'))
+    return '' if value is None else f'{value:.4f}'
 
 
 def _numbers(values: Sequence[float]) -> str:

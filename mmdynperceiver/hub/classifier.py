@@ -243,6 +243,7 @@ class ImageClassifier(DynPerceiver, HubMixin):
             # What was in force when it was saved.
             net.policy = ExitPolicy(net.exits.num_exits)
         net.load_state_dict(weights)
+        net.policy.certificate = content.get('certificate') or {}
         if operating_point is not None:
             net.use_operating_point(operating_point)
         return net.eval()
@@ -259,10 +260,8 @@ class ImageClassifier(DynPerceiver, HubMixin):
             preprocessing=self.image_settings,
             classes=self.classes,
             macs_per_exit=list(self.macs_per_exit((3, *size))),
-            policy=dict(
-                thresholds=policy.thresholds,
-                criterion=policy.criterion,
-                temperature=policy.temperature),
+            policy=dict(policy.settings, thresholds=policy.thresholds),
+            certificate=dict(policy.certificate),
             operating_points=[
                 dataclasses.asdict(point) for point in self.operating_points
             ],

@@ -80,9 +80,8 @@ def save_model(folder: Union[str, os.PathLike],
             macs_per_exit=None
             if macs_per_exit is None else list(macs_per_exit),
             policy=None if policy is None else dict(
-                thresholds=policy.thresholds,
-                criterion=policy.criterion,
-                temperature=policy.temperature),
+                policy.settings, thresholds=policy.thresholds),
+            certificate=dict(getattr(policy, 'certificate', None) or {}),
             operating_points=[
                 dataclasses.asdict(point) for point in operating_points
             ],
@@ -144,6 +143,8 @@ def build_host_model(content: Mapping[str, Any],
         raise ValueError(f'the weights in {folder!r} are not those of the '
                          f'model in its config; {in_words(found)}')
     model.load_state_dict(weights, strict=False)
+    if hasattr(model, 'policy'):
+        model.policy.certificate = content.get('certificate') or {}
     if operating_point is not None:
         points = content.get('operating_points') or []
         if not 0 <= operating_point < len(points):

@@ -1,8 +1,10 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Checkpoint files: one reader and one writer for all that load and save."""
 import argparse
+import importlib.util
 import io
 import os
+import sys
 from contextlib import nullcontext
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -22,6 +24,8 @@ StateDict = Dict[str, Tensor]
 # How entries end without which weights are whole, and which have any shape.
 OPTIONAL = ('num_batches_tracked', '_extra_state')
 Path = Union[str, os.PathLike]
+# Where mmengine reads checkpoints, which compat/safe_loading.py extends.
+_READER = 'mmengine.runner.checkpoint'
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:
@@ -54,6 +58,11 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
             content = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # whatever a damaged pickle brings about
         reason = _reason(error)
+        if 'mmengine.' in reason and _READER not in sys.modules and \
+                importlib.util.find_spec('mmengine') is not None:
+            # Of a training: what else is in it is allowed with mmengine.
+            importlib.import_module(_READER)
+            return read_checkpoint(path)
         if safe_globals is None and 'argparse' in reason:
             reason += (f' (torch {torch.__version__} cannot allow this plain '
                        f'data, torch 2.5 and later can)')

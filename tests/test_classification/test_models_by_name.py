@@ -1,5 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The names of the core are those of the configs, and mean the same."""
+import subprocess
+import sys
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -117,3 +120,22 @@ def test_mmpretrain_takes_a_checkpoint_by_name(tmp_path):
     assert found.policy.thresholds == (0.5, 0.6, 0.7)
     for one, other in zip(model.parameters(), found.parameters()):
         assert torch.equal(one, other)
+
+
+def test_a_training_is_read_where_mmengine_is_not_imported(tmp_path):
+    """What it logged is allowed with mmengine, which is imported for it."""
+    from mmengine.logging import HistoryBuffer
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(
+        dict(
+            meta={},
+            message_hub=dict(log_scalars=dict(loss=HistoryBuffer([1.], [1]))),
+            state_dict=build_model().state_dict()), path)
+    code = 'import sys; from mmdynperceiver.core.models import ' \
+        'network_weights; assert "mmengine" not in sys.modules; ' \
+        f'print(len(network_weights({str(path)!r})))'
+    result = subprocess.run([sys.executable, '-c', code],
+                            capture_output=True,
+                            text=True)
+    assert result.stdout.strip() == str(len(build_model().state_dict())), \
+        result.stderr

@@ -43,6 +43,7 @@ def points():
                        temperature=(1.5, 1, 1, 1),
                        expected=dict(
                            accuracy=0.91,
+                           test=dict(accuracy=0.89),
                            macs=5e6,
                            shares=[0.4, 0.3, 0.2, 0.1])),
         OperatingPoint((0, 0, 0))

@@ -79,7 +79,7 @@ def test_the_card_says_what_it_costs(classifier, tmp_path):
     classifier.save_pretrained(tmp_path / 'ants')
     card = (tmp_path / 'ants' / 'README.md').read_text()
     for part in ('# ants', 'pipeline_tag: image-classification',
-                 '| 0 (in force) | 0.75, 0.6, 0.5 | 0.9100 | 5.0 | '
+                 '| 0 (in force) | 0.75, 0.6, 0.5 | 0.9100 | 0.8900 | 5.0 | '
                  '40% / 30% / 20% / 10% |', '- trained on: nothing',
                  'max_prob reaches 0.75, 0.6, 0.5', 'ant, bee, cow'):
         assert part in card
@@ -171,3 +171,31 @@ def test_create_model_takes_a_folder(classifier, images, tmp_path):
         assert net.policy.thresholds == (0.75, 0.6, 0.5)
     assert json.loads(
         (tmp_path / 'ants/config.json').read_text())['kind'] == 'network'
+
+
+def test_ensembles_and_certificates_come_back(net, images, tmp_path):
+    weights = [[1], [0.5, 0.5], [0.2, 0.3, 0.5], [0.1, 0.2, 0.3, 0.4]]
+    promise = dict(
+        risk='disagreement',
+        max_risk=0.1,
+        certainty=0.9,
+        observed=0.02,
+        num_images=500,
+        thresholds=[0.6, 0.6, 0.6])
+    point = OperatingPoint((0.6, 0.6, 0.6),
+                           ensemble=dict(kind='average', weights=weights),
+                           certificate=promise)
+    classifier = ImageClassifier.of(net, operating_points=[point])
+    classifier.save_pretrained(tmp_path / 'a')
+    found = from_pretrained(tmp_path / 'a')
+    assert found.policy.settings == classifier.policy.settings
+    assert found.policy.certificate == promise
+    assert found.operating_points == [point]
+    assert same(found.predict(images), classifier.predict(images))
+    card = (tmp_path / 'a/README.md').read_text()
+    assert 'exits answer together (average)' in card
+    assert 'certified with 90 % certainty: disagreement' in card
+    # Thresholds of one's own promise nothing.
+    found.policy.set_thresholds((0.5, 0.5, 0.5))
+    found.save_pretrained(tmp_path / 'b')
+    assert not from_pretrained(tmp_path / 'b').policy.certificate

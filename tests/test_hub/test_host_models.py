@@ -94,7 +94,15 @@ def test_a_recognizer(tmp_path):
     with torch.no_grad():
         pairs = zip(model.run_exits(frames)[0], found.run_exits(frames)[0])
         assert all(torch.equal(one, other) for one, other in pairs)
-    assert found.cfg.test_pipeline[0]['type'] == 'DecordInit'
+    from mmaction.apis import inference_recognizer
+
+    from projects.digits import write_video
+    path = str(tmp_path / 'a.avi')
+    write_video(path, np.zeros((9, 64, 64, 3), np.uint8))
+    model.cfg = config
+    one, other = (inference_recognizer(m, path) for m in (model, found))
+    assert torch.equal(one.pred_score, other.pred_score)
+    assert one.exit_index == other.exit_index
 
 
 def test_a_detector(tmp_path, photo):

@@ -37,12 +37,9 @@ def test_the_same_files_of_the_same_checkpoint(release, config, trained,
     from mmdynperceiver.hub import from_pretrained
     point = tmp_path / 'point.json'
     OperatingPoint((0.5, 0.6, 0.7)).save(point)
-    more = "test_dataloader['dataset']['pipeline'] = [dict(type=" \
-        "'LoadImageFromFile'), dict(type='Resize', scale=32), " \
-        "dict(type='PackInputs')]\n"
-    one = release.tool.Release('colours', config(more),
-                               str(trained / 'epoch_1.pth'), str(point),
-                               ['make colours'], 'nine images')
+    one = release.tool.Release('colours',
+                               config(), str(trained / 'epoch_1.pth'),
+                               str(point), ['make colours'], 'nine images', 32)
     sums = []
     for name in ('one', 'two'):
         assert release([one], tmp_path / name) is None
@@ -63,7 +60,7 @@ def test_the_same_files_of_the_same_checkpoint(release, config, trained,
 
 def test_what_was_not_trained_is_named(release, tmp_path):
     row = release.tool.Release('a', str(tmp_path / 'none.py'), '', '',
-                               ['make a'], '')
+                               ['make a'], '', 32)
     error = release([row], tmp_path / 'out')
     assert 'a needs' in error and 'make a' in error
     error = release([row], tmp_path / 'out', 'b')

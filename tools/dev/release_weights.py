@@ -34,6 +34,7 @@ class Release(NamedTuple):
             point, below the checkout.
         made_by (Sequence[str]): The commands that make these.
         about (str): What the card says it was trained on.
+        size (int): Height and width of its images.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Release(NamedTuple):
     point: str
     made_by: List[str]
     about: str
+    size: int
 
 
 CIFAR = 'configs/cifar/' \
@@ -62,11 +64,11 @@ RELEASES = [
     Release('digits-resnet22-w025',
             'configs/demo/dyn-perceiver_resnet22-w025_1xb128_digits.py',
             'work_dirs/demo/epoch_5.pth', 'work_dirs/demo/thresholds.json',
-            ['make demo'], '30,000 scenes of projects/digits'),
+            ['make demo'], '30,000 scenes of projects/digits', 64),
     Release('cifar10-resnet22-w025', CIFAR,
             'work_dirs/cifar/dyn-perceiver/epoch_10.pth',
             'work_dirs/cifar/dyn-perceiver/point.json', CIFAR_COMMANDS,
-            '45,000 images of CIFAR-10'),
+            '45,000 images of CIFAR-10', 32),
 ]
 
 
@@ -111,7 +113,9 @@ def share_command(release: Release, folder: str,
         for path in (release.config, release.checkpoint, release.point))
     return [
         'share', config, checkpoint, folder, '--thresholds-file', point,
-        '--about', f'trained on={release.about}'
+        '--size',
+        str(release.size),
+        str(release.size), '--about', f'trained on={release.about}'
     ]
 
 
