@@ -41,8 +41,8 @@ class Load:
         pending (int): Images that have no answer yet.
         spent (deque): When images were answered, and after how many
             milliseconds, all included.
-        busy_ms, full_ms (float): Time of the workers so far, and what it
-            would have been in full batches.
+        busy_ms, measured_ms (float): Time of the workers so far, and what
+            the same batches took when the segments were measured.
         preparing_ms (float): Of an image, averaged.
     """
 
@@ -50,7 +50,7 @@ class Load:
         self.arrived = 0
         self.pending = 0
         self.spent: Deque[Any] = deque(maxlen=4096)
-        self.busy_ms = self.full_ms = self.preparing_ms = 0.
+        self.busy_ms = self.measured_ms = self.preparing_ms = 0.
 
     def answered(self, milliseconds: float, preparing: float) -> None:
         """An image got its answer."""
@@ -149,15 +149,16 @@ class Controller:
                 f'target')
 
     def wait_ms(self) -> float:
-        """How long what is under way keeps the workers busy."""
+        """How long what is under way keeps the workers busy, in full batches
+        at the point in force."""
         return self.load.pending * self._cost(self.current)
 
     def _cost(self, index: int) -> float:
         """Milliseconds between two images, as measured, at a point."""
-        load, (_, _, busy, full) = self.load, self._marks[0]
+        load, (_, _, busy, measured) = self.load, self._marks[0]
         factor = 1.
-        if load.full_ms > full:
-            factor = (load.busy_ms - busy) / (load.full_ms - full)
+        if load.measured_ms > measured:
+            factor = (load.busy_ms - busy) / (load.measured_ms - measured)
         each = max(1., factor) * self.costs[index]
         return each / self.scheduler.workers + \
             load.preparing_ms
@@ -167,7 +168,8 @@ class Controller:
         with self._lock:
             now, load = time.monotonic(), self.load
             self._looked = now
-            self._marks.append((now, load.arrived, load.busy_ms, load.full_ms))
+            self._marks.append(
+                (now, load.arrived, load.busy_ms, load.measured_ms))
             while len(self._marks) > 2 and self._marks[0][0] < now - WINDOW:
                 self._marks.popleft()
             when, arrived, _, _ = self._marks[0]

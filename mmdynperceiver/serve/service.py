@@ -29,13 +29,9 @@ class Recorder(Observer):
     """Notes what a scheduler does: for the metrics, for live figures, and in
     a :class:`~mmdynperceiver.serve.controller.Load`."""
 
-    def __init__(self, metrics: Metrics, costs: SegmentCosts,
-                 max_batch: int) -> None:
-        self.metrics = metrics
+    def __init__(self, metrics: Metrics, costs: SegmentCosts) -> None:
+        self.metrics, self.costs = metrics, costs
         self.load = Load()
-        exits = range(len(costs.milliseconds))
-        self._full = costs.per_image(
-            [costs.batch_size(index, max_batch) for index in exits])
         # When each of the last images left, at which exit, after how long.
         self.recent: Deque[Tuple[float, int, float]] = deque(maxlen=RECENT)
         self.served = 0
@@ -43,7 +39,7 @@ class Recorder(Observer):
     def ran(self, index: int, size: int, milliseconds: float) -> None:
         """A segment ran on a batch."""
         self.load.busy_ms += milliseconds
-        self.load.full_ms += size * self._full[index]
+        self.load.measured_ms += self.costs.of_batch(index, size)
         self.metrics.ran(index, size, milliseconds)
 
     def left(self, served: Served) -> None:

@@ -105,7 +105,7 @@ def start_service(settings: Settings, metrics: Metrics) -> Service:
                                            settings.min_accuracy)
     LOGGER.info('measuring what the segments cost')
     costs = measure_costs(runner, settings.max_batch)
-    recorder = Recorder(metrics, costs, settings.max_batch)
+    recorder = Recorder(metrics, costs)
     scheduler = StagedScheduler(runner, runner.policy, costs,
                                 settings.max_batch, settings.max_waiting,
                                 settings.max_wait_ms, settings.workers,

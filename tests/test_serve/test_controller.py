@@ -117,9 +117,9 @@ def test_refuses_only_at_the_cheapest_point(make, clock):
     assert make.controller.refusal() is None
 
 
-def test_what_batches_really_take_counts(make, clock):
-    # The workers need twice as long as in full batches.
-    make.load.busy_ms, make.load.full_ms = 100., 50.
+def test_a_slower_machine_counts(make, clock):
+    # The workers need twice as long as when they were measured.
+    make.load.busy_ms, make.load.measured_ms = 100., 50.
     make.load.pending = 4
     assert make.controller.wait_ms() == 4 * 16
 

@@ -52,7 +52,7 @@ def start(spread, slow):
     def make(limits=Limits(), token=None, max_waiting=8, failing=()):
         runner, _ = spread()
         segments = slow(runner)
-        recorder = Recorder(PrometheusMetrics(), COSTS, 8)
+        recorder = Recorder(PrometheusMetrics(), COSTS)
         scheduler = StagedScheduler(segments, Policy(4, (2, 2, 2)), COSTS, 8,
                                     max_waiting, None, 1, recorder)
         service = Service(runner, scheduler, recorder, limits)
