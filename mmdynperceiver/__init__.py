@@ -14,9 +14,13 @@ from .version import __version__
 _install_patches()
 
 # Imported when they are asked for: these need torch and a host.
-_LATER = {'fit': 'fitting'}
+_LATER = dict(
+    create_model='core',
+    fit='fitting',
+    from_pretrained='hub',
+    list_models='core')
 
-__all__ = ['__version__', 'fit']
+__all__ = ['__version__', *_LATER]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import mmdynperceiver
 from mmdynperceiver.core import (DynPerceiver, ExitPolicy, create_model,
                                  list_models)
 from mmdynperceiver.io.checkpoint_file import atomic_save
@@ -28,6 +29,12 @@ def test_names_are_listed_by_patterns():
     assert list_models('nothing') == []
     assert 'torchvision.mobilenet_v2' in list_models('torchvision.mob*')
     assert not [n for n in names if n.startswith('torchvision')]
+
+
+def test_the_package_has_them_when_they_are_asked_for():
+    assert mmdynperceiver.create_model is create_model
+    assert mmdynperceiver.list_models is list_models
+    assert 'from_pretrained' in mmdynperceiver.__all__
 
 
 def test_an_unknown_name_says_what_is_near():
