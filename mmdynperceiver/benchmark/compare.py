@@ -21,13 +21,13 @@ IMAGES_PER_TURN = 8
 CURVE_POINTS = 17
 
 
-def compare(
-    entries: Sequence[BenchmarkEntry],
-    images: Tensor,
-    batch_size: int,
-    runs: int = 50,
-    warmup: int = 10,
-    bases: Sequence[int] = (0, )) -> List[Dict[str, Any]]:
+def compare(entries: Sequence[BenchmarkEntry],
+            images: Tensor,
+            batch_size: int,
+            runs: int = 50,
+            warmup: int = 10,
+            bases: Sequence[int] = (0, ),
+            clock: str = 'wall') -> List[Dict[str, Any]]:
     """Time all entries in turn, each exit and the dynamic pass.
 
     Ratios are medians over rounds, so that a machine that slows down in
@@ -43,6 +43,9 @@ def compare(
         warmup (int): Untimed rounds before. Defaults to 10.
         bases (Sequence[int]): The entries whose last exits ratios refer
             to. Defaults to (0, ).
+        clock (str): 'wall' or 'cpu', see
+            :func:`~mmdynperceiver.benchmark.latency.time_in_turn`. Defaults
+            to 'wall'.
 
     Returns:
         list[dict]: For each entry ``exits``, with times of a batch and ratios
@@ -56,7 +59,7 @@ def compare(
               for entry in entries]
     leads = [entry.passes[-1] for entry in entries]
     times = time_in_turn(groups, batches, runs, warmup, leads,
-                         max(1, IMAGES_PER_TURN // batch_size))
+                         max(1, IMAGES_PER_TURN // batch_size), clock)
     references = [times[base][len(entries[base].passes) - 1] for base in bases]
     rows = []
     for entry, own, left in zip(entries, times, shares):

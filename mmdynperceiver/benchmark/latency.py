@@ -21,13 +21,14 @@ from ..errors import InputError
 from ..progress import progress_bar
 
 __all__ = [
-    'describe_machine', 'early_exit_pass', 'exit_passes', 'measure_exits',
-    'read_latencies', 'summary', 'time_in_turn'
+    'CLOCKS', 'describe_machine', 'early_exit_pass', 'exit_passes',
+    'measure_exits', 'read_latencies', 'summary', 'time_in_turn'
 ]
 
 # How long a network runs untimed before its turn beside others. On a Xeon a
 # pass of 3 ms took until its eighth run to be as fast as among its likes.
 LEAD_MS = 80
+CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)
 
 
 def measure_exits(model: EarlyExitNetwork,
@@ -83,6 +84,7 @@ def time_in_turn(
     warmup: int = 10,
     leads: Sequence[Callable[[Tensor], Any]] = (),
     rounds_per_turn: int = 1,
+    clock: str = 'wall',
 ) -> List[List[List[float]]]:
     """Time the passes of several networks, all of them in every round.
 
@@ -98,6 +100,9 @@ def time_in_turn(
         leads (Sequence[Callable]): For each network what runs untimed before
             its turn, for ``LEAD_MS`` and at least once. Defaults to (), none.
         rounds_per_turn (int): Rounds of a network in a turn. Defaults to 1.
+        clock (str): 'wall', or 'cpu' for the time that this process had a
+            core, all its threads together: what one thread takes where other
+            processes keep the cores busy. Defaults to 'wall'.
 
     Returns:
         list[list[list[float]]]: Milliseconds of each network, pass and round:
@@ -117,24 +122,26 @@ def time_in_turn(
                 g = (turn + k) % len(groups)
                 spent = 0.
                 while leads and spent < LEAD_MS:
-                    spent += _time(leads[g], images[rounds[0] % len(images)])
+                    spent += _time(leads[g], images[rounds[0] % len(images)],
+                                   clock)
                 for run in rounds:
                     passes = list(zip(groups[g], times[g]))
                     for one, found in shuffle.sample(passes, len(passes)):
-                        spent = _time(one, images[run % len(images)])
+                        spent = _time(one, images[run % len(images)], clock)
                         if run >= 0:
                             found.append(spent)
             bar.advance(task, len(rounds))
     return times
 
 
-def _time(run: Callable[[Tensor], Any], batch: Tensor) -> float:
+def _time(run: Callable[[Tensor], Any], batch: Tensor, clock: str) -> float:
     """Milliseconds of one pass."""
+    now = CLOCKS[clock]
     _wait(batch)
-    start = time.perf_counter()
+    start = now()
     run(batch)
     _wait(batch)
-    return 1000 * (time.perf_counter() - start)
+    return 1000 * (now() - start)
 
 
 def _wait(tensor: Tensor) -> None:

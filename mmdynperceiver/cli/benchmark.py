@@ -244,7 +244,7 @@ def measure(entered: List[BenchmarkEntry], stream: Stream,
         runs = max(FEWEST_RUNS, args.runs // size) if size > 1 else args.runs
         warmup = min(args.warmup, max(1, args.warmup // size))
         found = benchmark.compare(entered, stream.images, size, runs, warmup,
-                                  bases)
+                                  bases, args.clock)
         for row, one in zip(found, entered):
             row.update(runs=runs, warmup=warmup)
             if one.graphs is not None:
@@ -304,6 +304,7 @@ def run(args: argparse.Namespace, config: Config,
                  for key in ('exits', 'batch_size', 'mode')},
                 shape=tuple(stream.images.shape[1:]),
                 images=args.images,
+                clock=args.clock,
                 num_images=len(stream.images),
                 config=os.path.basename(args.config),
                 checkpoint=args.checkpoint

@@ -5,6 +5,7 @@ import argparse
 import torch
 
 from ..benchmark.deployed import DEPLOYED_MODES
+from ..benchmark.latency import CLOCKS
 from ..core.accelerate.compiled import MODES
 from . import common
 
@@ -112,6 +113,13 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
         help='runs of each exit before, not timed (default: 10); fewer '
         'likewise, but at least 1')
     parser.add_argument(
+        '--clock',
+        choices=list(CLOCKS),
+        default='wall',
+        help='wall: the time that passes; cpu: the time that this process has '
+        'a core, for one thread on a machine that others keep busy (default: '
+        'wall)')
+    parser.add_argument(
         '--train-batch-size',
         type=int,
         help='measure a training step too (forward, loss, backward), of so '
@@ -206,3 +214,8 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.runtimes and args.device != 'cpu':
         parser.error(f'--modes {args.runtimes[0]} runs on the CPU: --device '
                      f'cpu, got {args.device}')
+    threads = args.threads or torch.get_num_threads()
+    if args.clock == 'cpu' and (threads > 1 or args.device != 'cpu'):
+        parser.error(f'--clock cpu is for one thread on the CPU, got '
+                     f'{threads} on {args.device}: add --threads 1 and '
+                     f'--device cpu')

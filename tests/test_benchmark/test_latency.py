@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 import json
+import time
 
 import numpy
 import pytest
@@ -83,7 +84,7 @@ def test_a_turn_is_some_rounds_behind_an_untimed_pass(monkeypatch):
 
 def test_the_untimed_pass_runs_for_a_while(monkeypatch):
     spent = iter([30., 30., 30., 5.])
-    monkeypatch.setattr(latency, '_time', lambda run, batch: next(spent))
+    monkeypatch.setattr(latency, '_time', lambda *_: next(spent))
     monkeypatch.setattr(latency, 'LEAD_MS', 80)
     assert time_in_turn([[None]], [None], 1, 0, [None]) == [[[5.]]]
 
@@ -132,3 +133,15 @@ def test_refuses_other_files(tmp_path):
     (tmp_path / 'text.json').write_text('text')
     with pytest.raises(InputError, match='no latency table'):
         read_latencies(tmp_path / 'text.json', MODEL)
+
+
+def test_time_that_others_take_is_not_cpu_time():
+    """Sleeping takes no core."""
+    images = [torch.zeros(1)]
+
+    def work(batch):
+        time.sleep(0.05)
+
+    (wall, ), = time_in_turn([[work]], images, 3, 0)
+    (cpu, ), = time_in_turn([[work]], images, 3, 0, clock='cpu')
+    assert min(wall) >= 50 > 25 > min(cpu)

@@ -298,6 +298,7 @@ def test_refuses_no_runs(config, tool):
     (['--exported', 'x'], '--exported needs one of onnxruntime, openvino'),
     (['--unsplit'], '--unsplit needs one of'),
     (['--files', 'x'], 'add --exported FOLDER'),
+    (['--clock', 'cpu', '--threads', '2'], 'for one thread on the CPU, got 2'),
     (['--modes', 'onnxruntime', '--device', 'cuda'], '--device cpu, got cuda'),
     (['--modes', 'prepared', '--train-batch-size', '2'], 'needs eager'),
 ])
