@@ -65,7 +65,7 @@ def test_is_understood(command, monkeypatch):
     monkeypatch.setattr(sys, 'argv', [command.words[1], *words])
     takes_words = command.words[1] == '-m' and command.words[2] != PROGRAM
     args = module.parse_args(words) if takes_words else module.parse_args()
-    if hasattr(args, 'config') and hasattr(args, 'cfg_options'):
+    if getattr(args, 'config', None) and hasattr(args, 'cfg_options'):
         check_config(args, module.common)
 
 
