@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from .graphs import Graph
-from .merging import Merged, merge_graphs
+from .merging import Merged, chain_graphs, merge_graphs
 from .runtimes import failure, import_runtime
 
 __all__ = ['FIRST_VERSIONS', 'OPSET', 'OnnxRuntimeSession', 'check_opset']
@@ -87,6 +87,19 @@ class OnnxRuntimeSession:
             warnings.warn(f'{reason}; each segment has {threads} threads of '
                           f'its own')
         return sessions
+
+    @classmethod
+    def open_whole(cls, graphs: Sequence[Graph], threads: int,
+                   precision: str) -> 'Optional[OnnxRuntimeSession]':
+        """Open all graphs as one that returns the logits of each; None for
+        graphs that cannot be put in a row."""
+        try:
+            session = _open(
+                cls.check(precision), chain_graphs(graphs), threads)
+        except Exception:  # such as above 2 GiB; segments do as well
+            return None
+        outputs = tuple(graph.outputs[0] for graph in graphs)
+        return cls(session, graphs[0]._replace(outputs=outputs))
 
     def run(self,
             feeds: Mapping[str, np.ndarray],

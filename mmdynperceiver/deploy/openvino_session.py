@@ -38,31 +38,66 @@ class _Compiled(NamedTuple):
     """
 
     model: Any
-    free: Deque[Any]
+    free: 'Deque[_Request]'
+
+
+class _Request:
+    """A request of OpenVINO, and the arrays that are its inputs.
+
+    What one segment leaves for the next lies at the same place in each call,
+    and handing it over takes as long as a layer: it is done once.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        # Kept, so that their memory cannot become that of others.
+        self._given: Dict[str, np.ndarray] = {}
+
+    def run(self, feeds: Mapping[str, np.ndarray],
+            outputs: Sequence[str]) -> List[np.ndarray]:
+        """Compute outputs, which lie in the request's memory, of inputs in one
+        piece each."""
+        for name, value in feeds.items():
+            if not value.flags.writeable:
+                value = value.copy()  # OpenVINO shares no others
+            before = self._given.get(name)
+            if before is None or before.shape != value.shape or \
+                    before.ctypes.data != value.ctypes.data:
+                tensor = import_runtime('openvino').Tensor(
+                    value, shared_memory=True)
+                self._request.set_tensor(name, tensor)
+                self._given[name] = value
+        # Else all outputs would be copied.
+        self._request.infer(share_outputs=True)
+        return [self._request.get_tensor(name).data for name in outputs]
 
 
 class OpenVinoSession:
     """A segment in OpenVINO; it can be run in several threads at once.
 
     It is compiled for each size that batches are padded to; see
-    :func:`bucket`.
+    :func:`bucket`. Of several graphs, each of which reads what those before
+    have left, one is made, which returns the first output of each.
     """
 
-    def __init__(self, graph: Graph, threads: int, precision: str) -> None:
+    def __init__(self, graphs: Sequence[Graph], threads: int,
+                 precision: str) -> None:
         self._core = self.check(precision)
         self._settings: Dict[str, Any] = dict(
             PERFORMANCE_HINT='LATENCY',
-            # OpenVINO 2026.4 crashes when it fuses attention over very few
-            # tokens, and these networks are no slower without.
-            SNIPPETS_MODE='DISABLE',
             INFERENCE_PRECISION_HINT=dict(fp32='f32', bf16='bf16')[precision],
             INFERENCE_NUM_THREADS=threads)
-        self._name = graph.name
-        self._outputs = list(graph.outputs)
+        self._name = ' to '.join(g.name
+                                 for g in graphs[::len(graphs) - 1 or 1])
+        self._outputs = list(graphs[0].outputs) if len(graphs) == 1 else [
+            graph.outputs[0] for graph in graphs
+        ]
         self._compiled: Dict[Optional[int], _Compiled] = {}
         self._lock = threading.Lock()
         try:
-            self._model = self._core.read_model(graph.content)
+            models = [self._core.read_model(g.content) for g in graphs]
+            self._model = models[0] if len(models) == 1 else _chain(
+                models, self._outputs)
         except Exception as error:
             raise failure(self._name, 'loaded', NAME, error) from error
 
@@ -82,7 +117,13 @@ class OpenVinoSession:
     def open(cls, graphs: Sequence[Graph], threads: int,
              precision: str) -> 'List[OpenVinoSession]':
         """Open graphs; OpenVINO has one pool for all of the process."""
-        return [cls(graph, threads, precision) for graph in graphs]
+        return [cls([graph], threads, precision) for graph in graphs]
+
+    @classmethod
+    def open_whole(cls, graphs: Sequence[Graph], threads: int,
+                   precision: str) -> 'OpenVinoSession':
+        """Open all graphs as one that returns the logits of each."""
+        return cls(graphs, threads, precision)
 
     def _compile(self, batch: int,
                  feeds: Mapping[str, np.ndarray]) -> Optional[int]:
@@ -121,15 +162,13 @@ class OpenVinoSession:
             try:
                 request = compiled.free.pop()
             except IndexError:
-                request = compiled.model.create_infer_request()
-            request.infer(
-                {
-                    name: _pad(value, size or batch)
-                    for name, value in feeds.items()
-                },
-                share_inputs=True)
+                request = _Request(compiled.model)
+            given = {
+                name: _pad(value, size or batch)
+                for name, value in feeds.items()
+            }
             outputs = [
-                request.get_tensor(name).data[:batch] for name in self._outputs
+                output[:batch] for output in request.run(given, self._outputs)
             ]
         except Exception as error:
             raise failure(self._name, 'run', NAME, error) from error
@@ -151,6 +190,30 @@ def _openvino_core() -> Any:
     handler ends the process.
     """
     return import_runtime('openvino').Core()
+
+
+def _chain(models: Sequence[Any], outputs: Sequence[str]) -> Any:
+    """One model of several, each of which reads what those before made."""
+    runtime = import_runtime('openvino')
+    made: Dict[str, Any] = {}
+    inputs = []
+    for model in models:
+        for parameter in model.get_parameters():
+            port = parameter.output(0)
+            name = port.get_any_name()
+            if name not in made:
+                made[name] = port
+                inputs.append(parameter)
+            elif made[name] != port:
+                for reader in port.get_target_inputs():
+                    reader.replace_source_output(made[name])
+        for output in model.outputs:
+            source = output.get_node().input_value(0)
+            made.update(dict.fromkeys(output.get_names(), source))
+    results = [
+        runtime.opset13.result(made[name], name=name) for name in outputs
+    ]
+    return runtime.Model(results, inputs)
 
 
 def _pad(array: np.ndarray, size: int) -> np.ndarray:

@@ -9,9 +9,10 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..exit_settings import (CRITERIA, LEAST_EXPERT, SURENESS, Temperature,
-                             check_criterion, check_ensemble, check_stopping,
-                             check_temperature, check_thresholds)
+from ..exit_settings import (CRITERIA, LEAST_EXPERT, NEVER, SURENESS,
+                             Temperature, check_criterion, check_ensemble,
+                             check_stopping, check_temperature,
+                             check_thresholds)
 
 __all__ = [
     'Decision', 'Policy', 'all_finite', 'confidence', 'logistic',
@@ -81,6 +82,13 @@ class Policy:
             temperature=self.temperature,
             ensemble=self.ensemble and self.ensemble._asdict(),
             stopping=self.stopping)
+
+    @property
+    def lets_leave(self) -> bool:
+        """Whether anyone can leave before the last exit: no confidence is
+        above 1."""
+        return self.thresholds is not None and min(
+            self.thresholds, default=NEVER) <= 1
 
     def decide(self,
                index: int,

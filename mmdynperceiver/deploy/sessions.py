@@ -87,14 +87,26 @@ class Sessions(AbstractSequence):
         self.threads = threads
         self.precision = precision
         self._sessions: Optional[List[Any]] = self._reopen()
+        # What runs all as one, or None, as soon as it was asked for.
+        self._whole: List[Any] = []
         _ALL.add(self)
 
-    def _reopen(self) -> List[Any]:
-        """Open all segments."""
+    def _reopen(self, whole: bool = False) -> Any:
+        """Open all segments, or what runs them as one."""
         check_runtime(self.runtime, self.precision)
-        threads = check_threads(self.threads)
-        return RUNTIMES[self.runtime].open(
-            self.manifest.read_graphs(self.folder), threads, self.precision)
+        kind = RUNTIMES[self.runtime]
+        return (kind.open_whole if whole else kind.open)(
+            self.manifest.read_graphs(self.folder),
+            check_threads(self.threads), self.precision)
+
+    @property
+    def whole(self) -> Any:
+        """All segments as one, which returns the logits of each; None where
+        that cannot be. It is made when it is first asked for."""
+        with _LOCK:
+            if not self._whole:
+                self._whole.append(self._reopen(whole=True))
+            return self._whole[0]
 
     def __len__(self) -> int:
         """Number of segments."""
@@ -128,8 +140,8 @@ def _after_fork() -> None:
     global _LOCK
     _LOCK = threading.Lock()
     for sessions in list(_ALL):
-        _OF_PARENTS.append(sessions._sessions)
-        sessions._sessions = None
+        _OF_PARENTS.append((sessions._sessions, sessions._whole))
+        sessions._sessions, sessions._whole = None, []
 
 
 if hasattr(os, 'register_at_fork'):

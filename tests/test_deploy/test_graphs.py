@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mmdynperceiver.deploy.graphs import read_graph, read_regular
 from mmdynperceiver.deploy.manifest import Manifest
-from mmdynperceiver.deploy.merging import merge_graphs
+from mmdynperceiver.deploy.merging import chain_graphs, merge_graphs
 from mmdynperceiver.deploy.protobuf import encode
 
 
@@ -231,7 +231,22 @@ def test_merged_graphs_rename_inputs_in_inner_graphs():
         np.testing.assert_array_equal(logits, expected)
 
 
-def test_graphs_of_other_operator_sets_are_not_merged():
+def test_graphs_with_graphs_in_them_are_not_chained():
+    inner = helper.make_graph(
+        [helper.make_node('Neg', ['images'], ['y'])], 'inner', [],
+        [helper.make_tensor_value_info('y', TensorProto.FLOAT, None)])
+    made = model([
+        helper.make_node(
+            'If', ['yes'], ['logits'], then_branch=inner, else_branch=inner)
+    ],
+                 initializer=[numpy_helper.from_array(np.array(True), 'yes')])
+    graph = read_graph('a.onnx', made.SerializeToString())
+    with pytest.raises(ValueError, match='has a graph in it'):
+        chain_graphs([graph, graph])
+
+
+@pytest.mark.parametrize('merge_graphs', [merge_graphs, chain_graphs])
+def test_graphs_of_other_operator_sets_are_not_merged(merge_graphs):
     graphs = [read_graph('a.onnx', model().SerializeToString())]
     other = graphs[0]._replace(opsets={'': 21})
     with pytest.raises(ValueError, match='different operator sets'):
