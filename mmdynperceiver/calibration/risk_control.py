@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..core.policy import leave_at
 from ..errors import InputError
+from .intervals import wilson_interval
 from .outcomes import ExitOutcomes
 from .p_values import betting_p_value, binomial_p_value, images_needed
 from .threshold_search import ThresholdSearch
@@ -37,6 +38,8 @@ RISKS = {
 CLASS_RISKS = ('disagreement', 'accuracy-gap')
 # Budgets that a path of thresholds is searched for.
 PATH_POINTS = 65
+# Two-sided 99 % of the normal distribution.
+Z99 = 2.576
 # Safer points that a certificate names, to fall back to.
 NUM_SAFER = 4
 
@@ -80,8 +83,9 @@ def solve_certified(
 
     Returns:
         tuple: Thresholds, one for each exit but the last, and the
-        certificate, which holds them too, and in ``safer`` other certified
-        ones, the next safer first.
+        certificate, which holds them too, in ``safer`` other certified
+        ones, the next safer first, and in ``deep_share`` how many images run
+        to the last exit, at most.
 
     Raises:
         NotCertifiedError: If no thresholds are certified.
@@ -99,8 +103,12 @@ def solve_certified(
                           answers[:, halves[1]], path, risk,
                           None if labels is None else labels[halves[1]]),
         max_risk, certainty, risk)
+    deep = leave_at(outcomes.confidence[:, halves[1]], path[index])
+    deep = deep == outcomes.num_exits - 1
     certificate.update(
-        thresholds=list(path[index]), safer=_safer(path[:index]))
+        thresholds=list(path[index]),
+        safer=_safer(path[:index]),
+        deep_share=wilson_interval(int(deep.sum()), len(deep), Z99)[1])
     return path[index], certificate
 
 

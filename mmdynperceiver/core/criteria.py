@@ -88,21 +88,23 @@ def stopping_features(answers: Sequence[Tensor]) -> Tensor:
     """The ``FEATURES`` (B, 5) of the last of the exits so far, from the logits
     (B, K) that each of them answers with. In double precision: near 1 a
     little more or less of a probability counts."""
-    answers = [answer.double() for answer in answers]
-    sure = [
-        confidence(answers[-1], name)
-        for name in ('max_prob', 'margin', 'entropy')
-    ]
-    best, agreement = sure[0], torch.ones_like(sure[0])
-    if len(answers) > 1:
-        predicted = answers[-1].argmax(-1)
-        agreement = torch.stack(
-            [x.argmax(-1) == predicted for x in answers[:-1]]).to(best).mean(0)
-        for earlier in answers[:-1]:
-            best = torch.maximum(best, confidence(earlier))
-    levels = torch.stack([*sure, best], 1)
-    levels = -(1 + SURENESS - levels).log()
-    return torch.stack([*levels[:, :3].unbind(1), agreement, levels[:, 3]], 1)
+    logits = torch.stack([answer.double() for answer in answers], 1)
+    num_classes = logits.shape[-1]
+    if num_classes < 2:
+        raise ValueError(f"the criterion 'logistic' needs at least two "
+                         f'classes, got {num_classes}')
+    # [B, k, K] -> [B, k], [B, 2]
+    probabilities = logits.softmax(-1)
+    largest, predicted = probabilities.amax(-1), logits.argmax(-1)
+    now = probabilities[:, -1]
+    first, second = now.topk(2, -1).values.unbind(-1)
+    entropy = torch.special.entr(now).sum(-1) / math.log(num_classes)
+    same = (predicted[:, :-1] == predicted[:, -1:]).double()
+    agreement = same.mean(1) if same.shape[1] else torch.ones_like(first)
+    levels = torch.stack([first, first - second, 1 - entropy,
+                          largest.amax(1)], 1)
+    levels = -(1 + SURENESS - levels.clamp(0, 1)).log()
+    return torch.cat([levels[:, :3], agreement[:, None], levels[:, 3:]], 1)
 
 
 def logistic(answers: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -112,9 +114,10 @@ def logistic(answers: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     weights of the ``FEATURES``; see
     :mod:`mmdynperceiver.calibration.learned_stopping`.
     """
-    columns = stopping_features(answers).unbind(1)
-    score = weights[0] + weights[1] * columns[0]
-    for column, weight in zip(columns[1:], weights[2:]):
+    # Numbers of the host, one by one: a graph may capture this.
+    first, *columns = stopping_features(answers).unbind(1)
+    score = weights[0] + weights[1] * first
+    for column, weight in zip(columns, weights[2:]):
         score = score + weight * column
     return score.sigmoid().float()
 

@@ -173,7 +173,8 @@ def classify(args: argparse.Namespace) -> None:
     finally:
         printer.summary(runner.manifest)
         if runner.monitor is not None:
-            printer.say(runner.monitor.summary())
+            for line in runner.monitor.summary():
+                printer.say(line)
         if out.written:
             printer.say(f'wrote {args.out}')
     if not printer.results:

@@ -25,10 +25,57 @@ LOGGER = logging.getLogger(__name__)
 TIMES = (1.25, 1.5, 2., 3., 5., 10., 20.)
 # Checked images after which new bettors start, and most that are kept.
 RESTART, KEPT = 100, 50
+WORDS = dict(
+    differ='checked images have another class at the last exit',
+    deep='images ran to the last exit')
+
+
+class _Bets:
+    """What bettors have who say that something is more frequent than
+    ``most``; ``limit`` is the wealth that raises an alarm."""
+
+    def __init__(self, most: float, limit: float) -> None:
+        self.most, self.limit = most, limit
+        self._gains = np.array(_gains(most))
+        self.start()
+
+    def start(self) -> None:
+        """Begin anew; all later alarms together are half as likely."""
+        self.limit *= 2
+        self.seen = self.counted = 0
+        # Logarithm of each bettor's wealth, its share of the money included.
+        self._wealth = np.empty((0, self._gains.shape[1]))
+
+    def bet(self, found: bool) -> float:
+        """What all bettors have after one more image."""
+        if self.seen % RESTART == 0:
+            number = self.seen // RESTART + 1
+            # 1/2 + 1/6 + 1/12 + ... = 1; each says every risk alike.
+            money = 1 / (number * (number + 1) * self._gains.shape[1])
+            new = np.full((1, self._gains.shape[1]), math.log(money))
+            self._wealth = np.concatenate([self._wealth, new])
+            if len(self._wealth) > KEPT:
+                poorest = self._wealth.max(1).argmin()
+                self._wealth = np.delete(self._wealth, poorest, 0)
+        self.seen += 1
+        self.counted += bool(found)
+        self._wealth += self._gains[int(found)]
+        return float(np.exp(np.minimum(self._wealth, 700)).sum())
+
+    def interval(self, level: float = .05) -> Tuple[float, float]:
+        """How frequent it is, since the start or the last alarm.
+
+        An interval that holds at all times at once with 1 - ``level``
+        (a confidence sequence by betting), of an average over the stream.
+        """
+        rest = self.seen - self.counted
+        return (_bound(self.counted, self.seen,
+                       level / 2), 1 - _bound(rest, self.seen, level / 2))
 
 
 class DriftMonitor:
-    """Watch how often early classes are not those of the last exit.
+    """Watch how often early classes are not those of the last exit, and how
+    often images run to it.
 
     Args:
         max_risk (float): How often they may differ, in (0, 1).
@@ -39,6 +86,11 @@ class DriftMonitor:
         safer (Sequence[Sequence[float]]): Thresholds to fall back to, one
             after each alarm. Defaults to none: it only warns.
         seed (int, optional): Of the choice of images. Defaults to None.
+        deep_share (float, optional): How often images may run to the last
+            exit, in (0, 1). Defaults to None, not watched.
+
+    Attributes:
+        alarms (list[dict]): So far, see :meth:`observe`.
 
     Raises:
         ValueError: If a number is out of range.
@@ -49,20 +101,23 @@ class DriftMonitor:
                  share: float = .02,
                  false_alarms: float = .01,
                  safer: Sequence[Sequence[float]] = (),
-                 seed: Optional[int] = None) -> None:
+                 seed: Optional[int] = None,
+                 deep_share: Optional[float] = None) -> None:
         for name, value, most in (('max_risk', max_risk,
                                    1), ('share', share, math.nextafter(1, 2)),
-                                  ('false_alarms', false_alarms, 1)):
-            if not 0 < value < most:
+                                  ('false_alarms', false_alarms,
+                                   1), ('deep_share', deep_share, 1)):
+            if value is not None and not 0 < value < most:
                 raise ValueError(f'{name} must be between 0 and 1, such as '
                                  f'0.02, got {value}')
-        self.max_risk, self.share = max_risk, share
-        self.false_alarms, self.safer = false_alarms, list(safer)
+        self.max_risk, self.share, self.safer = max_risk, share, list(safer)
         self.alarms: List[Dict[str, Any]] = []
         self._rng = np.random.default_rng(seed)
         self._lock = threading.Lock()
-        self._gains = np.array(_gains(max_risk))
-        self._start()
+        limit = (1 if deep_share is None else 2) / false_alarms
+        self.bets = dict(differ=_Bets(max_risk, limit))
+        if deep_share is not None:
+            self.bets['deep'] = _Bets(deep_share, limit)
 
     @classmethod
     def of_certificate(cls,
@@ -87,33 +142,44 @@ class DriftMonitor:
                 'those of the last exit, so nothing to watch: calibrate with '
                 '--max-risk 1%, and export with its --thresholds-file')
         safer = certificate.get('safer') or () if fall_back else ()
-        return cls(certificate['max_risk'], safer=safer, **settings)
-
-    def _start(self) -> None:
-        """Begin anew; all later alarms together are half as likely."""
-        self.limit = 2**(1 + len(self.alarms)) / self.false_alarms
-        self.checked = self.differed = 0
-        # Logarithm of each bettor's wealth, its share of the money included.
-        self._wealth = np.empty((0, self._gains.shape[1]))
+        deep = certificate.get('deep_share')
+        return cls(
+            certificate['max_risk'],
+            safer=safer,
+            # What all may do is nothing to watch.
+            deep_share=deep if deep and deep < 1 else None,
+            **settings)
 
     def choose(self, number: int) -> np.ndarray:
         """Which of so many images (B,) to check, boolean."""
         with self._lock:
             return self._rng.random(number) < self.share
 
-    def observe(self, differs: Sequence[bool]) -> Optional[Dict[str, Any]]:
-        """Take in whether the class of each checked image is another one.
+    def observe(
+        self, differ: Sequence[bool], deep: Sequence[bool] = ()
+    ) -> Optional[Dict[str, Any]]:
+        """Take in images.
+
+        Args:
+            differ (Sequence[bool]): Of each checked image, whether its class
+                is another one at the last exit.
+            deep (Sequence[bool]): Of each image, whether it ran there.
 
         Returns:
-            dict | None: An alarm: ``checked`` and ``differed`` images since
-            the start or the last alarm, what was ``certified``, and
-            ``thresholds`` to fall back to, or None.
+            dict | None: An alarm: its ``kind``, 'differ' or 'deep'; how many
+            were ``counted`` of those ``seen`` since the start or the last
+            such alarm, and ``most`` that was expected; ``thresholds`` to fall
+            back to, or None.
         """
+        alarm = None
         with self._lock:
-            for lost in differs:
-                if self._bet(bool(lost)) >= self.limit:
-                    return self._alarm()
-        return None
+            for kind, found in (('deep', deep), ('differ', differ)):
+                bets = self.bets.get(kind)
+                for one in found if bets is not None else ():
+                    if bets.bet(one) >= bets.limit:
+                        alarm = self._alarm(kind, bets)
+                        break
+        return alarm
 
     def watch(self, batch: np.ndarray, out: Any, policy: Policy,
               all_exits: Callable[[np.ndarray], Any]) -> Policy:
@@ -136,74 +202,58 @@ class DriftMonitor:
         if len(early):
             answer = policy.last_answer(all_exits(batch[early]))
             differs[early] = answer.argmax(-1) != out.logits[early].argmax(-1)
-        alarm = self.observe(differs[chosen])
+        alarm = self.observe(differs[chosen], out.exit_index == last)
         if alarm is None or alarm['thresholds'] is None:
             return policy
         return Policy(last + 1, alarm['thresholds'], **policy.settings)
 
-    def _bet(self, lost: bool) -> float:
-        """What all bettors have after one more image."""
-        if self.checked % RESTART == 0:
-            number = self.checked // RESTART + 1
-            # 1/2 + 1/6 + 1/12 + ... = 1; each says every risk alike.
-            money = 1 / (number * (number + 1) * self._gains.shape[1])
-            new = np.full((1, self._gains.shape[1]), math.log(money))
-            self._wealth = np.concatenate([self._wealth, new])
-            if len(self._wealth) > KEPT:
-                poorest = self._wealth.max(1).argmin()
-                self._wealth = np.delete(self._wealth, poorest, 0)
-        self.checked += 1
-        self.differed += lost
-        self._wealth += self._gains[int(lost)]
-        return float(np.exp(np.minimum(self._wealth, 700)).sum())
-
-    def _alarm(self) -> Dict[str, Any]:
+    def _alarm(self, kind: str, bets: _Bets) -> Dict[str, Any]:
         """Say so, and begin anew."""
-        safer = self.safer.pop(0) if self.safer else None
+        # Safer thresholds help against wrong answers, not against depth.
+        safer = None
+        if kind == 'differ' and self.safer:
+            safer = self.safer.pop(0)
         found = dict(
-            checked=self.checked,
-            differed=self.differed,
-            certified=self.max_risk,
+            kind=kind,
+            seen=bets.seen,
+            counted=bets.counted,
+            most=bets.most,
             thresholds=safer)
-        then = 'nothing is done about it' if safer is None else \
+        then = 'the thresholds stay' if safer is None else \
             f'the thresholds are now {list(safer)}'
-        LOGGER.warning(
-            'drift: %d of %d checked images have another class at the last '
-            'exit, certified were at most %g %%; %s', self.differed,
-            self.checked, 100 * self.max_risk, then)
+        LOGGER.warning('drift: %d of %d %s, at most %.3g %% were expected; %s',
+                       bets.counted, bets.seen, WORDS[kind], 100 * bets.most,
+                       then)
         self.alarms.append(found)
-        self._start()
+        bets.start()
         return found
 
-    def interval(self, level: float = .05) -> Tuple[float, float]:
-        """How often classes differ, since the start or the last alarm.
-
-        An interval that holds at all times at once with 1 - ``level``
-        (a confidence sequence by betting), of an average over the stream.
-        """
-        low = _bound(self.differed, self.checked, level / 2)
-        return low, 1 - _bound(self.checked - self.differed, self.checked,
-                               level / 2)
-
     def status(self) -> Dict[str, Any]:
-        """What to show: counts, the interval, and the alarms so far."""
+        """What to show: counts with intervals, and the alarms so far."""
         with self._lock:
-            return dict(
-                certified=self.max_risk,
-                share=self.share,
-                checked=self.checked,
-                differed=self.differed,
-                interval=list(self.interval()),
-                alarms=list(self.alarms))
+            counts = {
+                kind:
+                dict(
+                    seen=bets.seen,
+                    counted=bets.counted,
+                    most=bets.most,
+                    interval=list(bets.interval()))
+                for kind, bets in self.bets.items()
+            }
+            return dict(share=self.share, alarms=list(self.alarms), **counts)
 
-    def summary(self) -> str:
-        """The same in a line."""
-        found = self.status()
-        low, high = (100 * end for end in found['interval'])
-        return (f'{len(found["alarms"])} alarms; {found["differed"]} of '
-                f'{found["checked"]} checked images have another class at '
-                f'the last exit ({low:.1f} to {high:.1f} %, certified were '
-                f'at most {100 * self.max_risk:g} %)')
+    def summary(self) -> List[str]:
+        """The same in lines."""
+        status = self.status()
+        lines = [f'{len(status["alarms"])} alarms of drift']
+        for kind in self.bets:
+            found = status[kind]
+            low, high = (100 * end for end in found['interval'])
+            lines.append(
+                f'{found["counted"]} of {found["seen"]} {WORDS[kind]} '
+                f'({low:.1f} to {high:.1f} %), at most '
+                f'{100 * found["most"]:.3g} % were expected')
+        return lines
 
 
 def _gains(risk: float) -> List[List[float]]:

@@ -156,6 +156,7 @@ CERTIFICATE = record(
         p_value=SHARE,
         bound=number(-1, 1),
         thresholds=SETTINGS,
+        deep_share=SHARE,
         safer=list_of(list_of(number(0, 1e6))),
         made_for=NOTES))
 MANIFEST = record(

@@ -238,21 +238,25 @@ def logistic(answers: List[np.ndarray],
     weights of what :func:`mmdynperceiver.core.criteria.stopping_features`
     tells.
     """
-    answers = [answer.astype(np.float64) for answer in answers]
-    sure = [
-        confidence(answers[-1], name)
-        for name in ('max_prob', 'margin', 'entropy')
-    ]
-    best, agreement = sure[0], np.ones_like(sure[0])
-    if len(answers) > 1:
-        predicted = answers[-1].argmax(-1)
-        agreement = np.mean([x.argmax(-1) == predicted for x in answers[:-1]],
-                            0)
-        best = np.maximum.reduce(
-            [best, *(confidence(earlier) for earlier in answers[:-1])])
-    levels = [-np.log(1 + SURENESS - c) for c in (*sure, best)]
-    columns = [*levels[:3], agreement, levels[3]]
-    score = weights[0] + sum(weight * column
-                             for weight, column in zip(weights[1:], columns))
+    logits = np.stack(answers, 1).astype(np.float64)
+    num_classes = logits.shape[-1]
+    if num_classes < 2:
+        raise ValueError(f"the criterion 'logistic' needs at least two "
+                         f'classes, got {num_classes}')
+    # [B, k, K] -> [B, k], [B, 2]
+    probabilities, predicted = softmax(logits), logits.argmax(-1)
+    now = probabilities[:, -1]
+    second, first = np.partition(now, -2, -1)[:, -2:].T
+    logs = np.log(np.where(now > 0, now, 1))
+    entropy = -(now * logs).sum(-1) / math.log(num_classes)
+    same = predicted[:, :-1] == predicted[:, -1:]
+    agreement = same.mean(1) if same.shape[1] else np.ones_like(first)
+    levels = np.stack(
+        [first, first - second, 1 - entropy,
+         probabilities.max(-1).max(1)], 1)
+    levels = -np.log(1 + SURENESS - levels.clip(0, 1))
+    first_three = levels[:, :3] @ np.asarray(weights[1:4])
+    score = weights[0] + first_three + weights[4] * agreement + \
+        weights[5] * levels[:, 3]
     with np.errstate(over='ignore'):
         return (1 / (1 + np.exp(-score))).astype(np.float32)

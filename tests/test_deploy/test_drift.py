@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from mmdynperceiver.deploy.drift import KEPT, RESTART, DriftMonitor
+from mmdynperceiver.deploy.drift import KEPT, DriftMonitor
 
 
 def first_alarm(monitor, risk, number, seed):
@@ -19,7 +19,8 @@ def first_alarm(monitor, risk, number, seed):
 
 
 def test_wealth_by_hand():
-    monitor = DriftMonitor(.1, false_alarms=.01)
+    bets = DriftMonitor(.1, false_alarms=.01).bets['differ']
+    assert bets.limit == 200
     # At most 1.25 to 5 times as often, or 0.55: six bettors with 1/12 each.
     said = [.125, .15, .2, .3, .5, .55]
     wealth = [1 / 12] * 6
@@ -28,7 +29,7 @@ def test_wealth_by_hand():
             w * (p / .1 if lost else (1 - p) / .9)
             for w, p in zip(wealth, said)
         ]
-        assert monitor._bet(bool(lost)) == pytest.approx(sum(wealth))
+        assert bets.bet(bool(lost)) == pytest.approx(sum(wealth))
 
 
 def test_false_alarms_are_as_rare_as_stated():
@@ -48,7 +49,7 @@ def test_drift_is_noticed_even_after_a_long_time():
             assert first_alarm(monitor, .01, calm, seed) is None
             found.append(first_alarm(monitor, .2, 400, seed + 100))
         assert None not in found and np.mean(found) < 100
-    assert len(monitor._wealth) <= KEPT and 3000 // RESTART > 20
+    assert len(monitor.bets['differ']._wealth) <= KEPT
 
 
 def test_interval_holds_at_all_times():
@@ -59,7 +60,7 @@ def test_interval_holds_at_all_times():
         losses = np.random.default_rng(seed).random(300) < .1
         for start in range(0, 300, 20):
             monitor.observe(losses[start:start + 20])
-            low, high = monitor.interval(.2)
+            low, high = monitor.bets['differ'].interval(.2)
             if not low <= .1 <= high:
                 missed += 1
                 break
@@ -82,13 +83,29 @@ def test_falls_back_step_by_step(caplog):
     status = monitor.status()
     assert len(status['alarms']) == len(found)
     # Each later alarm needs more evidence.
-    assert monitor.limit == 2**(1 + len(found)) / .01
+    assert monitor.bets['differ'].limit == 2**(1 + len(found)) / .01
+
+
+def test_images_that_run_deeper_are_noticed():
+    certificate = dict(risk='disagreement', max_risk=.02, deep_share=.3)
+    monitor = DriftMonitor.of_certificate(
+        dict(certificate, safer=[[.9]]), fall_back=True)
+    rng = np.random.default_rng(0)
+    assert monitor.observe([], rng.random(1000) < .28) is None
+    alarm = monitor.observe([], rng.random(300) < .6)
+    assert (alarm['kind'], alarm['thresholds']) == ('deep', None)
+    assert monitor.safer == [[.9]] and alarm['seen'] < 1100
+    assert '0 of 0 checked images' in monitor.summary()[1]
+    # A certificate under which all may run deep.
+    certificate['deep_share'] = 1.
+    assert list(DriftMonitor.of_certificate(certificate).bets) == ['differ']
 
 
 @pytest.mark.parametrize('settings, message', [
     (dict(max_risk=0), 'max_risk must be between'),
     (dict(max_risk=.1, share=0), 'share must be between'),
     (dict(max_risk=.1, false_alarms=1), 'false_alarms must be between'),
+    (dict(max_risk=.1, deep_share=1.5), 'deep_share must be between'),
 ])
 def test_refuses(settings, message):
     with pytest.raises(ValueError, match=message):
@@ -117,8 +134,9 @@ def test_a_runner_watches_itself(resnet, batch, spread_thresholds, fall_back):
     # What an image gets does not depend on being checked.
     np.testing.assert_array_equal(found.exit_index, expected.exit_index)
     np.testing.assert_allclose(found.logits, expected.logits)
-    assert runner.monitor.checked == len(batch)
-    assert runner.monitor.differed == differ > 0
+    status = runner.monitor.status()
+    assert status['differ']['seen'] == len(batch)
+    assert status['differ']['counted'] == differ > 0
     for _ in range(20):
         runner.predict(batch)
     assert runner.monitor.alarms

@@ -196,7 +196,7 @@ def test_tables_say_what_the_file_says(full):
 def test_tables_scroll_in_their_boxes(full):
     page = full[1].root
     tables = page.all('table')
-    assert len(tables) == 5
+    assert len(tables) == 6
     for table in tables:
         assert table.parent.attributes['class'] == 'scroll'
         assert table.parent.attributes['tabindex'] == '0'
@@ -213,14 +213,18 @@ def test_tables_scroll_in_their_boxes(full):
 def test_criteria_table_marks_the_best(full):
     folder, page = full
     content = json.loads((folder / 'curve.json').read_text())
-    table, = page.section('criteria').all('table')
+    table, budgets = page.section('criteria').all('table')
     assert [th.text for th in table.all('thead')[0].parts[0].parts
             ] == ['', 'ECE (%)', 'AUROC (%)']
     assert table.cells() == [[
-        row['criterion'] + ' + temperature' * bool(row['temperature']),
+        row['criterion'] + ' + temperature' * bool(row['temperature']) +
+        (f', {row["ensemble"]} of exits' if row['ensemble'] else ''),
         f'{100 * row["area"]:.2f}', *(f'{100 * x:.2f}' for x in row['ece']),
         *(f'{100 * x:.1f}' for x in row['auroc'])
     ] for row in content['criteria']]
+    for row, cells in zip(content['criteria'], budgets.cells()):
+        assert cells[-1] == f'{row["microseconds"]:.0f}'
+        assert cells[2].startswith(f'{100 * row["at"][1][0]:.2f} [')
     for column in range(1, 10):
         cells = [row.parts[column] for row in table.all('tbody')[0].parts]
         marked = {

@@ -11,6 +11,7 @@ from mmdynperceiver.calibration.confidence import area_under_curve
 from mmdynperceiver.calibration.outcomes import ExitOutcomes
 from mmdynperceiver.core import OperatingPoint
 from mmdynperceiver.core.criteria import CRITERIA
+from mmdynperceiver.exit_settings import ENSEMBLES
 from mmdynperceiver.report import (Sample, compare_criteria, draw, read_curves,
                                    replacing_report, static_rows,
                                    sweep_budgets, sweep_rows, write_report)
@@ -76,28 +77,36 @@ def test_budgets():
 
 
 def test_criteria_table():
-    data = samples(0)
+    data, macs = samples(0), (300, 400, 600, 1000)
     pair = data.logits, data.labels
     ticks = []
-    rows = compare_criteria(pair, pair, MACS, sweep_budgets(MACS, 3),
+    rows = compare_criteria(pair, pair, macs, sweep_budgets(macs, 3),
                             lambda: ticks.append(1))
-    assert {row.criterion for row in rows} == set(CRITERIA)
+    assert {row.criterion for row in rows} == {*CRITERIA, 'logistic'}
     assert [bool(row.temperature)
-            for row in rows] == [False, True] * 3 + [False] and len(ticks) == 7
+            for row in rows] == [False, True] * 3 + [False] * 5
+    assert [row.ensemble for row in rows if row.ensemble] == list(ENSEMBLES)
+    assert len(ticks) == 11
     for row in rows:
-        assert len(row.ece) == len(row.auroc) == 4
+        assert len(row.ece) == len(row.auroc) == 4 and row.microseconds > 0
+    # A quarter of the last exit's MACs is less than the first one takes.
+    assert rows[0].at[0] is None
+    accuracy, low, high = rows[0].at[1]
+    assert low < accuracy < high
+    half = 1.96 * (accuracy * (1 - accuracy) / len(data.labels))**.5
+    assert high - low == pytest.approx(2 * half, rel=.2)
     # The first one's area is that of the curve of searched thresholds.
-    held_out = ExitOutcomes.of(*pair, MACS)
-    swept = sweep_rows(held_out, dict(all=held_out), sweep_budgets(MACS, 3))
+    held_out = ExitOutcomes.of(*pair, macs)
+    swept = sweep_rows(held_out, dict(all=held_out), sweep_budgets(macs, 3))
     swept += static_rows(dict(all=held_out))
     curve = whole_curve(swept, 'search', 'all')
     assert rows[0].area == pytest.approx(
         area_under_curve([row.macs for row in curve],
                          [row.utility for row in curve]))
     # Patience at exit 0 is 1/4 for all samples.
-    assert rows[-1].auroc[0] == 0.5
+    assert rows[6].auroc[0] == 0.5
     accuracy = (data.logits[0].argmax(1) == data.labels).double().mean()
-    assert rows[-1].ece[0] == pytest.approx(abs(accuracy.item() - 0.25))
+    assert rows[6].ece[0] == pytest.approx(abs(accuracy.item() - 0.25))
 
 
 def test_tables(tmp_path):
@@ -135,7 +144,7 @@ def test_tables(tmp_path):
             end]
     content = json.loads((folder / 'curve.json').read_text())
     assert len(content['rows']) == len(rows)
-    assert content['judged_on'] == 'test' and len(content['criteria']) == 7
+    assert content['judged_on'] == 'test' and len(content['criteria']) == 11
     test = samples(1)
     conf = test.logits[0].softmax(1).amax(1)
     share = (conf >= 0.5).double().mean().item()

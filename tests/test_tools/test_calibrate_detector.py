@@ -179,6 +179,11 @@ def test_goals_and_the_cache_are_those_of_classes(config, checkpoint, tool,
     assert found['solved_for'] == dict(min_utility=floor)
     assert found['expected']['utility'] >= floor - 1e-6
     assert found['expected']['macs'] <= best['expected']['macs'] + 1e-6
+    # Half of the images certify how much larger its loss may be.
+    run('--max-risk', '0.9', '--out', out)
+    found = json.loads(out.read_text())['certificate']
+    assert (found['risk'], found['num_images']) == ('loss-gap', 6)
+    assert -1 <= found['observed'] <= found['bound'] <= .9
     run('--thresholds-file', f'{file}:{points.index(best)}', '--out', out)
     assert json.loads(out.read_text()) == best
 

@@ -8,7 +8,9 @@ learned stopping and ensembles against searched thresholds, alarms of the
 drift monitor, and the time that a decision takes.
 """
 import argparse
+import os
 import timeit
+from itertools import islice
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import cv2
@@ -31,6 +33,7 @@ from mmdynperceiver.hosts.build import build_data, iter_batches, split_config
 from mmdynperceiver.hosts.exit_logits import iter_exit_logits
 from mmdynperceiver.io.atomic import write_json
 
+PARTS = ('certificates', 'drift', 'microseconds', 'rivals')
 TRIALS = 1000
 MAX_RISKS = (.01, .02, .05)
 CERTAINTY = .9
@@ -45,14 +48,26 @@ RIVALS: Dict[str, Dict[str, Any]] = {
     'product': dict(ensemble='product')
 }
 SHIFTS: Dict[str, Callable[[np.ndarray, np.random.Generator], Any]] = {
-    'blur': lambda x, rng: cv2.GaussianBlur(x, (0, 0), 2),
-    'noise': lambda x, rng: x + rng.normal(0, 40, x.shape),
-    'contrast': lambda x, rng: x.mean() + .3 * (x - x.mean())
+    'blur 2': lambda x, rng: cv2.GaussianBlur(x, (0, 0), 2),
+    'blur 4': lambda x, rng: cv2.GaussianBlur(x, (0, 0), 4),
+    'noise 40': lambda x, rng: x + rng.normal(0, 40, x.shape),
+    'noise 100': lambda x, rng: x + rng.normal(0, 100, x.shape),
+    'contrast 0.3': lambda x, rng: x.mean() + .3 * (x - x.mean()),
+    'contrast 2': lambda x, rng: x.mean() + 2 * (x - x.mean())
 }
+# Batches of shifted images.
+SHIFTED = 8
+# Images of a stream at most, and streams of shifted images.
+STREAM, SHIFTED_STREAMS = 500, 100
 
 
-def run_network(args: argparse.Namespace) -> Tuple[Any, Dict[str, ExitLogits]]:
+def run_network(args: argparse.Namespace) -> Dict[str, ExitLogits]:
     """Logits of validation and test images, and of test images shifted."""
+    if args.logits and os.path.isfile(args.logits):
+        return {
+            name: ExitLogits(*part)
+            for name, part in torch.load(args.logits).items()
+        }
     config = common.load_config(args)
     model = common.load_model(config, args.checkpoint)
     found = {}
@@ -64,13 +79,15 @@ def run_network(args: argparse.Namespace) -> Tuple[Any, Dict[str, ExitLogits]]:
             batches = shifted(batches, name)
         found[name] = ExitLogits.join(list(iter_exit_logits(model, batches)))
         print(f'{name}: {len(found[name].labels)} images', flush=True)
-    return model, found
+    if args.logits:
+        torch.save({k: tuple(v) for k, v in found.items()}, args.logits)
+    return found
 
 
 def shifted(batches: Any, name: str) -> Any:
     """Batches with images (3, H, W) that are no longer like the others."""
     rng = np.random.default_rng(0)
-    for batch in batches:
+    for batch in islice(batches, SHIFTED):
         images = []
         for image in batch['inputs']:
             pixels = image.permute(1, 2, 0).numpy().astype(np.float32)
@@ -110,7 +127,10 @@ def certificates(exits: ExitLogits, tests: ExitLogits) -> List[Any]:
                                                 answers[:, rest], path, risk,
                                                 both.labels[rest])
         truth = losses.mean(1)
-        cost = [outcomes.select(rest).evaluate(t).cost for t in path]
+        cost = [
+            outcomes.select(rest).evaluate(t).cost / outcomes.cost[-1]
+            for t in path
+        ]
         for max_risk in MAX_RISKS:
             for certainty in (CERTAINTY, None):
                 rows.append(
@@ -138,14 +158,14 @@ def _trials(losses: Tensor, truth: Tensor, cost: List[float], max_risk: float,
         except risk_control.NotCertifiedError:
             continue
         risks.append(float(truth[index]))
-        costs.append(cost[index] / cost[0])
+        costs.append(cost[index])
     return dict(
         images=losses.shape[1] // 2,
         trials=TRIALS,
         certified=len(risks),
         exceeded=sum(found > max_risk for found in risks) / TRIALS,
         mean_risk=float(np.mean(risks)) if risks else None,
-        cost_of_safest=float(np.mean(costs)) if costs else None)
+        cost=float(np.mean(costs)) if costs else None)
 
 
 def rivals(exits: ExitLogits, tests: ExitLogits) -> List[Any]:
@@ -186,31 +206,48 @@ def drift(found: Dict[str, ExitLogits]) -> Dict[str, Any]:
     """Alarms on streams of test images, as they are and shifted."""
     goal = Goal(found['val'].macs, max_risk=.02, certainty=CERTAINTY)
     point = solve_points(found['val'], goal)[0]
-    result: Dict[str, Any] = dict(
-        certificate=point.certificate, share=.02, false_alarms=.01)
+    certificate = dict(point.certificate, safer=())
+    result: Dict[str, Any] = dict(certificate=certificate, images=STREAM)
     for name in ('test', *SHIFTS):
         exits, answers = found[name], answers_of(found[name])
+        outcomes = exits.outcomes()
         losses = risk_control.early_exit_losses(
-            exits.outcomes().confidence, answers,
+            outcomes.confidence, answers,
             [point.thresholds])[0].numpy().astype(bool)
-        alarms = []
-        for seed in range(TRIALS if name == 'test' else 200):
-            rng = np.random.default_rng(seed)
-            monitor = DriftMonitor(point.certificate['max_risk'], seed=seed)
-            checked = rng.choice(losses, 1000)
-            for lost in checked:
-                if monitor.observe([lost]):
-                    break
-            alarms.append(
-                monitor.alarms[0]['checked'] if monitor.alarms else np.inf)
+        brought = outcomes.evaluate(point.thresholds)
+        deep = (leave_at(outcomes.confidence,
+                         point.thresholds) == len(answers) - 1).numpy()
+        streams = TRIALS if name == 'test' else SHIFTED_STREAMS
+        alarms = [
+            first_alarm(
+                DriftMonitor.of_certificate(certificate, seed=seed), losses,
+                deep, seed) for seed in range(streams)
+        ]
+        noticed = [alarm for alarm in alarms if alarm is not None]
         result[name] = dict(
             differ=float(losses.mean()),
-            streams=len(alarms),
-            alarmed=float(np.isfinite(alarms).mean()),
-            checked=[float(x) for x in np.percentile(alarms, [50, 95])]
-            if np.isfinite(alarms).all() else None)
+            deep=float(deep.mean()),
+            accuracy=brought.utility,
+            last=outcomes.static()[-1].utility,
+            cost=brought.cost / outcomes.cost[-1],
+            streams=streams,
+            alarmed=len(noticed) / streams,
+            after=np.percentile(noticed, [50, 95]).tolist()
+            if noticed else None)
         print(name, result[name], flush=True)
     return result
+
+
+def first_alarm(monitor: DriftMonitor, losses: np.ndarray, deep: np.ndarray,
+                seed: int) -> Optional[int]:
+    """Images of a stream up to the first alarm; None without."""
+    rng = np.random.default_rng(seed)
+    for start in range(0, STREAM, 10):
+        rows = rng.integers(len(losses), size=10)
+        chosen = rows[monitor.choose(10)]
+        if monitor.observe(losses[chosen], deep[rows]) is not None:
+            return start + 10
+    return None
 
 
 def decision_times(exits: ExitLogits) -> Dict[str, float]:
@@ -240,15 +277,24 @@ def main() -> None:
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('--out', required=True)
+    parser.add_argument(
+        '--logits', help='keep the logits in this file, or take them from it')
+    parser.add_argument(
+        '--only',
+        nargs='+',
+        choices=PARTS,
+        default=PARTS,
+        help='what to measure (default: all)')
     common.add_common_options(parser)
     args = parser.parse_args()
-    _, found = run_network(args)
-    result: Dict[str, Any] = dict(
-        certificates=certificates(found['val'], found['test']))
-    result['drift'] = drift(found)
-    result['microseconds'] = decision_times(found['val'])
-    result['rivals'] = rivals(found['val'], found['test'])
-    write_json(args.out, result)
+    found = run_network(args)
+    val, test = found['val'], found['test']
+    parts: Dict[str, Callable[[], Any]] = dict(
+        certificates=lambda: certificates(val, test),
+        drift=lambda: drift(found),
+        microseconds=lambda: decision_times(val),
+        rivals=lambda: rivals(val, test))
+    write_json(args.out, {name: parts[name]() for name in args.only})
 
 
 if __name__ == '__main__':
