@@ -4,15 +4,16 @@ import dataclasses
 import os
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 import torch
 
-from ..core import DynPerceiver, ExitPolicy, OperatingPoint
+from ..core import DynPerceiver, ExitPolicy, OperatingPoint, run_early_exit
 from ..core.operating_point import describe_model
-from ..deploy.preprocessing import Preprocessing, check_batch
+from ..deploy.manifest import Manifest, Segment
+from ..deploy.policy import Policy
+from ..deploy.preprocessing import Preprocessing
 from ..deploy.runner import Outcome, Result, Runner
 from ..errors import InputError
 from ..io.atomic import check_new_folder
@@ -298,30 +299,36 @@ class NetworkRunner(Runner):
     """The runner of exported folders, for a network in PyTorch.
 
     Args:
-        net (ImageClassifier): In eval mode.
+        net (ImageClassifier): In eval mode; its policy is taken as it is.
     """
 
     def __init__(self, net: ImageClassifier) -> None:
-        if net.preprocessing is None:
+        if net.image_settings is None:
             raise InputError('this network was saved without the preparation '
                              'of its images: give normalised images to '
                              'predict')
-        self.net = net
-        self.preprocessing = net.preprocessing
-        size = self.preprocessing.size
-        self.manifest: Any = SimpleNamespace(
+        size = net.image_settings['size']
+        number = net.exits.num_exits
+        settings = dict(net.policy.settings, thresholds=net.policy.thresholds)
+        manifest = Manifest(
+            segments=[Segment('', [], []) for _ in range(number)],
+            tensors=dict(images=['batch', 3, *size]),
+            preprocessing=net.image_settings,
+            policy=settings,
             classes=net.classes,
-            num_exits=net.exits.num_exits,
-            macs_per_exit=net.macs_per_exit((3, *size)),
-            tensors=dict(images=['batch', 3, *size]))
+            macs_per_exit=list(net.macs_per_exit((3, *size))))
+        super().__init__(manifest, (), Policy(number, **settings))
+        self.net = net
 
-    def predict(self, batch: np.ndarray, policy: Any = None) -> Outcome:
-        """Run each image of a batch only until it leaves; ``milliseconds``
-        are those until the last one has left."""
-        check_batch(batch, self.manifest.tensors['images'][1:])
+    def _run(self, batch: np.ndarray, policy: Policy, held: Any,
+             out: Outcome) -> None:
+        """Run the network; ``milliseconds`` are those until the last image
+        has left."""
         start = time.perf_counter()
         images = torch.from_numpy(batch).to(self.net.trunk.latents.device)
-        out = self.net.predict(images)
-        logits, index, confidence = (value.cpu().numpy() for value in out)
-        spent = np.full(len(batch), 1000 * (time.perf_counter() - start))
-        return Outcome(logits, index, confidence, spent)
+        decide = ExitPolicy(policy.num_exits, policy.thresholds,
+                            **policy.settings)
+        found = run_early_exit(*self.net.exit_parts(), decide, images)
+        for own, value in zip(out, found):
+            own[:] = value.cpu().numpy()
+        out.milliseconds[:] = 1000 * (time.perf_counter() - start)
