@@ -77,11 +77,9 @@ def allow_mmengine_checkpoints(module: ModuleType) -> None:
     """Allow-list the globals once ``mmengine.runner.checkpoint`` is there."""
     import torch
 
-    # torch < 2.4 has no allow-list, and loads these files by default.
-    add_safe_globals = getattr(torch.serialization, 'add_safe_globals', None)
-    if add_safe_globals is not None:
-        major, minor = (int(x) for x in torch.__version__.split('.')[:2])
-        add_safe_globals(checkpoint_globals(aliases=(major, minor) >= (2, 6)))
+    major, minor = (int(x) for x in torch.__version__.split('.')[:2])
+    torch.serialization.add_safe_globals(
+        checkpoint_globals(aliases=(major, minor) >= (2, 6)))
 
 
 def _safe_torch_load(file: Any,
