@@ -231,7 +231,7 @@ class Runner:
         start = time.perf_counter()
         tensors, memory = dict(images=batch), None
         rows = np.arange(len(batch))
-        whole = None if policy.lets_leave else self._all(batch, held)
+        whole = None if policy.lets_leave else self.all_at_once(batch, held)
         for index in range(self.num_exits):
             logits = self.step(index, tensors,
                                held) if whole is None else whole[index]
@@ -283,10 +283,10 @@ class Runner:
         self.predict(batch, policy)
         return 1000 * (time.perf_counter() - start)
 
-    def _all(self, batch: np.ndarray,
-             held: ExitStack) -> Optional[List[np.ndarray]]:
-        """The logits of all segments, run as one; None if there is no such
-        graph."""
+    def all_at_once(self, batch: np.ndarray,
+                    held: ExitStack) -> Optional[List[np.ndarray]]:
+        """The logits (B, K) of all exits by one graph, None if there is none;
+        see :meth:`step`."""
         if self.num_exits == 1 or self.sessions.whole is None:
             return None
         found = self.sessions.whole.run(dict(images=batch), held)

@@ -8,7 +8,7 @@ Random policies decide on random logits, with every criterion and ensemble:
 import argparse
 import types
 from contextlib import ExitStack
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -44,6 +44,11 @@ class _KnownLogits(Runner):
              held: ExitStack) -> np.ndarray:
         """The logits of those under way."""
         return tensors['images'][:, index]
+
+    def all_at_once(self, batch: np.ndarray,
+                    held: ExitStack) -> List[np.ndarray]:
+        """Those of all exits."""
+        return list(batch.swapaxes(0, 1))
 
 
 def random_logits(rng: np.random.Generator, num_exits: int, classes: int,
