@@ -82,10 +82,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--folder', help='where environments go (default: a temporary one)')
     parser.add_argument('--out', help='write the table to this file, too')
-    args = parser.parse_args()
-    if shutil.which('uv') is None:
-        parser.error('uv is needed: pip install uv')
-    return args
+    return parser.parse_args()
 
 
 def run(command: Sequence[str], **variables: str) -> str:
@@ -204,6 +201,8 @@ def table(rows: List[Dict[str, str]]) -> str:
 def main() -> int:
     """Try all stacks, one after the other."""
     args = parse_args()
+    if shutil.which('uv') is None:
+        sys.exit('uv is needed: pip install uv')
     stacks = [
         Stack(*each)
         for each in itertools.product(args.torch, args.python, args.family)
