@@ -1,0 +1,2 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""What `mmdynperceiver fit` is compared with; see README.md."""
