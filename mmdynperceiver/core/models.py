@@ -144,49 +144,36 @@ def create_model(name: str,
                  fkt: Optional[bool] = None,
                  dropout: Optional[float] = None,
                  **options: 'Unpack[TrunkOptions]') -> DynPerceiver:
-    """Create a network by its name.
+    """Create a network by its name, in eval mode.
 
     Args:
         name (str): One of :func:`list_models`, 'torchvision.' and the name of
             one of its networks, or the name of a config of ImageNet.
-        pretrained (str | PathLike, optional): Weights of the whole network: a
-            checkpoint (of this package or of the authors), a
-            ``.safetensors`` file, a saved folder, or the name of a
-            repository on the Hub. All must fit; only the classifiers may be
-            of other classes. Defaults to None.
+        pretrained (str | PathLike, optional): Weights of the whole network, as
+            of :func:`network_weights`; all must fit but the classifiers of
+            other classes. Defaults to None.
         num_classes (int, optional): Defaults to None: that of the weights,
             else 1000. With another number than the weights have, the
             classifiers that do not fit are new and thresholds are dropped.
-        backbone_weights (str | PathLike, optional): Weights of the feature
-            branch alone, see
-            :func:`~mmdynperceiver.core.pretrained_branch.load_branch_weights`
-            . Defaults to None.
-        freeze_backbone (bool): Keep the feature branch as it is in training;
-            for a learning rate of its own see
-            :func:`~mmdynperceiver.core.pretrained_branch.parameter_groups`.
-            Defaults to False.
-        fkt (bool, optional): Instead of what the name says.
-        dropout (float, optional): The same.
-        **options: The same, see :class:`~mmdynperceiver.core.DynPerceiver`.
-
-    Returns:
-        DynPerceiver: In eval mode.
+        backbone_weights (str | PathLike, optional): As of
+            :func:`~mmdynperceiver.core.load_branch_weights`. Defaults to None.
+        freeze_backbone (bool): Keep the feature branch as it is in training
+            (see :func:`~mmdynperceiver.core.parameter_groups` for a learning
+            rate of its own). Defaults to False.
+        fkt, dropout, **options: Instead of what the name says, see
+            :class:`~mmdynperceiver.core.DynPerceiver`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If a name is unknown, an option or weights do not fit.
 
     Example:
-        >>> net = create_model('resnet18', width=0.25, num_classes=7)
-        >>> net.num_classes
+        >>> create_model('resnet18', width=0.25, num_classes=7).num_classes
         7
     """
+    heads = dict(fkt=fkt, dropout=dropout)
     settings = {**model_settings(name), **options}
-    settings.update({
-        key: value
-        for key, value in (('fkt', fkt), ('dropout', dropout))
-        if value is not None
-    })
+    settings.update({k: v for k, v in heads.items() if v is not None})
     weights = None if pretrained is None else network_weights(pretrained)
     if num_classes is None:
         num_classes = 1000 if weights is None else _num_classes(weights)
@@ -204,7 +191,9 @@ def network_weights(source: Union[str, os.PathLike]) -> Dict[str, Tensor]:
     """Weights of a whole network by the names of ``DynPerceiver``.
 
     Args:
-        source (str | PathLike): As ``pretrained`` of :func:`create_model`.
+        source (str | PathLike): A checkpoint (of this package or of the
+            authors), a ``.safetensors`` file, a saved folder, or the name of
+            a repository on the Hub.
 
     Raises:
         FileNotFoundError: If there is no such file.
