@@ -1,0 +1,3 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The network as it is."""
+_base_ = 'base.py'
