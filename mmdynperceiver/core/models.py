@@ -160,8 +160,9 @@ def create_model(name: str,
         freeze_backbone (bool): Keep the feature branch as it is in training
             (see :func:`~mmdynperceiver.core.parameter_groups` for a learning
             rate of its own). Defaults to False.
-        fkt, dropout, **options: Instead of what the name says, see
-            :class:`~mmdynperceiver.core.DynPerceiver`.
+        fkt, dropout: As the options, of the classifiers.
+        **options: Of :class:`~mmdynperceiver.core.DynPerceiver`, instead of
+            what the name says.
 
     Raises:
         FileNotFoundError: If there is no such file.
