@@ -2,7 +2,7 @@
 """What a request can be refused for: a status of HTTP and a message."""
 from dataclasses import dataclass
 
-__all__ = ['Limits', 'Problem']
+__all__ = ['Limits', 'Problem', 'say']
 
 
 class Problem(Exception):
@@ -46,3 +46,8 @@ class Limits:
             if not value > 0:
                 raise ValueError(f'the limit {name} must be positive, got '
                                  f'{value}')
+
+
+def say(number: int, name: str) -> str:
+    """What to call an image in messages."""
+    return f'image {number}{f" ({name!r})" if name else ""}'

@@ -7,7 +7,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from .problems import Limits, Problem
+from .problems import Limits, Problem, say
 
 __all__ = ['read_images']
 
@@ -59,11 +59,6 @@ async def read_images(request: Request, limits: Limits) -> Files:
         if not content:
             raise Problem(400, f'{say(number, name)} is empty')
     return files
-
-
-def say(number: int, name: str) -> str:
-    """What to call an image in messages."""
-    return f'image {number}{f" ({name!r})" if name else ""}'
 
 
 async def _read(request: Request, most: int) -> bytes:

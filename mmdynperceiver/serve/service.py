@@ -14,8 +14,7 @@ from ..deploy.runner import Runner
 from ..io.describe import one_line
 from .controller import Controller, Load
 from .metrics import Metrics
-from .problems import Limits, Problem
-from .request_body import say
+from .problems import Limits, Problem, say
 from .scheduler import Observer, RefusedError, Served, StagedScheduler
 from .segment_costs import SegmentCosts
 

@@ -13,8 +13,6 @@ from mmdynperceiver.serve.problems import Limits, Problem
 from mmdynperceiver.serve.scheduler import StagedScheduler
 from .test_simulation import COSTS, Sleeping
 
-pytest.importorskip('fastapi', reason='the extra "serve" is not installed')
-
 # Milliseconds that 99 of 100 answers shall keep. At the deepest point the
 # workers answer 100 images a second, at the cheapest 400.
 TARGET, DEEPEST = 600., 100.
