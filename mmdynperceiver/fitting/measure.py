@@ -116,14 +116,16 @@ class Speeds:
 
 
 def exit_milliseconds(runner: Runner) -> List[float]:
-    """Median milliseconds of one image up to each exit, in turn."""
+    """Median milliseconds of one image up to each exit, in turn; of three
+    runs at a time the fastest counts."""
     image = np.random.default_rng(0).standard_normal(
         (1, *runner.manifest.tensors['images'][1:])).astype(np.float32)
     exits = range(runner.manifest.num_exits)
     times: List[List[float]] = [[] for _ in exits]
     for run in range(WARMUP + RUNS):
         for k in exits:
-            spent = runner.time_to_exit(k, image)
+            # What else the machine does only makes it longer.
+            spent = min(runner.time_to_exit(k, image) for _ in range(3))
             if run >= WARMUP:
                 times[k].append(spent)
     found = list(map(statistics.median, times))
