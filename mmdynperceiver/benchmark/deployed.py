@@ -19,7 +19,8 @@ from .entries import BenchmarkEntry, policy_for_shares
 
 __all__ = [
     'DEPLOYED_MODES', 'check_deployed_modes', 'export_model', 'export_net',
-    'export_one_graph', 'graph_entry', 'open_exported', 'runner_entry'
+    'export_one_graph', 'graph_entry', 'onnx_entry', 'open_exported',
+    'runner_entry'
 ]
 
 # Name of each mode: the runtime and the precision.
@@ -238,6 +239,46 @@ def graph_entry(name: str,
 
     return BenchmarkEntry(
         name, mode, [run], last_exit, macs=None if macs is None else [macs])
+
+
+def onnx_entry(path: str, mode: str, threads: int,
+               image_shape: Sequence[int]) -> BenchmarkEntry:
+    """Enter any ONNX file as it is, whoever exported it.
+
+    Args:
+        path (str): The file: one input, of images, and outputs of which the
+            last are logits (B, K). All of them are computed.
+        mode (str): How it runs, one of ``DEPLOYED_MODES``.
+        threads (int): Number of threads.
+        image_shape (Sequence[int]): (3, H, W).
+
+    Raises:
+        InputError: If it is no such file, or is for other images.
+    """
+    from ..deploy.graphs import read_graph, read_regular
+    from ..deploy.sessions import open_session
+    runtime, precision = DEPLOYED_MODES[mode]
+    with input_errors(OSError, ValueError):
+        graph = read_graph(path, read_regular(path))
+        fits = len(graph.inputs) == 1 and all(
+            len(shape) == 4 and all(
+                size in (None, expected)
+                for size, expected in zip(shape[1:], image_shape))
+            for shape in graph.inputs.values())
+        if not fits:
+            raise InputError(
+                f'{path!r} takes {graph.inputs}, and must take images of the '
+                f'shape {tuple(image_shape)} alone: choose them by --size')
+        session = open_session(runtime, path, graph.outputs, threads,
+                               precision)
+    given = next(iter(graph.inputs))
+
+    def run(batch: Tensor) -> List[np.ndarray]:
+        return session.run({given: _array(batch)})
+
+    return BenchmarkEntry(
+        os.path.splitext(os.path.basename(path))[0], mode, [run], lambda batch:
+        (torch.from_numpy(run(batch)[-1]), ))
 
 
 def _array(batch: Tensor) -> np.ndarray:

@@ -206,6 +206,11 @@ def enter_all(networks: List[Network], args: argparse.Namespace,
         entered += [
             entering.exported(name, mode, path) for mode in args.runtimes
         ]
+    for path in args.onnx:
+        entered += [
+            deployed.onnx_entry(path, mode, torch.get_num_threads(),
+                                entering.shape) for mode in args.runtimes
+        ]
     return entered
 
 

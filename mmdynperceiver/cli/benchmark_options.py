@@ -67,6 +67,14 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
         help='enter what tools/export.py wrote (in int8, for instance), in '
         'the runtimes among --modes; may be repeated')
     parser.add_argument(
+        '--onnx',
+        action='append',
+        default=[],
+        metavar='FILE.onnx',
+        help='enter a graph that others exported, in the runtimes among '
+        '--modes: one input, of images; the last output is taken for the '
+        'logits; may be repeated')
+    parser.add_argument(
         '--base',
         nargs='+',
         metavar='NAME[:MODE]',
@@ -199,7 +207,7 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
                      '--published-top1')
     if args.curve and not args.plot:
         parser.error('--curve is for a picture: add --plot')
-    for name in ('exported', 'unsplit'):
+    for name in ('exported', 'onnx', 'unsplit'):
         if getattr(args, name) and not args.runtimes:
             parser.error(f'--{name} needs one of {", ".join(DEPLOYED_MODES)} '
                          f'among --modes')

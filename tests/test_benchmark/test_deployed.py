@@ -199,3 +199,54 @@ def test_images_per_second_from_files(folder, tmp_path):
         compare_streams([folder], ['onnxruntime'], [str(tmp_path)], 1)
     with pytest.raises(InputError, match='nowhere.png'):
         compare_streams([folder], ['onnxruntime'], ['nowhere.png'], 2)
+
+
+class TwoExits(nn.Module):
+    """A network of somebody else."""
+
+    def __init__(self):
+        super().__init__()
+        self.early = nn.Linear(3, 5)
+        self.late = nn.Linear(3, 5)
+
+    def forward(self, pixels):
+        features = pixels.mean((2, 3))
+        return self.early(features), self.late(features)
+
+
+@pytest.fixture(scope='module')
+def others(tmp_path_factory):
+    """It and its graph."""
+    from mmdynperceiver.deploy.tracing import quiet
+    net = TwoExits().eval()
+    path = str(tmp_path_factory.mktemp('naive') / 'naive.onnx')
+    with quiet(), torch.no_grad():
+        torch.onnx.export(
+            net, (torch.zeros(1, *SHAPE), ),
+            path,
+            dynamo=False,
+            opset_version=17,
+            input_names=['pixels'])
+    return net, path
+
+
+def test_enters_graphs_of_others(others, mode, images):
+    net, path = others
+    entry = deployed.onnx_entry(path, mode, 1, SHAPE)
+    assert (entry.name, entry.mode, entry.dynamic) == ('naive', mode, None)
+    image = images[:1]
+    with torch.no_grad():
+        expected = net(image)
+    got, = entry.all_exits(image)
+    np.testing.assert_allclose(got, expected[-1], atol=1e-4)
+    # All exits are computed, as the others compute them.
+    assert len(entry.passes[0](image)) == 2
+
+
+def test_refuses_graphs_of_other_images(others, mode, tmp_path):
+    with pytest.raises(InputError, match='images of the shape .*3, 64, 32'):
+        deployed.onnx_entry(others[1], mode, 1, (3, 64, 32))
+    (tmp_path / 'no.onnx').write_text('no graph')
+    for name in ('no.onnx', 'missing.onnx'):
+        with pytest.raises(InputError, match=name):
+            deployed.onnx_entry(str(tmp_path / name), mode, 1, SHAPE)
