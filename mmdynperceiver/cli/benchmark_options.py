@@ -26,8 +26,8 @@ def parse_args() -> argparse.Namespace:
         'checkpoint',
         nargs='?',
         help='checkpoint file; without one, the weights are random')
-    for add in (_add_networks, _add_measurement, _add_policy, _add_output,
-                common.add_common_options):
+    for add in (_add_networks, _add_images, _add_measurement, _add_policy,
+                _add_output, common.add_common_options):
         add(parser)
     args = parser.parse_args()
     args.runtimes = [mode for mode in args.modes if mode in DEPLOYED_MODES]
@@ -83,8 +83,8 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
         'column (default: the config, in the first mode)')
 
 
-def _add_measurement(parser: argparse.ArgumentParser) -> None:
-    """Options of what is measured, and how often."""
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    """Options of which images are run."""
     parser.add_argument(
         '--images',
         choices=['random', 'test'],
@@ -102,6 +102,18 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
         metavar=('HEIGHT', 'WIDTH'),
         help="size of random images (default: that of the config's first "
         'test image)')
+    parser.add_argument(
+        '--files',
+        nargs='+',
+        default=[],
+        metavar='IMAGES',
+        help='image files, or folders with images: measure images per second '
+        'from these, decoding included, of the folders of --exported, with '
+        'all threads for one image and with as many streams')
+
+
+def _add_measurement(parser: argparse.ArgumentParser) -> None:
+    """Options of how it is measured, and how often."""
     parser.add_argument(
         '--batch-size',
         type=int,
@@ -132,14 +144,6 @@ def _add_measurement(parser: argparse.ArgumentParser) -> None:
         type=int,
         help='measure a training step too (forward, loss, backward), of so '
         'many images')
-    parser.add_argument(
-        '--files',
-        nargs='+',
-        default=[],
-        metavar='IMAGES',
-        help='image files, or folders with images: measure images per second '
-        'from these, decoding included, of the folders of --exported, with '
-        'all threads for one image and with as many streams')
     parser.add_argument(
         '--device',
         help='where the networks run (default: a GPU if there is one and '
