@@ -2,14 +2,14 @@
 """What a fit brings, and how it is printed."""
 import shlex
 from dataclasses import dataclass
-from typing import Dict, Optional
+from typing import Dict, Iterator, Optional
 
 from rich.console import Console
 
 from ..progress import is_quiet
 from .judge import Judged
 
-__all__ = ['FitResult', 'print_result', 'say', 'say_step', 'warn']
+__all__ = ['FitResult', 'doubts', 'print_result', 'say', 'say_step', 'warn']
 
 # Folders may have [brackets] in their names.
 console = Console(markup=False, emoji=False, highlight=False)
@@ -68,6 +68,26 @@ class FitResult:
     last_ms: float
     early: float
     static: Optional[Dict[str, float]] = None
+
+
+def doubts(result: FitResult, half: float, largest: float) -> Iterator[str]:
+    """What says that a model is of little use.
+
+    Args:
+        result (FitResult): What was made.
+        half (float): Half of the interval of the accuracy.
+        largest (float): Share of the test images in the largest class.
+    """
+    lost = result.last_accuracy - result.accuracy
+    if result.last_accuracy <= largest + half:
+        yield (f'the last exit is right on {result.last_accuracy:.1%} of the '
+               f'test images, and naming always the largest class would be on '
+               f'{largest:.1%}: more images, --minutes or '
+               f'--backbone-weights can help')
+    elif lost > max(half, 0.02):
+        yield (f'leaving early costs {100 * lost:.1f} points of accuracy: '
+               f'with a larger budget or --min-accuracy it costs fewer, and '
+               f'the same command then trains nothing again')
 
 
 def print_result(result: FitResult, half: float, judged: Judged) -> None:

@@ -30,7 +30,7 @@ from .judge import Judged, judge, judge_twin
 from .measure import check_packages
 from .options import FitOptions
 from .plan import choose_plan
-from .result import FitResult, print_result, say, say_step, warn
+from .result import FitResult, doubts, print_result, say, say_step, warn
 
 __all__ = ['FitResult', 'fit_model']
 
@@ -202,8 +202,9 @@ class _Fit:
                 static: Optional[Dict[str, float]]) -> FitResult:
         """Put the result together, write and print it."""
         point = OperatingPoint.load(self.folder / 'operating_point.json')
-        assert calibration.test_exits is not None
-        outcomes = outcomes_of(point, calibration.test_exits)
+        exits = calibration.test_exits
+        assert exits is not None and exits.labels is not None
+        outcomes = outcomes_of(point, exits)
         last, brought = outcomes.static()[-1], point.expected['test']
         result = FitResult(
             folder=os.fspath(self.folder),
@@ -224,6 +225,10 @@ class _Fit:
                    dict(asdict(result), minutes=self._spent() / 60))
         low, high = brought['accuracy_interval']
         print_result(result, (high - low) / 2, judged)
+        labels = Counter(exits.labels.tolist())
+        largest = max(labels.values()) / labels.total()
+        for doubt in doubts(result, (high - low) / 2, largest):
+            warn(doubt)
         return result
 
 
