@@ -24,7 +24,7 @@ extensions = [
 ]
 exclude_patterns = ['_build']
 myst_enable_extensions = ['colon_fence']
-myst_heading_anchors = 3
+myst_heading_anchors = 4
 highlight_language = 'none'
 autodoc_typehints = 'none'
 autodoc_member_order = 'bysource'

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import List, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 import mmpretrain
 
@@ -25,8 +25,8 @@ STATIC = ('static', 'shallow')
 MODES = ('onnxruntime', 'openvino', 'openvino-bf16')
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """Read the command line, or words of it."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument(
         '--data', required=True, help='folder of train/ and test/')
@@ -61,7 +61,7 @@ def parse_args() -> argparse.Namespace:
         help='see tools/benchmark.py (default: wall)')
     parser.add_argument(
         '--modes', nargs='+', default=MODES, help='runtimes to time')
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 class Experiment:
