@@ -26,8 +26,9 @@ NAME = 'mmdynperceiver'
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     """Read the command line."""
+    behind = sys.argv[0].startswith(f'{NAME} ')  # of all programs
     parser = argparse.ArgumentParser(
-        prog='python -m mmdynperceiver.serve',
+        prog=sys.argv[0] if behind else 'python -m mmdynperceiver.serve',
         description='Serve a network that tools/export.py wrote, by HTTP. '
         f'If {TOKEN_VARIABLE} is set, whoever asks must send it as a bearer '
         'token.')

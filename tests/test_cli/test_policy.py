@@ -42,7 +42,8 @@ def point(tmp_path):
 
 
 def settings(model, config=None, **options):
-    args = dict(thresholds=None, thresholds_file=None, exit=None)
+    args = dict(
+        thresholds=None, thresholds_file=None, exit=None, checkpoint=None)
     found = choose_policy(Namespace(**dict(args, **options)), model, config)
     return found.thresholds, found.criterion, found.temperature
 

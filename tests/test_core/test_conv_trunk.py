@@ -113,5 +113,6 @@ def test_the_early_exit_of_feature_reads_stage_3():
 
 
 def test_unknown_plan():
-    with pytest.raises(ValueError, match='classification, feature, last'):
+    with pytest.raises(
+            ValueError, match='classification, joint, feature, last'):
         Trunk(**TINY, exits='all')

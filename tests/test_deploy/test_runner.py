@@ -52,22 +52,22 @@ def test_same_exits_by_every_criterion(resnet, batch, criterion,
     np.testing.assert_allclose(got.confidence, expected.confidence, atol=1e-3)
 
 
-@pytest.mark.parametrize('settings', [
-    dict(thresholds=None),
-    dict(thresholds=(1.5, 2., 2.), criterion='patience')
-])
+@pytest.mark.parametrize('thresholds, criterion',
+                         [(None, 'max_prob'), ((1.5, 2., 2.), 'patience')])
 def test_one_graph_runs_where_nobody_can_leave(exported, runtime, batch,
-                                               settings, monkeypatch):
+                                               thresholds, criterion,
+                                               monkeypatch):
     net, folder = exported
     runner = Runner.load(folder, runtime, threads=1)
-    policy = Policy(4, **settings)
-    expected = early_exit(net, batch, policy.thresholds or (2., 2., 2.),
+    last = runner.num_exits - 1
+    policy = Policy(last + 1, thresholds and thresholds[:last], criterion)
+    expected = early_exit(net, batch, policy.thresholds or (2., ) * last,
                           policy.criterion)
     for session in runner.sessions:
         monkeypatch.setattr(session, 'run', None)
     for size in (1, 3, 7):
         got = runner.predict(batch[:size], policy)
-        assert set(got.exit_index) == {3}
+        assert set(got.exit_index) == {last}
         for name in ('confidence', 'logits'):
             np.testing.assert_allclose(
                 getattr(got, name), getattr(expected, name)[:size], atol=1e-3)

@@ -164,5 +164,5 @@ def test_a_monitor_sees_what_all_streams_do(resnet, photos):
     files = 3 * sorted(map(str, photos.iterdir()))
     runner(files)
     # An alarm begins the count anew.
-    assert runner.monitor.checked + sum(
-        alarm['checked'] for alarm in runner.monitor.alarms) == len(files)
+    found = [runner.monitor.status()['differ'], *runner.monitor.alarms]
+    assert sum(count['seen'] for count in found) == len(files)

@@ -212,7 +212,6 @@ def test_held_out_of_the_test_images(calibrate):
     (['--budget-ms', '5'], 'needs --latency-table'),
     (['--budget-ms', '5', '--latency-table', 'nowhere'], "'nowhere'"),
     (['--min-accuracy', '95'], 'such as 0.95'),
-    (['--min-accuracy', '1'], 'accuracy'),
     (['--min-accuracy', '1', '--solver', 'shares'], 'no share-based'),
     ([], 'choose what to solve for'),
     (['--budget-macs', '80%', '--hold-out', '2'], '3 .* to 9 .* got 2'),

@@ -1,12 +1,12 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""The first commands of README and docs, run on a tiny network."""
+"""The first commands of the docs, run on a tiny network."""
 import re
 import shutil
 
 import pytest
 from documented_commands import find_commands
 
-PAGES = ('README.md', 'docs/training.md', 'docs/calibration.md')
+PAGES = ('docs/training.md', 'docs/calibration.md')
 COMMANDS = [
     command for command in find_commands()
     if command.page in PAGES and 'doctor' not in command.words[-1]
