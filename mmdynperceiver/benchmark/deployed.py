@@ -189,8 +189,8 @@ def runner_entry(name: str,
     def all_exits(batch: Tensor) -> Sequence[Tensor]:
         return [torch.from_numpy(x) for x in runner.all_exits(_array(batch))]
 
-    def run(policy: Policy, batch: Tensor) -> Prediction:
-        found = runner.predict(_array(batch), policy)
+    def run(policy: Policy, batch: Tensor, staged: bool = False) -> Prediction:
+        found = runner.predict(_array(batch), policy, staged=staged)
         return Prediction(*map(torch.from_numpy, found[:3]))
 
     used = runner.policy
@@ -203,7 +203,8 @@ def runner_entry(name: str,
         Policy(count, fixed_exit_thresholds(k, count)) for k in range(count)
     ]
     return BenchmarkEntry(
-        name, mode, [partial(run, one) for one in fixed], all_exits,
+        name, mode, [partial(run, one, staged=True) for one in fixed],
+        all_exits,
         partial(run, used) if used.thresholds and count > 1 else None,
         runner.manifest.macs_per_exit)
 

@@ -192,7 +192,8 @@ class Runner:
     def predict(self,
                 batch: np.ndarray,
                 policy: Optional[Policy] = None,
-                stream: Optional['Runner'] = None) -> Outcome:
+                stream: Optional['Runner'] = None,
+                staged: bool = False) -> Outcome:
         """Run each image of a batch only until it leaves.
 
         Args:
@@ -201,6 +202,8 @@ class Runner:
                 to None.
             stream (Runner, optional): One of ``more_streams`` that computes.
                 Defaults to None, this one.
+            staged (bool): Whether to run segments also where nobody can
+                leave, in place of one graph. Defaults to False.
 
         Returns:
             Outcome: In the order of the batch.
@@ -209,10 +212,16 @@ class Runner:
             TypeError: If the batch is no array of float32.
             ValueError: If it has another shape, or NaN or infinity in it.
         """
-        out = self._unfilled(batch)
+        check_batch(batch, self.image_shape)
+        count = len(batch)
+        out = Outcome(
+            np.empty((count, len(self.manifest.classes)), np.float32),
+            np.empty(count, np.int64), np.empty(count, np.float32),
+            np.empty(count))
         # Until this closes, nobody else gets the runtime's memory.
         with ExitStack() as held:
-            (stream or self)._run(batch, policy or self.policy, held, out)
+            (stream or self)._run(batch, policy or self.policy, held, out,
+                                  staged)
         if self.monitor is not None and policy is None:
             known = self.policy
             found = self.monitor.watch(batch, out, known, self.all_exits)
@@ -220,21 +229,8 @@ class Runner:
                 self.policy = found
         return out
 
-    def _unfilled(self, batch: np.ndarray) -> Outcome:
-        """Room for the outcome of a batch, which is checked."""
-        check_batch(batch, self.image_shape)
-        count = len(batch)
-        return Outcome(
-            np.empty((count, len(self.manifest.classes)), np.float32),
-            np.empty(count, np.int64), np.empty(count, np.float32),
-            np.empty(count))
-
-    def _run(self,
-             batch: np.ndarray,
-             policy: Policy,
-             held: ExitStack,
-             out: Outcome,
-             staged: bool = False) -> None:
+    def _run(self, batch: np.ndarray, policy: Policy, held: ExitStack,
+             out: Outcome, staged: bool) -> None:
         """Run segments until all images have left; one graph instead where
         nobody can, unless it shall be ``staged``."""
         start = time.perf_counter()
@@ -293,9 +289,8 @@ class Runner:
         """
         num_exits = self.num_exits
         policy = Policy(num_exits, fixed_exit_thresholds(index, num_exits))
-        out, start = self._unfilled(batch), time.perf_counter()
-        with ExitStack() as held:
-            self._run(batch, policy, held, out, staged=True)
+        start = time.perf_counter()
+        self.predict(batch, policy, staged=True)
         return 1000 * (time.perf_counter() - start)
 
     def all_at_once(self, batch: np.ndarray,

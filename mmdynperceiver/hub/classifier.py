@@ -320,12 +320,8 @@ class NetworkRunner(Runner):
         super().__init__(manifest, (), Policy(number, **settings))
         self.net = net
 
-    def _run(self,
-             batch: np.ndarray,
-             policy: Policy,
-             held: Any,
-             out: Outcome,
-             staged: bool = False) -> None:
+    def _run(self, batch: np.ndarray, policy: Policy, held: Any, out: Outcome,
+             staged: bool) -> None:
         """Run the network; ``milliseconds`` are those until the last image
         has left."""
         start = time.perf_counter()
