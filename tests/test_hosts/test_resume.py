@@ -154,10 +154,11 @@ def train_until_killed(folder, after):
     (True, ['epoch_1.pth', 'epoch_2.pth'], 2),
 ])
 def test_killed_while_writing(tmp_path, after, left, latest):
-    process = multiprocessing.get_context('fork').Process(
+    # Not forked: what other tests have started has threads.
+    process = multiprocessing.get_context('spawn').Process(
         target=train_until_killed, args=(tmp_path, after))
     process.start()
-    process.join(60)
+    process.join(240)
     assert process.exitcode == -signal.SIGKILL
     assert checkpoints(tmp_path) == left
     assert (tmp_path / 'last_checkpoint').read_text().endswith('epoch_1.pth')
