@@ -321,7 +321,7 @@ class NetworkRunner(Runner):
         self.net = net
 
     def _run(self, batch: np.ndarray, policy: Policy, held: Any, out: Outcome,
-             staged: bool) -> None:
+             staged: bool = False) -> None:
         """Run the network; ``milliseconds`` are those until the last image
         has left."""
         start = time.perf_counter()
