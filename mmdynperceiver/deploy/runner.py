@@ -229,8 +229,12 @@ class Runner:
                 self.policy = found
         return out
 
-    def _run(self, batch: np.ndarray, policy: Policy, held: ExitStack,
-             out: Outcome, staged: bool) -> None:
+    def _run(self,
+             batch: np.ndarray,
+             policy: Policy,
+             held: ExitStack,
+             out: Outcome,
+             staged: bool = False) -> None:
         """Run segments until all images have left; one graph instead where
         nobody can, unless it shall be ``staged``."""
         start = time.perf_counter()
