@@ -218,13 +218,13 @@ class Runner:
             np.empty((count, len(self.manifest.classes)), np.float32),
             np.empty(count, np.int64), np.empty(count, np.float32),
             np.empty(count))
+        stream = stream or self
         # Until this closes, nobody else gets the runtime's memory.
         with ExitStack() as held:
-            (stream or self)._run(batch, policy or self.policy, held, out,
-                                  staged)
+            stream._run(batch, policy or self.policy, held, out, staged)
         if self.monitor is not None and policy is None:
             known = self.policy
-            found = self.monitor.watch(batch, out, known, self.all_exits)
+            found = self.monitor.watch(batch, out, known, stream.all_exits)
             if found is not known:  # else other threads may know a newer one
                 self.policy = found
         return out

@@ -61,12 +61,17 @@ class Contents:
                  curves: Sequence[Curve], num_budgets: int,
                  tick: Callable[[], Any]) -> None:
         settings = dict(
-            criterion=criterion or 'max_prob',
-            temperature=temperature and tuple(temperature),
-            ensemble=ensemble,
+            criterion='max_prob',
+            temperature=None,
+            ensemble=None,
             stopping=None)
         if criterion is None and points:
             settings = points[0].settings
+        given = dict(
+            criterion=criterion,
+            temperature=temperature and tuple(temperature),
+            ensemble=ensemble)
+        settings.update({k: v for k, v in given.items() if v is not None})
         self.model_name, self.unit, self.curves = model_name, unit, curves
         self.settings = settings
         self.criterion = settings['criterion']

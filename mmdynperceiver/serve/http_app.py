@@ -199,10 +199,10 @@ def _add_status(app: FastAPI, service: Service, token: Optional[str]) -> None:
     async def metrics(request: Request) -> Response:
         """Metrics of this process for Prometheus; Ray has its own port."""
         _check(request, token)
-        found = service.recorder.metrics
-        for index, count in enumerate(service.scheduler.waiting):
-            found.add('waiting', str(index), count)
-        return Response(found.text(), media_type='text/plain; version=0.0.4')
+        service.set_gauges()
+        return Response(
+            service.recorder.metrics.text(),
+            media_type='text/plain; version=0.0.4')
 
     @app.get('/', include_in_schema=False)
     async def page() -> Response:
@@ -222,10 +222,7 @@ def describe(service: Service) -> Dict[str, Any]:
         macs_per_exit=manifest.macs_per_exit,
         size=manifest.preprocessing['size'],
         precision=manifest.precision,
-        policy=dict(
-            thresholds=policy.thresholds,
-            criterion=policy.criterion,
-            temperature=policy.temperature),
+        policy=dict(thresholds=policy.thresholds, **policy.settings),
         operating_points=controller.describe() if controller else None,
         batch_sizes=scheduler.sizes,
         segment_milliseconds=scheduler.costs._asdict(),

@@ -55,6 +55,7 @@ class Classifier:
         """Called by Ray every few seconds."""
         if not self._service.ready:
             raise RuntimeError('the workers have stopped')
+        self._service.set_gauges()
 
 
 def make_application(settings: Settings, replicas: Any = 1) -> Any:

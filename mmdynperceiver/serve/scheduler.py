@@ -267,6 +267,8 @@ class StagedScheduler:
             tensors, start = dict(tensors), time.perf_counter()
             logits = self.segments.step(index, tensors, held)
             now = time.perf_counter()
+            # Before anything moves: if it fails, the batch is run again.
+            self.observer.ran(index, len(rows), 1000 * (now - start))
             answers, confidence, leaves = _decide(index, logits, rows)
             stay = np.flatnonzero(~leaves)
             if len(stay):
@@ -283,7 +285,6 @@ class StagedScheduler:
                              Served(answers[k].copy(), index,
                                     float(confidence[k]),
                                     1000 * (now - row.arrived), row.policy)))
-        self.observer.ran(index, len(rows), 1000 * (now - start))
 
     def _answer(self, row: _Row, answer: Any) -> None:
         """Give an image what it gets; who has gone gets nothing."""

@@ -222,6 +222,15 @@ class Service:
         }
         return {'name': name, **found} if name else found
 
+    def set_gauges(self) -> None:
+        """Tell the metrics what is no event: queues and operating point."""
+        metrics = self.recorder.metrics
+        for index, count in enumerate(self.scheduler.waiting):
+            metrics.add('waiting', str(index), count)
+        number = self.point(self.scheduler.policy)
+        if number is not None:
+            metrics.add('operating_point', '', number)
+
     def point(self, policy: Any) -> Optional[int]:
         """The number of an operating point on the curve, if there is one."""
         return None if self.controller is None else \

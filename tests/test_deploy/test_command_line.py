@@ -237,9 +237,9 @@ def test_times_are_those_of_sizes_met_before(resnet, photos):
     files = [str(path) for path in sorted(photos.iterdir())]
     sizes, predict = [], runner.predict
 
-    def count(batch, stream):
+    def count(batch, policy=None, stream=None):
         sizes.append(len(batch))
-        return predict(batch, stream=stream)
+        return predict(batch, policy, stream)
 
     runner.predict = count
     prepared = []

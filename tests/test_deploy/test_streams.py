@@ -158,11 +158,16 @@ def test_stops_when_nobody_wants_more():
     assert len(begun) <= 1 + 2 * AHEAD
 
 
-def test_a_monitor_sees_what_all_streams_do(resnet, photos):
-    runner = Runner.load(resnet.folder, thresholds=(0, 0, 0), streams=2)
+@pytest.mark.parametrize('streams', [1, 2])
+@pytest.mark.parametrize('run', [
+    lambda runner, files: runner(files),
+    lambda runner, files: list(classify_files(runner, files)),
+])
+def test_a_monitor_sees_each_image_once(resnet, photos, run, streams):
+    runner = Runner.load(resnet.folder, thresholds=(0, 0, 0), streams=streams)
     runner.monitor = DriftMonitor(.02, share=.999, seed=0)
     files = 3 * sorted(map(str, photos.iterdir()))
-    runner(files)
+    run(runner, files)
     # An alarm begins the count anew.
     found = [runner.monitor.status()['differ'], *runner.monitor.alarms]
     assert sum(count['seen'] for count in found) == len(files)

@@ -15,6 +15,7 @@ from mmdynperceiver.exit_settings import ENSEMBLES
 from mmdynperceiver.report import (Sample, compare_criteria, draw, read_curves,
                                    replacing_report, static_rows,
                                    sweep_budgets, sweep_rows, write_report)
+from mmdynperceiver.report.contents import HELD_OUT, Contents
 from mmdynperceiver.report.sweep import select, whole_curve
 from .test_activation_maps import build
 
@@ -70,6 +71,14 @@ def test_rows_by_hand():
     random, = select(rows, 'random', 'all')
     assert random.utility == pytest.approx(0.625)
     assert random.shares == searched.shares
+
+
+def test_what_is_given_prevails_over_the_first_point():
+    point = OperatingPoint((.5, ) * 3, 'entropy', 3.)
+    contents = Contents({HELD_OUT: samples(0)}, 'net', 'image', MACS, None,
+                        [point], None, (2., ) * 4, None, (), 2, lambda: None)
+    assert contents.settings == dict(
+        point.settings, criterion='entropy', temperature=(2., ) * 4)
 
 
 def test_budgets():

@@ -224,6 +224,14 @@ def test_says_what_it_is(port, runner):
     assert status == 422 and 'top: ' in answer['error']['message']
 
 
+def test_metrics_name_the_operating_point(service):
+    if service.engine != 'local':
+        pytest.skip("Ray's metrics are at a port of its own")
+    text = ask(service.port, '/metrics')[1].decode()
+    assert 'mmdynperceiver_operating_point 1.0' in text
+    assert 'mmdynperceiver_waiting{segment="3"} 0.0' in text
+
+
 def test_listens_to_this_machine_alone(service):
     psutil = pytest.importorskip('psutil')
     process = psutil.Process(service.process.pid)

@@ -118,6 +118,8 @@ class BucketGraphs:
         self.buckets, self.group, self.capture = buckets, group, capture
         self.limit = buckets[-1]
         self.last = policy.num_exits - 1
+        # Whether what an exit answers with is more than its own logits.
+        self.combines = policy.ensemble is not None
         device = images.device
         self._thresholds = torch.full((max(1, self.last), ),
                                       NEVER,

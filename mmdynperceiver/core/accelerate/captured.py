@@ -268,11 +268,11 @@ class CapturedExits:
     def _find(self, policy: Optional[ExitPolicy], images: Tensor,
               group: int) -> Optional[BucketGraphs]:
         """The graphs for a kind of batches; those of any policy if that does
-        not matter."""
+        not matter, as it does to what ensembles answer."""
         kind: Tuple[Any, ...] = (tuple(images.shape[1:]), images.dtype, group)
         if policy is None:
             for known, graphs in self._kinds.items():
-                if known[:3] == kind:
+                if known[:3] == kind and not graphs.combines:
                     return graphs
             policy = ExitPolicy(self.exits.num_exits)
         kind += (policy.criterion, policy.temperature, policy.ensemble,

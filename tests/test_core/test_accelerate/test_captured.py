@@ -150,6 +150,9 @@ def test_policies(net, settings):
         check_same(*(run_early_exit(*model.exit_parts(), policy, images)
                      for model in (fast, net)))
     assert graph_statistics(fast).batches == 4
+    # Each exit's own logits, whatever a policy made of them before.
+    for one, other in zip(fast(images), net(images), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_videos(net):
