@@ -5,13 +5,14 @@ Plain Python: the core checks its settings with this, and so does the runner
 of exported networks, which works without torch.
 """
 import math
-from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple,
+                    Union)
 
 __all__ = [
-    'ALL_CRITERIA', 'CRITERIA', 'ENSEMBLES', 'FEATURES', 'NEVER', 'Ensemble',
-    'Stopping', 'Temperature', 'check_criterion', 'check_ensemble',
-    'check_stopping', 'check_temperature', 'check_thresholds',
-    'fixed_exit_thresholds'
+    'ALL_CRITERIA', 'CRITERIA', 'ENSEMBLES', 'FEATURES', 'NEVER',
+    'DecisionSettings', 'Ensemble', 'Stopping', 'Temperature',
+    'check_criterion', 'check_ensemble', 'check_stopping', 'check_temperature',
+    'check_thresholds', 'fixed_exit_thresholds'
 ]
 
 # Made for the logits of classes.
@@ -85,6 +86,44 @@ def check_ensemble(ensemble: Any, num_exits: int = 4) -> Optional[Ensemble]:
     sizes = range(1, num_exits + 1)
     return Ensemble(
         kind, _check_rows(content['weights'], sizes, 'weights of ensemble'))
+
+
+class DecisionSettings:
+    """What says how thresholds are meant, for all that hold it: criterion,
+    temperature, ensemble and stopping, of so many exits."""
+
+    num_exits: int
+    criterion: str
+    temperature: Any
+    ensemble: Any
+    stopping: Any
+
+    def _set(self,
+             criterion: str = 'max_prob',
+             temperature: Temperature = None,
+             ensemble: Any = None,
+             stopping: Any = None,
+             known: Sequence[str] = ALL_CRITERIA) -> None:
+        """Set all, or nothing if something is wrong."""
+        count = self.num_exits
+        checked = (check_criterion(criterion, known),
+                   check_temperature(temperature,
+                                     count), check_ensemble(ensemble, count),
+                   check_stopping(stopping, criterion, count))
+        self.criterion, self.temperature, self.ensemble, self.stopping = \
+            checked
+
+    @property
+    def settings(self) -> Dict[str, Any]:
+        """What was set, as JSON holds it."""
+        ensemble = self.ensemble
+        if isinstance(ensemble, Ensemble):
+            ensemble = ensemble._asdict()
+        return dict(
+            criterion=self.criterion,
+            temperature=self.temperature,
+            ensemble=ensemble,
+            stopping=self.stopping)
 
 
 def _check_rows(rows: Any, sizes: Sequence[int],

@@ -5,16 +5,15 @@ import os
 from typing import Any, List, Mapping, Optional, Sequence
 
 from ..calibration.risk_control import describe_certificate
-from ..datasets.class_names import choose_class_names
-from ..deploy.manifest import Manifest, file_sha256
+from ..deploy.manifest import Manifest
 from ..deploy.onnxruntime_session import FIRST_VERSIONS, OPSET
 from ..deploy.pipeline import read_preprocessing
 from ..deploy.preprocessing import list_images
 from ..errors import first_few
 from ..hosts.build import model_of, test_transform
 from ..io.atomic import check_new_folder
-from ..io.checkpoint_file import read_checkpoint
 from . import common
+from .folder_options import add_folder_options, describe_source, load_source
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -22,21 +21,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description='Export a checkpoint as one ONNX graph per segment, with '
         'a manifest, for python -m mmdynperceiver.deploy.')
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('out', help='folder to write; new or empty')
-    common.add_policy_options(parser)
-    parser.add_argument(
-        '--size',
-        type=int,
-        nargs=2,
-        metavar=('HEIGHT', 'WIDTH'),
-        help='size of the images, where the test pipeline does not set it')
-    parser.add_argument(
-        '--classes',
-        metavar='FILE',
-        help='names of the classes, one a line (default: those in the '
-        'checkpoint, else their numbers)')
+    add_folder_options(parser)
     parser.add_argument(
         '--int8-calibration',
         metavar='DIR',
@@ -112,17 +97,9 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         preprocessing = read_preprocessing(
             test_transform(config),
             model_of(config).get('data_preprocessor') or {}, args.size)
-    common.check_writable_folder(os.path.dirname(os.path.abspath(args.out)))
-    model = common.load_model(config, args.checkpoint)
+    model, policy, classes, _ = load_source(args, config)
     trunk, exits = model.exit_parts()
-    classes = choose_class_names(args.classes,
-                                 read_checkpoint(args.checkpoint),
-                                 exits.num_classes)
-    policy = common.choose_policy(args, model, config.model)
-    source = dict(
-        config=os.path.basename(args.config),
-        checkpoint=os.path.basename(args.checkpoint),
-        checkpoint_sha256=file_sha256(args.checkpoint))
+    source = describe_source(args)
     with common.input_errors(ImportError, ValueError, OSError, RuntimeError):
         images = list_images(args.int8_calibration) \
             if args.int8_calibration else None

@@ -7,11 +7,10 @@ from typing import Any, Dict, List, Mapping
 import torch
 
 from ..core import OperatingPoint
-from ..datasets.class_names import choose_class_names
 from ..io.atomic import check_new_folder
-from ..io.checkpoint_file import read_checkpoint
-from ..io.model_folder import WEIGHTS, file_sha256, read_config
+from ..io.model_folder import WEIGHTS, read_config
 from . import common
+from .folder_options import add_folder_options, describe_source, load_source
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,21 +19,7 @@ def parse_args() -> argparse.Namespace:
         description='Save a checkpoint as a folder: weights as safetensors, '
         'config.json and a card. mmdynperceiver.hub.from_pretrained loads it, '
         'mmdynperceiver predict classifies images with it.')
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('out', help='folder to write; new or empty')
-    common.add_policy_options(parser)
-    parser.add_argument(
-        '--size',
-        type=int,
-        nargs=2,
-        metavar=('HEIGHT', 'WIDTH'),
-        help='size of the images, where the test pipeline does not set it')
-    parser.add_argument(
-        '--classes',
-        metavar='FILE',
-        help='names of the classes, one a line (default: those in the '
-        'checkpoint, else their numbers)')
+    add_folder_options(parser)
     parser.add_argument(
         '--about',
         nargs='+',
@@ -59,10 +44,7 @@ def provenance(args: argparse.Namespace,
     """Where the weights are from."""
     meta = content.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
-    found: Dict[str, Any] = dict(
-        config=os.path.basename(args.config),
-        checkpoint=os.path.basename(args.checkpoint),
-        checkpoint_sha256=file_sha256(os.path.expanduser(args.checkpoint)))
+    found = describe_source(args)
     for key in ('epoch', 'iter', 'seed', 'time'):
         if isinstance(meta.get(key), (int, str)):
             found[key] = meta[key]
@@ -90,12 +72,8 @@ def main() -> None:
         from ..hub.from_checkpoint import save_checkpoint
         from ..hub.load import push_folder
         check_new_folder(args.out)
-    common.check_writable_folder(os.path.dirname(os.path.abspath(args.out)))
-    model = common.load_model(config, args.checkpoint)
-    model.policy = common.choose_policy(args, model, config.model)
-    content = read_checkpoint(os.path.expanduser(args.checkpoint))
-    classes = choose_class_names(args.classes, content,
-                                 model.exit_parts()[1].num_classes)
+    model, policy, classes, content = load_source(args, config)
+    model.policy = policy
     with common.input_errors():
         points = read_points(args.thresholds_file) \
             if args.thresholds_file else []
@@ -104,7 +82,7 @@ def main() -> None:
     size = os.path.getsize(os.path.join(args.out, WEIGHTS)) / 1e6
     print(f'wrote {args.out} ({size:.1f} MB, '
           f'{read_config(args.out)["task"]})')
-    if model.policy.thresholds is None:
+    if policy.thresholds is None:
         print('without thresholds every input runs to the last exit; '
               'mmdynperceiver calibrate solves some')
     if args.push:

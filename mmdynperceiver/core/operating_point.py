@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ..errors import InputError
-from ..exit_settings import (check_criterion, check_ensemble, check_stopping,
-                             check_temperature, check_thresholds)
+from ..exit_settings import DecisionSettings, check_thresholds
 from ..io.atomic import write_json
 from .exits import Exits
 from .segments import SegmentedTrunk
@@ -49,7 +48,7 @@ def check_certificate(certificate: Mapping[str, Any],
 
 
 @dataclass
-class OperatingPoint:
+class OperatingPoint(DecisionSettings):
     """Thresholds with their criterion, and where they come from.
 
     Args:
@@ -96,12 +95,8 @@ class OperatingPoint:
                 raise TypeError(f'thresholds must be a sequence of numbers, '
                                 f'got {self.thresholds!r}') from None
         self.thresholds = check_thresholds(self.thresholds, self.num_exits)
-        check_criterion(self.criterion)
-        self.temperature = check_temperature(self.temperature, self.num_exits)
-        ensemble = check_ensemble(self.ensemble, self.num_exits)
-        self.ensemble = ensemble and ensemble._asdict()
-        self.stopping = check_stopping(self.stopping, self.criterion,
-                                       self.num_exits)
+        self._set(**self.settings)
+        self.ensemble = self.settings['ensemble']
         for name in ('solved_for', 'expected', 'data', 'checkpoint', 'model',
                      'certificate'):
             value = getattr(self, name)
@@ -113,16 +108,6 @@ class OperatingPoint:
                 f'the thresholds {list(self.thresholds)} are not those of '
                 f'the certificate, {certified}: what it promises is not '
                 f'theirs; calibrate again, or leave it out')
-
-    @property
-    def settings(self) -> Dict[str, Any]:
-        """What the thresholds mean: criterion, temperature, ensemble and
-        stopping."""
-        return dict(
-            criterion=self.criterion,
-            temperature=self.temperature,
-            ensemble=self.ensemble,
-            stopping=self.stopping)
 
     def save(self, path: Union[str, os.PathLike]) -> None:
         """Write a JSON file, whole or not at all; its folder must exist."""

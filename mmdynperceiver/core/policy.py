@@ -1,13 +1,13 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The exit policy: who leaves where; it never sees a feature."""
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from ..exit_settings import (NEVER, Stopping, Temperature, check_criterion,
-                             check_ensemble, check_stopping, check_temperature,
-                             check_thresholds, fixed_exit_thresholds)
+from ..exit_settings import (NEVER, DecisionSettings, Stopping, Temperature,
+                             check_ensemble, check_thresholds,
+                             fixed_exit_thresholds)
 from .criteria import confidence, confidences, logistic, patience_step
 from .ensembles import answers_so_far, combine, ensemble_logits, remember
 from .operating_point import OperatingPoint
@@ -70,7 +70,7 @@ def select_exits(all_logits: Sequence[Tensor],
                                                                  rows])
 
 
-class ExitPolicy(nn.Module):
+class ExitPolicy(nn.Module, DecisionSettings):
     """Decide at each exit which samples leave.
 
     The policy has no parameters, but its settings travel in the state dict
@@ -123,30 +123,6 @@ class ExitPolicy(nn.Module):
         policy = cls(point.num_exits, point.thresholds, **point.settings)
         policy.certificate = point.certificate
         return policy
-
-    def _set(self,
-             criterion: str = 'max_prob',
-             temperature: Temperature = None,
-             ensemble: Any = None,
-             stopping: Any = None) -> None:
-        """Set all but the thresholds, or nothing if something is wrong."""
-        count = self.num_exits
-        checked = (check_criterion(criterion),
-                   check_temperature(temperature,
-                                     count), check_ensemble(ensemble, count),
-                   check_stopping(stopping, criterion, count))
-        self.criterion, self.temperature, self.ensemble, self.stopping = \
-            checked
-
-    @property
-    def settings(self) -> Dict[str, Any]:
-        """What the thresholds mean: criterion, temperature, ensemble and
-        stopping."""
-        return dict(
-            criterion=self.criterion,
-            temperature=self.temperature,
-            ensemble=self.ensemble and self.ensemble._asdict(),
-            stopping=self.stopping)
 
     def set_thresholds(self, thresholds: Optional[Sequence[float]]) -> None:
         """Set the thresholds, or None to run all samples to the last exit.

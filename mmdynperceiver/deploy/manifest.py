@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Union
 
 from ..io.atomic import write_json
+from ..io.checksums import content_sha256, file_sha256
 from .graphs import Graph, read_graph, read_regular
 from .manifest_schema import check_manifest
 
-__all__ = ['FORMAT', 'MANIFEST', 'Manifest', 'Segment', 'file_sha256']
+__all__ = ['FORMAT', 'MANIFEST', 'Manifest', 'Segment']
 
 MANIFEST = 'manifest.json'
 # Raised when folders can no longer be read by an older runner.
@@ -98,7 +99,7 @@ class Manifest:
         # As it will be read: NumPy's numbers and tuples are none any more.
         content = json.loads(json.dumps(content, default=_plain))
         check_manifest(content)
-        content['manifest_sha256'] = _digest(content)
+        content['manifest_sha256'] = content_sha256(content)
         write_json(os.path.join(folder, MANIFEST), content)
 
     @classmethod
@@ -129,7 +130,7 @@ class Manifest:
                 f'{folder!r} has the format {reprlib.repr(given)}, and '
                 f'this version of mmdynperceiver reads {FORMAT}: export it '
                 f'again, or use the version that wrote it')
-        if content.pop('manifest_sha256', None) != _digest(content):
+        if content.pop('manifest_sha256', None) != content_sha256(content):
             raise ValueError(
                 f'{MANIFEST} in {folder!r} was changed after the export: '
                 f'export again; other thresholds can be given to the runner')
@@ -173,21 +174,6 @@ class Manifest:
                     f'{file} in {folder!r} {what} {", ".join(found)}, and '
                     f'{MANIFEST} says {", ".join(said)}: export again')
         return graph
-
-
-def file_sha256(path: Union[str, os.PathLike]) -> str:
-    """Checksum of a file."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        for block in iter(lambda: file.read(1 << 20), b''):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _digest(content: Dict[str, Any]) -> str:
-    """Checksum of what a JSON file says, however it is laid out."""
-    text = json.dumps(content, sort_keys=True, default=float)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -5,14 +5,12 @@ It decides as :class:`mmdynperceiver.core.ExitPolicy` does; the tests compare
 the two.
 """
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ..exit_settings import (CRITERIA, LEAST_EXPERT, NEVER, SURENESS,
-                             Temperature, check_criterion, check_ensemble,
-                             check_stopping, check_temperature,
-                             check_thresholds)
+                             DecisionSettings, Temperature, check_thresholds)
 
 __all__ = [
     'Decision', 'Policy', 'all_finite', 'confidence', 'logistic',
@@ -34,7 +32,7 @@ class Decision(NamedTuple):
     memory: Optional[np.ndarray]
 
 
-class Policy:
+class Policy(DecisionSettings):
     """Decide at each exit which samples leave.
 
     Args:
@@ -68,20 +66,8 @@ class Policy:
         self.thresholds: Optional[Tuple[float, ...]] = None
         if thresholds is not None:
             self.thresholds = check_thresholds(thresholds, num_exits)
-        self.criterion = check_criterion(criterion, (*CRITERIA, 'logistic'))
-        self.temperature = check_temperature(temperature, num_exits)
-        self.ensemble = check_ensemble(ensemble, num_exits)
-        self.stopping = check_stopping(stopping, criterion, num_exits)
-
-    @property
-    def settings(self) -> Dict[str, Any]:
-        """What the thresholds mean: criterion, temperature, ensemble and
-        stopping."""
-        return dict(
-            criterion=self.criterion,
-            temperature=self.temperature,
-            ensemble=self.ensemble and self.ensemble._asdict(),
-            stopping=self.stopping)
+        self._set(criterion, temperature, ensemble, stopping,
+                  (*CRITERIA, 'logistic'))
 
     @property
     def lets_leave(self) -> bool:

@@ -1,11 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Which images there are, what is wrong with them, and their splits."""
 import csv
-import hashlib
 import os
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from statistics import median
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -16,6 +14,7 @@ from ..datasets.hold_out import choose_hold_out
 from ..datasets.image_files import EXTENSIONS, Broken, list_files
 from ..datasets.lists import write_list
 from ..errors import InputError, first_few
+from ..io.checksums import file_sha256
 from ..progress import track
 
 __all__ = [
@@ -208,7 +207,7 @@ def _examine(path: str) -> Tuple[Optional[str], str, int]:
         return fault, '', 0
     with Image.open(path) as image:
         side = min(image.size)
-    return None, hashlib.sha256(Path(path).read_bytes()).hexdigest(), side
+    return None, file_sha256(path), side
 
 
 def split_images(images: Sequence[Labelled],

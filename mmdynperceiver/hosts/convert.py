@@ -1,6 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Published weights as checkpoints of this package's configs."""
-import hashlib
 import inspect
 import os
 from pathlib import Path
@@ -16,6 +15,7 @@ from ..errors import InputError, input_errors
 from ..io.atomic import atomic_file
 from ..io.checkpoint_file import read_checkpoint
 from ..io.checkpoints import atomic_save, load_strict, read_weights
+from ..io.checksums import file_sha256
 from ..version import __version__
 from .build import build_model
 
@@ -82,7 +82,7 @@ def read_source(path: str, weights: str = 'model') -> Source:
     with input_errors(OSError, ValueError):
         content = published_weights(read_checkpoint(path), weights)
         variant, net = infer_variant(content), load_official(content)
-    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = file_sha256(path)
     return Source(path, digest, weights, variant, net)
 
 

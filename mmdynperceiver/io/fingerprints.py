@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..progress import progress_bar
 from .atomic import write_json
+from .checksums import file_sha256
 
 __all__ = [
     'content_digests', 'data_fingerprint', 'settings_fingerprint',
@@ -23,7 +24,6 @@ __all__ = [
 # A file that changes again within a tick of the file system's clock looks
 # the same: what is this new (in ns) is not remembered.
 RACY = 2 * 10**9
-BLOCK = 1 << 20
 WORKERS = 8
 
 # The exit policy travels in the state dict, but changes no logit.
@@ -174,13 +174,7 @@ def _state_of(path: str) -> Optional[Tuple[str, int]]:
 
 def _digest_of(path: str) -> str:
     """Digest of a file's content, or of a folder's files and their names."""
-    found = []
-    for name, file_path in _parts(path):
-        digest = hashlib.sha256()
-        with open(file_path, 'rb') as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-        found.append((name, digest.hexdigest()))
+    found = [(name, file_sha256(part)) for name, part in _parts(path)]
     if not os.path.isdir(path):
         return found[0][1]
     return _sha256(''.join(f'{name}\0{text}\n' for name, text in found))

@@ -4,7 +4,6 @@
 Such folders are saved, shared on the Hub of Hugging Face, and loaded from
 there or from a disk. There is no code in them.
 """
-import hashlib
 import json
 import os
 from typing import Any, Dict, Mapping, Optional, Tuple, Union
@@ -13,28 +12,20 @@ from torch import Tensor
 
 from ..version import __version__
 from .atomic import atomic_folder, write_text
+from .checksums import content_sha256, file_sha256
 from .describe import one_line
 from .safetensors_file import (import_optional, read_safetensors,
                                save_safetensors)
 
 __all__ = [
-    'CARD', 'CONFIG', 'FORMAT', 'WEIGHTS', 'file_sha256', 'find_folder',
-    'read_config', 'read_folder', 'save_folder'
+    'CARD', 'CONFIG', 'FORMAT', 'WEIGHTS', 'find_folder', 'read_config',
+    'read_folder', 'save_folder'
 ]
 
 CONFIG, WEIGHTS, CARD = 'config.json', 'model.safetensors', 'README.md'
 # Raised when folders can no longer be read by an older version.
 FORMAT = 1
 Path = Union[str, os.PathLike]
-
-
-def file_sha256(path: Path) -> str:
-    """Checksum of a file."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def save_folder(folder: Path, content: Mapping[str, Any],
@@ -62,7 +53,7 @@ def save_folder(folder: Path, content: Mapping[str, Any],
             weights_sha256=file_sha256(path))
         # As it will be read: tuples are lists.
         whole = json.loads(json.dumps(whole))
-        whole['config_sha256'] = _digest(whole)
+        whole['config_sha256'] = content_sha256(whole)
         write_text(
             os.path.join(new, CONFIG),
             json.dumps(whole, indent=2, sort_keys=True) + '\n')
@@ -136,7 +127,7 @@ def read_config(folder: Path) -> Dict[str, Any]:
             f'{content.get("mmdynperceiver")} in the format '
             f'{content.get("format")!r}, and version {__version__} reads '
             f'{FORMAT}: update mmdynperceiver, or save the model again')
-    if content.pop('config_sha256') != _digest(content):
+    if content.pop('config_sha256') != content_sha256(content):
         raise ValueError(f'{path!r} was changed after it was saved: copy or '
                          f'save the folder again')
     return content
@@ -159,9 +150,3 @@ def read_folder(folder: Path) -> Tuple[Dict[str, Any], Dict[str, Tensor]]:
         raise ValueError(f'{path!r} was cut short or changed after it was '
                          f'saved (its SHA-256 is another): copy it again')
     return content, read_safetensors(path)
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    """Checksum of what a JSON file says, however it is laid out."""
-    return hashlib.sha256(json.dumps(content,
-                                     sort_keys=True).encode()).hexdigest()

@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from mmdynperceiver.deploy import Manifest, Runner
-from mmdynperceiver.deploy.manifest import (MANIFEST, Segment, _digest,
-                                            file_sha256)
+from mmdynperceiver.deploy.manifest import MANIFEST, Segment
+from mmdynperceiver.io.checksums import content_sha256, file_sha256
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def write(folder, content):
     """Write a manifest as someone does who edits it, checksum included."""
     content = {k: v for k, v in content.items() if k != 'manifest_sha256'}
     try:
-        content['manifest_sha256'] = _digest(content)
+        content['manifest_sha256'] = content_sha256(content)
     except RecursionError:
         pass
     (folder / MANIFEST).write_text(json.dumps(content))

@@ -22,9 +22,10 @@ from mmdynperceiver.core import (DynPerceiver, ExitPolicy, OperatingPoint,
 from mmdynperceiver.core.official import _published_names
 from mmdynperceiver.deploy import Runner
 from mmdynperceiver.deploy.export import export_network
-from mmdynperceiver.deploy.manifest import MANIFEST, _digest, file_sha256
+from mmdynperceiver.deploy.manifest import MANIFEST
 from mmdynperceiver.hosts.build import build_model
 from mmdynperceiver.io.checkpoints import load_strict, read_weights
+from mmdynperceiver.io.checksums import content_sha256, file_sha256
 from mmdynperceiver.io.fingerprints import weights_fingerprint
 from mmdynperceiver.report import read_curves
 from fuzz_base import CLASSES, Fault, Files, as_json, attempt, check
@@ -183,7 +184,7 @@ def exported(files: Files, sealed: bool = False) -> Any:
     def write(name: str, content: Any) -> str:
         """Write a file; the checksum of a sealed manifest fits."""
         if sealed and isinstance(content, dict):
-            content['manifest_sha256'] = _digest(content)
+            content['manifest_sha256'] = content_sha256(content)
         return files.write(os.path.join('out', name), content)
 
     def load_and_run(runtime: str) -> Any:

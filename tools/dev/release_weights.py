@@ -18,7 +18,8 @@ import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.cli import commands, common
 from mmdynperceiver.errors import InputError
 from mmdynperceiver.io.atomic import atomic_folder, check_new_folder
-from mmdynperceiver.io.model_folder import file_sha256, read_folder
+from mmdynperceiver.io.checksums import file_sha256
+from mmdynperceiver.io.model_folder import read_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 # The earliest date that a zip file can hold.
