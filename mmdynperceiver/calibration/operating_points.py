@@ -12,7 +12,6 @@ from ..core.complexity import expected_cost
 from ..core.ensembles import ensemble_logits
 from ..core.operating_point import check_certificate
 from ..errors import InputError
-from ..exit_settings import check_ensemble
 from ..io.atomic import write_json
 from ..io.checkpoint_file import atomic_save, read_checkpoint
 from ..io.fingerprints import POLICY_STATE
@@ -129,9 +128,7 @@ def _fit_settings(exits: ExitLogits, goal: Goal, criterion: str, fit: bool,
     settings: Dict[str, Any] = dict(criterion=criterion)
     if ensemble is not None:
         settings['ensemble'] = fit_ensemble(ensemble, exits, rows)
-    answers = ensemble_logits(
-        exits.logits,
-        check_ensemble(settings.get('ensemble'), len(exits.logits)))
+    answers = ensemble_logits(exits.logits, settings.get('ensemble'))
     if fit:
         settings['temperature'] = tuple(
             fit_temperature(logits[rows], exits.labels[rows])

@@ -16,7 +16,6 @@ from ..core.complexity import expected_cost
 from ..core.criteria import Temperature, confidences
 from ..core.ensembles import ensemble_logits
 from ..core.policy import check_thresholds, leave_at
-from ..exit_settings import check_ensemble
 
 __all__ = ['ExitOutcomes', 'Outcome', 'check_samples', 'check_shares']
 
@@ -78,8 +77,7 @@ class ExitOutcomes:
         labels = torch.as_tensor(labels)
         all_logits = [torch.as_tensor(logits) for logits in all_logits]
         check_samples(all_logits, labels)
-        answers = ensemble_logits(all_logits,
-                                  check_ensemble(ensemble, len(all_logits)))
+        answers = ensemble_logits(all_logits, ensemble)
         right = torch.stack([x.argmax(-1) == labels for x in answers])
         return cls(
             confidences(answers, criterion, temperature, stopping), right,

@@ -69,6 +69,8 @@ class PaperBranch:
     fewest_latents = 8
     # The first stage whose features are read.
     first = 0
+    # Whether z2x is attention, which leaves maps channels last.
+    maps_as_tokens = True
 
     def __init__(self, channels: Sequence[int], depth_factor: Sequence[float],
                  options: Mapping[str, Any]) -> None:
@@ -179,6 +181,7 @@ class LatencyFirstBranch(PaperBranch):
     missing = ('dw_conv', 'token_mixer')
     fewest_latents = 1
     first = 1
+    maps_as_tokens = False
     block = ParallelBlock
 
     def latent_sizes(self) -> Tuple[List[int], List[int]]:

@@ -1,11 +1,11 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Exits that answer together with those before them."""
-from typing import List, Optional, Sequence
+from typing import Any, List, Optional, Sequence
 
 import torch
 from torch import Tensor
 
-from ..exit_settings import LEAST_EXPERT, Ensemble
+from ..exit_settings import LEAST_EXPERT, Ensemble, check_ensemble
 
 __all__ = ['answers_so_far', 'combine', 'ensemble_logits', 'remember']
 
@@ -34,29 +34,34 @@ def combine(evidence: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     return total
 
 
+def _answers(evidence: Sequence[Tensor],
+             ensemble: Optional[Ensemble]) -> List[Tensor]:
+    """What each exit answers with, from the evidence of all so far."""
+    if ensemble is None:
+        return list(evidence)
+    return [
+        combine(evidence[:k + 1], weights)
+        for k, weights in enumerate(ensemble.weights[:len(evidence)])
+    ]
+
+
 def answers_so_far(memory: Tensor,
                    ensemble: Optional[Ensemble]) -> List[Tensor]:
     """Logits (B, K) that each exit so far answers with, from what
     :func:`remember` keeps."""
-    evidence = memory.unbind(1)
-    if ensemble is None:
-        return list(evidence)
-    return [
-        combine(evidence[:k + 1], ensemble.weights[k])
-        for k in range(len(evidence))
-    ]
+    return _answers(memory.unbind(1), ensemble)
 
 
 def ensemble_logits(all_logits: Sequence[Tensor],
-                    ensemble: Optional[Ensemble]) -> List[Tensor]:
+                    ensemble: Any) -> List[Tensor]:
     """Logits (N, K) that each exit answers with, from its own and all before.
 
     Those of the exits, where there is no ensemble.
+
+    Raises:
+        ValueError: If it is none for so many exits.
     """
-    if ensemble is None:
-        return list(all_logits)
-    evidence = [_evidence(logits, ensemble) for logits in all_logits]
-    return [
-        combine(evidence[:k + 1], weights)
-        for k, weights in enumerate(ensemble.weights)
-    ]
+    ensemble = check_ensemble(ensemble, len(all_logits))
+    if ensemble is not None:
+        all_logits = [_evidence(logits, ensemble) for logits in all_logits]
+    return _answers(all_logits, ensemble)

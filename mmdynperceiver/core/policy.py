@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..exit_settings import (NEVER, DecisionSettings, Stopping, Temperature,
-                             check_ensemble, check_thresholds,
-                             fixed_exit_thresholds)
+                             check_thresholds, fixed_exit_thresholds)
 from .criteria import confidence, confidences, logistic, patience_step
 from .ensembles import answers_so_far, combine, ensemble_logits, remember
 from .operating_point import OperatingPoint
@@ -61,7 +60,7 @@ def select_exits(all_logits: Sequence[Tensor],
     """
     thresholds = check_thresholds(thresholds, len(all_logits))
     answers = ensemble_logits([torch.as_tensor(x) for x in all_logits],
-                              check_ensemble(ensemble, len(all_logits)))
+                              ensemble)
     logits = torch.stack(answers)
     conf = confidences(answers, criterion, temperature, stopping)
     exit_index = leave_at(conf, thresholds)

@@ -16,8 +16,8 @@ from .feature_branch.torchvision_nets import torchvision_body
 from .segments import SegmentedTrunk
 
 __all__ = [
-    'load_branch_weights', 'parameter_groups', 'read_state_dict',
-    'torchvision_names'
+    'check_in_torchvision', 'load_branch_weights', 'parameter_groups',
+    'read_state_dict', 'torchvision_names'
 ]
 
 # The buffer that counts batches changes no output and may be missing.
@@ -83,8 +83,8 @@ def load_branch_weights(
                    if unused else '')
 
 
-def torchvision_names(trunk: SegmentedTrunk) -> List[str]:
-    """torchvision's names of the branch's entries, in the branch's order.
+def check_in_torchvision(trunk: SegmentedTrunk) -> None:
+    """Refuse a branch for which no published weights can be had.
 
     Raises:
         ValueError: If torchvision has no such network.
@@ -95,6 +95,15 @@ def torchvision_names(trunk: SegmentedTrunk) -> List[str]:
             'under a name and in this width (torchvision.NAME, regnety-*, '
             'resnet18, resnet34, resnet50, mobilenetv3-large): load others '
             'into the backbone before it is cut')
+
+
+def torchvision_names(trunk: SegmentedTrunk) -> List[str]:
+    """torchvision's names of the branch's entries, in the branch's order.
+
+    Raises:
+        ValueError: If torchvision has no such network.
+    """
+    check_in_torchvision(trunk)
     with torch.random.fork_rng(devices=[]):
         body = torchvision_body(trunk.torchvision)
     return list(body.state_dict())

@@ -197,7 +197,7 @@ class Trunk(SegmentedTrunk):
                 last_z2x=last_z2x,
                 token_mixer=token_mixer))
         self.attach(features)
-        self.maps_as_tokens = branch == 'paper' and z2x
+        self.maps_as_tokens = kind.maps_as_tokens and z2x
         widths, count = latent_branch.widths, latent_branch.tokens[0]
         latents = torch.randn(count, widths[0]).mul_(0.02).clamp_(-2, 2)
         self.latents = nn.Parameter(latents)

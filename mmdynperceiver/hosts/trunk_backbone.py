@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core import FeatureBranch, SegmentedTrunk, Trunk
 from ..core.accelerate.fast_blocks import use_fast_blocks
-from ..core.pretrained_branch import load_branch_weights, torchvision_names
+from ..core.pretrained_branch import check_in_torchvision, load_branch_weights
 from ..errors import input_errors
 from ..io.checkpoints import load_matching
 from .feature_branch import build_arch
@@ -73,7 +73,7 @@ class TrunkBackbone(BaseModule):
             self.make_trunk(build_arch(arch, self.registry), **kwargs))
         self.backbone_weights = backbone_weights
         if backbone_weights is not None:
-            torchvision_names(self.net)  # refuses what has no such weights
+            check_in_torchvision(self.net)
         if freeze_branch:
             self.net.freeze_branch()
         for module in self._frozen_modules():

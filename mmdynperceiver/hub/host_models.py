@@ -16,6 +16,7 @@ from mmengine.registry import (MODELS, TASK_UTILS, TRANSFORMS, Registry,
                                init_default_scope)
 from torch import Tensor, nn
 
+from ..compat.broken_host import TASK_OF_HOST
 from ..core import ExitPolicy, OperatingPoint
 from ..errors import InputError, input_errors
 from ..hosts.build import model_of, test_transform
@@ -33,8 +34,6 @@ TASK_OF_SCOPE = dict(
 # paths, and what is in no registry, from wherever they lead.
 _TYPE = re.compile(r'((mmdynperceiver|mmpretrain|mmaction|mmdet|mmcv|mmengine)'
                    r'\.)?[A-Za-z]\w*')
-_ADAPTERS = dict(
-    mmpretrain='classification', mmaction='recognition', mmdet='detection')
 # Stands in JSON for a tuple.
 _TUPLE = '__tuple__'
 # What would fetch weights that the folder holds anyway.
@@ -101,10 +100,10 @@ def host_config(content: Mapping[str, Any], folder: str) -> Config:
         ValueError: If it names anything but parts of registries.
     """
     scope = content.get('scope')
-    if scope not in _ADAPTERS:
+    if scope not in TASK_OF_HOST:
         raise ValueError(f'{folder!r} is of the scope {scope!r}; known are '
-                         f'{", ".join(_ADAPTERS)}')
-    importlib.import_module(f'mmdynperceiver.{_ADAPTERS[scope]}')
+                         f'{", ".join(TASK_OF_HOST)}')
+    importlib.import_module(f'mmdynperceiver.{TASK_OF_HOST[scope]}')
     try:
         _check_types(content['model'])
         _check_types(content['pipeline'])

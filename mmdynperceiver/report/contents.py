@@ -12,7 +12,6 @@ from ..calibration.outcomes import ExitOutcomes
 from ..calibration.risk_control import describe_certificate
 from ..core import OperatingPoint, select_exits
 from ..core.ensembles import ensemble_logits
-from ..exit_settings import check_ensemble
 from .criteria_table import compare_criteria, quality
 from .curve import Curve
 from .headline import Interval, headline
@@ -107,9 +106,9 @@ class Contents:
         # Files of the samples, '' where not known.
         self.paths = tuple(getattr(shown, 'paths', ()))
         # Classes at each exit (num_exits, N).
-        ensemble = check_ensemble(point.ensemble, len(shown.logits))
-        self.predicted = torch.stack(
-            [x.argmax(1) for x in ensemble_logits(shown.logits, ensemble)])
+        self.predicted = torch.stack([
+            x.argmax(1) for x in ensemble_logits(shown.logits, point.ensemble)
+        ])
         chosen = select_exits(shown.logits, point.thresholds, **point.settings)
         self.exit_index, self.conf = chosen.exit_index, chosen.confidence
         self.headline = headline(self.exit_index, self.judged.utility,

@@ -16,7 +16,7 @@ from ..deploy.sessions import PRECISIONS, RUNTIMES
 from ..io.describe import one_line
 from ..io.result_file import INTERRUPTED, printable
 from .problems import Limits
-from .settings import Settings
+from .settings import Settings, open_network, start_service
 
 ENGINES = ('ray', 'local')
 TOKEN_VARIABLE = 'MMDYNPERCEIVER_TOKEN'
@@ -150,7 +150,6 @@ def serve_local(args: argparse.Namespace, settings: Settings) -> None:
         metrics = PrometheusMetrics()
     except ImportError as error:
         raise ImportError(_missing(error)) from error
-    from .settings import start_service
     service = start_service(settings, metrics)
     config = uvicorn.Config(
         build_app(service, settings.token),
@@ -189,7 +188,7 @@ def serve_by_ray(args: argparse.Namespace, settings: Settings) -> None:
     except ImportError as error:
         raise ImportError(_missing(error)) from error
     # What is wrong with the folder is said here, not by a replica.
-    check_settings(settings)
+    open_network(settings)
     stop = threading.Event()
     ray.init(
         num_cpus=max(2, (settings.threads or 1) * args.replicas),
@@ -220,16 +219,6 @@ def _why(status: Any) -> str:
         for line in deployment.message.splitlines() if 'Error: ' in line
     ]
     return lines[-1].partition('Error: ')[2] if lines else ''
-
-
-def check_settings(settings: Settings) -> None:
-    """Open the folder and the curve once, to refuse what does not fit."""
-    from ..deploy.runner import Runner
-    from .operating_curve import load_curve
-    runner = Runner.load(settings.folder, settings.runtime, settings.threads,
-                         settings.precision, settings.thresholds)
-    if settings.curve:
-        load_curve(settings.curve, runner.num_exits, settings.min_accuracy)
 
 
 def _missing(error: ImportError) -> str:

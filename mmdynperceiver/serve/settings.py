@@ -3,12 +3,12 @@
 import dataclasses
 import logging
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from ..deploy.runner import Runner
 from .controller import Controller
 from .metrics import Metrics
-from .operating_curve import load_curve
+from .operating_curve import CurvePoint, load_curve
 from .problems import Limits
 from .scheduler import StagedScheduler
 from .segment_costs import measure_costs
@@ -91,8 +91,8 @@ class Settings:
         return cls(**content)
 
 
-def start_service(settings: Settings, metrics: Metrics) -> Service:
-    """Open the network, measure its segments, and start the workers.
+def open_network(settings: Settings) -> Tuple[Runner, List[CurvePoint]]:
+    """The network, and the points of its curve, none without one.
 
     Raises:
         FileNotFoundError: If the folder or a file is missing.
@@ -101,8 +101,18 @@ def start_service(settings: Settings, metrics: Metrics) -> Service:
     """
     runner = Runner.load(settings.folder, settings.runtime, settings.threads,
                          settings.precision, settings.thresholds)
-    points = settings.curve and load_curve(settings.curve, runner.num_exits,
-                                           settings.min_accuracy)
+    if not settings.curve:
+        return runner, []
+    return runner, load_curve(settings.curve, runner.num_exits,
+                              settings.min_accuracy)
+
+
+def start_service(settings: Settings, metrics: Metrics) -> Service:
+    """Open the network, measure its segments, and start the workers.
+
+    Raises what :func:`open_network` does.
+    """
+    runner, points = open_network(settings)
     LOGGER.info('measuring what the segments cost')
     costs = measure_costs(runner, settings.max_batch)
     recorder = Recorder(metrics, costs)
