@@ -10,9 +10,10 @@ from typing import (Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple,
 
 __all__ = [
     'ALL_CRITERIA', 'CRITERIA', 'ENSEMBLES', 'FEATURES', 'NEVER',
-    'DecisionSettings', 'Ensemble', 'Stopping', 'Temperature',
-    'check_criterion', 'check_ensemble', 'check_stopping', 'check_temperature',
-    'check_thresholds', 'fixed_exit_thresholds'
+    'POINT_FIELDS', 'DecisionSettings', 'Ensemble', 'Stopping', 'Temperature',
+    'check_criterion', 'check_ensemble', 'check_point_fields',
+    'check_stopping', 'check_temperature', 'check_thresholds',
+    'fixed_exit_thresholds'
 ]
 
 # Made for the logits of classes.
@@ -38,6 +39,11 @@ Stopping = Optional[Tuple[Tuple[float, ...], ...]]
 ENSEMBLES = ('average', 'geometric', 'product')
 # Of what a logit counts in a product of experts, at the least.
 LEAST_EXPERT = 1e-3
+
+# What the file of an operating point holds, see core.OperatingPoint.
+POINT_FIELDS = ('thresholds', 'criterion', 'temperature', 'num_exits',
+                'solver', 'solved_for', 'expected', 'data', 'checkpoint',
+                'model', 'certificate', 'ensemble', 'stopping')
 
 
 class Ensemble(NamedTuple):
@@ -86,6 +92,27 @@ def check_ensemble(ensemble: Any, num_exits: int = 4) -> Optional[Ensemble]:
     sizes = range(1, num_exits + 1)
     return Ensemble(
         kind, _check_rows(content['weights'], sizes, 'weights of ensemble'))
+
+
+def check_point_fields(content: Mapping[str, Any],
+                       known: Sequence[str] = POINT_FIELDS) -> None:
+    """Refuse fields that this version does not know: what they say of the
+    thresholds would be lost.
+
+    Args:
+        content (Mapping): What the file of an operating point holds.
+        known (Sequence[str]): Those that there are. Defaults to
+            ``POINT_FIELDS``.
+
+    Raises:
+        ValueError: If there is another one.
+    """
+    unknown = [name for name in content if name not in known]
+    if unknown:
+        raise ValueError(
+            f'unknown field {", ".join(map(repr, unknown[:4]))}; known are '
+            f'{", ".join(known)}: correct the name or take the field out, or '
+            f'use the version that wrote it')
 
 
 class DecisionSettings:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..core.operating_point import OperatingPoint
 from ..core.policy import check_thresholds
-from ..io.atomic import write_json
 from . import outcomes, share_solver, threshold_search
 from .confidence import (area_under_curve, expected_calibration_error,
                          failure_auroc, fit_temperature)
@@ -119,11 +118,11 @@ def load_thresholds(path: Union[str, os.PathLike],
 
 def save_thresholds(path: Union[str, os.PathLike], thresholds: Sequence[float],
                     **details: Any) -> None:
-    """Write such thresholds, and details that JSON can hold, to a file.
+    """Write such thresholds, and details that JSON can hold, to a file; they
+    stand in the ``data`` of the operating point.
 
     Raises:
         ValueError: If a threshold is NaN or negative.
     """
     values = check_thresholds(thresholds, len(thresholds) + 1)
-    write_json(path,
-               dict(thresholds=list(values), criterion='max_prob', **details))
+    OperatingPoint(values, data=details).save(path)

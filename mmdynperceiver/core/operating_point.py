@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ..errors import InputError
-from ..exit_settings import DecisionSettings, check_thresholds
+from ..exit_settings import (DecisionSettings, check_point_fields,
+                             check_thresholds)
 from ..io.atomic import write_json
 from .exits import Exits
 from .segments import SegmentedTrunk
@@ -114,6 +115,17 @@ class OperatingPoint(DecisionSettings):
         write_json(path, dataclasses.asdict(self))
 
     @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> 'OperatingPoint':
+        """What a file holds of one point, an object with its fields.
+
+        Raises:
+            TypeError: If a part is of another kind.
+            ValueError: If a field is not known, or a setting does not fit.
+        """
+        check_point_fields(content)
+        return cls(**content)
+
+    @classmethod
     def load(cls,
              path: Union[str, os.PathLike],
              num_exits: Optional[int] = None,
@@ -136,7 +148,7 @@ class OperatingPoint(DecisionSettings):
                 for another model.
         """
         path = os.fspath(path)
-        return cls._from_content(
+        return cls._of_file(
             _choose(*_split_number(path)), path, num_exits, model)
 
     @classmethod
@@ -144,10 +156,10 @@ class OperatingPoint(DecisionSettings):
         """Read all points of a JSON file, of one or of several; see ``load``.
         """
         path = os.fspath(path)
-        return [cls._from_content(point, path) for point in _read(path)]
+        return [cls._of_file(point, path) for point in _read(path)]
 
     @classmethod
-    def _from_content(
+    def _of_file(
             cls,
             content: Dict[str, Any],
             path: str,
@@ -162,10 +174,8 @@ class OperatingPoint(DecisionSettings):
                 f'model has {num_exits}; calibrate this model')
         if num_exits is not None:
             content['num_exits'] = num_exits
-        names = [entry.name for entry in dataclasses.fields(cls)]
-        known = {name: content[name] for name in names if name in content}
         try:
-            point = cls(**known)
+            point = cls.from_content(content)
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f'thresholds file {path!r}: {error}') from error
         for name, value in (model or {}).items():
@@ -210,7 +220,12 @@ def _read(path: str) -> List[Dict[str, Any]]:
         raise ValueError(
             f'thresholds file {path!r} is not JSON: {error}') from error
     points = content.get('points') if isinstance(content, dict) else None
-    if not points or not isinstance(points, list):
+    if points and isinstance(points, list):
+        try:
+            check_point_fields(content, ('points', ))
+        except ValueError as error:
+            raise ValueError(f'thresholds file {path!r}: {error}') from error
+    else:
         points = [content]
     if not all(isinstance(p, dict) and 'thresholds' in p for p in points):
         raise ValueError(f"thresholds file {path!r} must hold an object with "

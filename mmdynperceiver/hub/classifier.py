@@ -25,7 +25,6 @@ from .card import model_card
 __all__ = ['ImageClassifier', 'NetworkRunner']
 
 HubMixin: Any = import_optional('huggingface_hub').PyTorchModelHubMixin
-POINT_KEYS = tuple(f.name for f in dataclasses.fields(OperatingPoint))
 
 
 class ImageClassifier(DynPerceiver, HubMixin):
@@ -222,9 +221,7 @@ class ImageClassifier(DynPerceiver, HubMixin):
         """Build it of what a folder holds; see :meth:`from_pretrained`."""
         try:
             points = [
-                OperatingPoint(
-                    **{k: point[k]
-                       for k in POINT_KEYS if k in point})
+                OperatingPoint.from_content(point)
                 for point in content['operating_points']
             ]
             net = cls(
@@ -320,7 +317,11 @@ class NetworkRunner(Runner):
         super().__init__(manifest, (), Policy(number, **settings))
         self.net = net
 
-    def _run(self, batch: np.ndarray, policy: Policy, held: Any, out: Outcome,
+    def _run(self,
+             batch: np.ndarray,
+             policy: Policy,
+             held: Any,
+             out: Outcome,
              staged: bool = False) -> None:
         """Run the network; ``milliseconds`` are those until the last image
         has left."""

@@ -150,7 +150,7 @@ def build_host_model(content: Mapping[str, Any],
             raise ValueError(f'there is no operating point {operating_point}: '
                              f'{folder!r} has {len(points)}, from 0')
         model.policy = ExitPolicy.from_operating_point(
-            OperatingPoint(**points[operating_point]))
+            OperatingPoint.from_content(points[operating_point]))
     meta = dict(classes=content.get('classes'))
     model.cfg = model._config = config
     model.dataset_meta = model._dataset_meta = meta

@@ -17,7 +17,7 @@ def test_round_trip_is_exact(tmp_path):
     assert load_thresholds(path) == (1 / 3, 0.1, 2)
     content = json.loads(path.read_text())
     assert content['criterion'] == 'max_prob'
-    assert content['note'] == 'solved for 1 GMACs'
+    assert content['data']['note'] == 'solved for 1 GMACs'
 
 
 def test_the_criterion_may_be_left_out(tmp_path):

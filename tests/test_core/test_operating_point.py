@@ -8,6 +8,7 @@ from mmdynperceiver.calibration.held_out import (load_thresholds,
                                                  save_thresholds)
 from mmdynperceiver.core import DynPerceiver, ExitPolicy, OperatingPoint
 from mmdynperceiver.core.operating_point import describe_model
+from mmdynperceiver.exit_settings import POINT_FIELDS
 
 MODEL = dict(num_exits=4, num_classes=10, parameters=123)
 
@@ -38,6 +39,9 @@ def test_round_trip_is_exact(tmp_path):
 
 def test_files_of_thresholds_alone(tmp_path):
     save_thresholds(tmp_path / 't.json', (0.1, 0.2), note='not known')
+    point = OperatingPoint.load(tmp_path / 't.json', model=MODEL)
+    assert point == OperatingPoint((0.1, 0.2), data=dict(note='not known'))
+    (tmp_path / 't.json').write_text('{"thresholds": [0.1, 0.2]}')
     point = OperatingPoint.load(tmp_path / 't.json', model=MODEL)
     assert point == OperatingPoint((0.1, 0.2), num_exits=3)
 
@@ -78,7 +82,8 @@ def test_a_number_of_a_single_point(tmp_path):
 @pytest.mark.parametrize('text', [
     '[' * 100000, '{"thresholds": [1e999999, {}]}', '{"points": []}',
     '{"points": [1]}', '{"points": [{"solver": "search"}]}',
-    '{"thresholds": [1' + '0' * 400 + ', 1]}'
+    '{"thresholds": [1' + '0' * 400 + ', 1]}',
+    '{"points": [{"thresholds": [1]}], "criterion": "entropy"}'
 ])
 def test_content_that_is_none(tmp_path, text):
     (tmp_path / 'p.json').write_text(text)
@@ -104,6 +109,9 @@ def test_byte_order_mark(tmp_path):
     (dict(certificate=dict(thresholds=[1, 1, 1])),
      'are not those of the certificate'),
     (dict(expected=[1]), r'expected must be a dict, got \[1\]'),
+    (dict(temperatures=[1, 2, 3, 4]),
+     "unknown field 'temperatures'; known are .*temperature.*correct the name"
+     ),
 ])
 def test_refuses(tmp_path, changes, message):
     path = tmp_path / 'p.json'
@@ -112,6 +120,11 @@ def test_refuses(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message) as caught:
         OperatingPoint.load(path, 4, MODEL)
     assert str(path) in str(caught.value)
+
+
+def test_fields_are_those_of_the_class():
+    assert POINT_FIELDS == tuple(
+        f.name for f in dataclasses.fields(OperatingPoint))
 
 
 def test_thresholds_alone_would_mean_something_else(tmp_path):

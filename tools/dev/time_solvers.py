@@ -16,12 +16,17 @@ from mmdynperceiver.calibration.operating_points import solve_points
 
 COSTS = (1., 2., 3., 4.)
 BUDGET = Goal(COSTS, budget=2.5)
+RISK = Goal(COSTS, max_risk=.05, certainty=.9)
+GAP = Goal(COSTS, max_risk=.05, certainty=.9, risk='accuracy-gap')
+LEARNED: Dict[str, Any] = dict(ensemble='geometric', criterion='logistic')
 CASES: Dict[str, Any] = {
     'search': dict(goal=BUDGET),
     'shares': dict(goal=BUDGET, solver='shares'),
     'temperature': dict(goal=BUDGET, fit=True),
     'exit accuracy': dict(goal=Goal(COSTS, exit_accuracy=.8)),
-    'largest risk': dict(goal=Goal(COSTS, max_risk=.05, certainty=.9)),
+    'largest risk': dict(goal=RISK),
+    'largest accuracy gap': dict(goal=GAP),
+    'largest risk, learned': dict(goal=RISK, **LEARNED),
     'geometric ensemble': dict(goal=BUDGET, ensemble='geometric'),
     'learned stopping': dict(goal=BUDGET, criterion='logistic')
 }
