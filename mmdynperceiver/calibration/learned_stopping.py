@@ -8,6 +8,9 @@ models behind it then do. Samples count by how much is at stake. What a model
 does with samples that it was fitted on would be too hopeful, so the models in
 front learn from decisions of others, fitted on other samples (cross-fitting).
 
+That is 'induction'. 'jei-dnn' are the gates of JEI-DNN (arXiv 2310.09163),
+each of which learns by itself whether any later exit would be worth more.
+
 The probability is the criterion 'logistic': thresholds on it are searched as
 on any other, and what runs is a few numbers for each exit.
 """
@@ -17,15 +20,21 @@ from typing import Any, Callable, List, Optional, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from ..core.criteria import CHUNK, stopping_features
 
-__all__ = ['LearnedStopping', 'fit_stopping']
+__all__ = ['LEARNERS', 'JeiDnnGates', 'LearnedStopping', 'fit_stopping']
+
+# How the weights are learned.
+LEARNERS = ('induction', 'jei-dnn')
 
 FOLDS = 3
 # Prices of the last exit that are tried, from least to most, and how often
 # the range is halved.
 PRICES, HALVINGS = (1e-3, 30.), 8
+# The first of the FEATURES, which are those of one exit alone.
+GATE_FEATURES = 3
 # The bias where all samples should stop, or none.
 CERTAIN = 20.
 
@@ -106,11 +115,55 @@ class LearnedStopping:
         return [float(model.intercept_[0] - weights @ mean), *weights.tolist()]
 
 
+class JeiDnnGates(LearnedStopping):
+    """The gates of JEI-DNN, for classifiers that are trained already.
+
+    What an answer is worth is minus its cross-entropy, less a price for its
+    cost. The gate of an exit tells from how sure the exit is, by its largest
+    probability, margin and entropy alone, whether this is at least the best
+    of all exits behind it. The paper trains the classifiers in turn with the
+    gates, which logits that are cached leave out.
+
+    Args:
+        answers, utility, cost: As of :class:`LearnedStopping`.
+        labels (Tensor): Classes (N,) that the cross-entropy is of.
+    """
+
+    def __init__(self, answers: Sequence[Tensor], utility: Tensor,
+                 cost: Sequence[float], labels: Tensor) -> None:
+        super().__init__(answers, utility, cost)
+        self._losses = np.stack([
+            torch.cat([
+                cross_entropy(part.double(), wanted, reduction='none')
+                for part, wanted in zip(
+                    logits.split(CHUNK), labels.split(CHUNK))
+            ]).numpy() for logits in answers
+        ])
+
+    def targets(self, price: float) -> np.ndarray:
+        """Whether each sample should stop (num_exits - 1, N)."""
+        worth = -self._losses - price * self._share[:, None]
+        best = np.maximum.accumulate(worth[::-1])[::-1]
+        return worth[:-1] >= best[1:]
+
+    def fit(self, price: float) -> List[List[float]]:
+        """Bias and weights of each exit but the last; those of what only
+        several exits tell are 0."""
+        found = []
+        for features, stop in zip(self._features, self.targets(price)):
+            weights = self._fit(features[:, :GATE_FEATURES], stop,
+                                np.ones(len(stop)))
+            others = features.shape[1] - GATE_FEATURES
+            found.append(weights + [0.] * others)
+        return found
+
+
 def fit_stopping(answers: Sequence[Tensor],
                  utility: Tensor,
                  cost: Sequence[float],
                  budget: Optional[float] = None,
-                 min_utility: Optional[float] = None) -> List[List[float]]:
+                 min_utility: Optional[float] = None,
+                 labels: Optional[Tensor] = None) -> List[List[float]]:
     """Find the price at which a budget or a floor is about met, and fit.
 
     Args:
@@ -119,11 +172,14 @@ def fit_stopping(answers: Sequence[Tensor],
             Defaults to None: half of the way to the last exit, if there is
             no floor.
         min_utility (float, optional): Least mean utility. Defaults to None.
+        labels (Tensor, optional): Of :class:`JeiDnnGates`. Defaults to None,
+            backward induction.
 
     Returns:
         list: Bias and weights of each exit but the last.
     """
-    learned = LearnedStopping(answers, utility, cost)
+    learned = LearnedStopping(answers, utility, cost) if labels is None else \
+        JeiDnnGates(answers, utility, cost, labels)
     if budget is None and min_utility is None:
         budget = (cost[0] + cost[-1]) / 2
 

@@ -45,6 +45,7 @@ def solve_points(exits: ExitLogits,
                  given: Optional[OperatingPoint] = None,
                  latencies: Optional[Sequence[float]] = None,
                  ensemble: Optional[str] = None,
+                 learner: str = 'induction',
                  **about: Any) -> List[OperatingPoint]:
     """From the logits of held-out samples to operating points.
 
@@ -59,6 +60,8 @@ def solve_points(exits: ExitLogits,
             anything.
         latencies (Sequence[float], optional): Milliseconds up to each exit.
         ensemble (str, optional): One of ``ENSEMBLES``. Defaults to None.
+        learner (str): How the criterion 'logistic' is learned, one of
+            ``LEARNERS``. Defaults to 'induction'.
         **about: What else to note: ``data``, ``checkpoint``, ``model``.
 
     Returns:
@@ -77,7 +80,7 @@ def solve_points(exits: ExitLogits,
                                 ('transform', 'data', 'transform'))
     }
     if given is None:
-        found = _solve(exits, goal, solver, criterion, fit, ensemble)
+        found = _solve(exits, goal, solver, criterion, fit, ensemble, learner)
         for point in found:
             if point.certificate:
                 point.certificate['made_for'] = made_for
@@ -94,10 +97,12 @@ def solve_points(exits: ExitLogits,
 
 
 def _solve(exits: ExitLogits, goal: Goal, solver: str, criterion: str,
-           fit: bool, ensemble: Optional[str]) -> List[OperatingPoint]:
+           fit: bool, ensemble: Optional[str],
+           learner: str) -> List[OperatingPoint]:
     """What :func:`solve_points` solves, without what it brings."""
     certificate: Dict[str, Any] = {}
-    settings, answers = _fit_settings(exits, goal, criterion, fit, ensemble)
+    settings, answers = _fit_settings(exits, goal, criterion, fit, ensemble,
+                                      learner)
     outcomes = exits.outcomes(**settings)
     if goal.max_risk is None:
         solved = solve(outcomes, goal, solver)
@@ -120,7 +125,7 @@ def _solve(exits: ExitLogits, goal: Goal, solver: str, criterion: str,
 
 
 def _fit_settings(exits: ExitLogits, goal: Goal, criterion: str, fit: bool,
-                  ensemble: Optional[str]) -> Any:
+                  ensemble: Optional[str], learner: str) -> Any:
     """What the thresholds will mean, and the logits that exits answer with."""
     # What certifies must not have chosen anything.
     rows = slice(None) if goal.max_risk is None else \
@@ -140,8 +145,9 @@ def _fit_settings(exits: ExitLogits, goal: Goal, criterion: str, fit: bool,
         if goal.max_risk is not None and goal.risk == 'disagreement':
             wanted = known[-1].argmax(-1)
         right = torch.stack([logits.argmax(-1) == wanted for logits in known])
-        settings['stopping'] = fit_stopping(known, right, goal.costs,
-                                            goal.budget, goal.min_utility)
+        settings['stopping'] = fit_stopping(
+            known, right, goal.costs, goal.budget, goal.min_utility,
+            wanted if learner == 'jei-dnn' else None)
     return settings, answers
 
 

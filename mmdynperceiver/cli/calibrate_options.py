@@ -9,6 +9,7 @@ import torch
 
 from ..calibration.goals import (SOLVERS, Goal, parse_accuracy, parse_amount,
                                  parse_part)
+from ..calibration.learned_stopping import LEARNERS
 from ..calibration.risk_control import CLASS_RISKS
 from ..core.criteria import CRITERIA
 from ..errors import InputError
@@ -28,6 +29,7 @@ def make_parser(description: str,
         temperature='none',
         exit_accuracy=None,
         ensemble=None,
+        learner=None,
         risk=None,
         hold_out=None)
     add = parser.add_argument
@@ -120,6 +122,10 @@ def add_class_options(parser: argparse.ArgumentParser) -> None:
         default='max_prob',
         help='what the thresholds are compared with; logistic learns when to '
         'stop (default: max_prob)')
+    add('--learner',
+        choices=LEARNERS,
+        help='how --criterion logistic learns: by backward induction, or as '
+        'the gates of JEI-DNN (default: induction)')
     add('--ensemble',
         choices=ENSEMBLES,
         help='let each exit answer with those before it: a running average '
@@ -188,6 +194,9 @@ def check_args(args: argparse.Namespace) -> None:
                          f'leave out --temperature fit')
     if args.criterion == 'logistic':
         _check_logistic(args)
+    elif args.learner:
+        raise InputError(f'--learner is how --criterion logistic learns, got '
+                         f'it for {args.criterion}: leave it out')
     if args.ensemble and args.thresholds_file:
         raise InputError('--ensemble is for new thresholds; those of a '
                          '--thresholds-file have theirs: leave it out')

@@ -118,6 +118,7 @@ class Calibration(ABC):
             self.given,
             self.latencies,
             args.ensemble,
+            args.learner or 'induction',
             data=dict(
                 split=args.split,
                 hold_out=args.hold_out,

@@ -66,7 +66,10 @@ def test_nothing_is_certified_by_few_images(calibrate, tmp_path):
 @pytest.mark.parametrize('options', [
     ['--ensemble', 'geometric', '--criterion', 'patience'],
     ['--ensemble', 'product', '--temperature', 'fit'],
-    ['--criterion', 'logistic', '--ensemble', 'average'],
+    [
+        '--criterion', 'logistic', '--learner', 'jei-dnn', '--ensemble',
+        'average'
+    ],
 ])
 def test_expected_is_measured(calibrate, config, tool, folder, tmp_path,
                               checkpoint, options):
@@ -101,6 +104,7 @@ def test_expected_is_measured(calibrate, config, tool, folder, tmp_path,
     (['--criterion', 'logistic', '--sweep', 'paper'], 'is learned for a'),
     (['--criterion', 'logistic', '--temperature', 'fit', '--max-risk', '5%'
       ], 'does not change logistic'),
+    (['--learner', 'jei-dnn', '--budget-macs', '50%'], 'for max_prob: leave'),
     (['--ensemble', 'average', '--thresholds-file', 'x.json'
       ], '--ensemble is for new'),
 ])
