@@ -42,7 +42,7 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
     },
     'HOOKS': {
         'hosts': ('CheckCheckpointHook', 'CheckDataHook',
-                  'EvaluateAllExitsHook', 'InferenceModeHook',
+                  'EvaluateAllExitsHook', 'ExitCurveHook', 'InferenceModeHook',
                   'ProgressBarHook', 'TimedScheduleHook', 'WarmupEMAHook'),
     },
     'DATA_SAMPLERS': {

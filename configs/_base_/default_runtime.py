@@ -22,6 +22,8 @@ custom_hooks = [
     # Metrics see all exits; the data are checked before the first step.
     dict(type='EvaluateAllExitsHook'),
     dict(type='CheckDataHook'),
+    # Accuracy against MACs, as a picture of each validation.
+    dict(type='ExitCurveHook'),
 ]
 
 env_cfg = dict(

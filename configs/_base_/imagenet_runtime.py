@@ -4,6 +4,7 @@ _base_ = 'default_runtime.py'
 custom_hooks = [
     dict(type='EvaluateAllExitsHook'),
     dict(type='CheckDataHook'),
+    dict(type='ExitCurveHook'),
     # decay 0.9999, less in the first 100,000 steps; batch norms' statistics
     # are averaged too
     dict(

@@ -13,6 +13,10 @@ model = dict(
     backbone=dict(num_latents=128),
     thresholds=None)
 
-custom_hooks = [dict(type='EvaluateAllExitsHook'), dict(type='CheckDataHook')]
+custom_hooks = [
+    dict(type='EvaluateAllExitsHook'),
+    dict(type='CheckDataHook'),
+    dict(type='ExitCurveHook')
+]
 val_evaluator = dict(type='EarlyExitCocoMetric')
 test_evaluator = val_evaluator

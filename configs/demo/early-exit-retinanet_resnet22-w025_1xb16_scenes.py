@@ -27,5 +27,9 @@ model = dict(
         anchor_generator=dict(ratios=[1.5])))
 
 # All exits in one pass; the data are checked before the first step.
-custom_hooks = [dict(type='EvaluateAllExitsHook'), dict(type='CheckDataHook')]
+custom_hooks = [
+    dict(type='EvaluateAllExitsHook'),
+    dict(type='CheckDataHook'),
+    dict(type='ExitCurveHook')
+]
 default_hooks = dict(checkpoint=dict(save_best='exit2/bbox_mAP_50'))

@@ -4,6 +4,7 @@
 What is registered here stands in mmengine's root registries, so configs of
 every host find it.
 """
+from .exit_curve import ExitCurveHook
 from .hooks import CheckDataHook, EvaluateAllExitsHook, InferenceModeHook
 from .metrics import EarlyExitMetric
 from .optim_wrapper import BFloat16OptimWrapper
@@ -14,6 +15,7 @@ from .weight_average import WarmupEMAHook
 
 __all__ = [
     'BFloat16OptimWrapper', 'CheckCheckpointHook', 'CheckDataHook',
-    'EarlyExitMetric', 'EvaluateAllExitsHook', 'InferenceModeHook',
-    'ProgressBarHook', 'SlicedSampler', 'TimedScheduleHook', 'WarmupEMAHook'
+    'EarlyExitMetric', 'EvaluateAllExitsHook', 'ExitCurveHook',
+    'InferenceModeHook', 'ProgressBarHook', 'SlicedSampler',
+    'TimedScheduleHook', 'WarmupEMAHook'
 ]

@@ -6,8 +6,10 @@ import re
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from cycler import cycler
 from matplotlib import font_manager, rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 
@@ -15,7 +17,7 @@ from ..io.atomic import atomic_file, write_text
 
 __all__ = [
     'COLOURS', 'INK', 'PAPER', 'SOFT', 'VARIABLES', 'drawable', 'exit_colour',
-    'font_file', 'save_figure', 'settle', 'short', 'styled'
+    'figure_pixels', 'font_file', 'save_figure', 'settle', 'short', 'styled'
 ]
 
 # Okabe-Ito, which colour-blind readers tell apart, too, and others for more
@@ -130,6 +132,16 @@ def save_figure(figure: Figure,
         with atomic_file(path) as temporary:
             figure.savefig(temporary, format='png', dpi=dpi, facecolor=PAPER)
     return figure
+
+
+@styled()
+def figure_pixels(figure: Figure, dpi: int = 150) -> np.ndarray:
+    """A picture as RGB pixels (H, W, 3), uint8, with so many dots per inch."""
+    figure.set_dpi(dpi)
+    figure.set_facecolor(PAPER)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _svg(figure: Figure, name: str) -> str:

@@ -56,6 +56,8 @@ def test_trains_and_tests_all_exits(tmp_path, scenes):
     assert metrics['dynamic/macs'] == metrics['exit2/macs'] > metrics[
         'exit0/macs']
     assert not runner.model.evaluate_all_exits
+    drawn, = tmp_path.glob('*/vis_data/vis_image/accuracy_macs_*')
+    assert drawn.name == 'accuracy_macs_1.png'
     # The shipped warm-up takes 100 steps, this run two.
     assert runner.param_schedulers[1].end == 2
     assert runner.optim_wrapper.get_lr()['lr'][0] < 6e-4

@@ -72,6 +72,7 @@ def test_the_schedule_follows_a_run_of_one_epoch(trained):
     log, = trained.glob('*/*.log')
     assert 'schedule of the learning rate is fitted to 2 steps: CosineAn' in \
         log.read_text()
+    assert list(trained.glob('*/vis_data/vis_image/accuracy_macs_1.png'))
 
 
 def test_a_short_run_learns(config, tmp_path):

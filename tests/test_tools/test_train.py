@@ -30,6 +30,9 @@ def test_trains_and_evaluates(trained):
     assert len(evaluations) == 1
     assert {'exit0/top1', 'exit3/top1', 'exit3/share',
             'dynamic/macs'} <= set(evaluations[0])
+    # And drawn, for every backend of the visualizer.
+    assert [path.name for path in trained.glob('*/vis_data/vis_image/*')
+            ] == ['accuracy_macs_1.png']
 
 
 def test_checkpoint_holds_the_average_and_loads_safely(trained):
