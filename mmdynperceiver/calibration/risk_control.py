@@ -16,28 +16,25 @@ from typing import (Any, Dict, Iterable, List, Mapping, NamedTuple, Optional,
 import torch
 from torch import Tensor
 
-from ..core.policy import leave_at
+from ..core.policy import NEVER, leave_at
 from ..errors import InputError
 from .intervals import wilson_interval
 from .outcomes import ExitOutcomes
 from .p_values import betting_p_value, binomial_p_value, images_needed
+from .risks import CLASS_RISKS, RISKS, check_risk, early_exit_losses
+from .share_solver import just_below
 from .threshold_search import ThresholdSearch
 
 __all__ = [
     'CLASS_RISKS', 'RISKS', 'Certified', 'NotCertifiedError', 'certify',
     'describe_certificate', 'early_exit_losses', 'images_needed',
-    'safest_first', 'solve_certified', 'split_held_out'
+    'safest_first', 'solve_certified', 'split_held_out', 'still_safer'
 ]
 
-# Name of each risk: the least and the largest loss of a sample.
-RISKS = {
-    'disagreement': (0., 1.),
-    'accuracy-gap': (-1., 1.),
-    'loss-gap': (-1., 1.)
-}
-CLASS_RISKS = ('disagreement', 'accuracy-gap')
 # Budgets that a path of thresholds is searched for.
 PATH_POINTS = 65
+# Parts of those who leave at the first point of a path of whom ever fewer do.
+SAFER_STEPS = 8
 # Two-sided 99 % of the normal distribution.
 Z99 = 2.576
 # Safer points that a certificate names, to fall back to.
@@ -95,9 +92,11 @@ def solve_certified(
     if risk == 'disagreement':  # the search is for those who agree
         outcomes = replace(outcomes, utility=answers == answers[-1])
 
-    path = safest_first(
-        outcomes.select(halves[0]), risk, answers[:, halves[0]],
-        None if labels is None else labels[halves[0]])
+    known = outcomes.select(halves[0])
+    path = safest_first(known, risk, answers[:, halves[0]],
+                        None if labels is None else labels[halves[0]])
+    if certainty is not None:
+        path = still_safer(known, path[0]) + path
     index, certificate = certify(
         early_exit_losses(outcomes.confidence[:, halves[1]],
                           answers[:, halves[1]], path, risk,
@@ -139,6 +138,35 @@ def safest_first(known: ExitOutcomes,
     return path
 
 
+def still_safer(known: ExitOutcomes,
+                point: Sequence[float]) -> List[Tuple[float, ...]]:
+    """Points to begin with, dearer than the safest that a search finds.
+
+    Of all points that lose nothing on the samples known, a search takes the
+    cheapest, which may lose too much on others. So at each exit ever fewer of
+    those who leave there do, the surest ones. What certifies with a certainty
+    may begin anywhere; in expectation a longer path is only worse, because
+    losses are raised to the largest so far.
+
+    Returns:
+        list: Thresholds, from those at which the fewest leave.
+    """
+    found, cheapest = [], known.cost[-1]
+    least = known.evaluate(point).cost
+    for step in range(1, SAFER_STEPS):
+        thresholds = []
+        for row, threshold in zip(known.confidence, point):
+            sure = row[row >= threshold].sort(descending=True).values
+            keep = len(sure) * step // SAFER_STEPS
+            thresholds.append(
+                just_below(sure[keep - 1], row) if keep else NEVER)
+        cost = known.evaluate(thresholds).cost
+        if least < cost < cheapest:
+            found.append(tuple(thresholds))
+            cheapest = cost
+    return found
+
+
 def _safer(path: Sequence[Sequence[float]]) -> List[List[float]]:
     """Some points of a path that begins with the safest, from its end."""
     count = min(len(path), NUM_SAFER)
@@ -170,48 +198,6 @@ def split_held_out(num_samples: int, seed: int = 0) -> Tuple[Tensor, Tensor]:
     order = torch.randperm(
         num_samples, generator=torch.Generator().manual_seed(seed))
     return order[:num_samples // 2], order[num_samples // 2:]
-
-
-def early_exit_losses(confidences: Tensor,
-                      answers: Tensor,
-                      path: Sequence[Sequence[float]],
-                      risk: str = 'disagreement',
-                      labels: Optional[Tensor] = None) -> Tensor:
-    """What leaving early loses on each sample, against the last exit.
-
-    Args:
-        confidences (Tensor): Confidence (num_exits, N) at each exit.
-        answers (Tensor): Class (num_exits, N) that each exit says; for
-            'loss-gap' what it is worth.
-        path (Sequence[Sequence[float]]): Thresholds of each point.
-        risk (str): 'disagreement' (1 where the class is another one), or
-            'accuracy-gap' (1 where only the last exit is right, -1 where
-            only the early one is), or 'loss-gap' (how much less the early
-            answer is worth, between -1 and 1). Defaults to 'disagreement'.
-        labels (Tensor, optional): True classes (N,), for 'accuracy-gap'.
-
-    Returns:
-        Tensor: Losses (len(path), N).
-
-    Raises:
-        ValueError: If there is no such risk, or it lacks labels.
-    """
-    _check_risk(risk)
-    if risk == 'accuracy-gap' and labels is None:
-        raise ValueError('the risk accuracy-gap needs labels; disagreement '
-                         'with the last exit needs none')
-    losses = []
-    for thresholds in path:
-        exits = leave_at(confidences, thresholds)
-        early = answers.gather(0, exits[None])[0]
-        if risk == 'loss-gap':
-            losses.append((answers[-1] - early).double().clamp(-1, 1))
-        elif labels is None or risk == 'disagreement':
-            losses.append((early != answers[-1]).double())
-        else:
-            losses.append((answers[-1] == labels).double() -
-                          (early == labels).double())
-    return torch.stack(losses)
 
 
 def certify(losses: Tensor,
@@ -269,13 +255,6 @@ def describe_certificate(found: Mapping[str, Any]) -> str:
             f'that no threshold was chosen on)')
 
 
-def _check_risk(risk: str) -> None:
-    """Refuse what is not the name of a risk."""
-    if risk not in RISKS:
-        raise ValueError(f'risk must be one of {", ".join(RISKS)}, got '
-                         f'{risk!r}')
-
-
 def _check(losses: Tensor, max_risk: float, certainty: Optional[float],
            risk: str) -> None:
     """Refuse numbers that promise nothing."""
@@ -283,7 +262,7 @@ def _check(losses: Tensor, max_risk: float, certainty: Optional[float],
         if value is not None and not 0 < value < 1:
             raise ValueError(f'{name} must be between 0 and 1, such as 0.01 '
                              f'or 0.9, got {value}')
-    _check_risk(risk)
+    check_risk(risk)
     low, high = RISKS[risk]
     if losses.ndim != 2 or not losses.numel() or \
             not (losses.min() >= low and losses.max() <= high):
@@ -316,7 +295,8 @@ def _why_not(losses: Tensor, max_risk: float, certainty: Optional[float],
     """The message where not even the safest thresholds keep the promise."""
     observed = float(losses.double().mean())
     needed = images_needed(max(0., observed), max_risk, certainty)
-    promise = f'a {risk} of at most {100 * max_risk:g} %'
+    article = 'an' if risk[0] in 'aeiou' else 'a'
+    promise = f'{article} {risk} of at most {100 * max_risk:g} %'
     if certainty is not None:
         promise += f' with {100 * certainty:g} % certainty'
     advice = 'allow a larger risk' if needed is None else \

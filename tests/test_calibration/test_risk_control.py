@@ -145,6 +145,29 @@ def test_halves_are_whole_and_always_the_same():
     assert risk_control.split_held_out(101)[0].equal(solve)
 
 
+def test_begins_still_safer_than_what_a_search_finds():
+    """Nobody above 0.5 loses on the half that is solved on, but on the other
+    all up to 0.6 do."""
+    torch.manual_seed(0)
+    conf, labels = torch.rand(2, 2000), torch.zeros(2000, dtype=torch.long)
+    conf[1] = 1
+    answers = labels.repeat(2, 1)
+    solve, certifies = risk_control.split_held_out(2000)
+    answers[0, solve] = (conf[0, solve] < .5).long()
+    answers[0, certifies] = (conf[0, certifies] < .6).long()
+    outcomes = ExitOutcomes(conf, answers == labels, (1., 2.))
+    thresholds, found = risk_control.solve_certified(outcomes, answers, .02,
+                                                     .9)
+    # Of the upper half 1/8 more leave at each step: above 0.625.
+    assert thresholds[0] == pytest.approx(.625, abs=.02)
+    assert found['observed'] == 0
+    # From the last of the points before on.
+    assert [row[0] for row in found['safer']
+            ] == pytest.approx([.6875, .75, .8125, .875], abs=.04)
+    with pytest.raises(risk_control.NotCertifiedError):
+        risk_control.solve_certified(outcomes, answers, .02)
+
+
 @pytest.mark.parametrize('risk', ['disagreement', 'accuracy-gap'])
 def test_from_logits_to_a_promise_kept(risk):
     """Two exits of which the first is unsure where it differs."""
