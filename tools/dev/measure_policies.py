@@ -9,47 +9,31 @@ drift monitor, and the time that a decision takes.
 """
 import argparse
 import os
-import time
-import timeit
 from itertools import islice
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Optional
 
 import cv2
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from torch import Tensor
+from measure_certificates import (CERTAINTY, TRIALS, answers_of, certificates,
+                                  draw_certificates, saving, splits)
+from policy_rivals import decision_times, rivals
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.calibration import risk_control
 from mmdynperceiver.calibration.exit_logits import ExitLogits
 from mmdynperceiver.calibration.goals import Goal
-from mmdynperceiver.calibration.operating_points import (outcomes_of,
-                                                         solve_points)
-from mmdynperceiver.calibration.outcomes import ExitOutcomes
+from mmdynperceiver.calibration.operating_points import solve_points
 from mmdynperceiver.cli import common
 from mmdynperceiver.core.policy import leave_at
 from mmdynperceiver.deploy.drift import DriftMonitor
-from mmdynperceiver.deploy.policy import Policy
 from mmdynperceiver.hosts.build import build_data, iter_batches, split_config
 from mmdynperceiver.hosts.exit_logits import iter_exit_logits
+from mmdynperceiver.hosts.held_out import held_out_data
 from mmdynperceiver.io.atomic import write_json
-from mmdynperceiver.report.figure import COLOURS, INK, save_figure, styled
 
-PARTS = ('certificates', 'drift', 'microseconds', 'rivals')
-TRIALS = 1000
-MAX_RISKS = (.01, .02, .05)
-CERTAINTY = .9
+PARTS = ('certificates', 'drift', 'microseconds', 'rivals', 'saving', 'splits')
 BUDGETS = (.42, .45, .5, .55, .6, .7, .8)
-RIVALS: Dict[str, Dict[str, Any]] = {
-    'temperature': dict(fit=True),
-    'learned stopping': dict(criterion='logistic'),
-    'average': dict(ensemble='average'),
-    'geometric': dict(ensemble='geometric'),
-    'geometric, learned stopping':
-    dict(ensemble='geometric', criterion='logistic'),
-    'product': dict(ensemble='product')
-}
 SHIFTS: Dict[str, Callable[[np.ndarray, np.random.Generator], Any]] = {
     'blur 2': lambda x, rng: cv2.GaussianBlur(x, (0, 0), 2),
     'blur 4': lambda x, rng: cv2.GaussianBlur(x, (0, 0), 4),
@@ -74,9 +58,13 @@ def run_network(args: argparse.Namespace) -> Dict[str, ExitLogits]:
     config = common.load_config(args)
     model = common.load_model(config, args.checkpoint)
     found = {}
-    for name in ('val', 'test', *SHIFTS):
+    shifts = SHIFTS if 'drift' in args.only else ()
+    for name in ('val', 'test', *shifts):
         split = name if name == 'val' else 'test'
-        data = build_data(config, split_config(config, split))
+        if name == 'val' and args.hold_out:
+            data = held_out_data(config, 'train', args.hold_out)
+        else:
+            data = build_data(config, split_config(config, split))
         batches = iter_batches(data, config[f'{split}_dataloader'], 0)
         if name in SHIFTS:
             batches = shifted(batches, name)
@@ -98,142 +86,6 @@ def shifted(batches: Any, name: str) -> Any:
             images.append(
                 torch.from_numpy(pixels.astype(np.uint8)).permute(2, 0, 1))
         yield dict(batch, inputs=images)
-
-
-def answers_of(exits: ExitLogits) -> Tensor:
-    """Class (num_exits, N) that each exit says."""
-    return torch.stack([logits.argmax(-1) for logits in exits.logits])
-
-
-def certificates(exits: ExitLogits, tests: ExitLogits) -> List[Any]:
-    """How often a certificate does not hold.
-
-    Thresholds are searched on the first of the validation images; what
-    certifies is drawn from all others and the test images, with replacement,
-    so that the risk on all images to come is known.
-    """
-    both = ExitLogits.join([exits, tests])
-    solve = torch.arange(len(exits.labels) // 2)
-    rest = torch.arange(len(solve), len(both.labels))
-    generator, rows = torch.Generator().manual_seed(0), []
-    for risk in risk_control.CLASS_RISKS:
-        outcomes = both.outcomes()
-        answers = answers_of(both)
-        known = outcomes.select(solve)
-        if risk == 'disagreement':
-            known = ExitOutcomes(known.confidence,
-                                 (answers == answers[-1])[:,
-                                                          solve], known.cost)
-        path = risk_control.safest_first(known, risk, answers[:, solve],
-                                         both.labels[solve])
-        losses = risk_control.early_exit_losses(outcomes.confidence[:, rest],
-                                                answers[:, rest], path, risk,
-                                                both.labels[rest])
-        truth = losses.mean(1)
-        cost = [
-            outcomes.select(rest).evaluate(t).cost / outcomes.cost[-1]
-            for t in path
-        ]
-        for max_risk in MAX_RISKS:
-            for certainty in (CERTAINTY, None):
-                rows.append(
-                    dict(
-                        risk=risk,
-                        max_risk=max_risk,
-                        certainty=certainty,
-                        **_trials(losses, truth, cost, max_risk, certainty,
-                                  risk, generator)))
-                print(rows[-1], flush=True)
-    return rows
-
-
-def _trials(losses: Tensor, truth: Tensor, cost: List[float], max_risk: float,
-            certainty: Optional[float], risk: str,
-            generator: torch.Generator) -> Dict[str, Any]:
-    """Certify many times."""
-    risks, costs = [], []
-    for _ in range(TRIALS):
-        drawn = torch.randint(
-            losses.shape[1], (losses.shape[1] // 2, ), generator=generator)
-        try:
-            index = risk_control.certify(losses[:, drawn], max_risk, certainty,
-                                         risk).index
-        except risk_control.NotCertifiedError:
-            continue
-        risks.append(float(truth[index]))
-        costs.append(cost[index])
-    return dict(
-        images=losses.shape[1] // 2,
-        trials=TRIALS,
-        certified=len(risks),
-        exceeded=sum(found > max_risk for found in risks) / TRIALS,
-        mean_risk=float(np.mean(risks)) if risks else None,
-        cost=float(np.mean(costs)) if costs else None)
-
-
-@styled()
-def draw_certificates(rows: List[Any], path: str) -> None:
-    """Draw the real risk of certified thresholds beside the promised one."""
-    figure = Figure((7.2, 3.8), layout='constrained')
-    axes = figure.add_subplot()
-    groups = [(risk, certainty) for risk in risk_control.CLASS_RISKS
-              for certainty in (CERTAINTY, None)]
-    for number, (risk, certainty) in enumerate(groups):
-        found = [
-            row for row in rows
-            if (row['risk'], row['certainty']) == (risk, certainty)
-        ]
-        sure = 'on average' if certainty is None else f'{certainty:.0%} sure'
-        axes.bar([k + .2 * number for k in range(len(found))],
-                 [100 * row['mean_risk'] for row in found],
-                 .19,
-                 color=COLOURS[number],
-                 label=f'{risk}, {sure}')
-    ends = range(len(MAX_RISKS))
-    for k, most in enumerate(MAX_RISKS):
-        axes.hlines(100 * most, k - .15, k + .75, INK, 'dashed')
-    axes.set_xticks([k + .3 for k in ends],
-                    [f'at most {most:.0%}' for most in MAX_RISKS])
-    axes.set(
-        xlabel='promised (dashed)',
-        ylabel='mean risk (%)',
-        title=f'Real risk of {TRIALS:,} certificates')
-    axes.legend()
-    save_figure(figure, path)
-
-
-def rivals(exits: ExitLogits, tests: ExitLogits) -> List[Any]:
-    """Policies on test images, beside searched thresholds, paired."""
-    rng, rows = np.random.default_rng(0), []
-    draws = rng.integers(len(tests.labels), size=(TRIALS, len(tests.labels)))
-    for share in BUDGETS:
-        goal = Goal(exits.macs, budget=share * exits.macs[-1])
-        base = _right(solve_points(exits, goal)[0], tests)
-        row: Dict[str, Any] = dict(
-            budget=share, thresholds=dict(_summary(*base)))
-        for name, settings in RIVALS.items():
-            point = solve_points(exits, goal, **settings)[0]
-            right, macs = _right(point, tests)
-            gains = (right - base[0])[draws].mean(1)
-            row[name] = dict(
-                _summary(right, macs),
-                gain=float((right - base[0]).mean()),
-                interval=np.percentile(gains, [2.5, 97.5]).tolist())
-        rows.append(row)
-        print(row, flush=True)
-    return rows
-
-
-def _right(point: Any, tests: ExitLogits) -> Tuple[np.ndarray, np.ndarray]:
-    """Whether each test image is right, and what it costs."""
-    outcomes = outcomes_of(point, tests)
-    exits = leave_at(outcomes.confidence, point.thresholds)
-    right = outcomes.utility.gather(0, exits[None])[0].double().numpy()
-    return right, np.asarray(outcomes.cost)[exits.numpy()]
-
-
-def _summary(right: np.ndarray, macs: np.ndarray) -> Dict[str, float]:
-    return dict(accuracy=float(right.mean()), macs=float(macs.mean()))
 
 
 def drift(found: Dict[str, ExitLogits]) -> Dict[str, Any]:
@@ -284,28 +136,6 @@ def first_alarm(monitor: DriftMonitor, losses: np.ndarray, deep: np.ndarray,
     return None
 
 
-def decision_times(exits: ExitLogits) -> Dict[str, float]:
-    """Microseconds of all decisions on one image that runs to the end."""
-    logits = [part[:1].numpy() for part in exits.logits]
-    times = {}
-    for name, settings in {'thresholds': {}, **RIVALS}.items():
-        point = solve_points(exits,
-                             Goal(exits.macs,
-                                  budget=.6 * exits.macs[-1]), **settings)[0]
-        policy = Policy(
-            len(logits), [2.] * (len(logits) - 1), **point.settings)
-
-        def decide() -> None:
-            memory = None
-            for index, part in enumerate(logits):
-                memory = policy.decide(index, part, memory).memory
-
-        times[name] = 1e5 * min(
-            timeit.repeat(
-                decide, timer=time.process_time, number=10, repeat=100))
-    return times
-
-
 def main() -> None:
     """Run the network once, and measure."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -316,6 +146,18 @@ def main() -> None:
         '--picture', help='draw the certificates into this PNG file')
     parser.add_argument(
         '--logits', help='keep the logits in this file, or take them from it')
+    parser.add_argument(
+        '--hold-out',
+        type=int,
+        metavar='N',
+        help='for the validation images take the N training images of '
+        'tools/calibrate.py --hold-out N')
+    parser.add_argument(
+        '--budgets',
+        type=float,
+        nargs='+',
+        default=BUDGETS,
+        help='of the rivals, shares of the MACs of the last exit')
     parser.add_argument(
         '--only',
         nargs='+',
@@ -330,7 +172,9 @@ def main() -> None:
         certificates=lambda: certificates(val, test),
         drift=lambda: drift(found),
         microseconds=lambda: decision_times(val),
-        rivals=lambda: rivals(val, test))
+        rivals=lambda: rivals(val, test, args.budgets),
+        saving=lambda: saving(val, test),
+        splits=lambda: splits(val, test))
     measured = {name: parts[name]() for name in args.only}
     write_json(args.out, measured)
     if args.picture and 'certificates' in measured:
