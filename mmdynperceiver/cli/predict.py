@@ -7,7 +7,7 @@ import argparse
 import importlib
 import os
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, List, NamedTuple, Set
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set
 
 import torch
 
@@ -24,17 +24,19 @@ from ..errors import one_line
 from ..io.atomic import check_new_folder
 from ..io.checkpoint_file import read_checkpoint
 from ..io.model_folder import find_folder, read_folder
-from . import checkpoint_images, common, file_predictions
+from . import checkpoint_images, common, file_predictions, predict_jobs
 from .config_in_checkpoint import config_of_checkpoint
 
 ENDINGS = ('.pth', '.pt')
 
 
 class Source(NamedTuple):
-    """A network: what it says of a file, and the names of its classes."""
+    """A network: what it says of a file, the names of its classes, and the
+    runner of an exported folder."""
 
     predict: Callable[[str], Any]
     names: List[str]
+    runner: Optional[Runner] = None
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,6 +65,7 @@ def parse_args() -> argparse.Namespace:
         choices=list(RUNTIMES),
         default='onnxruntime',
         help='of an exported folder (default: onnxruntime)')
+    predict_jobs.add_job_options(parser)
     common.add_common_options(parser)
     return parser.parse_args()
 
@@ -74,6 +77,8 @@ def open_source(args: argparse.Namespace) -> Source:
         InputError: If it is nothing of the kind, or an option does not fit.
     """
     path = os.path.expanduser(args.model)
+    if predict_jobs.is_job(args):
+        predict_jobs.check_model(path)
     if os.path.isfile(os.path.join(path, MANIFEST)):
         return open_exported(args, path)
     if os.path.isfile(path) or path.endswith(ENDINGS):
@@ -84,14 +89,17 @@ def open_source(args: argparse.Namespace) -> Source:
 def open_exported(args: argparse.Namespace, path: str) -> Source:
     """Open an exported folder."""
     with common.input_errors():
-        runner = Runner.load(path, args.runtime, args.threads)
+        streams, threads = 1, args.threads
+        if predict_jobs.is_job(args):
+            streams, threads = predict_jobs.workers(args)
+        runner = Runner.load(path, args.runtime, threads, streams=streams)
         settings = policy_settings(args, runner.manifest.num_exits,
                                    runner.policy, {})
         runner.policy = Policy(runner.manifest.num_exits, **settings)
     names = choose_class_names(args.classes,
                                classes_content(runner.manifest.classes),
                                len(runner.manifest.classes))
-    return Source(run_by(runner), names)
+    return Source(run_by(runner), names, runner)
 
 
 def open_saved(args: argparse.Namespace, path: str) -> Source:
@@ -220,13 +228,18 @@ def main() -> None:
     """Check what is given, then classify one image after the other."""
     args = parse_args()
     common.apply_output_and_threads(args)
-    file_predictions.check_options(args)
+    predict_jobs.check_job(args)
+    if not predict_jobs.is_job(args):
+        file_predictions.check_options(args)
     with common.input_errors():
         files = find_files(args.files, args.on_broken)
         if args.draw is not None:
             check_new_folder(args.draw)
             common.check_writable_folder(args.draw)
     source = open_source(args)
+    if predict_jobs.is_job(args):
+        predict_jobs.predict_job(args, files, source.runner, source.names)
+        return
     draw: Callable[[Dict[str, Any]], Any] = bool
     if args.draw is not None:
         with common.input_errors(ImportError, OSError):

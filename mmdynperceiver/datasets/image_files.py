@@ -13,7 +13,7 @@ from ..io.describe import one_line
 __all__ = [
     'Broken', 'EXTENSIONS', 'FILE_ERRORS', 'MAX_PIXELS_VARIABLE',
     'TooManyPixelsError', 'check_pixels', 'find_files', 'list_files',
-    'list_images', 'max_pixels'
+    'list_images', 'max_pixels', 'read_list'
 ]
 
 EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
@@ -116,17 +116,25 @@ def find_files(
         endings: Sequence[str] = EXTENSIONS) -> Tuple[List[str], List[Broken]]:
     """Files, and those of a kind (images) in folders, in the order given.
 
+    ``@LIST`` stands for the files that a list names, see :func:`read_list`.
     A folder that gives none or cannot be read is skipped, or with
     ``on_broken='raise'`` an error.
 
     Returns:
         tuple: The files, and the folders that were skipped.
+
+    Raises:
+        OSError: If a list cannot be read.
+        ValueError: If a list names nothing.
     """
     found: List[str] = []
     broken: List[Broken] = []
     # What gets the folders that cannot be read.
     unread = None if on_broken == 'raise' else broken
     for path in paths:
+        if path.startswith('@') and not os.path.exists(path):
+            found += read_list(path[1:])
+            continue
         if not os.path.isdir(path):
             found.append(path)
             continue
@@ -137,6 +145,24 @@ def find_files(
                 raise
             broken.append(Broken(path, one_line(error)))
     return found, broken
+
+
+def read_list(path: str) -> List[str]:
+    """The files that a list names, one a line, from the folder of the list.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it names nothing.
+    """
+    with open(path, encoding='utf-8', errors='surrogateescape') as file:
+        names = [line.strip() for line in file]
+    found = [
+        os.path.join(os.path.dirname(path), name) for name in names if name
+    ]
+    if not found:
+        raise ValueError(f'the list {path!r} names no file: it needs a path '
+                         f'on each line')
+    return found
 
 
 def max_pixels() -> int:

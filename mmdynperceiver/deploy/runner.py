@@ -3,7 +3,7 @@
 import os
 import time
 from contextlib import ExitStack
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class Runner:
             None.
         more_streams (list[Runner]): The same network, for images that run at
             the same time as others.
+        met (set[tuple]): Sizes of batches that segments have met here, for
+            times without what is done once.
 
     Example:
         >>> runner = Runner.load('exported/')                # doctest: +SKIP
@@ -52,6 +54,7 @@ class Runner:
         self.policy = policy
         self.monitor: Optional[DriftMonitor] = None
         self.more_streams: List[Runner] = []
+        self.met: Set[Tuple[int, int]] = set()
         self.preprocessing = Preprocessing(**manifest.preprocessing)
         # For each segment, the tensors that it or a later one takes.
         self._needed = [{

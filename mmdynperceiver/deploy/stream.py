@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Classify many image files, some of which may be broken."""
 from contextlib import suppress
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -13,11 +13,8 @@ from .streams import run_in_streams
 
 __all__ = ['Classified', 'classify_files']
 
-# A file with its pixels and the milliseconds that they took; the sizes of
-# batches that segments have met.
+# A file with its pixels and the milliseconds that they took.
 _Ready = Tuple[str, np.ndarray, float]
-_Sizes = Set[Tuple[int, int]]
-_Stream = Tuple[Runner, _Sizes]
 
 
 class Classified(NamedTuple):
@@ -66,7 +63,6 @@ def classify_files(runner: Runner,
 def _classify_here(runner: Runner, paths: Sequence[str], batch_size: int,
                    on_broken: str) -> Iterator[Classified]:
     """One batch after the other, full ones up to the last."""
-    seen: _Sizes = set()
     ready: List[_Ready] = []
     broken: List[Broken] = []
 
@@ -74,7 +70,7 @@ def _classify_here(runner: Runner, paths: Sequence[str], batch_size: int,
         done = Classified([], broken[:], 0.)
         if ready:
             files, pixels, spent = zip(*ready)
-            outcome = _predict(runner, runner, np.stack(pixels), seen)
+            outcome = _predict(runner, runner, np.stack(pixels))
             results = runner.results(outcome, files, spent)
             done = Classified(results, broken[:], outcome.milliseconds.max())
         ready.clear()
@@ -102,18 +98,16 @@ def _classify_here(runner: Runner, paths: Sequence[str], batch_size: int,
 def _classify_in_streams(runner: Runner, paths: Sequence[str], batch_size: int,
                          on_broken: str) -> Iterator[Classified]:
     """Several batches at the same time."""
-    streams: List[_Stream] = [(one, set())
-                              for one in (runner, *runner.more_streams)]
     for path in paths[:1]:
         with suppress(*FILE_ERRORS):
             runner.preprocessing(path)
 
-    def run(files: Sequence[str], stream: _Stream) -> _Piece:
+    def run(files: Sequence[str], stream: Runner) -> _Piece:
         ready, broken, failure = _prepare(runner, files, on_broken)
         done = Classified([], broken, 0.)
         if ready:
             names, pixels, spent = zip(*ready)
-            outcome = _predict(runner, stream[0], np.stack(pixels), stream[1])
+            outcome = _predict(runner, stream, np.stack(pixels))
             done = Classified(
                 runner.results(outcome, names, spent), broken,
                 outcome.milliseconds.max())
@@ -122,7 +116,8 @@ def _classify_in_streams(runner: Runner, paths: Sequence[str], batch_size: int,
     batches = (
         paths[start:start + batch_size]
         for start in range(0, len(paths), batch_size))
-    for done, failure in run_in_streams(run, batches, streams):
+    for done, failure in run_in_streams(run, batches,
+                                        (runner, *runner.more_streams)):
         yield done
         if failure is not None:
             raise failure
@@ -145,14 +140,13 @@ def _prepare(
     return ready, broken, None
 
 
-def _predict(runner: Runner, stream: Runner, batch: np.ndarray,
-             seen: _Sizes) -> Outcome:
+def _predict(runner: Runner, stream: Runner, batch: np.ndarray) -> Outcome:
     """Run a batch; twice, if a segment meets a size for the first time."""
     outcome = runner.predict(batch, stream=stream)
     sizes = {(index, bucket(int((outcome.exit_index >= index).sum())))
              for index in range(int(outcome.exit_index.max()) + 1)}
-    if not sizes <= seen:
-        seen |= sizes
+    if not sizes <= stream.met:
+        stream.met |= sizes
         # To time it alone: a monitor has seen these images.
         outcome = runner.predict(batch, runner.policy, stream)
     return outcome

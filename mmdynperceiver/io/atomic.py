@@ -13,8 +13,8 @@ except ImportError:  # not on Windows, where nothing is removed
     fcntl = None  # type: ignore[assignment]
 
 __all__ = [
-    'check_new_folder', 'atomic_folder', 'remove_leftovers', 'atomic_file',
-    'unfinished', 'write_json', 'write_text'
+    'alone_in', 'check_new_folder', 'atomic_folder', 'remove_leftovers',
+    'atomic_file', 'unfinished', 'write_json', 'write_text'
 ]
 
 # Begins the names of unfinished files: a dot hides them, and the rest tells
@@ -119,6 +119,33 @@ def unfinished(folder: str) -> Iterator[str]:
             if os.path.lexists(path):
                 yield path
                 return
+
+
+@contextmanager
+def alone_in(folder: Union[str, os.PathLike]) -> Iterator[None]:
+    """Hold a folder; the lock goes with the process, however it ends.
+
+    Where the system or the disk has no locks, nothing is held.
+
+    Raises:
+        ValueError: If another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f'another process works in the folder {os.fspath(folder)!r}: '
+                f'wait for it, or end it') from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def check_new_folder(path: Union[str, os.PathLike]) -> None:

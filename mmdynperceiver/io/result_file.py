@@ -17,7 +17,7 @@ from .atomic import atomic_file, write_json
 
 __all__ = [
     'ENDINGS', 'INTERRUPTED', 'ResultFile', 'add_result_options',
-    'import_pyarrow', 'printable', 'stoppable'
+    'import_pyarrow', 'printable', 'stoppable', 'write_parquet'
 ]
 
 ENDINGS = ('.json', '.jsonl', '.csv', '.parquet')
@@ -144,15 +144,23 @@ def import_pyarrow() -> Any:
     return pyarrow, pyarrow.parquet
 
 
-def write_parquet(path: str, columns: Sequence[str],
-                  rows: Sequence[Mapping[str, Any]]) -> None:
+def write_parquet(path: str,
+                  columns: Sequence[str],
+                  rows: Sequence[Mapping[str, Any]],
+                  types: Optional[Mapping[str, str]] = None) -> None:
     """Write a table with these columns and what else the rows hold, whole or
-    not at all; what a row lacks is null."""
+    not at all; what a row lacks is null.
+
+    Without ``types`` of all columns, such as 'int64', the values say them.
+    """
     pyarrow, parquet = import_pyarrow()
+    schema = types and pyarrow.schema([(name, pyarrow.type_for_alias(kind))
+                                       for name, kind in types.items()])
     names = list(dict.fromkeys([*columns, *(k for row in rows for k in row)]))
     table = pyarrow.table(
         {name: [_text(row.get(name)) for row in rows]
-         for name in names})
+         for name in names},
+        schema=schema)
     with atomic_file(path) as temporary:
         parquet.write_table(table, temporary)
 

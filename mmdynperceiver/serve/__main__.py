@@ -4,6 +4,7 @@
 Run ``python -m mmdynperceiver.serve FOLDER``.
 """
 import argparse
+import dataclasses
 import logging
 import os
 import signal
@@ -15,12 +16,12 @@ from typing import Any, Optional, Sequence
 from ..deploy.sessions import PRECISIONS, RUNTIMES
 from ..io.describe import one_line
 from ..io.result_file import INTERRUPTED, printable
+from .local_ray import LOOPBACK, import_ray, not_installed, start_ray
 from .problems import Limits
 from .settings import Settings, open_network, start_service
 
 ENGINES = ('ray', 'local')
 TOKEN_VARIABLE = 'MMDYNPERCEIVER_TOKEN'
-LOOPBACK = '127.0.0.1'
 NAME = 'mmdynperceiver'
 
 
@@ -110,19 +111,21 @@ def _add_limits(add: Any) -> None:
 
 def read_settings(args: argparse.Namespace) -> Settings:
     """What the service is told."""
-    names = ('body_bytes', 'images', 'pixels', 'body_seconds',
-             'request_seconds')
-    same = ('runtime', 'precision', 'threads', 'workers', 'decoders',
-            'thresholds', 'max_batch', 'max_waiting', 'max_wait_ms', 'slo_ms',
-            'min_accuracy')
-    return Settings(
+    given = vars(args)
+    limits = {
+        field.name: given[f'max_{field.name}']
+        for field in dataclasses.fields(Limits)
+    }
+    content = {
+        field.name: given[field.name]
+        for field in dataclasses.fields(Settings) if field.name in given
+    }
+    content.update(
         folder=os.path.abspath(args.folder),
         curve=args.curve and os.path.abspath(args.curve),
-        limits=Limits(**{n: getattr(args, f'max_{n}')
-                         for n in names}),
-        token=os.environ.get(TOKEN_VARIABLE) or None,
-        **{name: getattr(args, name)
-           for name in same})
+        limits=Limits(**limits),
+        token=os.environ.get(TOKEN_VARIABLE) or None)
+    return Settings(**content)
 
 
 def check_port(host: str, port: int) -> None:
@@ -149,7 +152,7 @@ def serve_local(args: argparse.Namespace, settings: Settings) -> None:
         from .metrics import PrometheusMetrics
         metrics = PrometheusMetrics()
     except ImportError as error:
-        raise ImportError(_missing(error)) from error
+        raise not_installed(error) from error
     service = start_service(settings, metrics)
     config = uvicorn.Config(
         build_app(service, settings.token),
@@ -177,38 +180,28 @@ def serve_local(args: argparse.Namespace, settings: Settings) -> None:
 
 def serve_by_ray(args: argparse.Namespace, settings: Settings) -> None:
     """Serve by Ray Serve on this machine until it is stopped."""
-    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
-    # One node, which listens to this machine alone.
-    os.environ['RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER'] = '0'
+    serve = import_ray('serve')
     try:
-        import ray
-        from ray import serve
-
         from .ray_app import make_application
     except ImportError as error:
-        raise ImportError(_missing(error)) from error
+        raise not_installed(error) from error
     # What is wrong with the folder is said here, not by a replica.
     open_network(settings)
     stop = threading.Event()
-    ray.init(
-        num_cpus=max(2, (settings.threads or 1) * args.replicas),
-        include_dashboard=False,
-        _node_ip_address=LOOPBACK,
-        log_to_driver=False,
-        configure_logging=False)
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
-        serve.start(http_options=dict(host=args.host, port=args.port))
+    with start_ray((settings.threads or 1) * args.replicas):
         try:
-            serve.run(make_application(settings, args.replicas), name=NAME)
-        except RuntimeError as error:
-            raise RuntimeError(_why(serve.status()) or str(error)) from error
-        say_ready(args)
-        stop.wait()
-    finally:
-        serve.shutdown()
-        ray.shutdown()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: stop.set())
+            serve.start(http_options=dict(host=args.host, port=args.port))
+            try:
+                serve.run(make_application(settings, args.replicas), name=NAME)
+            except RuntimeError as error:
+                raise RuntimeError(_why(serve.status())
+                                   or str(error)) from error
+            say_ready(args)
+            stop.wait()
+        finally:
+            serve.shutdown()
 
 
 def _why(status: Any) -> str:
@@ -219,12 +212,6 @@ def _why(status: Any) -> str:
         for line in deployment.message.splitlines() if 'Error: ' in line
     ]
     return lines[-1].partition('Error: ')[2] if lines else ''
-
-
-def _missing(error: ImportError) -> str:
-    """What to do where a package is missing."""
-    return (f'the server is not installed ({one_line(error)}): pip install '
-            f'"mmdynperceiver[serve]"')
 
 
 def say_ready(args: argparse.Namespace) -> None:

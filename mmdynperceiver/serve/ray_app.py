@@ -12,13 +12,13 @@ from ray import serve
 from ray.util import get_node_ip_address
 
 from .http_app import build_app
+from .local_ray import LOOPBACK
 from .metrics import RayMetrics
 from .service import Service
 from .settings import Settings, start_service
 
 __all__ = ['build', 'make_application']
 
-LOOPBACK = '127.0.0.1'
 # Of this process; Ray asks for the application after it made the replica.
 _RUNNING: List[Tuple[Service, Settings]] = []
 

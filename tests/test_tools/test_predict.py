@@ -124,6 +124,35 @@ def test_parquet(forms, predict, images, tmp_path):
     assert rows[6]['error'] and rows[6]['macs'] is None
 
 
+def test_jobs_go_on(forms, predict, images, tmp_path):
+    parquet = pytest.importorskip('pyarrow.parquet')
+    (tmp_path / 'broken.png').write_bytes(b'broken')
+    (tmp_path / 'list').write_text('broken.png\n')
+    out = tmp_path / 'job'
+    job = (forms['exported'], images / 'val', f'@{tmp_path / "list"}', '--out',
+           out, '--part-size', '3', '--workers', '1')
+    for again in (False, True):
+        output, error = predict(*job)
+        assert error is None and '6 images; left at exits' in output
+        assert ('going on: 7 of 7' in output) == again
+        assert '1 could not be read' in output
+    rows = parquet.read_table(out / 'parts').to_pylist()
+    assert [row['index'] for row in rows] == list(range(7))
+    assert rows[0]['path'] == str(images / 'val/ant/0.png')
+    assert rows[6]['error'] and 'broken.png' in (out /
+                                                 'broken.csv').read_text()
+    for options, message in ((('--exit', '1'), 'another job: its policy'),
+                             (('--draw', tmp_path / 'drawn'), '--draw'),
+                             (('--on-broken', 'raise', '--out',
+                               tmp_path / 'other'), 'cannot read')):
+        _, error = predict(*job, *options)
+        assert message in error and '\n' not in error
+    _, error = predict(*job[:2], '--engine', 'ray')
+    assert 'add --out FOLDER' in error
+    _, error = predict(forms['saved'], *job[1:])
+    assert 'exported folder' in error
+
+
 def test_parquet_without_pyarrow_is_said_first(predict, forms, images,
                                                monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, 'pyarrow', None)
