@@ -165,20 +165,25 @@ class DriftMonitor:
                 is another one at the last exit.
             deep (Sequence[bool]): Of each image, whether it ran there.
 
+        After an alarm that changes the thresholds the rest of ``differ`` is
+        left out: it says nothing of the new ones.
+
         Returns:
-            dict | None: An alarm: its ``kind``, 'differ' or 'deep'; how many
-            were ``counted`` of those ``seen`` since the start or the last
-            such alarm, and ``most`` that was expected; ``thresholds`` to fall
-            back to, or None.
+            dict | None: The last alarm: its ``kind``, 'differ' or 'deep'; how
+            many were ``counted`` of those ``seen`` since the start or the
+            last such alarm, and ``most`` that was expected; ``thresholds`` to
+            fall back to, or None.
         """
         alarm = None
         with self._lock:
             for kind, found in (('deep', deep), ('differ', differ)):
                 bets = self.bets.get(kind)
                 for one in found if bets is not None else ():
-                    if bets.bet(one) >= bets.limit:
-                        alarm = self._alarm(kind, bets)
-                        break
+                    if bets.bet(one) < bets.limit:
+                        continue
+                    alarm = self._alarm(kind, bets)
+                    if alarm['thresholds'] is not None:
+                        break  # the rest left under those before
         return alarm
 
     def watch(self, batch: np.ndarray, out: Any, policy: Policy,

@@ -221,14 +221,16 @@ class Runner:
             np.empty((count, len(self.manifest.classes)), np.float32),
             np.empty(count, np.int64), np.empty(count, np.float32),
             np.empty(count))
-        stream = stream or self
+        stream, used = stream or self, policy or self.policy
         # Until this closes, nobody else gets the runtime's memory.
         with ExitStack() as held:
-            stream._run(batch, policy or self.policy, held, out, staged)
-        if self.monitor is not None and policy is None:
-            known = self.policy
-            found = self.monitor.watch(batch, out, known, stream.all_exits)
-            if found is not known:  # else other threads may know a newer one
+            stream._run(batch, used, held, out, staged)
+        # What left under thresholds that another thread has just given up
+        # says nothing of the new ones.
+        if self.monitor is not None and policy is None and \
+                used is self.policy:
+            found = self.monitor.watch(batch, out, used, stream.all_exits)
+            if found is not used:
                 self.policy = found
         return out
 

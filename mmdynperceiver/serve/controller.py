@@ -102,6 +102,8 @@ class Controller:
                 f'a latency target of {slo_ms:g} ms cannot be held: one image '
                 f'alone takes {costs.alone:.1f} ms to the last exit')
         self.current = len(self.points) - 1
+        # The cheapest point that is still used.
+        self.floor = 0
         self._numbers = {id(p.policy): k for k, p in enumerate(self.points)}
         self.changes: Deque[Dict[str, Any]] = deque(maxlen=200)
         self._lock = threading.Lock()
@@ -124,6 +126,7 @@ class Controller:
         return dict(
             slo_ms=self.slo_ms,
             current=self.current,
+            floor=self.floor,
             points=[
                 dict(
                     thresholds=p.policy.thresholds,
@@ -142,7 +145,7 @@ class Controller:
         if time.monotonic() - self._looked > INTERVAL / 5:
             self.look()
         wait = self.wait_ms()
-        if self.current or wait <= LIMIT * self.slo_ms:
+        if self.current > self.floor or wait <= LIMIT * self.slo_ms:
             return None
         return (f'the answer would take about {wait:.0f} ms more at the '
                 f'cheapest operating point, and {self.slo_ms:g} ms are the '
@@ -200,11 +203,25 @@ class Controller:
         should have gone, or when it gets much more.
         """
         able = [
-            index for index in range(self.current)
+            index for index in range(self.floor, self.current)
             if rate * self._cost(index) <= BUSY_DOWN
         ]
-        if self.current:
-            self._move(max(able, default=0), reason)
+        if self.current > self.floor:
+            self._move(max(able, default=self.floor), reason)
+
+    def give_up(self, index: int) -> None:
+        """Use a point no more, nor cheaper ones, unless it is the best."""
+        with self._lock:
+            floor = min(index + 1, len(self.points) - 1)
+            if floor <= self.floor:
+                return
+            self.floor = floor
+            LOGGER.warning('operating points below %d of %d are given up',
+                           floor,
+                           len(self.points) - 1)
+            if self.current < floor:
+                self._restless = time.monotonic()
+                self._move(floor, f'point {index} is given up')
 
     def _move(self, index: int, reason: str) -> None:
         """Put a point in force."""

@@ -224,6 +224,7 @@ def describe(service: Service) -> Dict[str, Any]:
         precision=manifest.precision,
         policy=dict(thresholds=policy.thresholds, **policy.settings),
         operating_points=controller.describe() if controller else None,
+        monitor=service.watch.status() if service.watch else None,
         batch_sizes=scheduler.sizes,
         segment_milliseconds=scheduler.costs._asdict(),
         limits=vars(service.limits),

@@ -19,7 +19,12 @@ KINDS: Dict[str, Any] = dict(
     segment_milliseconds=('histogram', 'segment', 'Time of a batch.',
                           MILLISECONDS),
     waiting=('gauge', 'segment', 'Images that wait before a segment.'),
-    operating_point=('gauge', '', 'The operating point in force.'))
+    operating_point=('gauge', '', 'The operating point in force.'),
+    checked=(
+        'counter', 'outcome',
+        'Images run on to the last exit, by what it says: same, differs.'),
+    drift_alarms=('counter', 'kind', 'Alarms of drift: differ, deep.'),
+    drift=('gauge', '', 'Share of checked images that differ, lower bound.'))
 
 
 class Metrics:

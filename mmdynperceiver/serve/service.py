@@ -13,6 +13,7 @@ from ..deploy.policy import softmax
 from ..deploy.runner import Runner
 from ..io.describe import one_line
 from .controller import Controller, Load
+from .drift_watch import DriftWatch
 from .metrics import Metrics
 from .problems import Limits, Problem, say
 from .scheduler import Observer, RefusedError, Served, StagedScheduler
@@ -34,6 +35,7 @@ class Recorder(Observer):
         # When each of the last images left, at which exit, after how long.
         self.recent: Deque[Tuple[float, int, float]] = deque(maxlen=RECENT)
         self.served = 0
+        self.watch: Optional[DriftWatch] = None
 
     def ran(self, index: int, size: int, milliseconds: float) -> None:
         """A segment ran on a batch."""
@@ -43,6 +45,8 @@ class Recorder(Observer):
 
     def left(self, served: Served) -> None:
         """An image left."""
+        if self.watch is not None and self.watch.is_check(served.policy):
+            return
         self.served += 1
         self.recent.append(
             (time.monotonic(), served.exit_index, served.milliseconds))
@@ -62,6 +66,8 @@ class _Job:
         self.content = content
         self.arrived = time.perf_counter()
         self.preparing = 0.
+        # Pixels, if it is to be checked.
+        self.image: Optional[np.ndarray] = None
         self.future: Optional['Future[Served]'] = None
         self.gone = False
 
@@ -82,6 +88,7 @@ class Service:
         limits (Limits): What a request may be.
         decoders (int): Threads that decode. Defaults to 2.
         controller (Controller, optional): Moves the operating point.
+        watch (DriftWatch, optional): Checks some of the images.
     """
 
     def __init__(self,
@@ -90,10 +97,12 @@ class Service:
                  recorder: Recorder,
                  limits: Limits,
                  decoders: int = 2,
-                 controller: Optional[Controller] = None) -> None:
+                 controller: Optional[Controller] = None,
+                 watch: Optional[DriftWatch] = None) -> None:
         self.runner, self.scheduler = runner, scheduler
         self.recorder, self.limits = recorder, limits
         self.controller = controller
+        self.watch = recorder.watch = watch
         self.runner.preprocessing.max_pixels = limits.pixels
         self._pool = ThreadPoolExecutor(decoders, 'decode')
         self.started = time.monotonic()
@@ -121,8 +130,9 @@ class Service:
         count = len(files)
         self._admit(count)
         jobs = [_Job(content) for _, content in files]
+        answers: List['asyncio.Future[Served]'] = []
         try:
-            answers = [self._start(job) for job in jobs]
+            answers += map(self._start, jobs)
             done, late = await asyncio.wait(
                 answers,
                 timeout=self.limits.request_seconds,
@@ -143,6 +153,9 @@ class Service:
         finally:
             for job in jobs:
                 job.cancel()
+            for left in answers:  # nobody asks what else went wrong
+                if not left.cancel() and not left.cancelled():
+                    left.exception()
             self.recorder.load.pending -= count
 
     def _admit(self, count: int) -> None:
@@ -166,6 +179,8 @@ class Service:
             if future.cancelled():
                 return
             if future.exception() is None:
+                if self.watch is not None:
+                    self.watch.left(future.result(), job.image)
                 load.answered(1000 * (time.perf_counter() - job.arrived),
                               job.preparing)
             try:
@@ -179,6 +194,8 @@ class Service:
                 if job.gone:
                     return
                 pixels, job.preparing = self.runner.prepare(job.content)
+                if self.watch is not None and self.watch.choose():
+                    job.image = pixels
                 future = job.future = self.scheduler.submit(pixels)
                 if job.gone:
                     future.cancel()
@@ -230,6 +247,8 @@ class Service:
         number = self.point(self.scheduler.policy)
         if number is not None:
             metrics.add('operating_point', '', number)
+        if self.watch is not None:
+            metrics.add('drift', '', self.watch.differing())
 
     def point(self, policy: Any) -> Optional[int]:
         """The number of an operating point on the curve, if there is one."""
@@ -253,6 +272,7 @@ class Service:
             waiting=self.scheduler.waiting,
             under_way=self.scheduler.under_way,
             served=self.recorder.served,
+            drift_alarms=self.watch and len(self.watch.alarms),
             operating_point=self.point(self.scheduler.policy),
             thresholds=self.scheduler.policy.thresholds)
 

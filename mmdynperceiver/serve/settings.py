@@ -5,8 +5,10 @@ import logging
 from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
+from ..deploy.drift import DriftMonitor
 from ..deploy.runner import Runner
 from .controller import Controller
+from .drift_watch import DriftWatch
 from .metrics import Metrics
 from .operating_curve import CurvePoint, load_curve
 from .problems import Limits
@@ -38,6 +40,10 @@ class Settings:
         min_accuracy (float, optional): Accuracy below which the curve is not
             used.
         token (str, optional): Bearer token.
+        monitor (float, optional): Share of the images that also run to the
+            last exit, to notice when a certificate holds no longer.
+        fall_back (bool): Whether to turn to safer thresholds then. Defaults
+            to False.
     """
 
     folder: str
@@ -55,6 +61,8 @@ class Settings:
     slo_ms: Optional[float] = None
     min_accuracy: Optional[float] = None
     token: Optional[str] = dataclasses.field(default=None, repr=False)
+    monitor: Optional[float] = None
+    fall_back: bool = False
 
     def __post_init__(self) -> None:
         if (self.curve is None) != (self.slo_ms is None):
@@ -64,6 +72,12 @@ class Settings:
             raise ValueError('thresholds and a curve exclude each other')
         if self.min_accuracy is not None and self.curve is None:
             raise ValueError('min_accuracy needs a curve')
+        if self.fall_back and self.monitor is None:
+            raise ValueError('fall_back is what the monitor does: give '
+                             'monitor, a share such as 0.02')
+        if self.monitor is not None and self.thresholds is not None:
+            raise ValueError('the monitor watches the thresholds that were '
+                             'certified: leave out thresholds')
         if self.token is not None and len(self.token) < 8:
             raise ValueError('a token must have at least 8 characters')
         if self.decoders < 1:
@@ -101,6 +115,9 @@ def open_network(settings: Settings) -> Tuple[Runner, List[CurvePoint]]:
     """
     runner = Runner.load(settings.folder, settings.runtime, settings.threads,
                          settings.precision, settings.thresholds)
+    if settings.monitor is not None:  # what is wrong is said here
+        DriftMonitor.of_certificate(
+            runner.manifest.certificate, share=settings.monitor)
     if not settings.curve:
         return runner, []
     return runner, load_curve(settings.curve, runner.num_exits,
@@ -130,5 +147,9 @@ def start_service(settings: Settings, metrics: Metrics) -> Service:
         except ValueError:
             scheduler.close()
             raise
+    watch = None
+    if settings.monitor is not None:
+        watch = DriftWatch(runner, scheduler, metrics, settings.monitor,
+                           settings.fall_back, controller)
     return Service(runner, scheduler, recorder, settings.limits,
-                   settings.decoders, controller)
+                   settings.decoders, controller, watch)

@@ -86,6 +86,19 @@ def test_falls_back_step_by_step(caplog):
     assert monitor.bets['differ'].limit == 2**(1 + len(found)) / .01
 
 
+@pytest.mark.parametrize('safer', [(), ([.8], [.9])])
+def test_the_rest_of_a_batch_counts_unless_thresholds_changed(safer):
+    monitor = DriftMonitor(.01, safer=safer)
+    alarm = monitor.observe([True] * 60)
+    told = sum(found['counted'] for found in monitor.alarms)
+    left = monitor.bets['differ'].counted
+    if safer:
+        assert alarm['thresholds'] == [.8] and len(monitor.alarms) == 1
+        assert left == 0 < told < 60
+    else:
+        assert len(monitor.alarms) > 2 and told + left == 60
+
+
 def test_images_that_run_deeper_are_noticed():
     certificate = dict(risk='disagreement', max_risk=.02, deep_share=.3)
     monitor = DriftMonitor.of_certificate(

@@ -1,11 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Jobs over many images: killed, begun again, refused."""
 import csv
-import json
 import os
 import signal
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -196,37 +193,3 @@ def test_lists_name_files_from_their_folder(tmp_path):
         find_files([f'@{tmp_path}/none.txt'])
     with pytest.raises(FileNotFoundError):
         find_files([f'@{tmp_path}/missing.txt'])
-
-
-def test_by_ray_with_an_actor_killed(runner, many_photos, tmp_path):
-    pytest.importorskip('ray.data', reason='Ray Data is not installed')
-    psutil = pytest.importorskip('psutil')
-    from mmdynperceiver.serve.ray_jobs import run_by_ray
-    paths, killed, reasons = many_photos * 4, [], []
-
-    def kill_first():
-        """Kill an actor as soon as there is a part."""
-        while not list((tmp_path / 'job/parts').glob('*.parquet')):
-            time.sleep(.01)
-        for each in psutil.process_iter(['cmdline']):
-            if 'MapWorker' in ' '.join(each.info['cmdline'] or ()) and \
-                    psutil.Process() in each.parents():
-                killed.append(each)
-                each.kill()
-
-    with jobs.open_job(str(tmp_path / 'job'), paths, runner, NAMES, 2) as job:
-        thread = threading.Thread(target=kill_first, daemon=True)
-        thread.start()
-        counts = []
-
-        def on_done(count, broken):
-            counts.append(count)
-            reasons.extend(broken)
-
-        run_by_ray(job, runner, 2, 'skip', 1, on_done)
-        thread.join(30)
-        job.finish()
-    assert killed and sum(counts) == len(paths) and len(reasons) == 8
-    check(tmp_path / 'job', paths, runner)
-    description = json.loads((tmp_path / 'job/job.json').read_text())
-    assert description['images'] == len(paths)
