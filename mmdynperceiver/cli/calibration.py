@@ -3,6 +3,7 @@
 import argparse
 import os
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any, Dict, List, Optional, Tuple
 
 from mmengine.config import Config
@@ -102,6 +103,12 @@ class Calibration(ABC):
                   f'run before ({cached.folder})')
         return cached.exits, sources
 
+    @cached_property
+    def held_out(self) -> Tuple[ExitLogits, Dict[str, str]]:
+        """All exits over the held-out images, and their sources."""
+        common.check_writable_folder(self.config.work_dir)
+        return self.run_exits(self.data, self.args.split, 'held-out images')
+
     def solve(self, exits: ExitLogits,
               sources: Dict[str, str]) -> List[OperatingPoint]:
         """Solve what was asked for."""
@@ -133,9 +140,7 @@ class Calibration(ABC):
     def run(self) -> None:
         """Run the network once, solve, test, print and write."""
         args = self.args
-        common.check_writable_folder(self.config.work_dir)
-        exits, sources = self.run_exits(self.data, args.split,
-                                        'held-out images')
+        exits, sources = self.held_out
         points = self.solve(exits, sources)
         outcomes = outcomes_of(points[0], exits)
         number = outcomes.num_samples

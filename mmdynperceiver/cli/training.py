@@ -30,18 +30,15 @@ def forget_checkpoints(work_dir: Path) -> None:
     (work_dir / 'last_checkpoint').unlink(missing_ok=True)
 
 
-def train_or_resume(config: Config,
-                    say: Callable[[str], None],
-                    splits: Sequence[str] = (),
-                    finished: Optional[str] = None) -> Runner:
+def train_or_resume(
+    config: Config, say: Callable[[str],
+                                  None], splits: Sequence[str] = ()) -> Runner:
     """Train in ``work_dir``; the log goes to a file, a bar to the console.
 
     Args:
         config (Config): The whole config.
         say (Callable): Prints a line.
         splits (Sequence[str]): Data to check first, see :func:`build_runner`.
-        finished (str, optional): Name of the checkpoint with which an earlier
-            training ended before its last epoch. Defaults to None.
 
     Returns:
         Runner: With the trained model.
@@ -50,7 +47,7 @@ def train_or_resume(config: Config,
     work_dir.mkdir(parents=True, exist_ok=True)
     found = latest_checkpoint(work_dir)
     runner = _build(config, found, splits)
-    if found and found.name in (f'epoch_{runner.max_epochs}.pth', finished):
+    if found and found.name == f'epoch_{runner.max_epochs}.pth':
         say(f'{found} is trained already; --fresh trains anew')
         with redirect_stdout(io.StringIO()):
             runner.load_checkpoint(str(found))

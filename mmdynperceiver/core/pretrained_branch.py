@@ -12,7 +12,7 @@ from ..errors import first_few
 from ..io.checkpoint_file import (StateDict, check_weights, in_words, misfits,
                                   read_checkpoint)
 from ..io.safetensors_file import ENDING, read_safetensors
-from .feature_branch.torchvision_nets import torchvision_body
+from .feature_branch.torchvision_nets import torchvision_shapes
 from .segments import SegmentedTrunk
 
 __all__ = [
@@ -104,9 +104,7 @@ def torchvision_names(trunk: SegmentedTrunk) -> List[str]:
         ValueError: If torchvision has no such network.
     """
     check_in_torchvision(trunk)
-    with torch.random.fork_rng(devices=[]):
-        body = torchvision_body(trunk.torchvision)
-    return list(body.state_dict())
+    return list(torchvision_shapes(str(trunk.torchvision)))
 
 
 def _branch_entries(trunk: SegmentedTrunk) -> Dict[str, Tensor]:

@@ -35,13 +35,6 @@ class Judged(NamedTuple):
     threads: int
 
 
-class _Prepared(NamedTuple):
-    """Test images as the networks take them, and their labels."""
-
-    inputs: List[np.ndarray]
-    labels: List[int]
-
-
 def judge(exported: Path, images: Sequence[Tuple[str, int]],
           threads: Optional[int]) -> Judged:
     """Run test images one by one, with and without leaving early, in turn.
@@ -54,13 +47,10 @@ def judge(exported: Path, images: Sequence[Tuple[str, int]],
     runner = Runner.load(exported, threads=threads)
     never = Policy(runner.manifest.num_exits,
                    (NEVER, ) * (runner.manifest.num_exits - 1))
-    inputs = _prepare(runner, _spread(images)).inputs
-    early, last = [], []
-    for image in track(inputs, 'timing'):
-        for policy, times in ((runner.policy, early), (never, last)):
-            times.append(_milliseconds(runner, image, policy))
-    return Judged(
-        mean(early), mean(last), len(inputs), threads or available_threads())
+    images = _spread(images)
+    early, last = _mean_ms(runner, images, (runner, runner.policy),
+                           (runner, never))
+    return Judged(early, last, len(images), threads or available_threads())
 
 
 def judge_twin(exported: Path, other: Path, images: Sequence[Tuple[str, int]],
@@ -78,21 +68,18 @@ def judge_twin(exported: Path, other: Path, images: Sequence[Tuple[str, int]],
     """
     runner, own = (
         Runner.load(folder, threads=threads) for folder in (exported, other))
-    inputs = _prepare(runner, _spread(images)).inputs
-    times: Tuple[List[float], List[float]] = ([], [])
-    for image in track(inputs, 'timing'):
-        for one, found in zip((runner, own), times):
-            found.append(_milliseconds(one, image, one.policy))
+    ms, own_ms = _mean_ms(runner, _spread(images),
+                          *((one, one.policy) for one in (runner, own)))
     right = 0
     for start in track(range(0, len(images), BATCH), 'testing'):
-        part = _prepare(runner, images[start:start + BATCH])
-        logits = runner.predict(np.stack(part.inputs)).logits
-        right += int((logits.argmax(1) == part.labels).sum())
+        paths, labels = zip(*images[start:start + BATCH])
+        right += sum(result.label == label
+                     for result, label in zip(runner(paths, BATCH), labels))
     return dict(
         accuracy=right / len(images),
         macs=float(runner.manifest.macs_per_exit[-1]),
-        ms=mean(times[0]),
-        own_ms=mean(times[1]))
+        ms=ms,
+        own_ms=own_ms)
 
 
 def _spread(images: Sequence[Tuple[str, int]]) -> List[Tuple[str, int]]:
@@ -100,13 +87,18 @@ def _spread(images: Sequence[Tuple[str, int]]) -> List[Tuple[str, int]]:
     return list(images[::max(1, len(images) // TIMED)][:TIMED])
 
 
-def _prepare(runner: Runner, images: Sequence[Tuple[str, int]]) -> _Prepared:
-    """Decode, resize and normalise."""
-    return _Prepared([runner.prepare(path)[0] for path, _ in images],
-                     [label for _, label in images])
+def _mean_ms(runner: Runner, images: Sequence[Tuple[str, int]], *compared:
+             Tuple[Runner, Policy]) -> List[float]:
+    """Mean milliseconds of an image in each, in turn, as one prepares it."""
+    inputs = [runner.prepare(path)[0] for path, _ in images]
+    return [
+        mean(times)
+        for times in zip(*([_milliseconds(*each, image) for each in compared]
+                           for image in track(inputs, 'timing')))
+    ]
 
 
-def _milliseconds(runner: Runner, image: np.ndarray, policy: Policy) -> float:
+def _milliseconds(runner: Runner, policy: Policy, image: np.ndarray) -> float:
     """How long one image takes until it has left: the better of two runs,
     since what else the machine does only makes it longer."""
     times = []

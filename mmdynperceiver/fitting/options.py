@@ -2,6 +2,7 @@
 """What a user may say of a fit; the rest is chosen."""
 import os
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Dict, Optional
 
 from ..errors import InputError
@@ -80,9 +81,7 @@ class FitOptions:
                 if name in ('data', 'out', 'backbone_weights'):
                     value = os.path.expanduser(value)
                 object.__setattr__(self, name, value)
-        inside = os.path.realpath(
-            self.out).startswith(os.path.realpath(self.data) + os.sep)
-        if inside:
+        if Path(self.out).resolve().is_relative_to(Path(self.data).resolve()):
             raise InputError(f'{self.out!r} is in {self.data!r}, so that what '
                              f'is made would be taken for images: choose '
                              f'another --out')

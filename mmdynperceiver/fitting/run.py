@@ -37,7 +37,7 @@ __all__ = ['FitResult', 'fit_model']
 # Of the time, what is kept for everything behind the training.
 RESERVE = 0.2
 # Without a goal: about as accurate as the last exit. So much may be lost.
-AS_LAST, TOLERANCE = '0%', 0.005
+TOLERANCE = 0.005
 
 
 def fit_model(options: FitOptions) -> FitResult:
@@ -150,31 +150,34 @@ class _Fit:
     def _train(self, name: str) -> Path:
         """Train, or take what is trained; the checkpoint."""
         done = self.state['trained']
+        if name in done:
+            checkpoint = self.folder / name / done[name]
+            if checkpoint.exists():
+                say(f'{checkpoint} is trained already; --fresh trains anew')
+                return checkpoint
         config = self.static if name == 'static' else self.config
         runner = train_or_resume(
-            Config.fromfile(config), say, ('train', 'val'), done.get(name))
-        if name not in done:
-            done[name] = f'epoch_{runner.epoch}.pth'
-            self._save()
+            Config.fromfile(config), say, ('train', 'val'))
+        done[name] = f'epoch_{runner.epoch}.pth'
+        self._save()
         return self.folder / name / done[name]
 
     def _calibrate(self, checkpoint: Path) -> calibrate.ClassCalibration:
         """Solve thresholds, and write the model and the report."""
-        out = self.folder
+        out, goal = self.folder, _goal(self.options)
         args = calibrate.parse_args([
             os.fspath(self.config),
             os.fspath(checkpoint), '--latency-table',
             os.fspath(out / 'latency.json'), '--test', '--out',
             os.fspath(out / 'operating_point.json'), '--embed',
             os.fspath(out / 'model.pth'), '--report',
-            os.fspath(out / 'report'), *_goal(self.options)
+            os.fspath(out / 'report'), *(goal or ['--min-accuracy', '0%'])
         ])
         config = common.load_config(args)
         calibrate.check_args(args)
         found = calibrate.ClassCalibration(args, config, 'val', 'test')
-        if args.min_utility == AS_LAST:
-            exits, _ = found.run_exits(found.data, 'val', 'held-out images')
-            last = exits.outcomes().static()[-1].utility
+        if not goal:
+            last = found.held_out[0].outcomes().static()[-1].utility
             args.min_utility = str(max(0., last - TOLERANCE))
         found.run()
         return found
@@ -233,7 +236,7 @@ class _Fit:
 
 
 def _goal(options: FitOptions) -> List[str]:
-    """The options of ``calibrate`` that say what to solve for."""
+    """The options of ``calibrate`` that say what to solve for, if any."""
     for name, word in (('budget_ms', '--budget-ms'), ('budget_macs',
                                                       '--budget-macs'),
                        ('min_accuracy', '--min-accuracy'), ('max_risk',
@@ -241,7 +244,7 @@ def _goal(options: FitOptions) -> List[str]:
         value = getattr(options, name)
         if value is not None:
             return [word, value]
-    return ['--min-accuracy', AS_LAST]
+    return []
 
 
 def _fingerprint(images: Sequence[Labelled]) -> str:

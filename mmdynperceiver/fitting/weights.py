@@ -2,9 +2,7 @@
 """Which network a file of weights is of."""
 from typing import Mapping, Tuple
 
-import torch
-
-from ..core.feature_branch.torchvision_nets import PREFIX, torchvision_body
+from ..core.feature_branch.torchvision_nets import PREFIX, torchvision_shapes
 from ..core.pretrained_branch import read_state_dict
 from ..errors import InputError, first_few, input_errors
 
@@ -30,10 +28,7 @@ def arch_of_weights(path: str) -> str:
         given = read_state_dict(path)
     shapes = {name: tuple(value.shape) for name, value in given.items()}
     for name in FAMILIES:
-        # Its random numbers are nobody else's.
-        with torch.random.fork_rng(devices=[]):
-            own = torchvision_body(name).state_dict()
-        if _holds(shapes, {n: tuple(v.shape) for n, v in own.items()}):
+        if _holds(shapes, torchvision_shapes(name)):
             return PREFIX + name
     raise InputError(f'{path!r} is of none of these networks of torchvision: '
                      f'{", ".join(FAMILIES)}; its entries begin with '

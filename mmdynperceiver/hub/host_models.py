@@ -45,8 +45,7 @@ def save_model(folder: Union[str, os.PathLike],
                config: Config,
                classes: Optional[Sequence[str]] = None,
                operating_points: Sequence[OperatingPoint] = (),
-               about: Optional[Mapping[str, Any]] = None,
-               macs_per_exit: Optional[Sequence[int]] = None) -> None:
+               about: Optional[Mapping[str, Any]] = None) -> None:
     """Save a host's model with its config.
 
     Args:
@@ -55,8 +54,6 @@ def save_model(folder: Union[str, os.PathLike],
         config (Config): The whole config.
         classes, operating_points, about: As of
             :class:`~mmdynperceiver.hub.ImageClassifier`.
-        macs_per_exit (Sequence[int], optional): For the card. Defaults to
-            None.
 
     Raises:
         FileExistsError: If there is something at this path.
@@ -76,8 +73,6 @@ def save_model(folder: Union[str, os.PathLike],
             model=_as_data(settings),
             pipeline=_as_data(test_transform(config)),
             classes=None if classes is None else list(classes),
-            macs_per_exit=None
-            if macs_per_exit is None else list(macs_per_exit),
             policy=None if policy is None else dict(
                 policy.settings, thresholds=policy.thresholds),
             certificate=dict(getattr(policy, 'certificate', None) or {}),

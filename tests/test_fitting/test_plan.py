@@ -125,6 +125,7 @@ def test_options_that_do_not_fit(options, message):
 
 
 def test_results_among_the_images():
-    with pytest.raises(InputError, match='choose another --out'):
-        FitOptions('data', 'data/out')
+    for out in ('data/out', 'data', 'data/../data'):
+        with pytest.raises(InputError, match='choose another --out'):
+            FitOptions('data', out)
     FitOptions('data', 'data2')

@@ -156,6 +156,11 @@ def test_an_interrupted_run_goes_on(data, tmp_path, no_report, monkeypatch,
     assert 'going on from' in text
     state = json.loads((tmp_path / 'out/fit.json').read_text())
     assert state['trained'] == dict(training='epoch_4.pth')
+    # A checkpoint that has gone is not what the fit goes on with.
+    (tmp_path / 'out/training/epoch_4.pth').unlink()
+    assert main(arguments(options)) == 0
+    assert 'trained already' not in capsys.readouterr().out
+    assert 'epoch_4.pth' in checkpoints(options['out'])
 
 
 def test_minutes_that_end_in_the_middle(data, tmp_path, no_report,

@@ -68,8 +68,7 @@ def test_a_classifier_of_another_backbone(tmp_path, photo):
         model,
         classes=['a', 'b', 'c'],
         operating_points=[point],
-        about=dict(author='me'),
-        macs_per_exit=(1, 2, 3, 4))
+        about=dict(author='me'))
     images = torch.randn(2, 3, 64, 64)
     for one, other in zip(
             model(images, mode='tensor'), found(images, mode='tensor')):

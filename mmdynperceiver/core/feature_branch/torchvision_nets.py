@@ -2,9 +2,11 @@
 """Any stage-wise network of torchvision as a feature branch, by its name."""
 import difflib
 import fnmatch
+import functools
 from collections import OrderedDict
-from typing import List
+from typing import List, Mapping, Tuple
 
+import torch
 from torch import nn
 from torchvision import models
 
@@ -12,7 +14,8 @@ from .base import FeatureBranch
 from .split import split_backbone
 
 __all__ = [
-    'PREFIX', 'torchvision_archs', 'torchvision_body', 'torchvision_branch'
+    'PREFIX', 'torchvision_archs', 'torchvision_body', 'torchvision_branch',
+    'torchvision_shapes'
 ]
 
 PREFIX = 'torchvision.'
@@ -55,6 +58,15 @@ def torchvision_body(name: str) -> nn.Sequential:
     last = min(names.index(end) for end in ends if end in children)
     return nn.Sequential(
         OrderedDict((part, children[part]) for part in names[:last]))
+
+
+@functools.lru_cache(maxsize=None)
+def torchvision_shapes(name: str) -> Mapping[str, Tuple[int, ...]]:
+    """Shapes of all entries of :func:`torchvision_body`, in its order."""
+    # Its random numbers are nobody else's.
+    with torch.random.fork_rng(devices=[]):
+        body = torchvision_body(name)
+    return {n: tuple(value.shape) for n, value in body.state_dict().items()}
 
 
 def torchvision_branch(arch: str) -> FeatureBranch:
