@@ -20,6 +20,20 @@ def test_isotonic_by_hand():
             (threshold, ))
 
 
+@pytest.mark.parametrize('accuracy', [.5, .8, .95])
+def test_isotonic_is_that_of_scipy(accuracy):
+    pytest.importorskip('scipy', minversion='1.12')
+    from scipy import optimize
+    torch.manual_seed(0)
+    conf = torch.rand(3, 500).sort().values
+    samples = ExitOutcomes(conf, torch.rand(3, 500) < conf, (1, 2, 3))
+    for found, row, right in zip(
+            thresholds_for_accuracy(samples, accuracy), conf,
+            samples.utility.double().numpy()):
+        fitted = optimize.isotonic_regression(right).x
+        assert found == row[fitted >= accuracy - 1e-9].min().item()
+
+
 @pytest.mark.parametrize('accuracy', [.8, .95])
 def test_who_leaves_early_is_as_accurate_as_asked(accuracy):
     """Confidences that are too sure of themselves, squared probabilities."""

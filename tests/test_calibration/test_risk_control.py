@@ -126,6 +126,20 @@ def test_promise_holds_on_fresh_samples(risk):
     assert certified / trials > .5
 
 
+def test_bets_one_by_one():
+    """Each bet by what came before, as a gambler would place it."""
+    losses, wealth, most = [0, 1, 0, -1, 0, 0, 1, 0] * 40, 1., 1.
+    mean, square, seen = .05, .25, 0  # the guesses: the risk, (high - low)²/16
+    for loss in losses:
+        bet = math.sqrt(2 * math.log(10) / (len(losses) * square / (seen + 1)))
+        wealth *= 1 + min(bet, .75 / .95) * (.05 - loss)
+        most, seen = max(most, wealth), seen + 1
+        mean += (loss - mean) / (seen + 1)
+        square += (loss - mean)**2
+    found = betting_p_value(torch.tensor(losses), .05)
+    assert found == pytest.approx(1 / most) and found < 1
+
+
 def test_bets_use_how_rarely_samples_lose():
     losses = torch.zeros(2500, dtype=torch.float64)
     losses[::400], losses[7::400] = 1, -1
