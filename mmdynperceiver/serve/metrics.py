@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Metrics for Prometheus: of one process, or through Ray's."""
-from typing import Any, Dict
+from typing import Any, Dict, List, Mapping, Sequence
 
 __all__ = ['Metrics', 'PrometheusMetrics', 'RayMetrics']
 
@@ -36,7 +36,7 @@ class Metrics:
     def answered(self, status: int) -> None:
         """A request got an answer of a status."""
         self.add('requests', str(status), 1)
-        if status in (413, 429, 503, 504):
+        if status in (413, 503, 504):
             self.add('refusals', str(status), 1)
 
     def ran(self, index: int, size: int, milliseconds: float) -> None:
@@ -54,64 +54,95 @@ class Metrics:
         return b''
 
 
-class PrometheusMetrics(Metrics):
+class _Kept(Metrics):
+    """Metrics that a library keeps.
+
+    Args:
+        kinds (dict): Its classes, by the names of :data:`KINDS`.
+    """
+
+    # How a value gets into each kind of metric.
+    CALLS = dict(counter='inc', gauge='set', histogram='observe')
+
+    def __init__(self, kinds: Mapping[str, Any]) -> None:
+        self._found = {
+            name:
+            self._make(kinds[kind], PREFIX + name, text,
+                       [label] if label else [], *limits)
+            for name, (kind, label, text, *limits) in KINDS.items()
+        }
+
+    def _make(self,
+              kind: Any,
+              name: str,
+              text: str,
+              labels: List[str],
+              limits: Sequence[float] = ()) -> Any:
+        """One metric."""
+        raise NotImplementedError
+
+    def add(self, name: str, label: str, value: float) -> None:
+        """Count, observe or set."""
+        kind, key, *_ = KINDS[name]
+        self._put(self._found[name], self.CALLS[kind], key, label, value)
+
+    def _put(self, metric: Any, call: str, key: str, label: str,
+             value: float) -> None:
+        """Hand a value to a metric."""
+        raise NotImplementedError
+
+
+class PrometheusMetrics(_Kept):
     """Metrics of this process."""
 
     def __init__(self) -> None:
         import prometheus_client as client
         self._client = client
         self._registry = client.CollectorRegistry()
-        kinds = dict(
-            counter=client.Counter,
-            gauge=client.Gauge,
-            histogram=client.Histogram)
-        self._found: Dict[str, Any] = {}
-        for name, (kind, label, text, *limits) in KINDS.items():
-            more = dict(buckets=limits[0]) if limits else {}
-            self._found[name] = kinds[kind](
-                PREFIX + name,
-                text, [label] if label else [],
-                registry=self._registry,
-                **more)
+        super().__init__(
+            dict(
+                counter=client.Counter,
+                gauge=client.Gauge,
+                histogram=client.Histogram))
 
-    def add(self, name: str, label: str, value: float) -> None:
-        """Count, observe or set."""
-        kind, key, *_ = KINDS[name]
-        metric = self._found[name]
-        if key:
-            metric = metric.labels(label)
-        getattr(metric,
-                dict(counter='inc', gauge='set', histogram='observe')[kind])(
-                    value)
+    def _make(self,
+              kind: Any,
+              name: str,
+              text: str,
+              labels: List[str],
+              limits: Sequence[float] = ()) -> Any:
+        more = dict(buckets=limits) if limits else {}
+        return kind(name, text, labels, registry=self._registry, **more)
+
+    def _put(self, metric: Any, call: str, key: str, label: str,
+             value: float) -> None:
+        getattr(metric.labels(label) if key else metric, call)(value)
 
     def text(self) -> bytes:
         """What Prometheus reads."""
         return self._client.generate_latest(self._registry)
 
 
-class RayMetrics(Metrics):
+class RayMetrics(_Kept):
     """Metrics that Ray collects from all replicas, under ``ray_...``."""
 
     def __init__(self) -> None:
         from ray.util import metrics
-        kinds = dict(
-            counter=metrics.Counter,
-            gauge=metrics.Gauge,
-            histogram=metrics.Histogram)
-        self._found: Dict[str, Any] = {}
-        for name, (kind, label, text, *limits) in KINDS.items():
-            more = dict(boundaries=list(limits[0])) if limits else {}
-            self._found[name] = kinds[kind](
-                PREFIX + name,
-                description=text,
-                tag_keys=(label, ) if label else (),
-                **more)
+        super().__init__(
+            dict(
+                counter=metrics.Counter,
+                gauge=metrics.Gauge,
+                histogram=metrics.Histogram))
 
-    def add(self, name: str, label: str, value: float) -> None:
-        """Count, observe or set."""
-        kind, key, *_ = KINDS[name]
-        call = dict(counter='inc', gauge='set', histogram='observe')[kind]
-        getattr(self._found[name], call)(
-            value, tags={
-                key: label
-            } if key else None)
+    def _make(self,
+              kind: Any,
+              name: str,
+              text: str,
+              labels: List[str],
+              limits: Sequence[float] = ()) -> Any:
+        more = dict(boundaries=list(limits)) if limits else {}
+        return kind(name, description=text, tag_keys=tuple(labels), **more)
+
+    def _put(self, metric: Any, call: str, key: str, label: str,
+             value: float) -> None:
+        getattr(metric, call)(value, tags={key: label} if key else None)
