@@ -1,0 +1,2 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""The staged scheduler behind other servers."""
