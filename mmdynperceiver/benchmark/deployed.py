@@ -111,15 +111,13 @@ class _AllExits(nn.Module):
 class _OneSegment(SegmentedTrunk):
     """Any network as a trunk with one exit, whose logits it knows itself."""
 
-    strides = (1, )
-
     def __init__(self, net: nn.Module) -> None:
-        super().__init__([((), 'x')])
+        super().__init__('x')
         self.net = net
-        self.stages = nn.ModuleList()
 
-    def segment(self, index: int,
-                state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
+    def run_segment(
+            self, index: int,
+            state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
         """Run the network."""
         return state, (self.net(state.x), )
 

@@ -1,7 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The trunks as backbones of MMPretrain."""
-from typing import Tuple
-
 from mmpretrain.registry import MODELS
 
 from ..core import ConvTrunk
@@ -34,11 +32,6 @@ class DynPerceiverBackbone(TrunkBackbone):
     registry = MODELS
     # For vis_cam.py: what precedes the tokens that stand for places.
     num_extra_tokens = 0
-
-    @property
-    def out_indices(self) -> Tuple[int, ...]:
-        """Numbers of the exits, by which vis_tsne.py names its files."""
-        return tuple(range(self.net.num_segments))
 
 
 @MODELS.register_module()

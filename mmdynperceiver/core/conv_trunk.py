@@ -5,12 +5,12 @@ from typing import Any, Mapping, Optional, Sequence, Union
 from torch import nn
 
 from .feature_branch import FeatureBranch, build_feature_branch
-from .segments import Half, SegmentedTrunk, TrunkState
+from .segments import Half, StagedTrunk, TrunkState
 
 __all__ = ['ConvTrunk']
 
 
-class ConvTrunk(SegmentedTrunk):
+class ConvTrunk(StagedTrunk):
     """A convolutional network, static or with classifiers on the way.
 
     With one exit after the last stage this is the ordinary static network;

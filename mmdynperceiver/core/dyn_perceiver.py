@@ -149,7 +149,7 @@ class DynPerceiver(CountsMacs, nn.Module):
             TypeError: If it is no floating-point tensor.
             ValueError: If the shape does not fit.
         """
-        check_images(images, max(self.trunk.strides))
+        check_images(images, self.trunk.min_size)
         if self.training and torch.is_grad_enabled():
             self.policy.drop_loaded()
         with running_stats_for_one(self, len(images)):

@@ -8,7 +8,7 @@ import torch
 
 from .early_exit import LoopState, run_step
 from .protocols import ExitClassifiers
-from .segments import SegmentedTrunk, TrunkState
+from .segments import SegmentedTrunk
 
 __all__ = ['NumpySegments']
 
@@ -58,7 +58,8 @@ class NumpySegments:
         if 'images' in given:
             state = self.trunk.initial_state(given['images'])
         else:
-            state = TrunkState(given['x'], given.get('z'))
+            kind = self.trunk.state_type
+            state = kind(*map(given.get, kind._fields))
         carried = LoopState(state, given.get('knowledge'))
         carried, logits = run_step(self.trunk, self.exits, index, carried)
         made = dict(carried.state._asdict(), knowledge=carried.knowledge)

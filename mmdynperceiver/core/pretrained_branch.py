@@ -13,7 +13,7 @@ from ..io.checkpoint_file import (StateDict, check_weights, in_words, misfits,
                                   read_checkpoint)
 from ..io.safetensors_file import ENDING, read_safetensors
 from .feature_branch.torchvision_nets import torchvision_shapes
-from .segments import SegmentedTrunk
+from .segments import StagedTrunk
 
 __all__ = [
     'check_in_torchvision', 'load_branch_weights', 'parameter_groups',
@@ -39,12 +39,12 @@ _TIMM_REGNET: Tuple[Tuple[str, str], ...] = (
 
 
 def load_branch_weights(
-        trunk: SegmentedTrunk, source: Union[str, os.PathLike,
-                                             Mapping[str, Tensor]]) -> str:
+        trunk: StagedTrunk, source: Union[str, os.PathLike,
+                                          Mapping[str, Tensor]]) -> str:
     """Load weights of the same network into the feature branch, all or none.
 
     Args:
-        trunk (SegmentedTrunk): A network that torchvision has, too.
+        trunk (StagedTrunk): A network that torchvision has, too.
         source (str | PathLike | Mapping): A file of torchvision or timm
             (``.pth`` or ``.safetensors``), what such a file holds, or a name
             that is fetched: 'IMAGENET1K_V1', 'IMAGENET1K_V2' or 'DEFAULT' of
@@ -83,7 +83,7 @@ def load_branch_weights(
                    if unused else '')
 
 
-def check_in_torchvision(trunk: SegmentedTrunk) -> None:
+def check_in_torchvision(trunk: StagedTrunk) -> None:
     """Refuse a branch for which no published weights can be had.
 
     Raises:
@@ -97,7 +97,7 @@ def check_in_torchvision(trunk: SegmentedTrunk) -> None:
             'into the backbone before it is cut')
 
 
-def torchvision_names(trunk: SegmentedTrunk) -> List[str]:
+def torchvision_names(trunk: StagedTrunk) -> List[str]:
     """torchvision's names of the branch's entries, in the branch's order.
 
     Raises:
@@ -107,7 +107,7 @@ def torchvision_names(trunk: SegmentedTrunk) -> List[str]:
     return list(torchvision_shapes(str(trunk.torchvision)))
 
 
-def _branch_entries(trunk: SegmentedTrunk) -> Dict[str, Tensor]:
+def _branch_entries(trunk: StagedTrunk) -> Dict[str, Tensor]:
     """The entries of stem and stages, which share their memory."""
     return {
         f'{number}.{name}': value
@@ -116,7 +116,7 @@ def _branch_entries(trunk: SegmentedTrunk) -> Dict[str, Tensor]:
     }
 
 
-def read_branch_source(trunk: SegmentedTrunk, source: Any) -> StateDict:
+def read_branch_source(trunk: StagedTrunk, source: Any) -> StateDict:
     """Read or fetch weights, by torchvision's names; see
     :func:`load_branch_weights`."""
     if isinstance(source, Mapping):

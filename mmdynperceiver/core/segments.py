@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""What every trunk offers: halves of stages, and the segments they form."""
-from typing import Any, Iterator, NamedTuple, Optional, Sequence, Tuple
+"""What every trunk offers, segments; and how halves of stages form them."""
+from typing import Any, Iterator, NamedTuple, Optional, Sequence, Tuple, Type
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from .accelerate.micro_batches import MicroBatches
 from .feature_branch import FeatureBranch
 from .image_checks import check_images
 
-__all__ = ['Half', 'SegmentedTrunk', 'TrunkState']
+__all__ = ['Half', 'SegmentedTrunk', 'StagedTrunk', 'TrunkState']
 
 
 class TrunkState(NamedTuple):
@@ -34,20 +34,25 @@ class Half(NamedTuple):
 class SegmentedTrunk(nn.Module):
     """A network cut into segments; a segment is the work between two exits.
 
-    A subclass sets the attributes below and runs a half.
+    A subclass gives ``run_segment``; see ``docs/protocol.md`` for what
+    follows from that.
 
     Args:
-        plan (Sequence[tuple[Sequence[Half], str]]): For each exit, shallow
-            to deep, the halves between the exit before and this one, and
-            what is pooled here: 'x' the features, 'z' the latents, 'xz'
-            both.
+        exit_kinds (Sequence[str]): For each exit, shallow to deep, what is
+            pooled there: a letter for each vector, 'x' of features, 'z' of
+            latents.
+        exit_channels (Sequence[Sequence[int]]): For each exit, the widths of
+            these vectors. A subclass that knows them later sets them itself.
 
     Attributes:
+        state_type (type): The named tuple that segments hand on: tensors with
+            a row for each image first, or None; the images, and then what
+            takes their place, are the first of them and never None.
         num_segments (int): Number of segments, and of exits.
-        exit_kinds (tuple[str]): What is pooled at each exit.
-        exit_channels (tuple[tuple[int]]): For each exit, the widths of the
-            pooled vectors that it classifies.
-        channels, strides, hidden_channels, dropout, head_init_std: As of
+        exit_kinds, exit_channels (tuple): As given.
+        min_size (int): Height and width of the smallest images, in pixels.
+        stem_stride (int): How much smaller the first layer makes a map.
+        hidden_channels, dropout, head_init_std: As of
             :class:`~mmdynperceiver.core.FeatureBranch`.
         maps_as_tokens (bool): Whether feature halves end with attention, which
             leaves maps channels last.
@@ -59,30 +64,106 @@ class SegmentedTrunk(nn.Module):
             computes in; None takes images as they are.
         captured (CapturedExits, optional): Graphs that run this trunk and
             its exits; see ``capture_segments``.
-        torchvision (str, optional): As of :class:`FeatureBranch`.
-        stages (nn.ModuleList): The stages; each has ``conv``, that of the
-            feature branch.
     """
 
+    state_type: Type[Any] = TrunkState
     exit_channels: Tuple[Tuple[int, ...], ...]
-    channels: Tuple[int, ...]
-    strides: Tuple[int, ...]
-    hidden_channels: Optional[int]
-    dropout: float
-    head_init_std: Optional[float]
-    torchvision: Optional[str]
-    stages: nn.ModuleList
+    min_size: int = 1
+    stem_stride: int = 1
+    hidden_channels: Optional[int] = None
+    dropout: float = 0.
+    head_init_std: Optional[float] = None
 
-    def __init__(self, plan: Sequence[Tuple[Sequence[Half], str]]) -> None:
+    def __init__(
+        self,
+        exit_kinds: Sequence[str],
+        exit_channels: Sequence[Sequence[int]] = ()
+    ) -> None:
         super().__init__()
-        self._halves = tuple(tuple(halves) for halves, _ in plan)
-        self.exit_kinds = tuple(kind for _, kind in plan)
+        self.exit_kinds = tuple(exit_kinds)
+        self.exit_channels = tuple(map(tuple, exit_channels))
         self.num_segments = len(self.exit_kinds)
         self.maps_as_tokens = False
         self.frames_per_clip = 1
         self.micro_batches: Optional[MicroBatches] = None
         self.dtype: Optional[torch.dtype] = None
         self.captured: Any = None
+
+    def run_segment(self, index: int,
+                    state: Any) -> Tuple[Any, Tuple[Tensor, ...]]:
+        """Run a segment on the whole batch at once; see ``segment``."""
+        raise NotImplementedError
+
+    def foldable_parts(self) -> Iterator[Tuple[nn.Module, str]]:
+        """The parts whose convolutions may take in the batch norms behind
+        them when a network is prepared or exported: owner and attribute.
+
+        Each is called as a whole. Here there are none.
+        """
+        return iter(())
+
+    def initial_state(self, images: Tensor) -> Any:
+        """The state before the first segment, for normalised images (B, 3, H,
+        W); see :func:`~mmdynperceiver.core.image_checks.check_images`."""
+        check_images(images, min_size=self.min_size)
+        if self.dtype is not None:
+            images = images.to(self.dtype)
+        images = to_fast_layout(images, self.training, self.stem_stride)
+        rest = (None, ) * (len(self.state_type._fields) - 1)
+        return self.state_type(images, *rest)
+
+    def segment(self, index: int,
+                state: Any) -> Tuple[Any, Tuple[Tensor, ...]]:
+        """Run the work between exit ``index - 1`` and exit ``index``.
+
+        Returns:
+            tuple: The new state, and the pooled vectors (B, C) that the exit
+            classifies, of the widths ``exit_channels[index]``.
+        """
+        if self.micro_batches is not None:
+            return self.micro_batches.run(self.run_segment, index, state)
+        return self.run_segment(index, state)
+
+    def iter_exits(self, images: Tensor) -> Iterator[Tuple[Tensor, ...]]:
+        """Yield what each exit classifies, shallow to deep; whoever stops
+        skips the work of all segments that are deeper."""
+        state = self.initial_state(images)
+        for index in range(self.num_segments):
+            state, features = self.segment(index, state)
+            yield features
+
+    def forward(self, images: Tensor) -> Tuple[Tuple[Tensor, ...], ...]:
+        """The pooled vectors that each exit classifies, for normalised images
+        (B, 3, H, W)."""
+        return tuple(self.iter_exits(images))
+
+
+class StagedTrunk(SegmentedTrunk):
+    """A trunk of a stem and four stages, each of two halves.
+
+    A subclass sets the attributes below and runs a half.
+
+    Args:
+        plan (Sequence[tuple[Sequence[Half], str]]): For each exit, shallow
+            to deep, the halves between the exit before and this one, and
+            what is pooled here: 'x' the features, 'z' the latents, 'xz'
+            both.
+
+    Attributes:
+        channels, strides, torchvision: As of
+            :class:`~mmdynperceiver.core.FeatureBranch`.
+        stages (nn.ModuleList): The stages; each has ``conv``, that of the
+            feature branch.
+    """
+
+    channels: Tuple[int, ...]
+    strides: Tuple[int, ...]
+    torchvision: Optional[str]
+    stages: nn.ModuleList
+
+    def __init__(self, plan: Sequence[Tuple[Sequence[Half], str]]) -> None:
+        super().__init__([kind for _, kind in plan])
+        self._halves = tuple(tuple(halves) for halves, _ in plan)
         self._branch_is_frozen = False
 
     def attach(self, branch: FeatureBranch) -> None:
@@ -90,6 +171,8 @@ class SegmentedTrunk(nn.Module):
         self.stem = branch.stem
         self.channels = branch.channels
         self.strides = branch.strides
+        self.min_size = max(branch.strides)
+        self.stem_stride = branch.strides[0]
         self.hidden_channels = branch.hidden_channels
         self.dropout = branch.dropout
         self.head_init_std = branch.head_init_std
@@ -115,13 +198,18 @@ class SegmentedTrunk(nn.Module):
         for module in self.branch_modules():
             module.requires_grad_(False).eval()
 
-    def train(self, mode: bool = True) -> 'SegmentedTrunk':
+    def train(self, mode: bool = True) -> 'StagedTrunk':
         """Set the mode; a frozen feature branch stays in eval mode."""
         super().train(mode)
         if self._branch_is_frozen:
             for module in self.branch_modules():
                 module.eval()
         return self
+
+    def foldable_parts(self) -> Iterator[Tuple[nn.Module, str]]:
+        """The stem and the convolutions of the stages."""
+        parts: Any = [(self, 'stem'), *((s, 'conv') for s in self.stages)]
+        return (part for part in parts if part[1] in part[0]._modules)
 
     def run_half(self, half: Half, state: TrunkState) -> TrunkState:
         """Run one half of those that ``halves`` lists.
@@ -134,27 +222,6 @@ class SegmentedTrunk(nn.Module):
     def halves(self, index: int) -> Tuple[Half, ...]:
         """The halves of a segment, 0-based, in their order."""
         return self._halves[index]
-
-    def initial_state(self, images: Tensor) -> TrunkState:
-        """The state before the first segment, for normalised images (B, 3, H,
-        W); see :func:`~mmdynperceiver.core.image_checks.check_images`."""
-        check_images(images, min_size=max(self.strides))
-        if self.dtype is not None:
-            images = images.to(self.dtype)
-        images = to_fast_layout(images, self.training, self.strides[0])
-        return TrunkState(images, None)
-
-    def segment(self, index: int,
-                state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
-        """Run the work between exit ``index - 1`` and exit ``index``.
-
-        Returns:
-            tuple: The new state, and the pooled vectors (B, C) that the exit
-            classifies, of the widths ``exit_channels[index]``.
-        """
-        if self.micro_batches is not None:
-            return self.micro_batches.run(self.run_segment, index, state)
-        return self.run_segment(index, state)
 
     def run_segment(
             self, index: int,
@@ -180,19 +247,6 @@ class SegmentedTrunk(nn.Module):
             return state
         x, z = state
         return TrunkState(x.float(), None if z is None else z.float())
-
-    def iter_exits(self, images: Tensor) -> Iterator[Tuple[Tensor, ...]]:
-        """Yield what each exit classifies, shallow to deep; whoever stops
-        skips the work of all segments that are deeper."""
-        state = self.initial_state(images)
-        for index in range(self.num_segments):
-            state, features = self.segment(index, state)
-            yield features
-
-    def forward(self, images: Tensor) -> Tuple[Tuple[Tensor, ...], ...]:
-        """The pooled vectors that each exit classifies, for normalised images
-        (B, 3, H, W)."""
-        return tuple(self.iter_exits(images))
 
 
 def pool(state: TrunkState, kind: str) -> Tuple[Tensor, ...]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .branches import BASE_DEPTHS, BRANCHES, TokenMixer
 from .feature_branch import FeatureBranch, build_feature_branch
-from .segments import Half, SegmentedTrunk, TrunkState
+from .segments import Half, StagedTrunk, TrunkState
 
 __all__ = [
     'BASE_DEPTHS', 'EXIT_PLANS', 'Stage', 'TokenMixer', 'Trunk', 'TrunkOptions'
@@ -29,7 +29,7 @@ _CHAIN = (Half('stem'), *(Half(kind, stage) for stage in range(4)
           Half('last_z2x', 3))
 
 # Where the exits stand: behind which half, and what is pooled there (see
-# SegmentedTrunk). The last is the end of the network.
+# StagedTrunk). The last is the end of the network.
 EXIT_PLANS: Dict[str, Tuple[Tuple[Half, str], ...]] = {
     'classification': ((Half('classify', 2), 'z'), (Half('classify', 3), 'z'),
                        (Half('extract', 3), 'x'), (_CHAIN[-1], 'xz')),
@@ -100,7 +100,7 @@ class Stage(nn.Module):
         return x, z
 
 
-class Trunk(SegmentedTrunk):
+class Trunk(StagedTrunk):
     """Two-branch network of Dynamic Perceiver; it never sees a class.
 
     Source: written from the paper, Sec. 3 (arXiv 2306.11248).
@@ -211,7 +211,7 @@ class Trunk(SegmentedTrunk):
             for half, pooled in plan)
 
     def run_half(self, half: Half, state: TrunkState) -> TrunkState:
-        """Run one half; see :class:`SegmentedTrunk`."""
+        """Run one half; see :class:`StagedTrunk`."""
         if half.kind == 'stem':
             x = self.stem(state.x)
             return TrunkState(x, self.latents.expand(x.shape[0], -1, -1))

@@ -16,7 +16,6 @@ from ..core import ExitPolicy, SegmentedTrunk, macs_per_exit
 from ..core.accelerate.copies import copy_model
 from ..core.early_exit import LoopState, run_step
 from ..core.protocols import ExitClassifiers
-from ..core.segments import TrunkState
 from ..exit_settings import NEVER
 from ..io.atomic import atomic_folder
 from ..version import __version__
@@ -168,8 +167,8 @@ def _versions(opset: int) -> Dict[str, Any]:
 
 class _Plan(NamedTuple):
     """One segment before its export: example inputs, and the names of these
-    tensors, by argument; the names of the new tensors by 'x' and 'z', and that
-    of the logits."""
+    tensors, by argument; the names of the new tensors by the fields of the
+    state, and that of the logits."""
 
     arguments: Dict[str, Tensor]
     sources: Dict[str, str]
@@ -206,7 +205,8 @@ def export_segments(trunk: SegmentedTrunk,
     for index in reversed(range(len(plans))):
         plan = plans[index]
         made = {k: name for k, name in plan.made.items() if name in needed}
-        graph = SegmentGraph(copied, exits, index, list(made)).eval()
+        graph = SegmentGraph(copied, exits, index, plan.arguments,
+                             list(made)).eval()
         outputs = [plan.logits, *made.values()]
         model = to_onnx(graph, plan.arguments, plan.sources.values(), outputs,
                         opset)
@@ -227,9 +227,9 @@ def _plan(trunk: SegmentedTrunk, exits: ExitClassifiers,
     """Run the segments once to see what each takes and makes."""
     images = torch.zeros(EXAMPLE_BATCH, 3, *size)
     state = trunk.initial_state(images)
-    values: Dict[str, Optional[Tensor]] = dict(
-        x=state.x, z=state.z, knowledge=None)
-    names = dict(x='images')
+    first, *_ = kind = trunk.state_type._fields
+    values: Dict[str, Optional[Tensor]] = dict(state._asdict(), knowledge=None)
+    names = {first: 'images'}
     tensors: Dict[str, List[Any]] = dict(images=['batch', 3, *size])
     plans = []
     for index in range(trunk.num_segments):
@@ -238,11 +238,11 @@ def _plan(trunk: SegmentedTrunk, exits: ExitClassifiers,
         carried, logits = run_step(
             trunk, exits, index,
             LoopState(
-                TrunkState(arguments['x'], values['z']), values['knowledge']))
+                trunk.state_type(*(values[name] for name in kind)),
+                values['knowledge']))
         if index:
-            arguments['x'] = handed_on(trunk, arguments['x'])
-        after = dict(
-            x=carried.state.x, z=carried.state.z, knowledge=carried.knowledge)
+            arguments[first] = handed_on(trunk, arguments[first])
+        after = dict(carried.state._asdict(), knowledge=carried.knowledge)
         made = {}
         tensors[f'logits{index}'] = ['batch', *logits.shape[1:]]
         for key, value in after.items():
@@ -250,7 +250,7 @@ def _plan(trunk: SegmentedTrunk, exits: ExitClassifiers,
                 names[key] = f'logits{index}'
             elif value is not None and value is not values[key]:
                 names[key] = made[key] = f'{key}{index}'
-                if key == 'x':
+                if key == first:
                     value = handed_on(trunk, value)
                 tensors[made[key]] = ['batch', *value.shape[1:]]
         values = after

@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from typing import Iterator, List, Mapping, Optional, Sequence
+from typing import Iterator, List, Mapping, Sequence
 
 import onnx
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ..core import SegmentedTrunk
 from ..core.early_exit import LoopState, run_step
 from ..core.protocols import ExitClassifiers
-from ..core.segments import TrunkState
 
 __all__ = ['SegmentGraph', 'handed_on', 'quiet', 'to_onnx']
 
@@ -25,28 +24,33 @@ TRACED_OPSET = 20
 class SegmentGraph(nn.Module):
     """Segment ``index`` and its exit as a function of tensors alone.
 
-    Behind the logits it returns what ``results`` names: 'x', 'z'.
+    It takes what ``arguments`` names, fields of the trunk's state such as 'x'
+    and 'z', or 'knowledge'; behind the logits it returns what ``results``
+    names.
     """
 
     def __init__(self, trunk: SegmentedTrunk, exits: ExitClassifiers,
-                 index: int, results: Sequence[str]) -> None:
+                 index: int, arguments: Sequence[str],
+                 results: Sequence[str]) -> None:
         super().__init__()
         self.trunk = trunk
         self.exits = exits
         self.index = index
+        self.arguments = tuple(arguments)
         self.results = tuple(results)
 
-    def forward(self,
-                x: Tensor,
-                z: Optional[Tensor] = None,
-                knowledge: Optional[Tensor] = None) -> List[Tensor]:
+    def forward(self, *tensors: Tensor) -> List[Tensor]:
         """Run the segment."""
+        given = dict(zip(self.arguments, tensors))
         if self.index and self.trunk.maps_as_tokens:
-            x = x.permute(0, 3, 1, 2)
-        carried = LoopState(TrunkState(x, z), knowledge)
+            given['x'] = given['x'].permute(0, 3, 1, 2)
+        kind = self.trunk.state_type
+        carried = LoopState(
+            kind(*map(given.get, kind._fields)), given.get('knowledge'))
         carried, logits = run_step(self.trunk, self.exits, self.index, carried)
-        x, z = carried.state
-        made = dict(x=handed_on(self.trunk, x), z=z)
+        made = dict(
+            zip(kind._fields,
+                (handed_on(self.trunk, carried.state[0]), *carried.state[1:])))
         return [logits, *(made[r] for r in self.results)]
 
 
@@ -74,7 +78,8 @@ def to_onnx(graph: nn.Module, arguments: Mapping[str, Tensor],
     try:
         with quiet(), torch.no_grad():
             torch.onnx.export(
-                graph, (dict(arguments), ),
+                graph,
+                tuple(arguments.values()),
                 content,
                 dynamo=False,
                 opset_version=min(opset, TRACED_OPSET),

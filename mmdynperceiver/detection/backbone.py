@@ -6,8 +6,8 @@ from mmdet.registry import MODELS
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..core import ConvTrunk, FeatureBranch, SegmentedTrunk, Trunk, count_macs
-from ..core.segments import Half, TrunkState
+from ..core import ConvTrunk, FeatureBranch, Trunk, count_macs
+from ..core.segments import Half, StagedTrunk, TrunkState
 from ..hosts.trunk_backbone import TrunkBackbone
 
 __all__ = ['DynPerceiverDetBackbone']
@@ -64,7 +64,7 @@ class DynPerceiverDetBackbone(TrunkBackbone):
 
     @staticmethod
     def make_trunk(arch: Union[str, dict, FeatureBranch], branches: str,
-                   **kwargs: Any) -> SegmentedTrunk:
+                   **kwargs: Any) -> StagedTrunk:
         """The trunk, or the feature branch alone."""
         if branches not in BRANCHES:
             raise ValueError(f'branches must be one of {", ".join(BRANCHES)}, '
@@ -166,7 +166,7 @@ def _level_maps(strides: Sequence[int],
     return tuple(available[i] for i in indices)
 
 
-def _needed_halves(net: SegmentedTrunk, deepest: int) -> Tuple[Half, ...]:
+def _needed_halves(net: StagedTrunk, deepest: int) -> Tuple[Half, ...]:
     """The halves without which no level comes about, in their order."""
     chain = [half for k in range(net.num_segments) for half in net.halves(k)]
     needed, latents_read = [], False

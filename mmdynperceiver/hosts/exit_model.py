@@ -15,7 +15,7 @@ from ..core.operating_point import describe_model
 from ..core.protocols import ExitClassifiers
 from ..io.checkpoint_file import check_weights
 from .exit_head import exit_settings
-from .trunk_backbone import TrunkBackbone
+from .trunk_backbone import SegmentedBackbone
 
 __all__ = ['EarlyExitModel', 'build_head', 'refuse_neck']
 
@@ -50,7 +50,7 @@ class EarlyExitModel(CountsMacs):
     """
 
     policy: ExitPolicy
-    backbone: TrunkBackbone
+    backbone: SegmentedBackbone
     training: bool
     evaluate_all_exits = False
     head_name = 'head'
@@ -164,7 +164,7 @@ class EarlyExitModel(CountsMacs):
             state_dict, prefix, *args)
 
 
-def build_head(registry: Registry, kind: str, backbone: TrunkBackbone,
+def build_head(registry: Registry, kind: str, backbone: SegmentedBackbone,
                config: Dict[str, Any]) -> nn.Module:
     """Build a head; what depends on the backbone may be left out."""
     return registry.build({

@@ -8,8 +8,8 @@ from torchvision.models.mobilenetv3 import InvertedResidual
 from torchvision.models.regnet import ResBottleneckBlock
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from ..core import SegmentedTrunk
 from ..core.accelerate.replace import is_unmodified
+from ..core.segments import StagedTrunk
 
 __all__ = ['ShiftedConv2d', 'insert_shift']
 
@@ -66,7 +66,7 @@ class ShiftedConv2d(nn.Conv2d):
                 f'shift_div={self.shift_div}')
 
 
-def insert_shift(trunk: SegmentedTrunk,
+def insert_shift(trunk: StagedTrunk,
                  num_segments: int,
                  shift_div: int = 8) -> List[str]:
     """Shift in every residual block of a trunk's stages, in place.

@@ -64,7 +64,7 @@ def exit_maps(model: EarlyExitNetwork,
         hooks = [
             stage.x2z.register_forward_pre_hook(
                 lambda module, inputs: read.append(inputs[0]))
-            for stage in trunk.stages
+            for stage in getattr(trunk, 'stages', ())
             if getattr(stage, 'x2z', None) is not None
         ]
         knowledge = None
@@ -78,7 +78,7 @@ def exit_maps(model: EarlyExitNetwork,
                 # A vector of latents is a mean over tokens, one of features
                 # a mean over places.
                 on_features = 'x' in trunk.exit_kinds[index]
-                place = state.x if on_features else read[-1]
+                place = state[0] if on_features else read[-1]
                 gradient, = torch.autograd.grad(
                     score, place, retain_graph=True)
                 maps.append((gradient * place).sum(1).relu().detach())

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..early_exit import LoopState, average_groups, run_step
 from ..policy import NEVER, ExitPolicy
 from ..protocols import ExitClassifiers
-from ..segments import SegmentedTrunk, TrunkState
+from ..segments import SegmentedTrunk
 
 __all__ = ['BucketGraphs', 'Capture', 'CudaCapture']
 
@@ -188,11 +188,11 @@ class BucketGraphs:
                 made = made.contiguous(memory_format=torch.channels_last)
             return made
 
-        x, z = (room(tensor, self.group) for tensor in carried.state)
+        maps = (room(tensor, self.group) for tensor in carried.state)
         return _Place(
             LoopState(
-                TrunkState(x, z), room(carried.knowledge, self.group),
-                room(carried.memory, 1)),
+                self.trunk.state_type(*maps),
+                room(carried.knowledge, self.group), room(carried.memory, 1)),
             torch.full_like(self._numbers, self.limit),
             torch.zeros_like(self._numbers))
 
@@ -228,7 +228,7 @@ class BucketGraphs:
     def load(self, images: Tensor, thresholds: Sequence[float]) -> None:
         """Put images (B * group, 3, H, W) and thresholds in place."""
         first, batch = self._places[0], len(images) // self.group
-        first.carried.state.x[:len(images)].copy_(images)
+        first.carried.state[0][:len(images)].copy_(images)
         if batch != self._batch:
             first.rows.copy_(self._numbers).masked_fill_(
                 self._numbers >= batch, self.limit)
@@ -267,17 +267,17 @@ def _fields(carried: LoopState) -> Tuple[Any, ...]:
 
 def _sliced(carried: LoopState, size: int, group: int) -> LoopState:
     """The first samples, as views."""
-    counts = (size * group, ) * 3 + (size, )
+    counts = (size * group, ) * (len(carried.state) + 1) + (size, )
     first: Any = (None if tensor is None else tensor[:count]
                   for tensor, count in zip(_fields(carried), counts))
-    x, z, knowledge, memory = first
-    return LoopState(TrunkState(x, z), knowledge, memory)
+    *state, knowledge, memory = first
+    return LoopState(type(carried.state)(*state), knowledge, memory)
 
 
 def _write(kept: LoopState, found: LoopState, images: Tensor,
            samples: Tensor) -> None:
     """Write each row to its place."""
-    for room, tensor, places in zip(
-            _fields(kept), _fields(found), (images, ) * 3 + (samples, )):
+    places = (images, ) * (len(kept.state) + 1) + (samples, )
+    for room, tensor, to in zip(_fields(kept), _fields(found), places):
         if room is not None and tensor is not None:
-            room.index_copy_(0, places, tensor)
+            room.index_copy_(0, to, tensor)

@@ -216,7 +216,7 @@ class CapturedExits:
         if images.is_meta:
             yield None
             return
-        check_images(images, max(self.trunk.strides))
+        check_images(images, self.trunk.min_size)
         reason = self._reason(exits, images, group)
         if reason is not None:
             self._miss(reason)

@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, Optional, Sequence, Tuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..segments import SegmentedTrunk, TrunkState
+from ..segments import SegmentedTrunk
 from .copies import copy_model
 from .prepared import prepare_for_inference
 
@@ -136,21 +136,21 @@ class _Compiled:
         return {**vars(self), '_compiled': None}
 
     def __call__(self, part: Any,
-                 state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
+                 state: Any) -> Tuple[Any, Tuple[Tensor, ...]]:
         """Pad, run the part, cut; see :class:`SegmentedTrunk`."""
-        batch = len(state.x)
+        batch = len(state[0])
         if not batch:  # there is no sample to pad with
             return self.method(part, state)
         bucket = next((size for size in self.buckets if size >= batch), batch)
         if bucket == batch:
             return self.run(part, state)
-        rows = torch.arange(bucket, device=state.x.device)
+        rows = torch.arange(bucket, device=state[0].device)
         rows = rows.clamp_(max=batch - 1)
-        padded = TrunkState(*(None if t is None else t.index_select(0, rows)
-                              for t in state))  # type: ignore[arg-type]
+        kind = self.trunk.state_type
+        padded = kind(*(None if t is None else t.index_select(0, rows)
+                        for t in state))
         state, results = self.run(part, padded)
-        state = TrunkState(*(None if t is None else t[:batch]
-                             for t in state))  # type: ignore[arg-type]
+        state = kind(*(None if t is None else t[:batch] for t in state))
         return state, tuple(result[:batch] for result in results)
 
     @property
@@ -158,10 +158,9 @@ class _Compiled:
         """The trunk's own method."""
         return getattr(type(self.trunk), self.name).__get__(self.trunk)
 
-    def run(self, part: Any,
-            state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
+    def run(self, part: Any, state: Any) -> Tuple[Any, Tuple[Tensor, ...]]:
         """Run a batch of one of the sizes."""
-        if state.x.is_meta:  # MACs are counted
+        if state[0].is_meta:  # MACs are counted
             return self.method(part, state)
         if self._compiled is None:
             # Each with gradients, without, and in inference mode.

@@ -57,12 +57,9 @@ def fold(model: nn.Module,
             _fold_exits(trunk)
         if not isinstance(trunk, SegmentedTrunk):
             continue
-        stages: Any = trunk.stages
-        parts: Any = [(trunk, 'stem'), *((stage, 'conv') for stage in stages)]
-        for owner, name in parts:
-            if name in owner._modules:
-                owner._modules[name] = fold_convs(owner._modules[name],
-                                                  pointwise_products)
+        for owner, name in list(trunk.foldable_parts()):
+            owner._modules[name] = fold_convs(owner._modules[name],
+                                              pointwise_products)
         if type(trunk) is Trunk:
             _fold_attention(trunk, pool_last=has_exits)
         if isinstance(trunk, Trunk) and image_size is not None:

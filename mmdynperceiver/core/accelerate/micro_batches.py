@@ -45,11 +45,11 @@ class MicroBatches:
             state: Any) -> Tuple[Any, Tuple[Tensor, ...]]:
         """Run a segment, which takes its number and a state and returns the
         new state and pooled vectors, micro-batch by micro-batch."""
-        size = self.size(index, state.x)
-        if size == len(state.x):
+        size = self.size(index, state[0])
+        if size == len(state[0]):
             return segment(index, state)
         done = []
-        for start in range(0, len(state.x), size):
+        for start in range(0, len(state[0]), size):
             rows = (None if t is None else t[start:start + size]
                     for t in state)
             done.append(segment(index, type(state)(*rows)))
@@ -83,7 +83,7 @@ def measure_micro_batches(trunk: Any,
     growth: List[float] = []
     with called_without_hooks(trunk, note):
         for index in range(trunk.num_segments):
-            first = largest = state.x.numel()
+            first = largest = state[0].numel()
             try:
                 state, _ = trunk.segment(index, state)
             except (NotImplementedError, RuntimeError):
