@@ -26,8 +26,9 @@ SCOPE = __name__.partition('.')[0]
 # What is where: root registry -> module of this package -> names.
 CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
     'MODELS': {
-        'classification': ('ConvBackbone', 'DynPerceiverBackbone',
-                           'DynPerceiverClassifier', 'DynPerceiverHead'),
+        'classification':
+        ('ConvBackbone', 'DynPerceiverBackbone', 'DynPerceiverClassifier',
+         'DynPerceiverHead', 'MSDNetBackbone'),
         'recognition':
         ('DynPerceiverRecognizer', 'DynPerceiverTSM', 'DynPerceiverTSMHead'),
         'detection': ('DynPerceiverDetBackbone', 'DynPerceiverDetector'),

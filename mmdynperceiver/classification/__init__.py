@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Dynamic Perceiver for MMPretrain.
+"""Dynamic Perceiver, and other dynamic networks, for MMPretrain.
 
 Importing this registers everything that the classification configs name.
 """
@@ -8,8 +8,10 @@ from .backbone import ConvBackbone, DynPerceiverBackbone
 from .classifier import DynPerceiverClassifier
 from .datasets import BrokenImageError, CheckedImageFolder
 from .head import DynPerceiverHead
+from .networks import MSDNetBackbone
 
 __all__ = [
     'BrokenImageError', 'CheckedImageFolder', 'ConvBackbone',
-    'DynPerceiverBackbone', 'DynPerceiverClassifier', 'DynPerceiverHead'
+    'DynPerceiverBackbone', 'DynPerceiverClassifier', 'DynPerceiverHead',
+    'MSDNetBackbone'
 ]

@@ -11,6 +11,7 @@ from .complexity import count_macs, macs_per_exit
 from .conv_trunk import ConvTrunk
 from .dyn_perceiver import DynPerceiver
 from .early_exit import run_all_exits, run_early_exit
+from .early_exit_net import EarlyExitNet
 from .exits import Exits
 from .feature_branch import (FeatureBranch, available_archs,
                              build_feature_branch, split_backbone)
@@ -24,11 +25,11 @@ from .segments import SegmentedTrunk
 from .trunk import Trunk
 
 __all__ = [
-    'ConvTrunk', 'DynPerceiver', 'ExitPolicy', 'Exits', 'FeatureBranch',
-    'LossWeights', 'OperatingPoint', 'Prediction', 'SegmentedTrunk', 'Trunk',
-    'available_archs', 'build_feature_branch', 'capture_segments',
-    'compile_segments', 'count_macs', 'create_model', 'exit_losses',
-    'fixed_exit_thresholds', 'graph_statistics', 'list_models',
+    'ConvTrunk', 'DynPerceiver', 'EarlyExitNet', 'ExitPolicy', 'Exits',
+    'FeatureBranch', 'LossWeights', 'OperatingPoint', 'Prediction',
+    'SegmentedTrunk', 'Trunk', 'available_archs', 'build_feature_branch',
+    'capture_segments', 'compile_segments', 'count_macs', 'create_model',
+    'exit_losses', 'fixed_exit_thresholds', 'graph_statistics', 'list_models',
     'load_branch_weights', 'load_official', 'macs_per_exit',
     'parameter_groups', 'prepare_for_inference', 'run_all_exits',
     'run_early_exit', 'select_exits', 'split_backbone'

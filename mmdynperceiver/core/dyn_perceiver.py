@@ -1,19 +1,10 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Dynamic Perceiver as one module: trunk, exits and policy."""
-from typing import (TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence,
-                    Tuple, Union)
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Union
 
 from .accelerate.fast_blocks import use_fast_blocks
-from .complexity import CountsMacs
-from .early_exit import run_all_exits, run_early_exit, running_stats_for_one
-from .exits import Exits
+from .early_exit_net import EarlyExitNet, build_exits
 from .feature_branch import FeatureBranch
-from .image_checks import check_images
-from .policy import ExitPolicy, Prediction
-from .segments import SegmentedTrunk, TrunkState
 from .trunk import Trunk, TrunkOptions
 
 if TYPE_CHECKING:
@@ -22,23 +13,7 @@ if TYPE_CHECKING:
 __all__ = ['DynPerceiver', 'build_exits']
 
 
-def build_exits(trunk: SegmentedTrunk,
-                num_classes: int,
-                fkt: bool = True,
-                dropout: Optional[float] = None) -> Exits:
-    """Build the exits that a trunk declares, as its family is published, where
-    ``dropout`` does not say otherwise."""
-    return Exits(
-        trunk.exit_channels,
-        num_classes,
-        fkt=fkt,
-        hidden_channels=trunk.hidden_channels,
-        dropout=trunk.dropout if dropout is None else dropout,
-        init_std=trunk.head_init_std,
-        kinds=trunk.exit_kinds)
-
-
-class DynPerceiver(CountsMacs, nn.Module):
+class DynPerceiver(EarlyExitNet):
     """Dynamic Perceiver for classification (arXiv 2306.11248).
 
     Args:
@@ -53,6 +28,7 @@ class DynPerceiver(CountsMacs, nn.Module):
             switches and ``exits``.
 
     Attributes:
+        trunk (Trunk): The network without its exits.
         settings (dict): The arguments, by which it can be built again; a
             ready feature branch is None there.
 
@@ -71,6 +47,8 @@ class DynPerceiver(CountsMacs, nn.Module):
         torch.Size([8])
     """
 
+    trunk: Trunk
+
     def __init__(self,
                  arch: Union[str, Mapping[str, Any],
                              FeatureBranch] = 'regnety-800mf',
@@ -78,29 +56,14 @@ class DynPerceiver(CountsMacs, nn.Module):
                  fkt: bool = True,
                  dropout: Optional[float] = None,
                  **kwargs: 'Unpack[TrunkOptions]') -> None:
-        super().__init__()
+        super().__init__(
+            use_fast_blocks(Trunk(arch, **kwargs)), num_classes, fkt, dropout)
         self.settings: Dict[str, Any] = dict(
             arch=None if isinstance(arch, FeatureBranch) else arch,
             num_classes=num_classes,
             fkt=fkt,
             dropout=dropout,
             **kwargs)
-        self.trunk = use_fast_blocks(Trunk(arch, **kwargs))
-        self.exits = build_exits(self.trunk, num_classes, fkt, dropout)
-        self.policy = ExitPolicy(self.exits.num_exits)
-
-    def exit_parts(self) -> Tuple[Trunk, Exits]:
-        """The trunk and the exits."""
-        return self.trunk, self.exits
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return self.exits.num_classes
-
-    def get_classifier(self) -> Exits:
-        """The classifiers of all exits, as timm calls them."""
-        return self.exits
 
     def reset_classifier(self, num_classes: int) -> None:
         """Put new classifiers in place, for other classes; thresholds, which
@@ -113,76 +76,5 @@ class DynPerceiver(CountsMacs, nn.Module):
             ValueError: If it is no positive whole number.
         """
         settings = dict(self.settings, num_classes=num_classes)
-        exits = build_exits(self.trunk, num_classes, settings['fkt'],
-                            settings['dropout'])
-        like = next(self.exits.parameters())
-        self.exits = exits.to(like.device, like.dtype).train(self.training)
-        self.policy = ExitPolicy(exits.num_exits)
+        super().reset_classifier(num_classes)
         self.settings = settings
-
-    def forward_features(self, images: Tensor) -> TrunkState:
-        """What the last exit pools: the feature map x (B, C, h, w), and the
-        latents z (B, N, D), of normalised images (B, 3, H, W).
-
-        Raises:
-            TypeError, ValueError: As of :meth:`forward`.
-        """
-        with running_stats_for_one(self, len(images)):
-            state = self.trunk.initial_state(images)
-            for index in range(self.trunk.num_segments):
-                state = self.trunk.segment(index, state)[0]
-        return state
-
-    def forward(self, images: Tensor) -> Tuple[Tensor, ...]:
-        """Run all exits.
-
-        In training, thresholds that a checkpoint brought are dropped: they
-        belong to its weights.
-
-        Args:
-            images (Tensor): Normalised images (B, 3, H, W).
-
-        Returns:
-            tuple[Tensor]: Logits (B, K) of the four exits, shallow to deep.
-
-        Raises:
-            TypeError: If it is no floating-point tensor.
-            ValueError: If the shape does not fit.
-        """
-        check_images(images, self.trunk.min_size)
-        if self.training and torch.is_grad_enabled():
-            self.policy.drop_loaded()
-        with running_stats_for_one(self, len(images)):
-            return run_all_exits(self.trunk, self.exits, images)
-
-    def predict(self,
-                images: Tensor,
-                thresholds: Optional[Sequence[float]] = None) -> Prediction:
-        """Run each image only until it leaves.
-
-        Args:
-            images (Tensor): Normalised images (B, 3, H, W).
-            thresholds (Sequence[float], optional): One confidence for each
-                exit but the last; an image leaves at the first exit that
-                reaches its threshold (0: all leave, above 1: none does).
-                Defaults to None: those set on ``policy``; without any, all
-                images run to the last exit.
-
-        Returns:
-            Prediction: ``logits`` (B, K), ``exit_index`` (B,), 0-based, and
-            ``confidence`` (B,).
-
-        Raises:
-            RuntimeError: If the network is in training mode.
-            TypeError: If the images are no floating-point tensor.
-            ValueError: If the thresholds or the images do not fit.
-        """
-        if self.training:
-            raise RuntimeError(
-                'predict was called in training mode, in which batch norms '
-                'mix the samples of a batch: call eval() first')
-        policy = self.policy
-        if thresholds is not None:
-            policy = ExitPolicy(policy.num_exits, thresholds,
-                                **policy.settings)
-        return run_early_exit(self.trunk, self.exits, policy, images)

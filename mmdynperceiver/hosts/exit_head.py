@@ -25,8 +25,9 @@ def build_loss_weights(config: Union[LossWeights, dict, None],
     Args:
         config (LossWeights | dict, optional): Arguments of
             :class:`~mmdynperceiver.core.LossWeights` (``ce``, ``distill``,
-            ``temperature``), or ``dict(type='paper', alpha=0.5)`` for the
-            paper's Eq. 3. None is the published recipe.
+            ``temperature``), ``dict(type='paper', alpha=0.5)`` for the
+            paper's Eq. 3, or ``dict(type='equal')`` for the sum of all exits'
+            losses without a teacher. None is the published recipe.
         num_exits (int): Number of exits. Defaults to 4.
 
     Raises:
@@ -38,9 +39,14 @@ def build_loss_weights(config: Union[LossWeights, dict, None],
     else:
         config = dict(config or {})
         kind = config.pop('type', None)
-        if kind not in ('paper', 'weights', None):
+        if kind not in ('paper', 'equal', 'weights', None):
             raise ValueError(f"the type of loss_weights must be 'paper' (Eq. "
-                             f"3) or left out, got {kind!r}")
+                             f"3), 'equal' or left out, got {kind!r}")
+        if kind == 'equal':
+            config = dict(
+                ce=(1., ) * num_exits,
+                distill=(0., ) * (num_exits - 1),
+                **config)
         if kind == 'paper':
             weights = LossWeights.paper(**config, num_exits=num_exits)
         elif not config:

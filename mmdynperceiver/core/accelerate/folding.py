@@ -58,8 +58,8 @@ def fold(model: nn.Module,
         if not isinstance(trunk, SegmentedTrunk):
             continue
         for owner, name in list(trunk.foldable_parts()):
-            owner._modules[name] = fold_convs(owner._modules[name],
-                                              pointwise_products)
+            owner._modules[name] = fold_convs(
+                owner.get_submodule(name), pointwise_products)
         if type(trunk) is Trunk:
             _fold_attention(trunk, pool_last=has_exits)
         if isinstance(trunk, Trunk) and image_size is not None:

@@ -1,0 +1,4 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+_base_ = 'cifar10_bs128.py'
+
+train_dataloader = dict(batch_size=64)

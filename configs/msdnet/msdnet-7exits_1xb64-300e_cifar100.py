@@ -1,0 +1,9 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+_base_ = [
+    '../_base_/models/msdnet/cifar.py',
+    '../_base_/datasets/cifar100_bs64.py',
+    '../_base_/schedules/cifar_bs64_sgd_300e.py',
+    '../_base_/default_runtime.py',
+]
+
+model = dict(head=dict(num_classes=100))

@@ -1,0 +1,162 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Networks of other families: as published, and left early as replayed."""
+import copy
+
+import pytest
+import torch
+from tiny_networks import TRUNKS, build_network, spread
+
+from mmdynperceiver.core import (EarlyExitNet, capture_segments,
+                                 fixed_exit_thresholds, macs_per_exit,
+                                 prepare_for_inference)
+from mmdynperceiver.core.accelerate.copies import on_meta
+from mmdynperceiver.core.early_exit import LoopState
+from mmdynperceiver.core.networks import MSDNet
+from mmdynperceiver.core.networks.msdnet import block_layers
+from mmdynperceiver.core.numpy_segments import NumpySegments
+from .test_accelerate.tape import TapeCapture
+
+CIFAR = dict(
+    stem_channels=16,
+    growth=6,
+    growth_factors=(1, 2, 4),
+    bottleneck_factors=(1, 2, 4),
+    stem_stride=1,
+    exit_width=128)
+IMAGES = torch.randn(9, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope='module', params=TRUNKS)
+def net(request):
+    return build_network(request.param)
+
+
+@pytest.fixture(scope='module')
+def logits(net):
+    with torch.no_grad():
+        return net(IMAGES)
+
+
+@pytest.fixture(scope='module')
+def thresholds(logits):
+    return spread(logits)
+
+
+def count(trunk, num_classes, size):
+    """Parameters, and MACs in millions, on the meta device."""
+    net = on_meta(EarlyExitNet(trunk, num_classes))
+    macs = macs_per_exit(*net.exit_parts(), (3, size, size))
+    return sum(p.numel() for p in net.parameters()), [m / 1e6 for m in macs]
+
+
+def test_really_stopping_equals_the_replay(net, logits, thresholds):
+    policy = type(net.policy)(len(logits), thresholds)
+    expected = policy.replay(logits)
+    assert len(set(expected.exit_index.tolist())) == len(logits)
+    out = net.predict(IMAGES, thresholds)
+    assert torch.equal(out.exit_index, expected.exit_index)
+    torch.testing.assert_close(out.logits, expected.logits)
+    for exit, wanted in enumerate(logits):
+        fixed = fixed_exit_thresholds(exit, len(logits))
+        found = net.predict(IMAGES[:2], fixed)
+        torch.testing.assert_close(found.logits, wanted[:2])
+
+
+def test_those_who_left_are_not_computed(net, thresholds):
+    """Each segment meets as many images as are left."""
+    seen = []
+
+    def run_segment(index, state):
+        seen.append(len(state[0]))
+        return type(net.trunk).run_segment(net.trunk, index, state)
+
+    net.trunk.run_segment = run_segment
+    try:
+        left = net.predict(IMAGES, thresholds).exit_index
+    finally:
+        del net.trunk.run_segment
+    assert seen == [int((left >= k).sum()) for k in range(len(seen))]
+    assert seen == sorted(set(seen), reverse=True)
+
+
+def test_prepared_captured_and_as_arrays(net, logits, thresholds):
+    out = net.predict(IMAGES, thresholds)
+    prepared = prepare_for_inference(net, (32, 32))
+    norms = [
+        m for m in prepared.modules() if isinstance(m, torch.nn.BatchNorm2d)
+    ]
+    assert norms == []
+    assert prepared.macs_per_exit((3, 32, 32)) == net.macs_per_exit(
+        (3, 32, 32))
+    captured = capture_segments(net, (1, 2, 4, 16), TapeCapture)
+    for other in (prepared, captured):
+        found = other.predict(IMAGES, thresholds)
+        assert torch.equal(found.exit_index, out.exit_index)
+        torch.testing.assert_close(
+            found.logits, out.logits, atol=1e-3, rtol=1e-3)
+    steps = NumpySegments(*net.exit_parts(), (32, 32))
+    tensors = dict(images=IMAGES.numpy())
+    for index, wanted in enumerate(logits):
+        found = torch.from_numpy(steps.step(index, tensors, None))
+        torch.testing.assert_close(found, wanted)
+
+
+def test_every_parameter_gets_a_gradient(net):
+    copied = copy.deepcopy(net).train().requires_grad_()
+    sum(x.sum() for x in copied(IMAGES[:4])).backward()
+    assert [n for n, p in copied.named_parameters() if p.grad is None] == []
+
+
+def test_scales_end_and_are_carried_no_further(net):
+    if not isinstance(net.trunk, MSDNet):
+        pytest.skip('of MSDNet alone')
+    state, kept = net.trunk.initial_state(IMAGES), []
+    for index in range(net.trunk.num_segments):
+        state, _ = net.trunk.segment(index, state)
+        kept.append(sum(t is not None for t in state))
+    assert kept == [3, 2, 1]
+    carried = LoopState(state).select(torch.tensor([3, 1]))
+    assert torch.equal(carried.state.x, state.x[[3, 1]])
+
+
+@pytest.mark.parametrize('settings, num_classes, parameters, macs', [
+    (dict(num_exits=10, base=4, step=2, **CIFAR), 10, 4_839_544, {
+        0: 15.13,
+        4: 62.12,
+        9: 121.56
+    }),
+    (dict(step=4, base=4), 1000, 23_958_440,
+     dict(enumerate((339.90, 685.46, 1008.16, 1254.47, 1360.53)))),
+    (dict(step=7, base=7), 1000, 62_314_472,
+     dict(enumerate((615.69, 1436.39, 2283.21, 2967.42, 3253.79)))),
+])
+def test_msdnet_is_the_published(settings, num_classes, parameters, macs):
+    """The authors' first convolution on ImageNet has a bias of 32 numbers;
+    their MACs add norms, activations and pooling."""
+    found, exits = count(
+        MSDNet(**settings), num_classes, 224 if num_classes == 1000 else 32)
+    assert parameters - found == (32 if num_classes == 1000 else 0)
+    for exit, wanted in macs.items():
+        assert exits[exit] < wanted
+        assert exits[exit] == pytest.approx(wanted, rel=0.012)
+
+
+def test_blocks_as_published():
+    assert block_layers(7, 4, 2, 'even') == [4, 2, 2, 2, 2, 2, 2]
+    assert block_layers(5, 1, 1, 'linear') == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize('wrong', [
+    dict(num_exits=0),
+    dict(step=1.5),
+    dict(growth_factors=()),
+    dict(growth=3, growth_factors=(1, 1), bottleneck_factors=None),
+    dict(bottleneck_factors=(1, 2)),
+    dict(step_mode='odd'),
+    dict(reduction=0),
+    dict(stem_stride=2),
+])
+def test_msdnet_refuses(wrong):
+    name = list(wrong)[0]
+    with pytest.raises(ValueError, match=f'{name}.*got'):
+        MSDNet(**wrong)

@@ -1,0 +1,30 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+"""Networks of other families, exported: states of several maps."""
+import numpy as np
+import pytest
+import torch
+from tiny_networks import SIZE, TRUNKS, build_network, spread
+
+from mmdynperceiver.core import ExitPolicy
+from mmdynperceiver.deploy import Manifest, Runner
+from mmdynperceiver.deploy.export import export_network
+from .conftest import CLASSES, PREPROCESSING
+
+
+@pytest.mark.parametrize('name', TRUNKS)
+def test_runner_leaves_as_the_network(name, tmp_path):
+    net = build_network(name)
+    images = torch.randn(7, 3, SIZE, SIZE)
+    with torch.no_grad():
+        thresholds = spread(net(images))
+    folder = tmp_path / 'exported'
+    export_network(*net.exit_parts(), folder,
+                   dict(PREPROCESSING, size=[SIZE, SIZE]),
+                   ExitPolicy(net.policy.num_exits, thresholds), CLASSES)
+    segments = Manifest.load(folder).segments
+    assert segments[0].inputs == ['images']
+    expected = net.predict(images, thresholds)
+    assert len(set(expected.exit_index.tolist())) > 1
+    found = Runner.load(folder, threads=1).predict(images.numpy())
+    np.testing.assert_array_equal(found.exit_index, expected.exit_index)
+    np.testing.assert_allclose(found.logits, expected.logits, atol=1e-3)
