@@ -10,9 +10,8 @@ from itertools import chain
 from typing import Any, Dict, List, Optional, Sequence
 
 from ..datasets.image_files import find_files
-from ..io.describe import one_line
-from ..io.result_file import (ENDINGS, INTERRUPTED, ResultFile,
-                              add_result_options, printable, stoppable)
+from ..io.result_file import (ENDINGS, ResultFile, add_result_options,
+                              exit_status, stoppable)
 from .drift import DriftMonitor
 from .printing import Printer
 from .runner import Runner
@@ -190,19 +189,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         does not fit or nothing could be classified; 130 if it was stopped.
     """
     args = parse_args(argv)
-    try:
+
+    def run() -> None:
         with stoppable():
             classify(args)
-            return 0
-    except KeyboardInterrupt:
-        print('error: stopped before the end', file=sys.stderr)
-        return INTERRUPTED
-    except (OSError, ValueError, ImportError, MemoryError,
-            RuntimeError) as error:
-        print(
-            f'error: {printable(one_line(error), sys.stderr)}',
-            file=sys.stderr)
-        return 1
+
+    return exit_status(run, 'stopped before the end')
 
 
 if __name__ == '__main__':

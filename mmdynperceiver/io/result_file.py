@@ -14,10 +14,11 @@ from typing import (IO, Any, Callable, Dict, Iterator, List, Mapping, Optional,
                     Sequence, TextIO)
 
 from .atomic import atomic_file, write_json
+from .describe import one_line
 
 __all__ = [
     'ENDINGS', 'INTERRUPTED', 'ResultFile', 'add_result_options',
-    'import_pyarrow', 'printable', 'stoppable', 'write_parquet'
+    'exit_status', 'import_pyarrow', 'printable', 'stoppable', 'write_parquet'
 ]
 
 ENDINGS = ('.json', '.jsonl', '.csv', '.parquet')
@@ -179,6 +180,31 @@ def printable(text: str, stream: Optional[TextIO] = None) -> str:
     ) else c.encode('unicode_escape', 'surrogatepass').decode() for c in text)
     encoding = getattr(stream or sys.stdout, 'encoding', None) or 'utf-8'
     return shown.encode(encoding, 'backslashreplace').decode(encoding)
+
+
+def exit_status(run: Callable[[], Any], interrupted: str = '') -> int:
+    """Run a program whose errors are lines on standard error.
+
+    Args:
+        run (Callable): The program.
+        interrupted (str): What to say if it was stopped. Defaults to nothing.
+
+    Returns:
+        int: 0; 1 if something given does not fit; 130 if it was stopped.
+    """
+    try:
+        run()
+        return 0
+    except KeyboardInterrupt:
+        if interrupted:
+            print(f'error: {interrupted}', file=sys.stderr)
+        return INTERRUPTED
+    except (OSError, ValueError, ImportError, MemoryError,
+            RuntimeError) as error:
+        print(
+            f'error: {printable(one_line(error), sys.stderr)}',
+            file=sys.stderr)
+        return 1
 
 
 @contextmanager

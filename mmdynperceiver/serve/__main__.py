@@ -15,7 +15,7 @@ from typing import Any, Optional, Sequence
 
 from ..deploy.sessions import PRECISIONS, RUNTIMES
 from ..io.describe import one_line
-from ..io.result_file import INTERRUPTED, printable
+from ..io.result_file import exit_status
 from .local_ray import LOOPBACK, import_ray, not_installed, start_ray
 from .problems import Limits
 from .settings import Settings, open_network, start_service
@@ -245,7 +245,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args = parse_args(argv)
     logging.basicConfig(
         level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')
-    try:
+
+    def run() -> None:
         settings = read_settings(args)
         if args.replicas < 1:
             raise ValueError(f'--replicas must be at least 1, got '
@@ -253,14 +254,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         check_port(args.host, args.port)
         engine = serve_by_ray if args.engine == 'ray' else serve_local
         engine(args, settings)
-        return 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        print(
-            f'error: {printable(one_line(error), sys.stderr)}',
-            file=sys.stderr)
-        return 1
+
+    return exit_status(run)
 
 
 if __name__ == '__main__':

@@ -2,29 +2,29 @@
 """Kill a job over many images again and again, and time one.
 
 ``jobs.py kill EXPORTED IMAGES`` repeats the images until there are so many,
-kills ``mmdynperceiver predict`` (kill -9, its children too) at random moments,
-and checks at the end that each image has exactly one row, with the class and
-the exit that the runner says. ``jobs.py speed EXPORTED IMAGES`` times the
+kills ``mmdynperceiver predict`` (kill -9) at random moments, and checks at the
+end that each image has exactly one row, with the class and the exit that the
+runner says. ``jobs.py speed EXPORTED IMAGES`` times the
 local engine against the bare runner, in turn.
 """
 import argparse
 import json
 import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import numpy as np
-import psutil
+from kill import run_child
 
+import mmdynperceiver.cli.predict  # noqa: F401, once for all children
 from mmdynperceiver.datasets.image_files import list_images
 from mmdynperceiver.deploy import Runner
 from mmdynperceiver.deploy.jobs import PARTS, open_job, run_job
 from mmdynperceiver.io.result_file import import_pyarrow
+from kill_jobs import run_tool
 
 
 def count_parts(folder: str) -> int:
@@ -32,17 +32,6 @@ def count_parts(folder: str) -> int:
     path = os.path.join(folder, PARTS)
     return len([name for name in os.listdir(path)
                 if name[0] != '.']) if os.path.isdir(path) else 0
-
-
-def kill_tree(process: Any) -> None:
-    """Kill a process and all below it, at once."""
-    family = [*psutil.Process(process.pid).children(recursive=True), process]
-    for each in family:
-        try:
-            os.kill(each.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-    process.wait()
 
 
 def repeat(args: argparse.Namespace) -> List[str]:
@@ -57,34 +46,26 @@ def kill(args: argparse.Namespace, work: str) -> Dict[str, Any]:
     names = os.path.join(work, 'list')
     with open(names, 'w', encoding='utf-8') as file:
         file.write('\n'.join(paths))
-    command = [
-        sys.executable, '-m', 'mmdynperceiver', 'predict', args.exported,
-        f'@{names}', '--out', out, '--part-size',
-        str(args.part_size), '--engine', args.engine, '--quiet'
-    ]
-    rng, kills, early = random.Random(args.seed), 0, 0
-    while kills < args.kills:
-        before = count_parts(out)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        # After its first new parts, somewhere in or between the next ones.
-        goal = before + rng.randrange(3)
-        while process.poll() is None and count_parts(out) <= goal:
-            time.sleep(.005)
-        time.sleep(rng.random() * args.delay)
-        if process.poll() is not None:
-            early += 1
-            break
-        kill_tree(process)
+    command = (args.exported, f'@{names}', '--out', out, '--part-size',
+               str(args.part_size), '--engine', args.engine, '--quiet')
+
+    def run(kill_after: Optional[float] = None) -> Optional[int]:
+        """Run it in a child; its status, None if it was killed."""
+        log = os.path.join(work, 'log')
+        return run_child(lambda: run_tool('predict', *command), log,
+                         kill_after)
+
+    rng, kills = random.Random(args.seed), 0
+    while kills < args.kills and run(rng.random() * args.longest) is None:
         kills += 1
         print(f'{kills} kills, {count_parts(out)} parts', file=sys.stderr)
-    status = subprocess.run(
-        command, stdout=subprocess.DEVNULL, check=False).returncode
+    parts = count_parts(out)
     return dict(
         engine=args.engine,
         images=len(paths),
         kills=kills,
-        ended_before=bool(early),
-        status=status,
+        images_before_the_last_start=parts * args.part_size,
+        status=run(24 * 3600.),
         **check(args, paths, out))
 
 
@@ -158,10 +139,10 @@ def main() -> None:
             one.add_argument('--engine', default='local')
             one.add_argument('--seed', type=int, default=0)
             one.add_argument(
-                '--delay',
+                '--longest',
                 type=float,
-                default=1.,
-                help='longest wait before a kill, in seconds')
+                default=10.,
+                help='longest time until a kill, in seconds')
         else:
             one.add_argument('--streams', type=int, default=1)
             one.add_argument('--batch-size', type=int, default=8)

@@ -18,9 +18,10 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
@@ -39,9 +40,14 @@ SLOWER = 5
 TYPES = {'Content-Type': 'application/octet-stream'}
 
 
-async def send(url: str, bodies: Sequence[bytes], rate: float, seconds: float,
-               seed: int) -> List[Dict[str, Any]]:
-    """Send images at random moments; what came of each, in their order."""
+async def send(url: str,
+               bodies: Sequence[bytes],
+               rate: float,
+               seconds: float,
+               seed: int,
+               stop: Optional[threading.Event] = None) -> List[Dict[str, Any]]:
+    """Send images at random moments, until it is told to stop; what came of
+    each, in the order of the answers."""
     import aiohttp
     rng, found, tasks = random.Random(seed), [], []
 
@@ -64,7 +70,7 @@ async def send(url: str, bodies: Sequence[bytes], rate: float, seconds: float,
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=60)) as session:
         start = due = time.perf_counter()
-        while due < start + seconds:
+        while due < start + seconds and not (stop and stop.is_set()):
             await asyncio.sleep(max(0., due - time.perf_counter()))
             number = rng.randrange(len(bodies))
             tasks.append(asyncio.ensure_future(ask(session, number)))
