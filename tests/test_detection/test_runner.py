@@ -2,7 +2,10 @@
 """The demo's config through MMDetection's runner, on a few scenes."""
 import json
 
+import mmdet
 import pytest
+import torch
+from host_tools import run_host_tool
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from tiny_detector import DEMO_CONFIG, TRUNK, make_scenes
@@ -85,6 +88,47 @@ def test_inferencer_says_where_images_stopped(tmp_path, scenes, early):
     assert found['exit_index'] == 1 == sample.exit_index
     assert found['macs'] == sample.macs > 1e6
     assert 0 <= found['exit_confidence'] <= 1
+
+
+def test_hosts_own_tools(tmp_path, scenes, monkeypatch):
+    """Test, confusion matrix, error analysis, MACs, and the data set."""
+    monkeypatch.chdir(tmp_path)
+    cfg = config(tmp_path, scenes)
+    cfg.test_evaluator.outfile_prefix = str(tmp_path / 'found')
+    path, found = tmp_path / 'tiny.py', tmp_path / 'found.pkl'
+    cfg.dump(path)
+    runner = build_runner(cfg, ('train', 'val'))
+    torch.save(
+        dict(state_dict=runner.model.state_dict()), tmp_path / 'model.pth')
+
+    def run_tool(name, *args):
+        return run_host_tool(mmdet, name, *args)
+
+    run_tool('test.py', path, tmp_path / 'model.pth', '--work-dir', tmp_path,
+             '--out', found)
+    run_tool('analysis_tools/confusion_matrix.py', path, found, tmp_path)
+    assert (tmp_path / 'confusion_matrix.png').is_file()
+    json_file, = tmp_path.glob('found*bbox.json')
+    # This script alone wants the categories' own categories; it draws for
+    # each category, so here are two.
+    truth = json.loads((scenes / 'annotations/test.json').read_text())
+    truth['categories'] = [
+        dict(category, supercategory='digit')
+        for category in truth['categories'][:2]
+    ]
+    known = [category['id'] for category in truth['categories']]
+    truth['annotations'] = [
+        box for box in truth['annotations'] if box['category_id'] in known
+    ]
+    (tmp_path / 'truth.json').write_text(json.dumps(truth))
+    run_tool('analysis_tools/coco_error_analysis.py', json_file,
+             tmp_path / 'errors', '--ann', tmp_path / 'truth.json')
+    assert list((tmp_path / 'errors').rglob('*.png'))
+    flops = run_tool('analysis_tools/get_flops.py', path, '--num-images', 2)
+    assert 'Flops: ' in flops
+    run_tool('analysis_tools/browse_dataset.py', path, '--output-dir',
+             tmp_path / 'shown', '--not-show')
+    assert list((tmp_path / 'shown').rglob('*.*'))
 
 
 def test_static_detector(tmp_path, scenes):

@@ -10,6 +10,7 @@ from pathlib import Path
 import mmaction
 import pytest
 import torch
+from host_tools import run_host_tool
 from tiny import ROOT, run_tool
 
 from mmdynperceiver.core import Trunk
@@ -134,6 +135,13 @@ def test_hosts_own_tools(trained, config, tmp_path):
                  tmp_path / 'scores.pkl')
     assert 'exit3/top1' in output
     assert len(pickle.loads((tmp_path / 'scores.pkl').read_bytes())) == 6
+    # What reads these, and counts MACs.
+    accuracy = run_host_tool(mmaction, 'analysis_tools/eval_metric.py', config,
+                             tmp_path / 'scores.pkl')
+    assert 'dynamic/top1' in accuracy
+    flops = run_host_tool(mmaction, 'analysis_tools/get_flops.py', config,
+                          '--shape', 8, 3, 32, 32)
+    assert 'Flops: ' in flops
 
 
 def test_calibrates(trained, config, tmp_path):

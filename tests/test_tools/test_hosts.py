@@ -2,6 +2,7 @@
 """MMPretrain's own tools, its inferencer, and several processes."""
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import mmpretrain
 import numpy as np
 import pytest
+from host_tools import run_host_tool
 from PIL import Image
 from tiny import IMAGENET_CONFIG, ROOT
 
@@ -104,6 +106,48 @@ def test_hosts_test(trained, config, tmp_path):
         found.append(metrics)
     for name in ('exit0/macs', 'exit3/macs', 'dynamic/macs'):
         assert found[1][name] == 2 * found[0][name]
+
+
+def test_hosts_analysis(trained, config, images, tmp_path, monkeypatch):
+    """What reads predictions, logs, images and models."""
+    monkeypatch.chdir(tmp_path)
+    path, found = config(), tmp_path / 'found.pkl'
+
+    def run_tool(name, *args):
+        return run_host_tool(mmpretrain, name, *args)
+
+    run_tool('test.py', path, trained / 'epoch_1.pth', '--work-dir', tmp_path,
+             '--out', found, '--out-item', 'pred')
+    right = [
+        int(sample['pred_score'].argmax() == sample['gt_label'])
+        for sample in pickle.loads(found.read_bytes())
+    ]
+    run_tool('analysis_tools/confusion_matrix.py', path, found, '--out',
+             tmp_path / 'matrix.pkl')
+    matrix = pickle.loads((tmp_path / 'matrix.pkl').read_bytes())
+    assert matrix.sum() == 6 and matrix.trace() == sum(right)
+    accuracy = run_tool('analysis_tools/eval_metric.py', found, '--metric',
+                        'type=Accuracy', 'topk=1')
+    assert f'{100 * sum(right) / 6:.2f}'[:5] in accuracy
+    run_tool('analysis_tools/analyze_results.py', path, found, '--out-dir',
+             tmp_path / 'sorted', '--topk', 1)
+    assert list((tmp_path / 'sorted').glob('*/*.png'))
+    log = next(trained.glob('*/vis_data/scalars.json'))
+    run_tool('analysis_tools/analyze_logs.py', 'plot_curve', log, '--keys',
+             'loss', 'exit3/top1', '--out', tmp_path / 'curve.png')
+    assert Image.open(tmp_path / 'curve.png').width > 300
+    (images / 'val/bee/broken.png').write_bytes(b'no image')
+    try:
+        run_tool('misc/verify_dataset.py', path, '--phase', 'val',
+                 '--out-path', tmp_path / 'bad.log')
+    finally:
+        (images / 'val/bee/broken.png').unlink()
+    assert 'broken.png' in (tmp_path / 'bad.log').read_text()
+    flops = run_tool('analysis_tools/get_flops.py', path, '--shape', 32, 32)
+    assert 'Flops: ' in flops and 'backbone' in flops
+    run_tool('kfold-cross-valid.py', path, '--num-splits', 3, '--fold', 1,
+             '--no-persistent-workers', '--work-dir', tmp_path / 'folds')
+    assert (tmp_path / 'folds/fold1/epoch_1.pth').is_file()
 
 
 def test_hosts_vis_tsne(trained, config, tmp_path):
