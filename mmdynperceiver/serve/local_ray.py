@@ -51,6 +51,9 @@ def start_ray(cpus: Optional[int] = None, join: bool = False) -> Iterator[Any]:
 
     Yields:
         The module ray.
+
+    Raises:
+        RuntimeError: If Ray does not start.
     """
     import ray
     here: Any = dict(
@@ -58,10 +61,15 @@ def start_ray(cpus: Optional[int] = None, join: bool = False) -> Iterator[Any]:
         num_cpus=max(2, cpus or os.cpu_count() or 1),
         include_dashboard=False,
         _node_ip_address=LOOPBACK)
-    ray.init(
-        log_to_driver=False,
-        configure_logging=False,
-        **({} if _joins(join) else here))
+    try:
+        ray.init(
+            log_to_driver=False,
+            configure_logging=False,
+            **({} if _joins(join) else here))
+    except Exception as error:  # where it takes too long, this very class
+        raise RuntimeError(
+            f'Ray does not start ({one_line(error)}): if the machine is very '
+            f'busy, try again, or use --engine local') from error
     try:
         yield ray
     finally:

@@ -79,6 +79,19 @@ def test_a_port_in_use_is_said(resnet):
     assert 'another --port' in result.stderr.strip().splitlines()[-1]
 
 
+def test_ray_that_does_not_start_is_said(monkeypatch):
+    ray = pytest.importorskip('ray', reason='Ray is not installed')
+    from mmdynperceiver.serve.local_ray import start_ray
+
+    def init(**settings):
+        raise Exception('The current node timed out during startup.\nWhy?')
+
+    monkeypatch.setattr(ray, 'init', init)
+    with pytest.raises(RuntimeError, match='timed out.*--engine local'), \
+            start_ray():
+        pass
+
+
 def test_settings_of_a_cluster_are_read(resnet):
     pytest.importorskip('ray', reason='Ray is not installed')
     import yaml
