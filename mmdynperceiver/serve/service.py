@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What a server of any kind asks: images in, answers out."""
 import asyncio
+import logging
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,7 @@ from .segment_costs import SegmentCosts
 
 __all__ = ['Recorder', 'Service']
 
+LOGGER = logging.getLogger(__name__)
 # Of how many answers the live figures are, and of how many seconds.
 RECENT, SECONDS = 4096, 10.
 
@@ -179,8 +181,7 @@ class Service:
             if future.cancelled():
                 return
             if future.exception() is None:
-                if self.watch is not None:
-                    self.watch.left(future.result(), job.image)
+                self._check(future.result(), job.image)
                 load.answered(1000 * (time.perf_counter() - job.arrived),
                               job.preparing)
             try:
@@ -205,6 +206,15 @@ class Service:
 
         self._pool.submit(work)
         return answer
+
+    def _check(self, served: Served, image: Optional[np.ndarray]) -> None:
+        """Let the monitor see an image; if it fails, the answer goes on."""
+        if self.watch is None:
+            return
+        try:
+            self.watch.left(served, image)
+        except Exception:  # whatever it is, it is not the client's
+            LOGGER.exception('the drift monitor failed')
 
     def _describe(self, name: str, job: _Job, served: Served,
                   top: int) -> Dict[str, Any]:
