@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Fixtures that all tests share."""
+import gc
 import os
 import random
 import subprocess
@@ -13,6 +14,20 @@ ROOT = Path(__file__).resolve().parents[1]
 # For tests of this size, in processes that tests start too, one thread is
 # enough; several would wait for each other whenever the machine is busy.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+_num_frozen = 0
+
+
+def pytest_runtest_logfinish():
+    """Collect no garbage among the modules that stay, the hosts' above all.
+
+    Each data set of mmengine asks for a collection of everything.
+    """
+    global _num_frozen
+    if len(sys.modules) > _num_frozen + 100:
+        gc.collect()
+        gc.freeze()
+        _num_frozen = len(sys.modules)
 
 
 @pytest.fixture(autouse=True)
