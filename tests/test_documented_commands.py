@@ -54,6 +54,8 @@ def test_is_understood(command, monkeypatch):
     if command.words[1] == '-m' and command.words[2] in ('venv',
                                                          'http.server'):
         pytest.skip('a program of Python itself')
+    if command.words[1] != '-m':  # as where Python runs a file
+        monkeypatch.syspath_prepend((ROOT / command.words[1]).parent)
     module, words = load(command.words)
     if not hasattr(module, 'parse_args'):
         # It reads its options in main(), and says what it takes.
