@@ -28,7 +28,7 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
     'MODELS': {
         'classification':
         ('ConvBackbone', 'DynPerceiverBackbone', 'DynPerceiverClassifier',
-         'DynPerceiverHead', 'MSDNetBackbone'),
+         'DynPerceiverHead', 'MSDNetBackbone', 'ResolutionCascadeBackbone'),
         'recognition':
         ('DynPerceiverRecognizer', 'DynPerceiverTSM', 'DynPerceiverTSMHead'),
         'detection': ('DynPerceiverDetBackbone', 'DynPerceiverDetector'),

@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Five networks of one trunk: what is run, once, and drawn."""
+"""Five networks of one trunk, and the field: what is run, once, and drawn."""
 import json
 import sys
 
@@ -14,6 +14,7 @@ from mmpretrain.models import MobileNetV2  # noqa: E402
 from mmpretrain.registry import MODELS  # noqa: E402
 
 import projects.cifar10_evidence.__main__ as driver  # noqa: E402
+import projects.cifar10_evidence.field.__main__ as field  # noqa: E402
 from projects.cifar10_evidence import ShallowMobileNetV2  # noqa: E402
 from projects.cifar10_evidence.plot import outcomes  # noqa: E402
 
@@ -80,7 +81,8 @@ def commands(monkeypatch, tmp_path):
             (tmp_path / 'work/hold_out_train_7.txt').touch()
         elif tool == 'tools/test.py':
             with open(option('--out'), 'w') as file:
-                json.dump(dict(metrics={'dynamic/top1': 75.}), file)
+                metrics = {'dynamic/top1': 75., 'dynamic/macs': 2e6}
+                json.dump(dict(metrics=metrics), file)
         else:
             rows = [
                 dict(
@@ -131,3 +133,44 @@ def test_everything_is_done_once(commands, tmp_path):
     picture.unlink()
     driver.main()
     assert commands == [] and picture.exists()
+
+
+def test_networks_of_the_field_cost_about_the_same():
+    macs = {}
+    for network in field.NETWORKS:
+        config = Config.fromfile(field.FieldExperiment.here / f'{network}.py')
+        assert config.train_cfg.max_epochs == 10
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            macs[network] = MODELS.build(config.model).macs_per_exit(
+                (3, 32, 32))
+    assert {n
+            for n, found in macs.items()
+            if len(found) == 1} == set(field.STATIC)
+    wide, narrow = macs['static-wide'][0], macs['static-narrow'][0]
+    for network in set(field.NETWORKS) - set(field.STATIC):
+        assert macs[network][0] < narrow < macs[network][-1] < wide
+
+
+def test_the_field_is_trained_and_drawn(commands, tmp_path):
+    work = tmp_path / 'work'
+    words = [
+        '--data', 'data', '--work-dir',
+        str(work), '--networks', 'static', 'msdnet', '--seeds', '0', '1',
+        '--epochs', '2', '--left-out', '7', '--held-out', '5'
+    ]
+    field.main(words)
+    assert [command[0] for command in commands] == [
+        'calibrate.py',
+        *['train.py', 'test.py', 'train.py', 'calibrate.py'] * 2
+    ]
+    assert commands[3][1].endswith('field/msdnet.py')
+    assert Image.open(work / 'accuracy_macs.png').format == 'PNG'
+    lines = (work / 'accuracy_macs.csv').read_text().splitlines()
+    assert lines[:2] == [
+        'name,macs,top1,deviation', 'static,2000000.0,75.0,0.0'
+    ]
+    assert all(line.startswith('msdnet,') for line in lines[2:])
+    assert 'msdnet,2.0,80.0,0.0' in lines
+    commands.clear()
+    field.main(words)
+    assert commands == []

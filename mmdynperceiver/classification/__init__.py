@@ -8,10 +8,10 @@ from .backbone import ConvBackbone, DynPerceiverBackbone
 from .classifier import DynPerceiverClassifier
 from .datasets import BrokenImageError, CheckedImageFolder
 from .head import DynPerceiverHead
-from .networks import MSDNetBackbone
+from .networks import MSDNetBackbone, ResolutionCascadeBackbone
 
 __all__ = [
     'BrokenImageError', 'CheckedImageFolder', 'ConvBackbone',
     'DynPerceiverBackbone', 'DynPerceiverClassifier', 'DynPerceiverHead',
-    'MSDNetBackbone'
+    'MSDNetBackbone', 'ResolutionCascadeBackbone'
 ]

@@ -1,11 +1,15 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Networks of other families as backbones of MMPretrain."""
+from typing import Any, Optional, Sequence
+
 from mmpretrain.registry import MODELS
 
-from ..core.networks import MSDNet
+from ..core import SegmentedTrunk, build_feature_branch
+from ..core.networks import MSDNet, ResolutionCascade
+from ..hosts.feature_branch import build_arch
 from ..hosts.trunk_backbone import SegmentedBackbone
 
-__all__ = ['MSDNetBackbone']
+__all__ = ['MSDNetBackbone', 'ResolutionCascadeBackbone']
 
 
 @MODELS.register_module()
@@ -27,3 +31,44 @@ class MSDNetBackbone(SegmentedBackbone):
     """
 
     make_trunk = MSDNet
+
+
+@MODELS.register_module()
+class ResolutionCascadeBackbone(SegmentedBackbone):
+    """Any backbones, or one, at rising resolutions.
+
+    Args:
+        arch (str | dict | Sequence): As of :class:`DynPerceiverBackbone`, the
+            same for all scales, or one for each.
+        scales (Sequence[float]): As of
+            :class:`~mmdynperceiver.core.networks.ResolutionCascade`.
+        shared (bool): Whether one network sees all scales. Defaults to
+            False, a network for each.
+        width, drop_path_rate: As of
+            :func:`~mmdynperceiver.core.build_feature_branch`.
+        norm_eval, init_cfg: See
+            :class:`~mmdynperceiver.hosts.trunk_backbone.SegmentedBackbone`.
+
+    Example:
+        >>> import torch
+        >>> from mmdynperceiver.classification import ResolutionCascadeBackbone
+        >>> backbone = ResolutionCascadeBackbone('resnet18', width=0.25)
+        >>> feats = backbone(torch.rand(2, 3, 64, 64))
+        >>> [[tuple(v.shape) for v in vectors] for vectors in feats]
+        [[(2, 128)], [(2, 128)], [(2, 128)]]
+    """
+
+    @staticmethod
+    def make_trunk(arch: Any,
+                   scales: Sequence[float] = (1 / 2, 5 / 7, 1),
+                   shared: bool = False,
+                   width: float = 1.,
+                   drop_path_rate: Optional[float] = None) -> SegmentedTrunk:
+        """The trunk of a backbone for each scale, or of a shared one."""
+        archs = arch if isinstance(arch, (list, tuple)) else \
+            [arch] * (1 if shared else len(scales))
+        return ResolutionCascade([
+            build_feature_branch(
+                build_arch(one, MODELS), width, drop_path_rate)
+            for one in archs
+        ], scales)

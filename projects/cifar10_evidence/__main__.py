@@ -15,7 +15,7 @@ import mmpretrain
 
 from .plot import draw
 
-__all__ = ['NETWORKS', 'main']
+__all__ = ['NETWORKS', 'Experiment', 'add_options', 'main', 'run']
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -25,20 +25,14 @@ STATIC = ('static', 'shallow')
 MODES = ('onnxruntime', 'openvino', 'openvino-bf16')
 
 
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    """Read the command line, or words of it."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+def add_options(parser: argparse.ArgumentParser, work_dir: str,
+                networks: Sequence[str]) -> None:
+    """Add the options of what is trained, and on what."""
     parser.add_argument(
         '--data', required=True, help='folder of train/ and test/')
-    parser.add_argument(
-        '--weights',
-        required=True,
-        help="torchvision's mobilenet_v2-b0353104.pth")
-    parser.add_argument('--work-dir', type=Path, default='work_dirs/evidence')
-    parser.add_argument('--networks', nargs='+', default=NETWORKS)
+    parser.add_argument('--work-dir', type=Path, default=work_dir)
+    parser.add_argument('--networks', nargs='+', default=networks)
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument(
-        '--size', type=int, default=96, help='pixels (default: 96)')
     parser.add_argument(
         '--left-out',
         type=int,
@@ -50,6 +44,18 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         default=5000,
         help='how many of these thresholds are solved on (default: 5000)')
     parser.add_argument('--epochs', type=int, default=10, help='(default: 10)')
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """Read the command line, or words of it."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--weights',
+        required=True,
+        help="torchvision's mobilenet_v2-b0353104.pth")
+    add_options(parser, 'work_dirs/evidence', NETWORKS)
+    parser.add_argument(
+        '--size', type=int, default=96, help='pixels (default: 96)')
     parser.add_argument(
         '--runs', type=int, default=100, help='timed runs (default: 100)')
     parser.add_argument(
@@ -65,7 +71,15 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
 
 
 class Experiment:
-    """What is made of the arguments."""
+    """What is made of the arguments.
+
+    Attributes:
+        here (Path): Folder of the configs.
+        static (tuple[str]): Which networks have one exit.
+    """
+
+    here = HERE
+    static: Tuple[str, ...] = STATIC
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -94,9 +108,13 @@ class Experiment:
             tool = Path(mmpretrain.__file__).parent / \
                 '.mim/tools/model_converters/mobilenetv2_to_mmpretrain.py'
             _run([tool, os.path.abspath(self.args.weights), self.weights])
+        self.hold_out()
+
+    def hold_out(self) -> None:
+        """List the images that are left out."""
         if not self.left_out.exists():
             _run([
-                'tools/calibrate.py', HERE / 'static.py', '--hold-out',
+                'tools/calibrate.py', self.here / 'static.py', '--hold-out',
                 self.args.left_out, '--work-dir', self.work, '--cfg-options',
                 f'data_root={self.data}'
             ])
@@ -107,7 +125,7 @@ class Experiment:
         checkpoint = folder / f'epoch_{self.args.epochs}.pth'
         if not checkpoint.exists():
             _run([
-                'tools/train.py', HERE / f'{network}.py', '--resume',
+                'tools/train.py', self.here / f'{network}.py', '--resume',
                 '--no-validate', '--work-dir', folder, *self.options(),
                 f'randomness.seed={seed}'
             ])
@@ -117,16 +135,16 @@ class Experiment:
         """Test the checkpoint; with several exits, solve thresholds before,
         on the held-out images."""
         folder = checkpoint.parent
-        if network in STATIC:
+        if network in self.static:
             if not (folder / 'test.json').exists():
                 _run([
-                    'tools/test.py', HERE / f'{network}.py', checkpoint,
+                    'tools/test.py', self.here / f'{network}.py', checkpoint,
                     '--work-dir', folder, '--out', folder / 'test.json',
                     *self.options()
                 ])
         elif not (folder / 'report/curve.csv').exists():
             _run([
-                'tools/calibrate.py', HERE / f'{network}.py', checkpoint,
+                'tools/calibrate.py', self.here / f'{network}.py', checkpoint,
                 '--budget-macs', '60%', '--split', 'train', '--hold-out',
                 self.args.held_out, '--test', '--work-dir', folder, '--report',
                 folder / 'report', '--out', folder / 'point.json',
@@ -162,15 +180,20 @@ def _run(command: Sequence[object]) -> None:
     subprocess.run(line, cwd=ROOT, env=environment, check=True)
 
 
+def run(experiment: Experiment) -> None:
+    """Train, calibrate and test what is not done yet."""
+    experiment.prepare()
+    for seed in experiment.args.seeds:
+        for network in experiment.args.networks:
+            checkpoint = experiment.train(network, seed)
+            experiment.evaluate(network, checkpoint)
+
+
 def main() -> None:
     """Do what is not done yet, then draw."""
     args = parse_args()
     experiment = Experiment(args)
-    experiment.prepare()
-    for seed in args.seeds:
-        for network in args.networks:
-            checkpoint = experiment.train(network, seed)
-            experiment.evaluate(network, checkpoint)
+    run(experiment)
     times = experiment.benchmark([(network,
                                    experiment.train(network, args.seeds[0]))
                                   for network in args.networks])

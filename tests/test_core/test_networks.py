@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny_networks import TRUNKS, build_network, spread
 
-from mmdynperceiver.core import (EarlyExitNet, capture_segments,
-                                 fixed_exit_thresholds, macs_per_exit,
-                                 prepare_for_inference)
+from mmdynperceiver.core import (EarlyExitNet, build_feature_branch,
+                                 capture_segments, fixed_exit_thresholds,
+                                 macs_per_exit, prepare_for_inference)
 from mmdynperceiver.core.accelerate.copies import on_meta
 from mmdynperceiver.core.early_exit import LoopState
-from mmdynperceiver.core.networks import MSDNet
+from mmdynperceiver.core.networks import MSDNet, ResolutionCascade
 from mmdynperceiver.core.networks.msdnet import block_layers
 from mmdynperceiver.core.numpy_segments import NumpySegments
 from .test_accelerate.tape import TapeCapture
@@ -160,3 +160,38 @@ def test_msdnet_refuses(wrong):
     name = list(wrong)[0]
     with pytest.raises(ValueError, match=f'{name}.*got'):
         MSDNet(**wrong)
+
+
+def test_a_cascade_adds_up_what_each_size_costs():
+    trunk = TRUNKS['cascade']().eval()
+    assert trunk.sizes((224, 224)) == [(112, 112), (160, 160), (224, 224)]
+    # The first network needs a view of 16 pixels, half of the image.
+    assert trunk.min_size == 32
+    with pytest.raises(ValueError, match='at least 32 pixels'):
+        trunk(IMAGES[..., :31, :31])
+    assert all(vectors[0].shape == (9, 64) for vectors in trunk(IMAGES))
+    macs = count(trunk, 5, 64)[1]
+    first = ResolutionCascade([
+        build_feature_branch(
+            dict(block='basic', depths=(1, 1, 1, 1), stem_stride=2), 0.125)
+    ], (1, ))
+    for index, size in enumerate((32, 46, 64)):
+        spent = macs[index] - (macs[index - 1] if index else 0)
+        assert spent == pytest.approx(count(first, 5, size)[1][0])
+
+
+def test_the_first_view_is_an_average():
+    trunk = TRUNKS['cascade']().eval()
+    state = trunk.initial_state(IMAGES)
+    after, (vector, ) = trunk.segment(0, state)
+    small = torch.nn.functional.avg_pool2d(IMAGES, 2)
+    torch.testing.assert_close(vector, trunk.networks[0](small).mean((2, 3)))
+    assert after.x is state.x
+
+
+@pytest.mark.parametrize('scales', [(), (0.5, ), (0.7, 0.5, 1), (0, 0.5, 1),
+                                    (0.5, 1)])
+def test_a_cascade_refuses(scales):
+    branches = [build_feature_branch('resnet18', 0.125) for _ in range(3)]
+    with pytest.raises(ValueError, match='got'):
+        ResolutionCascade(branches, scales)
