@@ -90,9 +90,10 @@ def kill(args: argparse.Namespace) -> Dict[str, Any]:
     wrong = 0
     for entry in found:
         if entry['status'] == 200:
-            image, want = entry['answer']['images'][0], said[entry['number']]
-            wrong += (image['label'], image['exit']) != (want.label,
-                                                         want.exit_index)
+            want = said[entry['number']]
+            image = entry.get('answer', dict(images=[{}]))['images'][0]
+            wrong += (image.get('label'),
+                      image.get('exit')) != (want.label, want.exit_index)
     statuses = collections.Counter(entry['status'] for entry in found)
     return dict(
         kills=len(killed),
