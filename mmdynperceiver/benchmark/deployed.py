@@ -3,7 +3,7 @@
 import os
 from functools import partial
 from importlib.util import find_spec
-from typing import List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -49,39 +49,44 @@ def check_deployed_modes(modes: Sequence[str]) -> None:
             check_runtime(runtime, precision)
 
 
-def export_model(model: EarlyExitNetwork, size: Sequence[int],
+def export_model(model: EarlyExitNetwork, shape: Sequence[int],
                  folder: str) -> None:
-    """Export an early-exit model for normalised images, into a new folder.
+    """Export an early-exit model for normalised images (3, H, W), or videos
+    (M, 3, H, W), into a new folder.
 
     See :func:`export_network`; the folder is for :func:`open_exported`.
     """
     from ..deploy.export import export_network
     trunk, exits = model.exit_parts()
-    preprocessing = dict(
-        size=list(size),
+    preprocessing: Dict[str, Any] = dict(
+        size=list(shape[-2:]),
         mean=[0., 0., 0.],
         std=[1., 1., 1.],
         decoder='pillow',
         steps=[])
+    if len(shape) == 4:
+        preprocessing.update(video=dict(num_clips=shape[0]))
     classes = [str(number) for number in range(exits.num_classes)]
     export_network(trunk, exits, folder, preprocessing,
                    ExitPolicy(exits.num_exits), classes)
 
 
-def export_one_graph(model: EarlyExitNetwork, size: Sequence[int],
+def export_one_graph(model: EarlyExitNetwork, shape: Sequence[int],
                      folder: str) -> None:
     """Export an early-exit model as one graph that runs all its exits."""
     from ..deploy.graph_forms import copies_for_export
     export_net(
-        _AllExits(*copies_for_export(*model.exit_parts(), size)), size, folder)
+        _AllExits(*copies_for_export(*model.exit_parts(), shape[-2:])), shape,
+        folder)
 
 
-def export_net(net: nn.Module, size: Sequence[int], folder: str) -> None:
+def export_net(net: nn.Module, shape: Sequence[int], folder: str) -> None:
     """Export any network as one graph, as segments are exported.
 
     Args:
         net (nn.Module): Images (B, 3, H, W) -> logits (B, K), on the CPU.
-        size (Sequence[int]): Height and width.
+        shape (Sequence[int]): (3, H, W), or (M, 3, H, W) of videos, whose
+            logits are averaged.
         folder (str): A new folder, for :func:`graph_entry`.
 
     Raises:
@@ -91,7 +96,7 @@ def export_net(net: nn.Module, size: Sequence[int], folder: str) -> None:
     from ..deploy.export import export_segments, verify_segments
     os.mkdir(folder)
     parts = _OneSegment(net.eval()), _Logits()
-    exported = export_segments(*parts, size, folder)
+    exported = export_segments(*parts, shape, folder)
     verify_segments(*parts, exported, folder)
 
 

@@ -107,10 +107,6 @@ class Entering:
 
     def __init__(self, args: argparse.Namespace, images: Tensor,
                  folder: str) -> None:
-        if args.runtimes and images.ndim != 4:
-            raise InputError(f'videos cannot be exported: choose --modes '
-                             f'among {", ".join(MODES)}, got '
-                             f'{", ".join(args.runtimes)}')
         self.args, self.images, self.folder = args, images, folder
         self.shape = tuple(images.shape[1:])
 
@@ -138,13 +134,13 @@ class Entering:
 
     def _export(self, network: Network, folder: str) -> None:
         """Write what the runtimes run."""
-        size = self.shape[1:]
         if network.config is None:
-            deployed.export_net(network.model, size, folder)
+            deployed.export_net(network.model, self.shape, folder)
             return
-        deployed.export_model(network.model, size, folder)
+        deployed.export_model(network.model, self.shape, folder)
         if self.args.unsplit and network.num_exits > 1:
-            deployed.export_one_graph(network.model, size, f'{folder}-one')
+            deployed.export_one_graph(network.model, self.shape,
+                                      f'{folder}-one')
 
     def _static(self, network: Network, folder: str) -> List[BenchmarkEntry]:
         """A network of torchvision: eager, and in the runtimes."""

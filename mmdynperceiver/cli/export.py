@@ -5,10 +5,13 @@ import os
 from typing import Any, List, Mapping, Optional, Sequence
 
 from ..calibration.risk_control import describe_certificate
+from ..datasets.image_files import list_images
 from ..deploy.manifest import Manifest
 from ..deploy.onnxruntime_session import FIRST_VERSIONS, OPSET
 from ..deploy.pipeline import read_preprocessing
-from ..deploy.preprocessing import list_images
+from ..deploy.preprocessing import Preprocessing
+from ..deploy.video import build_preprocessing
+from ..deploy.video_pipeline import is_video, read_video_preprocessing
 from ..errors import first_few
 from ..hosts.build import model_of, test_transform
 from ..io.atomic import check_new_folder
@@ -46,14 +49,15 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     return args
 
 
-def check_labelled(folder: str, classes: List[str]) -> None:
+def check_labelled(folder: str, classes: List[str],
+                   kind: Preprocessing) -> None:
     """Refuse images in folders that are no class, and tell who has none."""
     from ..deploy.quantize import labelled_images
-    found = set(labelled_images(folder, classes)[1])
+    found = set(labelled_images(folder, classes, kind)[1])
     absent = [name for k, name in enumerate(classes) if k not in found]
     if absent:
-        print(f'there are no images of {len(absent)} of the {len(classes)} '
-              f'classes in {folder!r}: {first_few(absent)}')
+        print(f'there are no {kind.noun}s of {len(absent)} of the '
+              f'{len(classes)} classes in {folder!r}: {first_few(absent)}')
 
 
 def print_summary(manifest: Manifest, out: str) -> None:
@@ -94,17 +98,21 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     with common.input_errors():
         from ..deploy.export import export_network
         check_new_folder(args.out)
-        preprocessing = read_preprocessing(
-            test_transform(config),
-            model_of(config).get('data_preprocessor') or {}, args.size)
+        pipeline = test_transform(config)
+        read = read_video_preprocessing if is_video(pipeline) else \
+            read_preprocessing
+        preprocessing = read(pipeline,
+                             model_of(config).get('data_preprocessor') or {},
+                             args.size)
     model, policy, classes, _ = load_source(args, config)
     trunk, exits = model.exit_parts()
     source = describe_source(args)
     with common.input_errors(ImportError, ValueError, OSError, RuntimeError):
-        images = list_images(args.int8_calibration) \
-            if args.int8_calibration else None
+        kind = build_preprocessing(preprocessing)
+        images = list_images(args.int8_calibration, kind.noun,
+                             kind.endings) if args.int8_calibration else None
         if args.int8_test:
-            check_labelled(args.int8_test, classes)
+            check_labelled(args.int8_test, classes, kind)
         manifest = export_network(trunk, exits, args.out, preprocessing,
                                   policy, classes, source, images,
                                   args.int8_test, args.opset)

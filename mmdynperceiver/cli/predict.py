@@ -20,7 +20,7 @@ from ..deploy.manifest import MANIFEST
 from ..deploy.policy import Policy
 from ..deploy.runner import Runner
 from ..deploy.sessions import RUNTIMES
-from ..errors import one_line
+from ..errors import InputError, one_line
 from ..io.atomic import check_new_folder
 from ..io.checkpoint_file import read_checkpoint
 from ..io.model_folder import find_folder, read_folder
@@ -93,6 +93,10 @@ def open_exported(args: argparse.Namespace, path: str) -> Source:
         if predict_jobs.is_job(args):
             streams, threads = predict_jobs.workers(args)
         runner = Runner.load(path, args.runtime, threads, streams=streams)
+        noun = runner.preprocessing.noun
+        if noun != 'image':
+            raise InputError(f'the network in {path!r} takes {noun}s: python '
+                             f'-m mmdynperceiver.deploy runs it')
         settings = policy_settings(args, runner.manifest.num_exits,
                                    runner.policy, {})
         runner.policy = Policy(runner.manifest.num_exits, **settings)

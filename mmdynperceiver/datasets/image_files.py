@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Which files are images, and which of them are too large to decode.
+"""Which files are images, or videos, and which are too large to decode.
 
 The same for training, the tools and deployment; needs neither torch nor an
 OpenMMLab package.
@@ -12,12 +12,14 @@ from ..io.describe import one_line
 
 __all__ = [
     'Broken', 'EXTENSIONS', 'FILE_ERRORS', 'MAX_PIXELS_VARIABLE',
-    'TooManyPixelsError', 'check_pixels', 'find_files', 'list_files',
-    'list_images', 'max_pixels', 'read_list'
+    'TooManyPixelsError', 'VIDEO_EXTENSIONS', 'check_pixels', 'find_files',
+    'list_files', 'list_images', 'max_pixels', 'read_list'
 ]
 
 EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
               '.webp')
+VIDEO_EXTENSIONS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg',
+                    '.webm')
 # Set to allow larger images, or only smaller ones.
 MAX_PIXELS_VARIABLE = 'MMDYNPERCEIVER_MAX_PIXELS'
 # Where Pillow takes a file for a decompression bomb: half a GB of pixels.

@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Classify images with an exported network.
+"""Classify images, or videos, with an exported network.
 
 Run ``python -m mmdynperceiver.deploy FOLDER IMAGES...``.
 """
@@ -13,10 +13,12 @@ from ..datasets.image_files import find_files
 from ..io.result_file import (ENDINGS, ResultFile, add_result_options,
                               exit_status, stoppable)
 from .drift import DriftMonitor
+from .manifest import Manifest
 from .printing import Printer
 from .runner import Runner
 from .sessions import PRECISIONS, RUNTIMES
 from .stream import Classified, classify_files
+from .video import build_preprocessing
 
 # What a table holds of a result.
 COLUMNS = ('path', 'label', 'name', 'score', 'exit_index', 'confidence',
@@ -35,11 +37,11 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog='python -m mmdynperceiver.deploy',
-        description='Classify images with a network that tools/export.py '
-        'wrote. Each image leaves at the first exit that is sure enough.')
+        description='Classify images, or videos, with a network that tools/'
+        'export.py wrote. Each leaves at the first exit that is sure enough.')
     parser.add_argument('folder', help='folder that tools/export.py wrote')
     parser.add_argument(
-        'images', nargs='+', help='image files, or folders with images')
+        'images', nargs='+', help='files, or folders, of images or videos')
     parser.add_argument(
         '--runtime',
         choices=list(RUNTIMES),
@@ -149,14 +151,16 @@ def classify(args: argparse.Namespace) -> None:
         OSError: If a file is missing or cannot be written.
         ValueError: If something given does not fit, or there are no results.
     """
-    images, broken = find_files(args.images, args.on_broken)
+    kind = build_preprocessing(Manifest.read(args.folder).preprocessing)
+    images, broken = find_files(args.images, args.on_broken, kind.noun,
+                                kind.endings)
     runner = Runner.load(args.folder, args.runtime, args.threads,
                          args.precision, args.thresholds, args.streams)
     runner.preprocessing.max_pixels = args.max_pixels
     if args.monitor is not None:
         runner.monitor = DriftMonitor.of_certificate(
             runner.manifest.certificate, args.fall_back, share=args.monitor)
-    printer = Printer(images, args.batch_size, args.quiet)
+    printer = Printer(images, args.batch_size, args.quiet, kind.noun)
     out = result_file(args, runner, printer)
     batches = classify_files(runner, images, args.batch_size, args.on_broken)
     try:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..core import ExitPolicy, SegmentedTrunk, macs_per_exit
 from ..core.accelerate.copies import copy_model
-from ..core.early_exit import LoopState, run_step
+from ..core.early_exit import LoopState, as_images, run_all_exits, run_step
 from ..core.protocols import ExitClassifiers
 from ..exit_settings import NEVER
 from ..io.atomic import atomic_folder
@@ -22,11 +22,12 @@ from ..version import __version__
 from .graph_forms import copies_for_export
 from .manifest import Manifest, Segment
 from .onnxruntime_session import FIRST_VERSIONS, OPSET, check_opset
-from .preprocessing import Preprocessing
 from .runtimes import import_runtime
 from .sessions import open_session
 from .simplify import drop_unused_inputs, simplify
-from .tracing import SegmentGraph, handed_on, to_onnx
+from .tracing import SegmentGraph, as_samples, handed_on, to_onnx
+from .video import build_preprocessing
+from .video_pipeline import images_of_video
 
 __all__ = [
     'MAX_DIFFERENCE', 'Exported', 'export_network', 'export_segments',
@@ -68,7 +69,8 @@ def export_network(trunk: SegmentedTrunk,
         exits (ExitClassifiers): The classifiers.
         folder (str | PathLike): A new or empty folder.
         preprocessing (Mapping): Arguments of
-            :class:`mmdynperceiver.deploy.Preprocessing`.
+            :class:`mmdynperceiver.deploy.Preprocessing`, or of
+            :class:`mmdynperceiver.deploy.video.VideoPreprocessing`.
         policy (ExitPolicy): Decides who leaves.
         classes (Sequence[str]): Names of the classes.
         source (Mapping, optional): What to say of config and checkpoint.
@@ -97,18 +99,20 @@ def export_network(trunk: SegmentedTrunk,
     if len(classes) != exits.num_classes:
         raise ValueError(f'the network has {exits.num_classes} classes, got '
                          f'{len(classes)} names')
-    size = [int(length) for length in preprocessing['size']]
+    shape = [3, *(int(length) for length in preprocessing['size'])]
+    if 'video' in preprocessing:
+        shape.insert(0, images_of_video(preprocessing['video']))
     trunk, exits = _as_exported(trunk), _as_exported(exits)
     with atomic_folder(folder) as temporary:
-        exported = export_segments(trunk, exits, size, temporary, opset)
+        exported = export_segments(trunk, exits, shape, temporary, opset)
         difference = verify_segments(trunk, exits, exported, temporary)
         quantization = None
         if int8_images is not None:
             # Imported here: few exports need it.
             from .quantize import quantize
             quantization = quantize(temporary, exported.segments,
-                                    Preprocessing(**preprocessing), classes,
-                                    int8_images, int8_test)
+                                    build_preprocessing(preprocessing),
+                                    classes, int8_images, int8_test)
         manifest = Manifest(
             segments=exported.segments,
             tensors=exported.tensors,
@@ -118,7 +122,7 @@ def export_network(trunk: SegmentedTrunk,
             certificate=dict(policy.certificate)
             if policy.certificate and quantization is None else None,
             classes=[str(name) for name in classes],
-            macs_per_exit=list(macs_per_exit(trunk, exits, (3, *size))),
+            macs_per_exit=list(macs_per_exit(trunk, exits, shape)),
             precision='fp32' if quantization is None else 'int8',
             quantization=quantization,
             source=dict(source or {}, largest_logit_difference=difference),
@@ -178,7 +182,7 @@ class _Plan(NamedTuple):
 
 def export_segments(trunk: SegmentedTrunk,
                     exits: ExitClassifiers,
-                    size: Sequence[int],
+                    shape: Sequence[int],
                     folder: str,
                     opset: int = OPSET) -> Exported:
     """Write one ONNX graph per segment, with any batch size, to a folder.
@@ -189,7 +193,8 @@ def export_segments(trunk: SegmentedTrunk,
     Args:
         trunk (SegmentedTrunk): The network without its exits.
         exits (ExitClassifiers): The classifiers.
-        size (Sequence[int]): Height and width of the images.
+        shape (Sequence[int]): (3, H, W) of an image, or (M, 3, H, W) of the
+            M images of a video, on which the graphs decide together.
         folder (str): Where the graphs go; it must exist.
         opset (int): ONNX's operator set. Defaults to 23.
 
@@ -198,15 +203,17 @@ def export_segments(trunk: SegmentedTrunk,
         ValueError: If the images are too small for the network, or there is
             no such operator set.
     """
-    copied, exits = copies_for_export(trunk, exits, size, check_opset(opset))
-    plans, tensors = _plan(copied, exits, size)
+    copied, exits = copies_for_export(trunk, exits, shape[-2:],
+                                      check_opset(opset))
+    group = _group(trunk, shape)
+    plans, tensors = _plan(copied, exits, shape)
     needed: set = set()
     segments = []
     for index in reversed(range(len(plans))):
         plan = plans[index]
         made = {k: name for k, name in plan.made.items() if name in needed}
-        graph = SegmentGraph(copied, exits, index, plan.arguments,
-                             list(made)).eval()
+        graph = SegmentGraph(copied, exits, index, plan.arguments, list(made),
+                             group).eval()
         outputs = [plan.logits, *made.values()]
         model = to_onnx(graph, plan.arguments, plan.sources.values(), outputs,
                         opset)
@@ -221,16 +228,30 @@ def export_segments(trunk: SegmentedTrunk,
     return Exported(segments, {k: v for k, v in tensors.items() if k in used})
 
 
+def _group(trunk: SegmentedTrunk, shape: Sequence[int]) -> Optional[int]:
+    """How many images are one sample, None where they are no videos;
+    ValueError, if they do not fit."""
+    group = shape[0] if len(shape) == 4 else None
+    if (group or 1) % trunk.frames_per_clip:
+        raise ValueError(
+            f'the network takes clips of {trunk.frames_per_clip} frames, and '
+            f'the test pipeline makes {group or 1} images of a sample: set '
+            f'num_clips={trunk.frames_per_clip} of SampleFrames')
+    return group
+
+
 @torch.no_grad()
 def _plan(trunk: SegmentedTrunk, exits: ExitClassifiers,
-          size: Sequence[int]) -> Any:
+          shape: Sequence[int]) -> Any:
     """Run the segments once to see what each takes and makes."""
-    images = torch.zeros(EXAMPLE_BATCH, 3, *size)
+    group = _group(trunk, shape)
+    lead = ['batch', *shape[:-3]]
+    images, _ = as_images(torch.zeros(EXAMPLE_BATCH, *shape))
     state = trunk.initial_state(images)
     first, *_ = kind = trunk.state_type._fields
     values: Dict[str, Optional[Tensor]] = dict(state._asdict(), knowledge=None)
     names = {first: 'images'}
-    tensors: Dict[str, List[Any]] = dict(images=['batch', 3, *size])
+    tensors: Dict[str, List[Any]] = dict(images=['batch', *shape])
     plans = []
     for index in range(trunk.num_segments):
         arguments = {k: v for k, v in values.items() if v is not None}
@@ -242,17 +263,20 @@ def _plan(trunk: SegmentedTrunk, exits: ExitClassifiers,
                 values['knowledge']))
         if index:
             arguments[first] = handed_on(trunk, arguments[first])
+        if group is not None:
+            arguments = {k: as_samples(v, group) for k, v in arguments.items()}
         after = dict(carried.state._asdict(), knowledge=carried.knowledge)
         made = {}
         tensors[f'logits{index}'] = ['batch', *logits.shape[1:]]
         for key, value in after.items():
-            if value is logits:
+            # Those of a sample of several images are averages.
+            if value is logits and group is None:
                 names[key] = f'logits{index}'
             elif value is not None and value is not values[key]:
                 names[key] = made[key] = f'{key}{index}'
                 if key == first:
                     value = handed_on(trunk, value)
-                tensors[made[key]] = ['batch', *value.shape[1:]]
+                tensors[made[key]] = [*lead, *value.shape[1:]]
         values = after
         plans.append(_Plan(arguments, sources, made, f'logits{index}'))
     return plans, tensors
@@ -280,7 +304,7 @@ def verify_segments(trunk: SegmentedTrunk, exits: ExitClassifiers,
     worst = 0.
     for batch in (1, 3):
         images = torch.randn(batch, *shape, generator=generator)
-        expected = exits(trunk(images))
+        expected = run_all_exits(trunk, exits, *as_images(images))
         tensors = dict(images=images.numpy())
         for segment, session, logits in zip(exported.segments, sessions,
                                             expected):

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Mapping, Optional
 
 from .pipeline import INTERPOLATIONS
 from .policy import Policy
+from .video_pipeline import images_of_video
 
 __all__ = ['check_manifest']
 
@@ -142,7 +143,16 @@ STEPS = dict(
             size=EDGE,
             edge=choice('short', 'long', 'width', 'height'),
             **RESIZE)),
-    center_crop=record(dict(kind=anything, size=SIZE)))
+    resize_inside=record(dict(short=EDGE, long=optional(EDGE), **RESIZE)),
+    center_crop=record(
+        dict(kind=anything, size=SIZE), dict(rounds=choice('down'))))
+VIDEO = record(
+    dict(num_clips=whole(1, 4096)),
+    dict(
+        twice_sample=fits(lambda value: isinstance(value, bool),
+                          'true or false'),
+        min_frames=whole(0, 1 << 30),
+        crops=SIZE))
 SHARE = number(0, 1)
 WEIGHTS = list_of(number(-1e6, 1e6))
 ENSEMBLE = record(dict(kind=text(), weights=list_of(WEIGHTS)))
@@ -178,7 +188,8 @@ MANIFEST = record(
             dict(
                 decoder=choice(*INTERPOLATIONS),
                 channels=choice('rgb', 'bgr'),
-                steps=list_of(step))),
+                steps=list_of(step),
+                video=VIDEO)),
         policy=record({},
                       dict(
                           thresholds=SETTINGS,
@@ -238,10 +249,13 @@ def _check_preprocessing(content: Dict[str, Any]) -> None:
     """Refuse images of another size, and what a library cannot do."""
     settings = content['preprocessing']
     images = content['tensors'].get('images')
-    if images is None or images[1:] != [3, *settings['size']]:
-        raise ValueError(f"tensors['images'] must be ['batch', 3, height, "
-                         f'width] with the {settings["size"]} of '
-                         f'preprocessing.size, got {images}')
+    expected = ['batch', 3, *settings['size']]
+    if 'video' in settings:
+        expected.insert(1, images_of_video(settings['video']))
+    if images != expected:
+        raise ValueError(f"tensors['images'] must be {expected}, with the "
+                         f'{settings["size"]} of preprocessing.size, got '
+                         f'{images}')
     for index, each in enumerate(settings.get('steps', ())):
         if 'library' in each:
             known = INTERPOLATIONS[each['library']]

@@ -2,7 +2,10 @@
 """From a config's test pipeline to the settings of the preprocessing."""
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-__all__ = ['INTERPOLATIONS', 'read_preprocessing']
+__all__ = [
+    'INTERPOLATIONS', 'network_size', 'pair', 'read_channels',
+    'read_preprocessing'
+]
 
 # Transforms that leave the pixels as they are.
 IGNORED = ('PackInputs', 'Collect')
@@ -45,18 +48,26 @@ def read_preprocessing(pipeline: Sequence[Mapping[str, Any]],
                 f'the test pipeline has the transform {name!r}, which cannot '
                 f'be exported; these can: LoadImageFromFile, '
                 f'{", ".join(READERS)}')
-    if found is None and size is None:
+    return dict(
+        size=network_size(found, size),
+        decoder=decoder,
+        steps=steps,
+        **_read_normalisation(data_preprocessor))
+
+
+def network_size(found: Optional[Sequence[int]],
+                 size: Optional[Sequence[int]]) -> List[int]:
+    """Height and width that the network takes: those that the test pipeline
+    makes, or else those given; ValueError, if these are others."""
+    fixed = found or size
+    if fixed is None:
         raise ValueError(
             "the test pipeline does not give its images a size: say which "
             'one they have with --size HEIGHT WIDTH')
     if None not in (found, size) and tuple(found) != tuple(size):
         raise ValueError(f'the test pipeline makes images of {found[0]}x'
                          f'{found[1]}, and --size says {size[0]}x{size[1]}')
-    return dict(
-        size=list(found or size),
-        decoder=decoder,
-        steps=steps,
-        **_read_normalisation(data_preprocessor))
+    return list(fixed)
 
 
 def _read_loader(settings: Mapping[str, Any]) -> str:
@@ -79,7 +90,7 @@ def _read_resize(settings: Mapping[str, Any]) -> Dict[str, Any]:
     if settings.get('keep_ratio') or settings.get('scale') is None:
         raise ValueError('Resize must have a scale, and no keep_ratio, to be '
                          'exported; ResizeEdge keeps the ratio')
-    return dict(kind='resize', size=_pair(settings['scale']), **_how(settings))
+    return dict(kind='resize', size=pair(settings['scale']), **_how(settings))
 
 
 def _read_resize_edge(settings: Mapping[str, Any]) -> Dict[str, Any]:
@@ -95,10 +106,10 @@ def _read_center_crop(settings: Mapping[str, Any]) -> Dict[str, Any]:
     """CenterCrop."""
     if settings.get('auto_pad'):
         raise ValueError('CenterCrop with auto_pad cannot be exported')
-    return dict(kind='center_crop', size=_pair(settings['crop_size']))
+    return dict(kind='center_crop', size=pair(settings['crop_size']))
 
 
-def _pair(value: Any) -> List[int]:
+def pair(value: Any) -> List[int]:
     """(width, height) or one number -> [height, width]."""
     width, height = (value, value) if isinstance(value, int) else value
     return [int(height), int(width)]
@@ -122,6 +133,12 @@ def _read_normalisation(settings: Mapping[str, Any]) -> Dict[str, Any]:
         raise ValueError(
             f'only a ClsDataPreprocessor without padding can be exported, '
             f'got {kind} with pad_size_divisor={divisor}')
+    return read_channels(settings, 'rgb' if settings.get('to_rgb') else 'bgr')
+
+
+def read_channels(settings: Mapping[str, Any],
+                  channels: str) -> Dict[str, Any]:
+    """Mean and deviation of a data preprocessor, for channels in an order."""
     found: Dict[str, Any] = dict(mean=[0., 0., 0.], std=[1., 1., 1.])
     if settings.get('mean') is not None:
         for name in found:
@@ -129,7 +146,7 @@ def _read_normalisation(settings: Mapping[str, Any]) -> Dict[str, Any]:
             if len(found[name]) != 3:
                 raise ValueError(f'{name} must hold one number for each of 3 '
                                  f'channels, got {settings[name]!r}')
-    return dict(found, channels='rgb' if settings.get('to_rgb') else 'bgr')
+    return dict(found, channels=channels)
 
 
 READERS = dict(

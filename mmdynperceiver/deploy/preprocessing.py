@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """From an image file to normalised pixels, as in the test pipeline."""
+import math
 import os
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
@@ -37,12 +38,12 @@ def check_batch(batch: Any, shape: Sequence[int]) -> None:
             advice = 'batch.astype(np.float32) makes one of it'
         raise TypeError(f'a batch must be a NumPy array of normalised pixels '
                         f'as float32, got {describe(batch)}: {advice}')
-    if batch.ndim != 4 or batch.shape[1:] != tuple(shape) or not len(batch):
+    if batch.shape[1:] != tuple(shape) or not len(batch):
         advice = ''
         if batch.shape == tuple(shape):
-            advice = ': batch[None] makes a batch of one image'
-        elif batch.ndim == 4 and batch.shape[3] == 3:
-            advice = ': batch.transpose(0, 3, 1, 2) puts the channels first'
+            advice = ': batch[None] makes a batch of one'
+        elif batch.ndim == len(shape) + 1 and batch.shape[-1] == 3:
+            advice = ': np.moveaxis(batch, -1, -3) puts the channels first'
         raise ValueError(f'a batch must have the shape (B, '
                          f'{", ".join(map(str, shape))}) with B of at least '
                          f'1, got {batch.shape}{advice}')
@@ -50,7 +51,12 @@ def check_batch(batch: Any, shape: Sequence[int]) -> None:
     if not all_finite(batch):
         raise ValueError(
             f'a batch must hold finite numbers, got NaN or infinity in the '
-            f'images {np.flatnonzero(~np.isfinite(batch).all((1, 2, 3)))}')
+            f'samples {np.flatnonzero(~_finite_samples(batch))}')
+
+
+def _finite_samples(batch: np.ndarray) -> np.ndarray:
+    """Which samples of a batch hold finite numbers alone (B,)."""
+    return np.isfinite(batch).all(tuple(range(1, batch.ndim)))
 
 
 class Preprocessing:
@@ -65,16 +71,23 @@ class Preprocessing:
         steps (Sequence[Mapping]): In order: ``kind`` 'resize' (``size``:
             height, width), 'resize_edge' (``size``, and ``edge`` 'short',
             'long', 'width' or 'height'), both with ``interpolation`` and
-            ``library``, or 'center_crop' (``size``: height, width). Defaults
-            to none.
+            ``library``; 'resize_inside' with the same (``short`` and
+            ``long``, most pixels of either edge, ``long`` or None); or
+            'center_crop' (``size``: height, width, and ``rounds`` 'down'
+            where half a pixel is not rounded). Defaults to none.
         channels (str): Order of the channels that the network takes, 'rgb'
             or 'bgr'; ``mean`` and ``std`` have the same. Defaults to 'rgb'.
 
     Attributes:
+        noun (str): What a sample is: 'image', or 'video' in a subclass.
+        endings (tuple[str]): Endings of their files, in small letters.
         max_pixels (int, optional): Larger files are refused before they are
             decoded; None, at what the environment variable
             ``MMDYNPERCEIVER_MAX_PIXELS`` says, or else 178,956,970.
     """
+
+    noun = 'image'
+    endings = EXTENSIONS
 
     def __init__(self,
                  size: Sequence[int],
@@ -117,6 +130,10 @@ class Preprocessing:
         else:
             pixels = to_pixels(image)
             name = describe(image)
+        return self._normalised(self._resized(pixels, name), name)
+
+    def _resized(self, pixels: np.ndarray, name: str) -> np.ndarray:
+        """Pixels (H, W, 3) after all steps; ``name`` is for messages."""
         try:
             for step in self.steps:
                 pixels = STEPS[step['kind']](pixels, step)
@@ -125,6 +142,10 @@ class Preprocessing:
         except Exception as error:  # libraries raise whatever they like
             raise ValueError(f'cannot resize or crop {name}: '
                              f'{one_line(error)}') from error
+        return pixels
+
+    def _normalised(self, pixels: np.ndarray, name: str) -> np.ndarray:
+        """What the network takes (3, H, W), of resized pixels."""
         if pixels.shape[:2] != self.size:
             raise ValueError(
                 f'{name} is {pixels.shape[0]}x{pixels.shape[1]} after the '
@@ -177,13 +198,27 @@ def _resize_edge(pixels: np.ndarray, step: Dict[str, Any]) -> np.ndarray:
     return _resize(pixels, dict(step, size=target))
 
 
+def _resize_inside(pixels: np.ndarray, step: Dict[str, Any]) -> np.ndarray:
+    """Resize as large as edges of these lengths allow; the ratio stays."""
+    height, width = pixels.shape[:2]
+    factor = step['short'] / min(height, width)
+    if step['long'] is not None:
+        factor = min(step['long'] / max(height, width), factor)
+    size = [int(length * factor + 0.5) for length in (height, width)]
+    return _resize(pixels, dict(step, size=size))
+
+
 def _center_crop(pixels: np.ndarray, step: Dict[str, Any]) -> np.ndarray:
     """Cut out the centre; what is smaller stays."""
-    top, left = (max(0, int(round((have - want) / 2)))
+    half = math.floor if step.get('rounds') == 'down' else round
+    top, left = (max(0, half((have - want) / 2))
                  for have, want in zip(pixels.shape, step['size']))
     height, width = step['size']
     return pixels[top:top + height, left:left + width]
 
 
 STEPS = dict(
-    resize=_resize, resize_edge=_resize_edge, center_crop=_center_crop)
+    resize=_resize,
+    resize_edge=_resize_edge,
+    resize_inside=_resize_inside,
+    center_crop=_center_crop)

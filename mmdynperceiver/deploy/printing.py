@@ -74,17 +74,21 @@ class Printer:
     """Prints results as they come, and counts.
 
     ``images`` are all files, of which ``batch_size`` run together; with
-    ``quiet`` there is no line for each.
+    ``quiet`` there is no line for each. ``noun`` is what they are.
     """
 
-    def __init__(self, images: Sequence[str], batch_size: int,
-                 quiet: bool) -> None:
+    def __init__(self,
+                 images: Sequence[str],
+                 batch_size: int,
+                 quiet: bool,
+                 noun: str = 'image') -> None:
+        self.noun = noun
         self.batch_size = batch_size
         self.quiet = quiet
         self.results: List[Result] = []
         self.skipped: List[Broken] = []
         self.batches: List[float] = []
-        self.count = Count(len(images))
+        self.count = Count(len(images), f'{noun}s')
         self._width = max([len(printable(path)) for path in images] + [5])
 
     def say(self, line: str) -> None:
@@ -106,7 +110,7 @@ class Printer:
         """Print the lines of a batch, and the count."""
         for result in done.results:
             if not self.quiet and not self.results:
-                self.say(f'{"image":{self._width}}  class, score, exit, ms')
+                self.say(f'{self.noun:{self._width}}  class, score, exit, ms')
             # The scores of all classes would fill the memory.
             self.results.append(result._replace(scores=NO_SCORES))
             if not self.quiet:
@@ -131,18 +135,21 @@ class Printer:
         left = np.bincount([r.exit_index for r in results],
                            minlength=num_exits) / len(results)
         macs = float(np.mean([r.macs for r in results]))
-        yield (f'{len(results)} images; left at exits 0 to {num_exits - 1}: '
+        yield (f'{len(results)} {self.noun}s; left at exits 0 to '
+               f'{num_exits - 1}: '
                f'{" / ".join(f"{share:.0%}" for share in left)}; mean '
                f'{macs / 1e6:.1f} M MACs, '
                f'{macs / manifest.macs_per_exit[-1]:.0%} of the last exit')
         yield 'milliseconds, median / p90 (90th percentile), without warm-up:'
-        titles = dict(
-            preparing='preparing an image',
-            image='classifying an image' if self.batch_size == 1 else
-            'an image, from the start of its batch until it left',
-            batch=f'a batch of {self.batch_size}')
+        one = f'{"an" if self.noun == "image" else "a"} {self.noun}'
+        titles = {
+            'preparing': f'preparing {one}',
+            self.noun: f'classifying {one}' if self.batch_size == 1 else
+            f'{one}, from the start of its batch until it left',
+            'batch': f'a batch of {self.batch_size}'
+        }
         for key, found in self.times().items():
-            each = f', so {found["median"] / self.batch_size:.2f} an image' \
+            each = f', so {found["median"] / self.batch_size:.2f} {one}' \
                 if key == 'batch' else ''
             yield f'  {titles[key]}: {found["median"]:.2f} / ' \
                   f'{found["p90"]:.2f}{each}'
@@ -152,13 +159,14 @@ class Printer:
 
         Returns:
             dict: ``median`` and ``p90`` of ``preparing`` an image, of an
-            ``image`` from the start of its batch until it left, and, where
-            several run together, of a whole ``batch``.
+            ``image`` (or ``video``) from the start of its batch until it
+            left, and, where several run together, of a whole ``batch``.
         """
-        kinds = dict(
-            preparing=[r.preparing_milliseconds for r in self.results],
-            image=[r.milliseconds for r in self.results],
-            batch=self.batches if self.batch_size > 1 else [])
+        kinds = {
+            'preparing': [r.preparing_milliseconds for r in self.results],
+            self.noun: [r.milliseconds for r in self.results],
+            'batch': self.batches if self.batch_size > 1 else []
+        }
         return {
             kind:
             dict(zip(('median', 'p90'), np.percentile(values, [50, 90])))

@@ -62,7 +62,7 @@ def quantize(folder: str, segments: Sequence[Segment],
     """
     files, labels = list(images), None
     if test is not None:
-        files, labels = labelled_images(test, classes)
+        files, labels = labelled_images(test, classes, preprocessing)
     broken: Dict[str, str] = {}
 
     def all_logits() -> List[np.ndarray]:
@@ -150,12 +150,13 @@ def run_all(
         by name.
     """
     if not images:
-        raise ValueError('there are no images to quantise or test by')
+        raise ValueError(
+            f'there are no {preprocessing.noun}s to quantise or test by')
     sessions = [
         open_session('onnxruntime', os.path.join(folder, segment.file),
                      segment.outputs, None, 'fp32') for segment in segments
     ]
-    count = Count(len(images))
+    count = Count(len(images), f'{preprocessing.noun}s')
     for start in range(0, len(images), BATCH):
         pixels = []
         for image in images[start:start + BATCH]:
@@ -178,20 +179,21 @@ def run_all(
         yield [tensors[s.outputs[0]] for s in segments], inputs
     count.clear()
     if all(image in broken for image in images):
-        raise ValueError(f'none of the {len(images)} images can be read; the '
-                         f'first: {broken[images[0]]}')
+        raise ValueError(f'none of the {len(images)} {preprocessing.noun}s '
+                         f'can be read; the first: {broken[images[0]]}')
 
 
 def labelled_images(folder: str,
-                    classes: Sequence[str]) -> Tuple[List[str], List[int]]:
-    """Image files in one folder for each class, and their labels.
+                    classes: Sequence[str],
+                    kind: Any = Preprocessing) -> Tuple[List[str], List[int]]:
+    """Files of a kind in one folder for each class, and their labels.
 
     Raises:
         ValueError: If an image is in no such folder.
     """
     counts = Counter(classes)
     numbers = {name: label for label, name in enumerate(classes)}
-    files, labels = list_images(folder), []
+    files, labels = list_images(folder, kind.noun, kind.endings), []
     for file in files:
         name = os.path.relpath(file, folder).split(os.sep)[0]
         if counts[name] != 1:

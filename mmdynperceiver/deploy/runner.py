@@ -11,11 +11,11 @@ from ..exit_settings import fixed_exit_thresholds
 from .drift import DriftMonitor
 from .manifest import Manifest
 from .policy import Policy, softmax
-from .preprocessing import (Image, Preprocessing, check_batch, is_image,
-                            list_images)
+from .preprocessing import Image, check_batch, is_image, list_images
 from .results import Outcome, Result
 from .sessions import Sessions, check_outputs
 from .streams import check_streams, run_in_streams
+from .video import build_preprocessing
 
 __all__ = ['Outcome', 'Result', 'Runner']
 
@@ -55,7 +55,7 @@ class Runner:
         self.monitor: Optional[DriftMonitor] = None
         self.more_streams: List[Runner] = []
         self.met: Set[Tuple[int, int]] = set()
-        self.preprocessing = Preprocessing(**manifest.preprocessing)
+        self.preprocessing = build_preprocessing(manifest.preprocessing)
         # For each segment, the tensors that it or a later one takes.
         self._needed = [{
             name
@@ -117,13 +117,14 @@ class Runner:
     def __call__(self,
                  images: Union[Image, Sequence[Image]],
                  batch_size: int = 1) -> List[Result]:
-        """Classify images.
+        """Classify images, or the videos that a network for videos takes.
 
         Args:
             images (str | PathLike | bytes | ndarray | PIL.Image.Image |
                 Sequence): A file, what is in one, a folder with images in it
                 and below, RGB pixels (H, W, 3) as uint8, an image of Pillow,
-                or a list of these.
+                or a list of these. Of videos: a file, a folder with some, all
+                frames (T, H, W, 3) as uint8, or a list of these.
             batch_size (int): How many run together. Defaults to 1.
 
         Returns:
@@ -138,7 +139,7 @@ class Runner:
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got '
                              f'{batch_size}')
-        items = _list(images)
+        items = self._list(images)
         batches = (
             items[start:start + batch_size]
             for start in range(0, len(items), batch_size))
@@ -153,8 +154,16 @@ class Runner:
 
     @property
     def image_shape(self) -> Tuple[int, ...]:
-        """Shape (3, H, W) of a normalised image."""
+        """Shape (3, H, W) of a normalised image, or (M, 3, H, W) of a video.
+        """
         return tuple(self.manifest.tensors['images'][1:])
+
+    def _list(self, images: Any) -> List[Image]:
+        """A list of images, or videos."""
+        if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
+            kind = self.preprocessing
+            return list(list_images(images, kind.noun, kind.endings))
+        return [images] if is_image(images) else list(images)
 
     def _classify(self, items: Sequence[Image],
                   stream: 'Runner') -> List[Result]:
@@ -168,7 +177,8 @@ class Runner:
         return self.results(outcome, paths, spent)
 
     def prepare(self, image: Image) -> Tuple[np.ndarray, float]:
-        """Normalised pixels (3, H, W) of an image, and milliseconds."""
+        """Normalised pixels, of the shape ``image_shape``, and milliseconds.
+        """
         start = time.perf_counter()
         pixels = self.preprocessing(image)
         return pixels, 1000 * (time.perf_counter() - start)
@@ -200,7 +210,8 @@ class Runner:
         """Run each image of a batch only until it leaves.
 
         Args:
-            batch (ndarray): Normalised images (B, 3, H, W), float32.
+            batch (ndarray): Normalised images (B, 3, H, W), float32, or
+                videos (B, M, 3, H, W).
             policy (Policy, optional): Instead of the runner's own. Defaults
                 to None.
             stream (Runner, optional): One of ``more_streams`` that computes.
@@ -337,10 +348,3 @@ class Runner:
         for name in set(tensors) - self._needed[index + 1]:
             del tensors[name]
         return outputs[0]
-
-
-def _list(images: Any) -> List[Image]:
-    """A list of images."""
-    if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
-        return list(list_images(images))
-    return [images] if is_image(images) else list(images)

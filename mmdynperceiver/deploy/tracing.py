@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from typing import Iterator, List, Mapping, Sequence
+from typing import Iterator, List, Mapping, Optional, Sequence
 
 import onnx
 import torch
@@ -14,7 +14,7 @@ from ..core import SegmentedTrunk
 from ..core.early_exit import LoopState, run_step
 from ..core.protocols import ExitClassifiers
 
-__all__ = ['SegmentGraph', 'handed_on', 'quiet', 'to_onnx']
+__all__ = ['SegmentGraph', 'as_samples', 'handed_on', 'quiet', 'to_onnx']
 
 # The last operator set that PyTorch writes; in those behind it, the operators
 # in use have only been extended.
@@ -26,21 +26,29 @@ class SegmentGraph(nn.Module):
 
     It takes what ``arguments`` names, fields of the trunk's state such as 'x'
     and 'z', or 'knowledge'; behind the logits it returns what ``results``
-    names.
+    names. Where ``group`` images are one sample, such as a video, all tensors
+    are of samples (B, group, ...), and the logits their averages.
     """
 
-    def __init__(self, trunk: SegmentedTrunk, exits: ExitClassifiers,
-                 index: int, arguments: Sequence[str],
-                 results: Sequence[str]) -> None:
+    def __init__(self,
+                 trunk: SegmentedTrunk,
+                 exits: ExitClassifiers,
+                 index: int,
+                 arguments: Sequence[str],
+                 results: Sequence[str],
+                 group: Optional[int] = None) -> None:
         super().__init__()
         self.trunk = trunk
         self.exits = exits
         self.index = index
         self.arguments = tuple(arguments)
         self.results = tuple(results)
+        self.group = group
 
     def forward(self, *tensors: Tensor) -> List[Tensor]:
         """Run the segment."""
+        if self.group is not None:
+            tensors = tuple(map(_as_one_batch, tensors))
         given = dict(zip(self.arguments, tensors))
         if self.index and self.trunk.maps_as_tokens:
             given['x'] = given['x'].permute(0, 3, 1, 2)
@@ -50,8 +58,25 @@ class SegmentGraph(nn.Module):
         carried, logits = run_step(self.trunk, self.exits, self.index, carried)
         made = dict(
             zip(kind._fields,
-                (handed_on(self.trunk, carried.state[0]), *carried.state[1:])))
-        return [logits, *(made[r] for r in self.results)]
+                (handed_on(self.trunk, carried.state[0]), *carried.state[1:])),
+            knowledge=carried.knowledge)
+        found = [made[result] for result in self.results]
+        if self.group is not None:
+            # [B * group, K] -> [B, K]
+            logits = as_samples(logits, self.group).mean(1)
+            found = [as_samples(one, self.group) for one in found]
+        return [logits, *found]
+
+
+def _as_one_batch(tensor: Tensor) -> Tensor:
+    """Samples (B, group, ...) as a batch of all their images."""
+    return tensor.reshape(-1, *map(int, tensor.shape[2:]))
+
+
+def as_samples(tensor: Tensor, group: int) -> Tensor:
+    """Images (B * group, ...) as samples (B, group, ...) of so many."""
+    # All sizes but the batch are constants of the graph.
+    return tensor.reshape(-1, group, *map(int, tensor.shape[1:]))
 
 
 def handed_on(trunk: SegmentedTrunk, x: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class Speeds:
             with tempfile.TemporaryDirectory() as folder:
                 path = os.path.join(folder, 'exported')
                 with input_errors():
-                    export_model(self.model.eval(), (size, size), path)
+                    export_model(self.model.eval(), (3, size, size), path)
                 self._milliseconds[size] = exit_milliseconds(
                     Runner.load(path, threads=self.threads))
         return self._milliseconds[size]

@@ -2,6 +2,7 @@
 """The temporal shift in the residual blocks of a feature branch."""
 from typing import List
 
+import torch
 from mmaction.models.backbones.resnet_tsm import TemporalShift
 from torch import Tensor, nn
 from torchvision.models.mobilenetv3 import InvertedResidual
@@ -55,6 +56,9 @@ class ShiftedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shift by MMAction2's operator, then convolve."""
+        if torch.onnx.is_in_onnx_export():
+            x = _shift_in_few_nodes(x, self.num_segments, self.shift_div)
+            return super().forward(x)
         # It views the features, which channels-last memory does not allow.
         x = TemporalShift.shift(x.contiguous(), self.num_segments,
                                 self.shift_div)
@@ -64,6 +68,23 @@ class ShiftedConv2d(nn.Conv2d):
         """Show the shift in the printed model."""
         return (f'{super().extra_repr()}, num_segments={self.num_segments}, '
                 f'shift_div={self.shift_div}')
+
+
+def _shift_in_few_nodes(x: Tensor, num_segments: int,
+                        shift_div: int) -> Tensor:
+    """The same shift; exporters write MMAction2's as many more nodes, since
+    it asks for sizes that are always the same."""
+    channels, height, width = (int(size) for size in x.shape[1:])
+    fold = channels // shift_div
+    # [N * T, C, H, W] -> [N, T, C, H, W]
+    x = x.reshape(-1, num_segments, channels, height, width)
+    before, after, others = x.split([fold, fold, channels - 2 * fold], 2)
+    blank = before[:, :1] * 0
+    shifted = torch.cat([
+        torch.cat([before[:, 1:], blank], 1),
+        torch.cat([blank, after[:, :-1]], 1), others
+    ], 2)
+    return shifted.reshape(-1, channels, height, width)
 
 
 def insert_shift(trunk: StagedTrunk,

@@ -115,6 +115,11 @@ def open_network(settings: Settings) -> Tuple[Runner, List[CurvePoint]]:
     """
     runner = Runner.load(settings.folder, settings.runtime, settings.threads,
                          settings.precision, settings.thresholds)
+    noun = runner.preprocessing.noun
+    if noun != 'image':
+        raise ValueError(f'the service takes images, and the network in '
+                         f'{settings.folder!r} takes {noun}s: python -m '
+                         f'mmdynperceiver.deploy runs it')
     if settings.monitor is not None:  # what is wrong is said here
         DriftMonitor.of_certificate(
             runner.manifest.certificate, share=settings.monitor)

@@ -37,7 +37,7 @@ def net():
 def folder(net, tmp_path_factory):
     """It, exported."""
     path = tmp_path_factory.mktemp('exported') / 'net'
-    deployed.export_model(net, SHAPE[1:], str(path))
+    deployed.export_model(net, SHAPE, str(path))
     return str(path)
 
 
@@ -100,7 +100,7 @@ def test_shares_are_those_of_its_own_logits(folder, mode, images):
 
 def test_one_graph_is_the_last_exit(net, folder, mode, images, tmp_path):
     path = str(tmp_path / 'one')
-    deployed.export_one_graph(net, SHAPE[1:], path)
+    deployed.export_one_graph(net, SHAPE, path)
     entry = deployed.graph_entry('one', mode, path, 1, 7, 3)
     with torch.no_grad():
         expected = net(images)
@@ -125,7 +125,7 @@ def test_any_network_is_exported_as_segments_are(mode, images, tmp_path):
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1),
         nn.Flatten(), nn.Linear(8, 5))
     path = tmp_path / 'static'
-    deployed.export_net(static, SHAPE[1:], str(path))
+    deployed.export_net(static, SHAPE, str(path))
     graph = onnx.load(path / 'segment0.onnx').graph
     assert graph.name == 'segment0'
     assert 'BatchNormalization' not in {node.op_type for node in graph.node}

@@ -168,7 +168,7 @@ def test_copies_for_export_compute_the_same(size):
 def test_sizes_that_are_no_multiple_of_the_cells(tmp_path):
     """The deepest maps, of 7x7 places, are pooled without any pooling."""
     net = build_net('mobilenet')
-    exported = module.export_segments(*net.exit_parts(), (196, 196),
+    exported = module.export_segments(*net.exit_parts(), (3, 196, 196),
                                       str(tmp_path))
     assert module.verify_segments(*net.exit_parts(), exported,
                                   str(tmp_path)) < 1e-4
@@ -225,7 +225,7 @@ def test_overwrites_nothing(resnet, tmp_path):
 def test_refuses_images_smaller_than_the_stride(tmp_path):
     net = DynPerceiver('resnet18', width=0.25, num_latents=8).eval()
     with pytest.raises(ValueError, match='at least 32 pixels'):
-        module.export_segments(*net.exit_parts(), (16, 16), str(tmp_path))
+        module.export_segments(*net.exit_parts(), (3, 16, 16), str(tmp_path))
 
 
 def test_manifest_is_plain_json(resnet):

@@ -38,6 +38,26 @@ def videos(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
+def more_videos(tmp_path_factory):
+    """Videos of other formats and shapes; one is cut off, one is none."""
+    folder = tmp_path_factory.mktemp('files')
+    rng = np.random.default_rng(0)
+    for name, code, (height,
+                     width), total in (('upright.mp4', 'mp4v', (62, 44), 11),
+                                       ('wide.webm', 'VP80', (46, 70), 9)):
+        writer = cv2.VideoWriter(
+            str(folder / name), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*code),
+            10, (width, height))
+        for coarse in rng.integers(0, 255, (total, 8, 6, 3)).astype('uint8'):
+            writer.write(cv2.resize(coarse, (width, height)))
+        writer.release()
+    content = (folder / 'wide.webm').read_bytes()
+    (folder / 'cut.webm').write_bytes(content[:len(content) * 2 // 3])
+    (folder / 'broken.mp4').write_bytes(b'broken')
+    return folder
+
+
+@pytest.fixture(scope='session')
 def frame_folders(tmp_path_factory):
     """The same as folders of frames that count from 1."""
     root = tmp_path_factory.mktemp('frames')

@@ -177,13 +177,6 @@ def test_benchmark(config, tmp_path):
     assert content['shape'] == [8, 3, 32, 32]
 
 
-def test_benchmark_refuses_to_export_videos(config):
-    pytest.importorskip('onnxruntime')
-    error = run_tool('benchmark', config, '--size', 32, 32, '--runs', 2,
-                     '--modes', 'onnxruntime')
-    assert 'videos cannot be exported: choose --modes among eager' in error
-
-
 def test_video_demo(trained, config, videos, tmp_path, capsys):
     out = tmp_path / 'out.json'
     error = run_tool('video_demo', config, trained / 'epoch_1.pth',

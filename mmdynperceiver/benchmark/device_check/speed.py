@@ -269,7 +269,8 @@ def measure_onnxruntime(settings: Settings) -> Rows:
         wanted = torch.cat(net(images), 1)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, 'exported')
-        export_one_graph(net.cpu(), (settings.size, settings.size), path)
+        shape = (3, settings.size, settings.size)
+        export_one_graph(net.cpu(), shape, path)
         graph, = glob.glob(os.path.join(path, '*.onnx'))
         session = onnxruntime.InferenceSession(graph, providers=[provider])
     used = session.get_providers()[0]
