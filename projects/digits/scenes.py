@@ -165,6 +165,7 @@ def _coco(rows: list[dict], size: int) -> dict:
                     ink=ink,
                     iscrowd=0))
     categories = [
-        dict(id=label + 1, name=str(label)) for label in range(NUM_CLASSES)
+        dict(id=label + 1, name=str(label), supercategory='digit')
+        for label in range(NUM_CLASSES)
     ]
     return dict(images=images, annotations=annotations, categories=categories)

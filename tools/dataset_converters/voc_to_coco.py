@@ -127,7 +127,9 @@ def convert(images: Sequence[tuple], classes: Sequence[str]) -> dict:
         images=[],
         annotations=[],
         categories=[
-            dict(id=number, name=name) for name, number in ids.items()
+            # What COCO's own tools and some scripts of MMDetection read.
+            dict(id=number, name=name, supercategory='none')
+            for name, number in ids.items()
         ])
     for number, (image, objects) in enumerate(images, 1):
         content['images'].append(dict(image, id=number))
