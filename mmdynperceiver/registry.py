@@ -27,8 +27,9 @@ SCOPE = __name__.partition('.')[0]
 CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
     'MODELS': {
         'classification':
-        ('ConvBackbone', 'DynPerceiverBackbone', 'DynPerceiverClassifier',
-         'DynPerceiverHead', 'MSDNetBackbone', 'ResolutionCascadeBackbone'),
+        ('ConvAIGBackbone', 'ConvBackbone', 'DynPerceiverBackbone',
+         'DynPerceiverClassifier', 'DynPerceiverHead', 'MSDNetBackbone',
+         'ResolutionCascadeBackbone', 'SkippingClassifier'),
         'recognition':
         ('DynPerceiverRecognizer', 'DynPerceiverTSM', 'DynPerceiverTSMHead'),
         'detection': ('DynPerceiverDetBackbone', 'DynPerceiverDetector'),

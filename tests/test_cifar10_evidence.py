@@ -145,9 +145,9 @@ def test_networks_of_the_field_cost_about_the_same():
                 (3, 32, 32))
     assert {n
             for n, found in macs.items()
-            if len(found) == 1} == set(field.STATIC)
+            if len(found) == 1} == set(field.ONE_EXIT)
     wide, narrow = macs['static-wide'][0], macs['static-narrow'][0]
-    for network in set(field.NETWORKS) - set(field.STATIC):
+    for network in set(field.NETWORKS) - set(field.ONE_EXIT):
         assert macs[network][0] < narrow < macs[network][-1] < wide
 
 

@@ -24,8 +24,9 @@ LEAVES = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
 CLASSIFIERS = [
     path for path in LEAVES
     if path.parent.name in ('imagenet', 'latency_first', 'cifar', 'folder',
-                            'msdnet', 'resolution_cascade') and 'step6' not in
-    path.stem and 'step7' not in path.stem or path.stem.endswith('digits')
+                            'msdnet', 'resolution_cascade',
+                            'conv_aig') and 'step6' not in path.stem
+    and 'step7' not in path.stem or path.stem.endswith('digits')
 ]
 # Epochs where the name does not say them.
 EPOCHS = dict(imagenet=300, latency_first=300, resolution_cascade=300, coco=12)

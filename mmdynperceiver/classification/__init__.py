@@ -8,10 +8,13 @@ from .backbone import ConvBackbone, DynPerceiverBackbone
 from .classifier import DynPerceiverClassifier
 from .datasets import BrokenImageError, CheckedImageFolder
 from .head import DynPerceiverHead
-from .networks import MSDNetBackbone, ResolutionCascadeBackbone
+from .networks import (ConvAIGBackbone, MSDNetBackbone,
+                       ResolutionCascadeBackbone)
+from .skipping import SkippingClassifier
 
 __all__ = [
-    'BrokenImageError', 'CheckedImageFolder', 'ConvBackbone',
-    'DynPerceiverBackbone', 'DynPerceiverClassifier', 'DynPerceiverHead',
-    'MSDNetBackbone', 'ResolutionCascadeBackbone'
+    'BrokenImageError', 'CheckedImageFolder', 'ConvAIGBackbone',
+    'ConvBackbone', 'DynPerceiverBackbone', 'DynPerceiverClassifier',
+    'DynPerceiverHead', 'MSDNetBackbone', 'ResolutionCascadeBackbone',
+    'SkippingClassifier'
 ]

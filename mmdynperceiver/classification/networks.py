@@ -5,11 +5,11 @@ from typing import Any, Optional, Sequence
 from mmpretrain.registry import MODELS
 
 from ..core import SegmentedTrunk, build_feature_branch
-from ..core.networks import MSDNet, ResolutionCascade
+from ..core.networks import ConvAIG, MSDNet, ResolutionCascade
 from ..hosts.feature_branch import build_arch
 from ..hosts.trunk_backbone import SegmentedBackbone
 
-__all__ = ['MSDNetBackbone', 'ResolutionCascadeBackbone']
+__all__ = ['ConvAIGBackbone', 'MSDNetBackbone', 'ResolutionCascadeBackbone']
 
 
 @MODELS.register_module()
@@ -72,3 +72,39 @@ class ResolutionCascadeBackbone(SegmentedBackbone):
                 build_arch(one, MODELS), width, drop_path_rate)
             for one in archs
         ], scales)
+
+
+@MODELS.register_module()
+class ConvAIGBackbone(SegmentedBackbone):
+    """A ResNet whose blocks are skipped image by image (arXiv 1711.11503).
+
+    For :class:`SkippingClassifier`, which holds the rate and tells the MACs.
+
+    Args:
+        arch (str | dict): A ResNet by its name, or its ``block`` and
+            ``depths``.
+        target_rate (float): As of
+            :class:`~mmdynperceiver.core.networks.ConvAIG`.
+        width, drop_path_rate: As of
+            :func:`~mmdynperceiver.core.build_feature_branch`; the second
+            defaults to 0.
+        norm_eval, init_cfg: See
+            :class:`~mmdynperceiver.hosts.trunk_backbone.SegmentedBackbone`.
+
+    Example:
+        >>> import torch
+        >>> from mmdynperceiver.classification import ConvAIGBackbone
+        >>> backbone = ConvAIGBackbone('resnet18', width=0.25)
+        >>> [[tuple(v.shape) for v in f] for f in
+        ...  backbone(torch.rand(2, 3, 64, 64))]
+        [[(2, 128)]]
+    """
+
+    @staticmethod
+    def make_trunk(arch: Any,
+                   target_rate: float = 0.6,
+                   width: float = 1.,
+                   drop_path_rate: float = 0.) -> SegmentedTrunk:
+        """The trunk, of a ResNet."""
+        branch = build_feature_branch(arch, width, drop_path_rate)
+        return ConvAIG(branch, target_rate)

@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Dynamic networks of other families, in segments as Dyn-Perceiver is."""
+from .conv_aig import ConvAIG
 from .msdnet import MSDNet
 from .resolution_cascade import ResolutionCascade
 
-__all__ = ['MSDNet', 'ResolutionCascade']
+__all__ = ['ConvAIG', 'MSDNet', 'ResolutionCascade']

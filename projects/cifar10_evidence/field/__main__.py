@@ -22,14 +22,16 @@ from ..__main__ import Experiment, add_options, run
 __all__ = ['NETWORKS', 'FieldExperiment', 'draw', 'main']
 
 STATIC = ('static-narrow', 'static', 'static-wide')
-NETWORKS = (*STATIC, 'multi-exit', 'dyn-perceiver', 'msdnet', 'cascade')
+# Of one exit: there are no thresholds to solve.
+ONE_EXIT = (*STATIC, 'conv-aig')
+NETWORKS = (*ONE_EXIT, 'multi-exit', 'dyn-perceiver', 'msdnet', 'cascade')
 
 
 class FieldExperiment(Experiment):
     """Networks without pretrained weights, at the size of the images."""
 
     here = Path(__file__).resolve().parent
-    static = STATIC
+    static = ONE_EXIT
 
     def options(self) -> List[str]:
         """What changes in the configs."""
