@@ -4,17 +4,24 @@ import argparse
 import os
 from typing import Any, List, Mapping, Optional, Sequence
 
+from mmengine.config import Config
+
 from ..calibration.risk_control import describe_certificate
+from ..datasets.class_names import choose_class_names
 from ..datasets.image_files import list_images
+from ..deploy.detection_pipeline import (is_detection,
+                                         read_detection_preprocessing)
 from ..deploy.manifest import Manifest
 from ..deploy.onnxruntime_session import FIRST_VERSIONS, OPSET
 from ..deploy.pipeline import read_preprocessing
 from ..deploy.preprocessing import Preprocessing
 from ..deploy.video import build_preprocessing
 from ..deploy.video_pipeline import is_video, read_video_preprocessing
-from ..errors import first_few
-from ..hosts.build import model_of, test_transform
+from ..errors import InputError, first_few
+from ..hosts.build import build_any_model, model_of, test_transform
 from ..io.atomic import check_new_folder
+from ..io.checkpoint_file import read_checkpoint
+from ..io.checkpoints import load_strict, read_weights
 from . import common
 from .folder_options import add_folder_options, describe_source, load_source
 
@@ -91,6 +98,28 @@ def print_quantization(report: Mapping[str, Any]) -> None:
         print(f'  exit {index}: {text}')
 
 
+def detector(args: argparse.Namespace, config: Config,
+             preprocessing: Mapping[str, Any]) -> Manifest:
+    """Export a detector."""
+    from ..deploy.export_detector import box_settings, export_detector
+    if args.int8_calibration:
+        raise InputError('detectors are exported in fp32: leave out '
+                         '--int8-calibration')
+    common.check_writable_folder(os.path.dirname(os.path.abspath(args.out)))
+    model: Any = build_any_model(config)
+    load_strict(model, read_weights(args.checkpoint), args.checkpoint)
+    given = (args.thresholds, args.thresholds_file, args.exit)
+    policy = None
+    if hasattr(model, 'make_policy') or given != (None, None, None):
+        policy = common.choose_policy(args, model, config.model)
+    content = read_checkpoint(os.path.expanduser(args.checkpoint))
+    with common.input_errors(ImportError, ValueError, OSError, RuntimeError):
+        number = box_settings(getattr(model, 'bbox_head', None))['num_classes']
+        classes = choose_class_names(args.classes, content, number)
+        return export_detector(model, args.out, preprocessing, policy, classes,
+                               describe_source(args), args.opset)
+
+
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Check what is given, then export."""
     args = parse_args(argv)
@@ -99,11 +128,15 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
         from ..deploy.export import export_network
         check_new_folder(args.out)
         pipeline = test_transform(config)
-        read = read_video_preprocessing if is_video(pipeline) else \
+        read = read_detection_preprocessing if is_detection(pipeline) else \
+            read_video_preprocessing if is_video(pipeline) else \
             read_preprocessing
         preprocessing = read(pipeline,
                              model_of(config).get('data_preprocessor') or {},
                              args.size)
+    if is_detection(pipeline):
+        print_summary(detector(args, config, preprocessing), args.out)
+        return
     model, policy, classes, _ = load_source(args, config)
     trunk, exits = model.exit_parts()
     source = describe_source(args)

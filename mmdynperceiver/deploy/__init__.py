@@ -6,11 +6,13 @@ images (Pillow or OpenCV): neither torch nor an OpenMMLab package. Writing a
 folder (``tools/export.py``, :mod:`mmdynperceiver.deploy.export`) needs torch
 and onnx.
 """
+from .detection import Detector
 from .manifest import Manifest
 from .policy import Policy
 from .preprocessing import Preprocessing
 from .runner import Outcome, Result, Runner
 
 __all__ = [
-    'Manifest', 'Outcome', 'Policy', 'Preprocessing', 'Result', 'Runner'
+    'Detector', 'Manifest', 'Outcome', 'Policy', 'Preprocessing', 'Result',
+    'Runner'
 ]

@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Classify images, or videos, with an exported network.
+"""Classify images or videos, or detect, with an exported network.
 
 Run ``python -m mmdynperceiver.deploy FOLDER IMAGES...``.
 """
@@ -7,22 +7,24 @@ import argparse
 import os
 import sys
 from itertools import chain
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ..datasets.image_files import find_files
 from ..io.result_file import (ENDINGS, ResultFile, add_result_options,
                               exit_status, stoppable)
+from .detection import Detector, detect_files
 from .drift import DriftMonitor
 from .manifest import Manifest
 from .printing import Printer
 from .runner import Runner
 from .sessions import PRECISIONS, RUNTIMES
 from .stream import Classified, classify_files
-from .video import build_preprocessing
+from .video import preprocessing_class
 
 # What a table holds of a result.
 COLUMNS = ('path', 'label', 'name', 'score', 'exit_index', 'confidence',
            'macs', 'milliseconds', 'preparing_milliseconds', 'error')
+DETECTION_COLUMNS = ('path', 'labels', 'scores', 'boxes', *COLUMNS[4:])
 
 
 def positive(text: str) -> int:
@@ -37,8 +39,8 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog='python -m mmdynperceiver.deploy',
-        description='Classify images, or videos, with a network that tools/'
-        'export.py wrote. Each leaves at the first exit that is sure enough.')
+        description='Classify images or videos, or detect, with a network '
+        'that tools/export.py wrote, leaving at the first exit that is sure.')
     parser.add_argument('folder', help='folder that tools/export.py wrote')
     parser.add_argument(
         'images', nargs='+', help='files, or folders, of images or videos')
@@ -122,7 +124,27 @@ def _check_out(parser: argparse.ArgumentParser, out: Optional[str]) -> None:
                      f'folder is not writable')
 
 
-def result_file(args: argparse.Namespace, runner: Runner,
+def open_network(args: argparse.Namespace, manifest: Manifest,
+                 images: Sequence[str]) -> Tuple[Any, Iterator[Classified]]:
+    """Open the folder; what runs it, and its results batch by batch."""
+    options = (args.folder, args.runtime, args.threads, args.precision,
+               args.thresholds)
+    if manifest.detection is not None:
+        if args.streams > 1 or args.monitor is not None:
+            raise ValueError(f'{args.folder!r} holds a detector, for which '
+                             f'there is no --streams and no --monitor')
+        detector = Detector.load(*options)
+        return detector, detect_files(detector, images, args.batch_size,
+                                      args.on_broken)
+    runner = Runner.load(*options, args.streams)
+    if args.monitor is not None:
+        runner.monitor = DriftMonitor.of_certificate(
+            manifest.certificate, args.fall_back, share=args.monitor)
+    return runner, classify_files(runner, images, args.batch_size,
+                                  args.on_broken)
+
+
+def result_file(args: argparse.Namespace, runner: Any,
                 printer: Printer) -> ResultFile:
     """Where the results go."""
 
@@ -140,7 +162,9 @@ def result_file(args: argparse.Namespace, runner: Runner,
             results=[row for row in rows if 'error' not in row],
             broken=[row for row in rows if 'error' in row])
 
-    return ResultFile(args.out, COLUMNS, content)
+    detects = runner.manifest.detection is not None
+    return ResultFile(args.out, DETECTION_COLUMNS if detects else COLUMNS,
+                      content)
 
 
 def classify(args: argparse.Namespace) -> None:
@@ -151,18 +175,14 @@ def classify(args: argparse.Namespace) -> None:
         OSError: If a file is missing or cannot be written.
         ValueError: If something given does not fit, or there are no results.
     """
-    kind = build_preprocessing(Manifest.read(args.folder).preprocessing)
+    manifest = Manifest.read(args.folder)
+    kind = preprocessing_class(manifest.preprocessing)
     images, broken = find_files(args.images, args.on_broken, kind.noun,
                                 kind.endings)
-    runner = Runner.load(args.folder, args.runtime, args.threads,
-                         args.precision, args.thresholds, args.streams)
+    runner, batches = open_network(args, manifest, images)
     runner.preprocessing.max_pixels = args.max_pixels
-    if args.monitor is not None:
-        runner.monitor = DriftMonitor.of_certificate(
-            runner.manifest.certificate, args.fall_back, share=args.monitor)
     printer = Printer(images, args.batch_size, args.quiet, kind.noun)
     out = result_file(args, runner, printer)
-    batches = classify_files(runner, images, args.batch_size, args.on_broken)
     try:
         with out:
             for done in chain([Classified([], broken, 0.)], batches):
@@ -170,8 +190,7 @@ def classify(args: argparse.Namespace) -> None:
                     printer.broken(entry)
                     out.add(dict(path=entry.path, error=entry.reason))
                 for result in done.results:
-                    scores = [float(score) for score in result.scores]
-                    out.add(dict(result._asdict(), scores=scores))
+                    out.add(result.row())
                 printer.batch(done)
     finally:
         printer.summary(runner.manifest)

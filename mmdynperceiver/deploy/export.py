@@ -30,8 +30,8 @@ from .video import build_preprocessing
 from .video_pipeline import images_of_video
 
 __all__ = [
-    'MAX_DIFFERENCE', 'Exported', 'export_network', 'export_segments',
-    'verify_segments'
+    'MAX_DIFFERENCE', 'Exported', 'as_exported', 'export_network',
+    'export_segments', 'policy_settings', 'verify_segments', 'versions_of'
 ]
 
 # How far logits may lie from PyTorch's, of the largest where it exceeds 1.
@@ -102,7 +102,7 @@ def export_network(trunk: SegmentedTrunk,
     shape = [3, *(int(length) for length in preprocessing['size'])]
     if 'video' in preprocessing:
         shape.insert(0, images_of_video(preprocessing['video']))
-    trunk, exits = _as_exported(trunk), _as_exported(exits)
+    trunk, exits = as_exported(trunk), as_exported(exits)
     with atomic_folder(folder) as temporary:
         exported = export_segments(trunk, exits, shape, temporary, opset)
         difference = verify_segments(trunk, exits, exported, temporary)
@@ -117,7 +117,7 @@ def export_network(trunk: SegmentedTrunk,
             segments=exported.segments,
             tensors=exported.tensors,
             preprocessing=dict(preprocessing),
-            policy=_settings(policy),
+            policy=policy_settings(policy),
             # In 8 bits it is another network.
             certificate=dict(policy.certificate)
             if policy.certificate and quantization is None else None,
@@ -126,12 +126,12 @@ def export_network(trunk: SegmentedTrunk,
             precision='fp32' if quantization is None else 'int8',
             quantization=quantization,
             source=dict(source or {}, largest_logit_difference=difference),
-            versions=_versions(opset))
+            versions=versions_of(opset))
         manifest.save(temporary)
     return manifest
 
 
-def _as_exported(module: Any) -> Any:
+def as_exported(module: Any) -> Any:
     """A module in eval mode, on the CPU and in single precision; a copy, if it
     is not there yet."""
     module.eval()
@@ -143,7 +143,7 @@ def _as_exported(module: Any) -> Any:
     return copy_model(module).cpu().float()
 
 
-def _settings(policy: ExitPolicy) -> Dict[str, Any]:
+def policy_settings(policy: ExitPolicy) -> Dict[str, Any]:
     """What the runner's policy is made of."""
     thresholds = policy.thresholds
     if thresholds is not None:
@@ -157,7 +157,7 @@ def _settings(policy: ExitPolicy) -> Dict[str, Any]:
     return dict(settings, thresholds=thresholds)
 
 
-def _versions(opset: int) -> Dict[str, Any]:
+def versions_of(opset: int) -> Dict[str, Any]:
     """What the graphs were made with, and what they need."""
     # Not those of distributions: that of a runtime may have another name.
     used = (torch, onnx, import_runtime('onnxruntime'))

@@ -19,7 +19,7 @@ from ..core.protocols import ExitClassifiers
 from ..core.segments import SegmentedTrunk
 from .onnxruntime_session import OPSET
 
-__all__ = ['copies_for_export']
+__all__ = ['attention_form', 'copies_for_export']
 
 
 def copies_for_export(trunk: SegmentedTrunk,
@@ -44,14 +44,19 @@ def copies_for_export(trunk: SegmentedTrunk,
 
     def graph_form(module: Any) -> Optional[nn.Module]:
         if is_unmodified(module, Attention):
-            kind = _OnnxAttention if opset >= OPSET else _AttentionProducts
-            return kind(module.num_heads, module.scale)
+            return attention_form(module, opset)
         if is_unmodified(module, nn.AdaptiveAvgPool2d):
             return _Pool(module.output_size)
         return None
 
     both = replace_modules(both, graph_form)
     return both[0], both[1]
+
+
+def attention_form(attention: Attention, opset: int) -> Attention:
+    """Attention as an operator set puts it best."""
+    kind = _OnnxAttention if opset >= OPSET else _AttentionProducts
+    return kind(attention.num_heads, attention.scale)
 
 
 class _OnnxAttention(Attention):

@@ -14,7 +14,7 @@ from ..io.checksums import content_sha256, file_sha256
 from .graphs import Graph, read_graph, read_regular
 from .manifest_schema import check_manifest
 
-__all__ = ['FORMAT', 'MANIFEST', 'Manifest', 'Segment']
+__all__ = ['Detection', 'FORMAT', 'MANIFEST', 'Manifest', 'Segment']
 
 MANIFEST = 'manifest.json'
 # Raised when folders can no longer be read by an older runner.
@@ -43,6 +43,26 @@ class Segment:
 
 
 @dataclass
+class Detection:
+    """What a detector has behind its segments.
+
+    Args:
+        fills (list[Segment]): For each exit but the last, the graph that makes
+            the levels that an image lacks there.
+        head (Segment): The graph of neck and head; it returns scores of all
+            levels, then coded boxes.
+        levels (list[list[str]]): For each exit, the tensors that are the
+            inputs of the head, in their order.
+        boxes (dict): See :class:`~mmdynperceiver.deploy.boxes.BoxDecoder`.
+    """
+
+    fills: List[Segment]
+    head: Segment
+    levels: List[List[str]]
+    boxes: Dict[str, Any]
+
+
+@dataclass
 class Manifest:
     """Everything about an exported network but its graphs.
 
@@ -61,6 +81,8 @@ class Manifest:
             cost in accuracy. Defaults to None.
         certificate (dict, optional): What the policy promises on images to
             come. Defaults to None.
+        detection (Detection, optional): What follows the segments of a
+            detector. Defaults to None, a classifier.
         sha256 (dict[str, str]): Checksum of each graph's file.
     """
 
@@ -75,12 +97,21 @@ class Manifest:
     versions: Dict[str, Any] = field(default_factory=dict)
     quantization: Optional[Dict[str, Any]] = None
     certificate: Optional[Dict[str, Any]] = None
+    detection: Optional[Detection] = None
     sha256: Dict[str, str] = field(default_factory=dict)
 
     @property
     def num_exits(self) -> int:
         """Number of exits."""
         return len(self.segments)
+
+    @property
+    def graphs(self) -> List[Segment]:
+        """All graphs: the segments, and what a detector has behind them."""
+        more = self.detection
+        return self.segments if more is None else [
+            *self.segments, *more.fills, more.head
+        ]
 
     def save(self, folder: Union[str, os.PathLike]) -> None:
         """Write the manifest beside the graphs, with all checksums.
@@ -91,11 +122,13 @@ class Manifest:
         """
         self.sha256 = {
             segment.file: file_sha256(os.path.join(folder, segment.file))
-            for segment in self.segments
+            for segment in self.graphs
         }
         content = dict(format=FORMAT, **dataclasses.asdict(self))
         if self.certificate is None:
             del content['certificate']  # older runners do not know it
+        if self.detection is None:
+            del content['detection']
         # As it will be read: NumPy's numbers and tuples are none any more.
         content = json.loads(json.dumps(content, default=_plain))
         check_manifest(content)
@@ -140,14 +173,18 @@ class Manifest:
             raise ValueError(f'{MANIFEST} in {folder!r}: {error}') from error
         del content['format']
         segments = [Segment(**entry) for entry in content.pop('segments')]
-        return cls(segments=segments, **content)
+        more = content.pop('detection', None)
+        if more is not None:
+            fills = [Segment(**entry) for entry in more.pop('fills')]
+            more = Detection(fills, Segment(**more.pop('head')), **more)
+        return cls(segments=segments, detection=more, **content)
 
     def read_graphs(self, folder: Union[str, os.PathLike]) -> List[Graph]:
         """Read and check the graph of each segment; see :meth:`load`.
 
         What was checked is what they hold, whatever happens to the files.
         """
-        return [self._read_graph(folder, segment) for segment in self.segments]
+        return [self._read_graph(folder, segment) for segment in self.graphs]
 
     def _read_graph(self, folder: Union[str, os.PathLike],
                     segment: Segment) -> Graph:

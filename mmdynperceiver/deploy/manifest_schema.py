@@ -1,111 +1,23 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What a manifest must hold for its network to run.
 
-The schema is made of checks: functions of a value and its place, which raise
-a ValueError that names both if the value does not fit.
+The schema is made of what :mod:`mmdynperceiver.deploy.schema_checks` has.
 """
 import math
-import re
-import reprlib
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Dict
 
+from .detection_schema import (DETECTION, FILE, GRAPH, MAX_EDGE, NAME,
+                               check_detection)
 from .pipeline import INTERPOLATIONS
 from .policy import Policy
+from .schema_checks import (anything, choice, fits, list_of, map_of, number,
+                            optional, record, text, whole)
 from .video_pipeline import images_of_video
 
 __all__ = ['check_manifest']
 
-Check = Callable[[Any, str], Any]
-
-MAX_EDGE = 1 << 14
 # Of one sample: 1 GiB in float32.
 MAX_ELEMENTS = 1 << 28
-
-
-def fits(test: Callable[[Any], Any], expected: str) -> Check:
-    """A value of which a test holds, and what that is in words."""
-
-    def check(value: Any, place: str) -> None:
-        if not test(value):
-            raise ValueError(
-                f'{place} must be {expected}, got {reprlib.repr(value)}')
-
-    return check
-
-
-def whole(least: int, most: int) -> Check:
-    """A whole number in a range."""
-    return fits(lambda value: type(value) is int and least <= value <= most,
-                f'a whole number of {least} to {most}')
-
-
-def number(least: float, most: float) -> Check:
-    """A number in a range of finite ones."""
-    return fits(
-        lambda value: type(value) in (int, float) and least <= value <= most,
-        f'a number of {least:g} to {most:g}')
-
-
-def text(pattern: str = '(?s:.*)', expected: str = 'a text') -> Check:
-    """A text that a pattern matches as a whole."""
-    right = fits(lambda v: isinstance(v, str) and re.fullmatch(pattern, v),
-                 expected)
-    encodable = fits(lambda v: not re.search(r'[\ud800-\udfff]', v),
-                     'a text of whole characters')
-    return lambda value, place: (right(value, place), encodable(value, place))
-
-
-def choice(*values: str) -> Check:
-    """One of several texts."""
-    return fits(lambda value: isinstance(value, str) and value in values,
-                f'one of {", ".join(values)}')
-
-
-def list_of(item: Check, least: int = 0, most: int = 1 << 20) -> Check:
-    """A list of so many entries."""
-    count = f'{least}' if least == most else f'{least} to {most}'
-    right = fits(
-        lambda value: isinstance(value, list) and least <= len(value) <= most,
-        f'a list of {count} entries')
-
-    def check(value: Any, place: str) -> None:
-        right(value, place)
-        for index, entry in enumerate(value):
-            item(entry, f'{place}[{index}]')
-
-    return check
-
-
-def map_of(key: Check, item: Check) -> Check:
-    """An object of any keys that fit."""
-
-    def check(value: Any, place: str) -> None:
-        AN_OBJECT(value, place)
-        for name, entry in value.items():
-            key(name, f'a key of {place}')
-            item(entry, f'{place}[{reprlib.repr(name)}]')
-
-    return check
-
-
-def record(needed: Mapping[str, Check],
-           possible: Optional[Mapping[str, Check]] = None) -> Check:
-    """An object of keys that must be there and others that may be."""
-    known = {**needed, **(possible or {})}
-
-    def check(value: Any, place: str) -> None:
-        AN_OBJECT(value, place)
-        inside = f' in {place}' if place else ''
-        for name in needed:
-            if name not in value:
-                raise ValueError(f'{name!r}{inside} is missing')
-        for name, entry in value.items():
-            if name not in known:
-                raise ValueError(f'{reprlib.repr(name)}{inside} is not '
-                                 f'known; known are {", ".join(known)}')
-            known[name](entry, f'{place}.{name}' if place else name)
-
-    return check
 
 
 def step(value: Any, place: str) -> None:
@@ -115,21 +27,8 @@ def step(value: Any, place: str) -> None:
     STEPS[kind](value, place)
 
 
-def optional(item: Check) -> Check:
-    """Something or null."""
-    return lambda value, place: None if value is None else item(value, place)
-
-
-def anything(value: Any, place: str) -> None:
-    """Whatever it is, it fits."""
-
-
-AN_OBJECT = fits(lambda value: isinstance(value, dict), 'an object')
 EDGE = whole(1, MAX_EDGE)
 SIZE = list_of(EDGE, 2, 2)
-NAME = text(r'\w[\w.:/-]{0,200}', 'the name of a tensor')
-FILE = text(r'\w[\w.-]{0,200}\.onnx', 'the name of an .onnx file in the '
-            'folder, without a path')
 NOTES = optional(map_of(text(), anything))
 SETTINGS = optional(list_of(number(0, 1e6)))
 RESIZE = dict(
@@ -172,12 +71,7 @@ CERTIFICATE = record(
 MANIFEST = record(
     dict(
         format=whole(1, 1),
-        segments=list_of(
-            record(
-                dict(
-                    file=FILE,
-                    inputs=list_of(NAME, 1),
-                    outputs=list_of(NAME, 1))), 1, 64),
+        segments=list_of(GRAPH, 1, 64),
         # The shapes begin with the text 'batch'.
         tensors=map_of(NAME, list_of(anything, 2, 8)),
         preprocessing=record(
@@ -189,7 +83,8 @@ MANIFEST = record(
                 decoder=choice(*INTERPOLATIONS),
                 channels=choice('rgb', 'bgr'),
                 steps=list_of(step),
-                video=VIDEO)),
+                video=VIDEO,
+                padding=whole(1, MAX_EDGE))),
         policy=record({},
                       dict(
                           thresholds=SETTINGS,
@@ -205,7 +100,8 @@ MANIFEST = record(
         source=NOTES,
         versions=NOTES,
         quantization=NOTES,
-        certificate=optional(CERTIFICATE)))
+        certificate=optional(CERTIFICATE),
+        detection=optional(DETECTION)))
 
 
 def check_manifest(content: Any) -> None:
@@ -219,8 +115,9 @@ def check_manifest(content: Any) -> None:
             of range, or if two things do not fit together.
     """
     MANIFEST(content, '')
+    detection = content.get('detection')
     for name, value in content['tensors'].items():
-        _check_shape(f'tensors[{name!r}]', value)
+        _check_shape(f'tensors[{name!r}]', value, detection is not None)
     _check_preprocessing(content)
     _check_segments(content)
     count, macs = len(content['segments']), content['macs_per_exit']
@@ -231,12 +128,17 @@ def check_manifest(content: Any) -> None:
         Policy(count, **content['policy'])
     except (TypeError, ValueError) as error:
         raise ValueError(f'policy: {error}') from error
+    learned = content['policy'].get('criterion') == 'learned'
+    if learned and detection is None:
+        raise ValueError("policy: the criterion 'learned' is one of detectors")
 
 
-def _check_shape(place: str, shape: Any) -> None:
-    """Refuse what is not 'batch' and sizes."""
+def _check_shape(place: str, shape: Any, any_size: bool) -> None:
+    """Refuse what is not 'batch' and sizes; maps may have ``any_size``."""
     if shape[0] != 'batch':
         raise ValueError(f"{place}[0] must be 'batch', got {shape[0]!r}")
+    if any_size and len(shape) == 4 and shape[2:] == [None, None]:
+        shape = shape[:2]
     for index, size in enumerate(shape[1:], 1):
         whole(1, MAX_ELEMENTS)(size, f'{place}[{index}]')
     elements = math.prod(shape[1:])
@@ -252,6 +154,11 @@ def _check_preprocessing(content: Dict[str, Any]) -> None:
     expected = ['batch', 3, *settings['size']]
     if 'video' in settings:
         expected.insert(1, images_of_video(settings['video']))
+    if content.get('detection') is not None:
+        expected = ['batch', 3, None, None]
+    if (content.get('detection') is None) == ('padding' in settings):
+        raise ValueError('preprocessing.padding is there for detectors, and '
+                         'for these alone')
     if images != expected:
         raise ValueError(f"tensors['images'] must be {expected}, with the "
                          f'{settings["size"]} of preprocessing.size, got '
@@ -266,7 +173,8 @@ def _check_preprocessing(content: Dict[str, Any]) -> None:
 def _check_segments(content: Dict[str, Any]) -> None:
     """Refuse tensors that are not there when they are needed."""
     known, tensors = {'images'}, content['tensors']
-    logits = ['batch', len(content['classes'])]
+    detection = content.get('detection')
+    logits = ['batch', len(content['classes']) if detection is None else 1]
     for index, segment in enumerate(content['segments']):
         place = f'segments[{index}]'
         for name in segment['inputs']:
@@ -287,7 +195,11 @@ def _check_segments(content: Dict[str, Any]) -> None:
             raise ValueError(
                 f'{place}.outputs must begin with logits of the shape '
                 f'{logits}, one for each of the classes, got {first}')
-    files = [segment['file'] for segment in content['segments']]
+    graphs = list(content['segments'])
+    if detection is not None:
+        check_detection(content, detection, known)
+        graphs += [*detection['fills'], detection['head']]
+    files = [graph['file'] for graph in graphs]
     if sorted(files) != sorted(content['sha256']):
         raise ValueError('sha256 must have each file of the segments once')
     if set(tensors) != known:

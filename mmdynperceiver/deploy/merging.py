@@ -134,9 +134,9 @@ def _model(graphs: Sequence[Graph], content: List[Bytes]) -> bytes:
 
 
 def _describe(name: str, value: np.ndarray) -> bytes:
-    """An input: its name and type; any batch."""
+    """An input: its name and type; any batch, and any size where it is 0."""
     sizes = [encode(2, 'batch')] if value.ndim else []
-    sizes += [encode(1, size) for size in value.shape[1:]]
+    sizes += [encode(1, size) if size else b'' for size in value.shape[1:]]
     shape = b''.join(encode(1, size) for size in sizes)
     kind = BOOL if value.dtype == bool else FLOAT
     tensor = encode(1, kind) + encode(2, shape)

@@ -5,7 +5,7 @@ import functools
 import threading
 from collections import deque
 from typing import (Any, Deque, Dict, List, Mapping, NamedTuple, Optional,
-                    Sequence)
+                    Sequence, Tuple)
 
 import numpy as np
 
@@ -92,7 +92,10 @@ class OpenVinoSession:
         self._outputs = list(graphs[0].outputs) if len(graphs) == 1 else [
             graph.outputs[0] for graph in graphs
         ]
-        self._compiled: Dict[Optional[int], _Compiled] = {}
+        # Maps of any size are compiled for each.
+        self._any_size = any(None in shape[1:] for graph in graphs
+                             for shape in graph.inputs.values())
+        self._compiled: Dict[Any, _Compiled] = {}
         self._lock = threading.Lock()
         try:
             models = [self._core.read_model(g.content) for g in graphs]
@@ -126,16 +129,19 @@ class OpenVinoSession:
         return cls(graphs, threads, precision)
 
     def _compile(self, batch: int,
-                 feeds: Mapping[str, np.ndarray]) -> Optional[int]:
-        """The size to pad a batch to, compiled; None, any size."""
+                 feeds: Mapping[str, np.ndarray]) -> Tuple[_Compiled, int]:
+        """What is compiled for a batch, and the size to pad it to."""
         size: Optional[int] = bucket(batch)
-        if size in self._compiled:
-            return size
+        key: Any = size
+        if self._any_size:
+            key = (size, *(value.shape[1:] for value in feeds.values()))
+        if key in self._compiled:
+            return self._compiled[key], bucket(batch)
         with self._lock:
-            if size not in self._compiled and \
+            if key not in self._compiled and \
                     len(self._compiled) >= MAX_COMPILED:
-                size = None
-            if size not in self._compiled:
+                size = key = None
+            if key not in self._compiled:
                 model = self._model.clone()
                 if size is not None:
                     model.reshape({
@@ -144,8 +150,8 @@ class OpenVinoSession:
                     })
                 compiled = self._core.compile_model(model, 'CPU',
                                                     self._settings)
-                self._compiled[size] = _Compiled(compiled, deque())
-        return size
+                self._compiled[key] = _Compiled(compiled, deque())
+        return self._compiled[key], size or batch
 
     def run(self,
             feeds: Mapping[str, np.ndarray],
@@ -157,16 +163,12 @@ class OpenVinoSession:
         """
         batch = len(next(iter(feeds.values())))
         try:
-            size = self._compile(batch, feeds)
-            compiled = self._compiled[size]
+            compiled, size = self._compile(batch, feeds)
             try:
                 request = compiled.free.pop()
             except IndexError:
                 request = _Request(compiled.model)
-            given = {
-                name: _pad(value, size or batch)
-                for name, value in feeds.items()
-            }
+            given = {name: _pad(value, size) for name, value in feeds.items()}
             outputs = [
                 output[:batch] for output in request.run(given, self._outputs)
             ]

@@ -3,8 +3,8 @@
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 __all__ = [
-    'INTERPOLATIONS', 'network_size', 'pair', 'read_channels',
-    'read_preprocessing'
+    'INTERPOLATIONS', 'network_size', 'pair', 'read_channels', 'read_how',
+    'read_loader', 'read_preprocessing', 'short_and_long', 'transform_name'
 ]
 
 # Transforms that leave the pixels as they are.
@@ -36,9 +36,9 @@ def read_preprocessing(pipeline: Sequence[Mapping[str, Any]],
     """
     decoder, steps, found = 'cv2', [], None
     for transform in pipeline:
-        name = str(transform['type']).rpartition('.')[2]
+        name = transform_name(transform)
         if name == 'LoadImageFromFile':
-            decoder = _read_loader(transform)
+            decoder = read_loader(transform)
         elif name in READERS:
             steps.append(READERS[name](transform))
             # One edge alone fixes no size.
@@ -53,6 +53,20 @@ def read_preprocessing(pipeline: Sequence[Mapping[str, Any]],
         decoder=decoder,
         steps=steps,
         **_read_normalisation(data_preprocessor))
+
+
+def transform_name(transform: Mapping[str, Any]) -> str:
+    """The type of a transform, without its scope."""
+    return str(transform['type']).rpartition('.')[2]
+
+
+def short_and_long(scale: Sequence[int]) -> Dict[str, Optional[int]]:
+    """The most pixels of the shorter and of the longer edge, of a scale that
+    keeps the ratio; -1 and a number are for a shorter edge of that length."""
+    short, longest = sorted(int(edge) for edge in scale)
+    if short == -1:
+        return dict(short=longest, long=None)
+    return dict(short=short, long=longest)
 
 
 def network_size(found: Optional[Sequence[int]],
@@ -70,7 +84,7 @@ def network_size(found: Optional[Sequence[int]],
     return list(fixed)
 
 
-def _read_loader(settings: Mapping[str, Any]) -> str:
+def read_loader(settings: Mapping[str, Any]) -> str:
     """The library that decodes."""
     decoder = settings.get('imdecode_backend', 'cv2')
     if decoder not in INTERPOLATIONS:
@@ -90,7 +104,8 @@ def _read_resize(settings: Mapping[str, Any]) -> Dict[str, Any]:
     if settings.get('keep_ratio') or settings.get('scale') is None:
         raise ValueError('Resize must have a scale, and no keep_ratio, to be '
                          'exported; ResizeEdge keeps the ratio')
-    return dict(kind='resize', size=pair(settings['scale']), **_how(settings))
+    return dict(
+        kind='resize', size=pair(settings['scale']), **read_how(settings))
 
 
 def _read_resize_edge(settings: Mapping[str, Any]) -> Dict[str, Any]:
@@ -99,7 +114,7 @@ def _read_resize_edge(settings: Mapping[str, Any]) -> Dict[str, Any]:
         kind='resize_edge',
         size=int(settings['scale']),
         edge=settings.get('edge', 'short'),
-        **_how(settings))
+        **read_how(settings))
 
 
 def _read_center_crop(settings: Mapping[str, Any]) -> Dict[str, Any]:
@@ -115,7 +130,7 @@ def pair(value: Any) -> List[int]:
     return [int(height), int(width)]
 
 
-def _how(settings: Mapping[str, Any]) -> Dict[str, Any]:
+def read_how(settings: Mapping[str, Any]) -> Dict[str, Any]:
     """Library and interpolation of a resize."""
     library = settings.get('backend', 'cv2')
     method = settings.get('interpolation', 'bilinear')

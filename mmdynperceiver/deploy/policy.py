@@ -14,7 +14,7 @@ from ..exit_settings import (CRITERIA, LEAST_EXPERT, NEVER, SURENESS,
 
 __all__ = [
     'Decision', 'Policy', 'all_finite', 'confidence', 'logistic',
-    'patience_step', 'softmax'
+    'patience_step', 'sigmoid', 'softmax'
 ]
 
 
@@ -67,7 +67,7 @@ class Policy(DecisionSettings):
         if thresholds is not None:
             self.thresholds = check_thresholds(thresholds, num_exits)
         self._set(criterion, temperature, ensemble, stopping,
-                  (*CRITERIA, 'logistic'))
+                  (*CRITERIA, 'learned', 'logistic'))
 
     @property
     def lets_leave(self) -> bool:
@@ -169,16 +169,24 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(-1, keepdims=True)
 
 
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """The logistic function of logits of any shape."""
+    with np.errstate(over='ignore'):
+        return 1 / (1 + np.exp(-logits))
+
+
 def confidence(logits: np.ndarray,
                criterion: str = 'max_prob',
                temperature: float = 1.) -> np.ndarray:
     """How sure the classifier of one exit is, from logits (B, K): (B,).
 
-    The criterion is 'max_prob', 'entropy' or 'margin', and confidence lies in
-    [0, 1].
+    The criterion is 'max_prob', 'entropy' or 'margin', or 'learned' for one
+    logit (B, 1), and confidence lies in [0, 1].
     """
     if temperature != 1:
         logits = logits / np.float32(temperature)
+    if criterion == 'learned':
+        return sigmoid(logits[:, 0])
     if criterion == 'max_prob':
         # The largest of the powers is 1.
         largest = logits.max(-1, keepdims=True)

@@ -2,7 +2,7 @@
 """From an image file to normalised pixels, as in the test pipeline."""
 import math
 import os
-from typing import Any, Dict, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -13,11 +13,17 @@ from .policy import all_finite
 
 __all__ = [
     'DECODERS', 'EXTENSIONS', 'Image', 'Preprocessing', 'STEPS', 'check_batch',
-    'is_image', 'list_images'
+    'is_image', 'list_images', 'pad_to'
 ]
 
 # Or an image of Pillow, which need not be there.
 Image = Union[str, os.PathLike, bytes, np.ndarray]
+
+
+def pad_to(size: Sequence[int], padding: int) -> Tuple[int, int]:
+    """Height and width as the next multiples of a number."""
+    height, width = (-(-int(length) // padding) * padding for length in size)
+    return height, width
 
 
 def is_image(value: Any) -> bool:
@@ -123,16 +129,19 @@ class Preprocessing:
                 many pixels, the array is none, or the result has another
                 size than the network takes.
         """
+        pixels, name = self.pixels(image)
+        return self.normalised(self.resized(pixels, name), name)
+
+    def pixels(self, image: Image) -> Tuple[np.ndarray, str]:
+        """The RGB pixels (H, W, 3) of an image, uint8, and what to call it;
+        see ``__call__``."""
         if isinstance(image, (str, os.PathLike, bytes)):
             name = 'the image' if isinstance(image, bytes) else \
                 repr(os.fspath(image))
-            pixels = self.read(image)
-        else:
-            pixels = to_pixels(image)
-            name = describe(image)
-        return self._normalised(self._resized(pixels, name), name)
+            return self.read(image), name
+        return to_pixels(image), describe(image)
 
-    def _resized(self, pixels: np.ndarray, name: str) -> np.ndarray:
+    def resized(self, pixels: np.ndarray, name: str) -> np.ndarray:
         """Pixels (H, W, 3) after all steps; ``name`` is for messages."""
         try:
             for step in self.steps:
@@ -144,13 +153,17 @@ class Preprocessing:
                              f'{one_line(error)}') from error
         return pixels
 
-    def _normalised(self, pixels: np.ndarray, name: str) -> np.ndarray:
+    def normalised(self, pixels: np.ndarray, name: str) -> np.ndarray:
         """What the network takes (3, H, W), of resized pixels."""
         if pixels.shape[:2] != self.size:
             raise ValueError(
                 f'{name} is {pixels.shape[0]}x{pixels.shape[1]} after the '
                 f"test pipeline, and the network takes {self.size[0]}x"
                 f'{self.size[1]} (height x width): resize it before')
+        return self.scaled(pixels)
+
+    def scaled(self, pixels: np.ndarray) -> np.ndarray:
+        """Normalised pixels (3, H, W), float32, of resized ones."""
         if self.channels == 'bgr':
             pixels = pixels[..., ::-1]
         chw = np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What an exported network says of images."""
-from typing import NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 import numpy as np
 
@@ -51,3 +51,7 @@ class Result(NamedTuple):
     macs: int
     milliseconds: float
     preparing_milliseconds: float
+
+    def row(self) -> Dict[str, Any]:
+        """What is written of it."""
+        return dict(self._asdict(), scores=self.scores.tolist())

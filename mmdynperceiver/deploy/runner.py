@@ -99,6 +99,10 @@ class Runner:
                 does not take a graph, or an argument does not fit.
         """
         manifest = Manifest.read(folder)
+        if manifest.detection is not None:
+            raise ValueError(f'{os.fspath(folder)!r} holds a detector: '
+                             f'mmdynperceiver.deploy.Detector, or python -m '
+                             f'mmdynperceiver.deploy, runs it')
         settings = dict(manifest.policy)
         if thresholds is not None:
             settings['thresholds'] = thresholds

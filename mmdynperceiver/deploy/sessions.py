@@ -55,7 +55,11 @@ def check_outputs(segment: Segment, batch: int, outputs: Sequence[np.ndarray],
                   tensors: Mapping[str, Sequence[Any]]) -> None:
     """Refuse outputs for a batch of another shape, and logits not finite."""
     for name, output in zip(segment.outputs, outputs):
-        if [len(output), *output.shape[1:]] != [batch, *tensors[name][1:]]:
+        sizes = [
+            have if size is None else size
+            for have, size in zip(output.shape[1:], tensors[name][1:])
+        ] if None in tensors[name] else tensors[name][1:]
+        if [len(output), *output.shape[1:]] != [batch, *sizes]:
             raise ValueError(
                 f'{segment.file} returns {name} in the shape {output.shape} '
                 f'where {(batch, *tensors[name][1:])} is due: export again')

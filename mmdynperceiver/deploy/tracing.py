@@ -4,7 +4,8 @@ import contextlib
 import io
 import logging
 import warnings
-from typing import Iterator, List, Mapping, Optional, Sequence
+from typing import (Collection, Dict, Iterator, List, Mapping, Optional,
+                    Sequence)
 
 import onnx
 import torch
@@ -88,10 +89,15 @@ def handed_on(trunk: SegmentedTrunk, x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1) if trunk.maps_as_tokens else x
 
 
-def to_onnx(graph: nn.Module, arguments: Mapping[str, Tensor],
-            inputs: Sequence[str], outputs: Sequence[str],
-            opset: int) -> onnx.ModelProto:
+def to_onnx(graph: nn.Module,
+            arguments: Mapping[str, Tensor],
+            inputs: Sequence[str],
+            outputs: Sequence[str],
+            opset: int,
+            spatial: Collection[str] = ()) -> onnx.ModelProto:
     """Trace one graph, with examples of its arguments of a batch above 1.
+
+    Maps named in ``spatial`` may have any height and width.
 
     Raises:
         ValueError: If ONNX has no operator for what a layer does.
@@ -111,9 +117,7 @@ def to_onnx(graph: nn.Module, arguments: Mapping[str, Tensor],
                 input_names=list(inputs),
                 output_names=list(outputs),
                 dynamic_axes={
-                    name: {
-                        0: 'batch'
-                    }
+                    name: _free_axes(name, spatial)
                     for name in (*inputs, *outputs)
                 })
     except RuntimeError as error:
@@ -126,6 +130,15 @@ def to_onnx(graph: nn.Module, arguments: Mapping[str, Tensor],
     oldest = onnx.helper.find_min_ir_version_for(model.opset_import)
     model.ir_version = min(model.ir_version, oldest)
     return model
+
+
+def _free_axes(name: str, spatial: Collection[str]) -> Dict[int, str]:
+    """The axes of a tensor that may have any size, and what these are
+    called."""
+    free = {0: 'batch'}
+    if name in spatial:
+        free.update({2: f'{name}_height', 3: f'{name}_width'})
+    return free
 
 
 def _foreign_layers(graph: nn.Module) -> str:

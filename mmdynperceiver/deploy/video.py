@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """From a video file to normalised frames, as in the test pipeline."""
 import os
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple, Type
 
 import numpy as np
 
@@ -11,13 +11,20 @@ from .decoding import import_library
 from .preprocessing import Image, Preprocessing
 from .video_pipeline import CROPS, images_of_video
 
-__all__ = ['VideoPreprocessing', 'build_preprocessing', 'frame_numbers']
+__all__ = [
+    'VideoPreprocessing', 'build_preprocessing', 'frame_numbers',
+    'preprocessing_class'
+]
 
 
 def build_preprocessing(settings: Mapping[str, Any]) -> Preprocessing:
     """The preprocessing of images, or of videos, by its arguments."""
-    kind = VideoPreprocessing if 'video' in settings else Preprocessing
-    return kind(**settings)
+    return preprocessing_class(settings)(**settings)
+
+
+def preprocessing_class(settings: Mapping[str, Any]) -> Type[Preprocessing]:
+    """What :func:`build_preprocessing` builds."""
+    return VideoPreprocessing if 'video' in settings else Preprocessing
 
 
 class VideoPreprocessing(Preprocessing):
@@ -65,13 +72,13 @@ class VideoPreprocessing(Preprocessing):
                 network takes.
         """
         frames, name = self.frames(video)
-        images = [self._resized(frame, name) for frame in frames]
+        images = [self.resized(frame, name) for frame in frames]
         if self.video.get('crops'):
             images = [
                 _crop(image, place, self.video['crops'], name)
                 for place in range(CROPS) for image in images
             ]
-        return np.stack([self._normalised(image, name) for image in images])
+        return np.stack([self.normalised(image, name) for image in images])
 
     def frames(self, video: Image) -> Tuple[List[np.ndarray], str]:
         """The frames that are looked at, RGB (H, W, 3), and what to call the

@@ -2,7 +2,8 @@
 """From a recognizer's test pipeline to the settings of the preprocessing."""
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from .pipeline import INTERPOLATIONS, network_size, pair, read_channels
+from .pipeline import (network_size, pair, read_channels, read_how,
+                       short_and_long, transform_name)
 
 __all__ = ['CROPS', 'images_of_video', 'is_video', 'read_video_preprocessing']
 
@@ -22,7 +23,8 @@ def images_of_video(video: Mapping[str, Any]) -> int:
 
 def is_video(pipeline: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a test pipeline is one for videos."""
-    return any(_name(transform) == 'SampleFrames' for transform in pipeline)
+    return any(
+        transform_name(transform) == 'SampleFrames' for transform in pipeline)
 
 
 def read_video_preprocessing(
@@ -38,7 +40,7 @@ def read_video_preprocessing(
     steps: List[Dict[str, Any]] = []
     found = None
     for transform in pipeline:
-        name = _name(transform)
+        name = transform_name(transform)
         if name == 'SampleFrames':
             video.update(_read_sampling(transform))
         elif name == 'RequireFrames':
@@ -69,11 +71,6 @@ def read_video_preprocessing(
         **_read_normalisation(data_preprocessor))
 
 
-def _name(transform: Mapping[str, Any]) -> str:
-    """The type of a transform, without its scope."""
-    return str(transform['type']).rpartition('.')[2]
-
-
 def _check_alike(name: str, settings: Mapping[str, Any]) -> None:
     """Refuse what would give other frames."""
     for option, only in (('mode', 'accurate'), ('input_format', 'NCHW'),
@@ -100,24 +97,14 @@ def _read_sampling(settings: Mapping[str, Any]) -> Dict[str, Any]:
 
 def _read_resize(settings: Mapping[str, Any]) -> Dict[str, Any]:
     """Resize, to a size or inside one."""
-    scale, method = settings.get('scale'), settings.get(
-        'interpolation', 'bilinear')
+    scale = settings.get('scale')
     if not isinstance(scale, (list, tuple)):
         raise ValueError(f'Resize must have two numbers as scale to be '
                          f'exported, got {scale!r}')
-    if method not in INTERPOLATIONS['cv2']:
-        raise ValueError(f'frames cannot be resized with the interpolation '
-                         f'{method!r} in an exported network')
-    how = dict(library='cv2', interpolation=method)
+    how = read_how(settings)
     if not settings.get('keep_ratio', True):
         return dict(kind='resize', size=pair(scale), **how)
-    short, longest = sorted(int(edge) for edge in scale)
-    return dict(
-        kind='resize_inside',
-        # MMAction2 takes (-1, edge) for a shorter edge of this length.
-        short=longest if short == -1 else short,
-        long=None if short == -1 else longest,
-        **how)
+    return dict(kind='resize_inside', **short_and_long(scale), **how)
 
 
 def _read_normalisation(settings: Mapping[str, Any]) -> Dict[str, Any]:

@@ -21,9 +21,9 @@ from ..errors import InputError, input_errors
 from .exit_logits import PATH_KEYS, path_of
 
 __all__ = [
-    'LabelledData', 'build_data', 'build_model', 'check_data_folders',
-    'iter_batches', 'model_of', 'others_of', 'overlap', 'split_config',
-    'test_transform'
+    'LabelledData', 'build_any_model', 'build_data', 'build_model',
+    'check_data_folders', 'iter_batches', 'model_of', 'others_of', 'overlap',
+    'split_config', 'test_transform'
 ]
 
 # Wrappers that repeat or reorder what is in them.
@@ -106,6 +106,14 @@ def model_of(config: Config) -> dict:
     return settings
 
 
+def build_any_model(config: Config) -> nn.Module:
+    """Build the model of a config, with exits or without; InputError, if the
+    config does not fit the code."""
+    with input_errors():
+        init_default_scope(config.get('default_scope') or 'mmengine')
+        return MODELS.build(model_of(config))
+
+
 def build_model(config: Config) -> nn.Module:
     """Build the model of a config, in eval mode and without thresholds.
 
@@ -113,9 +121,7 @@ def build_model(config: Config) -> nn.Module:
         InputError: If the config does not fit the code, or the model has no
             exits.
     """
-    with input_errors():
-        init_default_scope(config.get('default_scope') or 'mmengine')
-        model = MODELS.build(model_of(config))
+    model = build_any_model(config)
     if not hasattr(model, 'evaluate_all_exits'):
         raise InputError(f'thresholds are for early-exit models, got '
                          f'{type(model).__name__}')

@@ -107,7 +107,7 @@ CHANGES = [
     ('policy thresholds', [HUGE, 0, 0], 'must be a number of'),
     ('policy thresholds', '012', 'must be a list'),
     ('policy criterion', 'luck', 'criterion must be one of'),
-    ('policy criterion', 'learned', 'criterion must be one of'),
+    ('policy criterion', 'learned', 'is one of detectors'),
     ('policy criterion', None, 'criterion must be a text'),
     ('policy temperature', [1, 1], 'need 4 temperatures'),
     ('policy temperature', [0, 1, 1, 1], 'above 0'),
