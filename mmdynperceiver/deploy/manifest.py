@@ -113,6 +113,13 @@ class Manifest:
             *self.segments, *more.fills, more.head
         ]
 
+    def refuse_detector(self, folder: Union[str, os.PathLike]) -> None:
+        """ValueError, if it is one of a detector, which another class runs."""
+        if self.detection is not None:
+            raise ValueError(f'{os.fspath(folder)!r} holds a detector: '
+                             f'mmdynperceiver.deploy.Detector, or python -m '
+                             f'mmdynperceiver.deploy, runs it')
+
     def save(self, folder: Union[str, os.PathLike]) -> None:
         """Write the manifest beside the graphs, with all checksums.
 

@@ -99,10 +99,7 @@ class Runner:
                 does not take a graph, or an argument does not fit.
         """
         manifest = Manifest.read(folder)
-        if manifest.detection is not None:
-            raise ValueError(f'{os.fspath(folder)!r} holds a detector: '
-                             f'mmdynperceiver.deploy.Detector, or python -m '
-                             f'mmdynperceiver.deploy, runs it')
+        manifest.refuse_detector(folder)
         settings = dict(manifest.policy)
         if thresholds is not None:
             settings['thresholds'] = thresholds
@@ -158,8 +155,7 @@ class Runner:
 
     @property
     def image_shape(self) -> Tuple[int, ...]:
-        """Shape (3, H, W) of a normalised image, or (M, 3, H, W) of a video.
-        """
+        """Shape (3, H, W) of an image, or (M, 3, H, W) of a video."""
         return tuple(self.manifest.tensors['images'][1:])
 
     def _list(self, images: Any) -> List[Image]:
@@ -181,8 +177,7 @@ class Runner:
         return self.results(outcome, paths, spent)
 
     def prepare(self, image: Image) -> Tuple[np.ndarray, float]:
-        """Normalised pixels, of the shape ``image_shape``, and milliseconds.
-        """
+        """Normalised pixels, of ``image_shape``, and milliseconds."""
         start = time.perf_counter()
         pixels = self.preprocessing(image)
         return pixels, 1000 * (time.perf_counter() - start)

@@ -98,7 +98,8 @@ def same_boxes(found, sample):
     """Whether boxes are those of MMDetection.
 
     Random weights give scores so close, and equal ones where images are
-    padded, that rounding may turn around which of two overlapping boxes stays, and with it which boxes that one suppresses.
+    padded, that rounding may turn around which of two overlapping boxes stays,
+    and with it which boxes that one suppresses.
     """
     expected = sample.pred_instances.numpy()
     assert len(found.boxes) == len(expected.bboxes) > 5
