@@ -156,7 +156,7 @@ class Detector:
         detector = cls(manifest,
                        Sessions(folder, manifest, runtime, threads, precision),
                        Policy(manifest.num_exits, **settings))
-        smallest = [detector.preprocessing.padding * 2] * 2
+        smallest = pad_to((64, 64), detector.preprocessing.padding)
         never = Policy(manifest.num_exits, criterion=settings['criterion'])
         detector.outputs(np.zeros((1, 3, *smallest), np.float32), never)
         return detector

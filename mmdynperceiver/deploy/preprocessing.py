@@ -47,9 +47,12 @@ def check_batch(batch: Any, shape: Sequence[int]) -> None:
     if batch.shape[1:] != tuple(shape) or not len(batch):
         advice = ''
         if batch.shape == tuple(shape):
-            advice = ': batch[None] makes a batch of one'
+            advice = ': batch[None] makes a batch of one ' \
+                f'{"image" if len(shape) == 3 else "video"}'
         elif batch.ndim == len(shape) + 1 and batch.shape[-1] == 3:
-            advice = ': np.moveaxis(batch, -1, -3) puts the channels first'
+            advice = ': batch.transpose(0, 3, 1, 2) puts the channels first' \
+                if batch.ndim == 4 else \
+                ': np.moveaxis(batch, -1, -3) puts the channels first'
         raise ValueError(f'a batch must have the shape (B, '
                          f'{", ".join(map(str, shape))}) with B of at least '
                          f'1, got {batch.shape}{advice}')
@@ -57,7 +60,8 @@ def check_batch(batch: Any, shape: Sequence[int]) -> None:
     if not all_finite(batch):
         raise ValueError(
             f'a batch must hold finite numbers, got NaN or infinity in the '
-            f'samples {np.flatnonzero(~_finite_samples(batch))}')
+            f'{"images" if batch.ndim == 4 else "videos"} '
+            f'{np.flatnonzero(~_finite_samples(batch))}')
 
 
 def _finite_samples(batch: np.ndarray) -> np.ndarray:
