@@ -1,46 +1,20 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """``--cfg-options``: their values, and those that change nothing."""
-import argparse
 import ast
 import difflib
 import inspect
 import re
-from typing import Any, Iterator, List, Mapping, Optional, Sequence, Union
+from typing import Any, Iterator, List, Mapping
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
-__all__ = ['CfgOptions', 'literal_value', 'parse_value', 'unread_options']
+__all__ = ['literal_value', 'parse_value', 'unread_options']
 
 # What is read at the top level of a config, beside the runner's arguments.
 OTHER_KEYS = ('activation_checkpointing', 'compile', 'custom_imports',
               'data_root', 'efficient_conv_bn_eval', 'find_unused_parameters',
               'model_wrapper_cfg', 'runner_type', 'tta_model', 'tta_pipeline')
-
-
-class CfgOptions(DictAction):
-    """Read ``key=value`` pairs as mmengine does, and dicts besides.
-
-    mmengine's own action ends in a RecursionError at
-    ``key="dict(type='A', b=1)"``, which is how a config writes it.
-    """
-
-    def __call__(self,
-                 parser: argparse.ArgumentParser,
-                 namespace: argparse.Namespace,
-                 values: Union[str, Sequence[Any], None],
-                 option_string: Optional[str] = None) -> None:
-        """See :class:`argparse.Action`."""
-        options = dict(getattr(namespace, self.dest, None) or {})
-        for pair in values or ():
-            key, equals, text = pair.partition('=')
-            if not equals or not key.strip():
-                parser.error(f'{option_string} takes key=value, got {pair!r}')
-            try:
-                options[key.strip()] = parse_value(text)
-            except ValueError as error:
-                parser.error(f'{option_string} {key}: {error}')
-        setattr(namespace, self.dest, options)
 
 
 def parse_value(text: str) -> Any:

@@ -3,8 +3,7 @@
 import argparse
 import os
 import os.path as osp
-import tempfile
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional
 
 import torch
 from mmengine.config import Config
@@ -17,9 +16,13 @@ from ..hosts.build import build_model
 from ..io.checkpoints import load_strict, read_weights
 from ..io.fingerprints import weights_fingerprint
 from ..progress import set_quiet
-from .cfg_options import CfgOptions, unread_options
+from .cfg_options import unread_options
 from .console import ignore_routine_warnings
-from .run import TRACEBACK_VARIABLE, run_tool
+from .options import (add_common_options, add_device_option,
+                      add_policy_options, add_quiet_option, add_threads_option,
+                      check_positive, check_writable_file,
+                      check_writable_folder, is_verbose, positive)
+from .run import run_tool
 from .tool_runner import build_runner
 
 __all__ = [
@@ -30,83 +33,8 @@ __all__ = [
     'load_config', 'load_model', 'positive', 'run_tool', 'start_processes'
 ]
 
-# Set to show the whole log on the console.
-VERBOSE_VARIABLE = 'MMDYNPERCEIVER_VERBOSE'
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
-
-
-def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that OpenMMLab's users know from every tool."""
-    parser.add_argument(
-        '--work-dir',
-        help='folder for logs and checkpoints; by default '
-        "the config's, or work_dirs/<name of the config>")
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=CfgOptions,
-        help='change the config, as key=value with dots in the key: '
-        'data_root=/data/imagenet model.head.num_classes=10. A list is '
-        'written key="[a,b]" or key=a,b, a dict key="dict(type=\'A\', b=1)"; '
-        'data_root is set in all data sets')
-    output = parser.add_mutually_exclusive_group()
-    output.add_argument(
-        '--verbose',
-        action='store_true',
-        help=f'show the whole log on the console, which otherwise is in the '
-        f'log file of the work folder (or set {VERBOSE_VARIABLE}=1)')
-    add_quiet_option(output)
-    add_threads_option(parser)
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what starts the processes of a distributed run')
-    # torch.distributed.launch passes one spelling or the other.
-    parser.add_argument(
-        '--local_rank',
-        '--local-rank',
-        type=int,
-        default=0,
-        help=argparse.SUPPRESS)
-    parser.epilog = (f'Errors of use are one line; set {TRACEBACK_VARIABLE}=1 '
-                     f'to see where they come from.')
-
-
-def add_quiet_option(parser: Any) -> None:
-    """Add the option to show results and warnings only."""
-    parser.add_argument(
-        '--quiet',
-        action='store_true',
-        help='show results and warnings, but no progress')
-
-
-def add_threads_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option that :func:`apply_output_and_threads` reads."""
-    parser.add_argument(
-        '--threads',
-        type=positive,
-        help="threads on the CPU, in the runtimes too (default: PyTorch's "
-        'choice)')
-
-
-def add_device_option(parser: argparse.ArgumentParser,
-                      default: Optional[str] = None) -> None:
-    """Add the option of where the network runs."""
-    parser.add_argument(
-        '--device',
-        default=default,
-        help='where the network runs, cpu or cuda:0 for instance (default: a '
-        'GPU if there is one)')
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'must be at least 1, got {value}')
-    return value
 
 
 def apply_output_and_threads(args: argparse.Namespace) -> None:
@@ -114,25 +42,6 @@ def apply_output_and_threads(args: argparse.Namespace) -> None:
     set_quiet(getattr(args, 'quiet', False))
     if getattr(args, 'threads', None) is not None:
         torch.set_num_threads(args.threads)
-
-
-def add_policy_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of where samples leave; see :func:`choose_policy`."""
-    policy = parser.add_mutually_exclusive_group()
-    policy.add_argument(
-        '--thresholds',
-        nargs='+',
-        type=float,
-        help='smallest confidence (softmax probability) to leave with, one '
-        'number for each exit but the last; by default those of the config, '
-        'else those of the checkpoint, else none')
-    policy.add_argument(
-        '--thresholds-file',
-        help='JSON file of an operating point, as tools/calibrate.py writes '
-        'it: the thresholds, and the criterion and temperatures that they '
-        'are made for; of a sweep, FILE:12 is its point 12')
-    policy.add_argument(
-        '--exit', type=int, help='the one exit at which all leave, from 0')
 
 
 def choose_policy(args: argparse.Namespace,
@@ -176,17 +85,6 @@ def certified_for(policy: ExitPolicy, checkpoint: Optional[str]) -> None:
     if policy.certificate and checkpoint and '://' not in checkpoint:
         weights = weights_fingerprint(read_weights(checkpoint))
         check_certificate(policy.certificate, weights=weights)
-
-
-def check_positive(parser: argparse.ArgumentParser, args: argparse.Namespace,
-                   *names: str) -> None:
-    """Refuse numbers, or lists of them, below 1."""
-    for name in names:
-        values = getattr(args, name)
-        for value in values if isinstance(values, list) else [values]:
-            if value is not None and value < 1:
-                parser.error(f'--{name.replace("_", "-")} must be at least '
-                             f'1, got {value}')
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -260,12 +158,6 @@ def _replace_root(node: Any, old: Optional[str], new: str) -> None:
         _replace_root(child, old, new)
 
 
-def is_verbose(args: argparse.Namespace) -> bool:
-    """Whether the console is to show the whole log."""
-    return bool(
-        getattr(args, 'verbose', False) or os.environ.get(VERBOSE_VARIABLE))
-
-
 def load_model(config: Config, checkpoint: Optional[str]) -> nn.Module:
     """Build the early-exit model of a config, in eval mode.
 
@@ -282,39 +174,6 @@ def load_model(config: Config, checkpoint: Optional[str]) -> nn.Module:
     if weights is not None and checkpoint is not None:
         load_strict(model, weights, checkpoint)
     return model
-
-
-def check_writable_folder(path: str) -> None:
-    """Make a folder and try to write into it.
-
-    Raises:
-        InputError: If that fails.
-    """
-    try:
-        os.makedirs(path, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise InputError(f'cannot write into the folder {path!r}: '
-                         f'{error.strerror or error}') from error
-
-
-def check_writable_file(path: Optional[str], endings: Sequence[str]) -> None:
-    """Check an output file, if any, before the work of which it is the result.
-
-    Raises:
-        InputError: If it has none of the endings or its folder is not
-            writable.
-    """
-    if path is None:
-        return
-    if not path.endswith(tuple(endings)):
-        raise InputError(
-            f'an output file must end with {" or ".join(endings)}, got '
-            f'{path!r}')
-    if osp.isdir(path):
-        raise InputError(f'cannot write the file {path!r}: it is a folder')
-    check_writable_folder(osp.dirname(path) or '.')
 
 
 def start_processes(config: Config) -> None:

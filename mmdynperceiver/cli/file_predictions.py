@@ -10,16 +10,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..datasets.class_names import choose_class_names
 from ..datasets.image_files import Broken
 from ..deploy.printing import Count, say_skipped, skipped_files
 from ..errors import InputError
-from ..io.checkpoint_file import read_checkpoint
 from ..io.describe import one_line
 from ..io.result_file import (ENDINGS, INTERRUPTED, ResultFile,
                               add_result_options, import_pyarrow, printable,
                               stoppable)
-from . import common
+from . import options
 
 __all__ = [
     'BrokenInputError', 'add_file_options', 'broken_input', 'check_options',
@@ -73,14 +71,14 @@ def add_file_options(parser: argparse.ArgumentParser, kind: str) -> None:
         nargs='+',
         metavar=f'{kind}s',
         help=f'{kind} files, or folders with {kind}s')
-    common.add_policy_options(parser)
+    options.add_policy_options(parser)
     parser.add_argument(
         '--classes',
         help='file with a class name in each line (default: the names that '
         'the checkpoint carries, else numbers)')
     parser.add_argument(
         '--topk', type=int, default=5, help='classes shown (default: 5)')
-    common.add_device_option(parser)
+    options.add_device_option(parser)
     add_result_options(parser)
 
 
@@ -88,9 +86,9 @@ def check_options(args: argparse.Namespace) -> None:
     """Refuse options that do not fit, before the model is built."""
     if args.topk < 1:
         raise InputError(f'--topk must be at least 1, got {args.topk}')
-    common.check_writable_file(args.out, ENDINGS)
+    options.check_writable_file(args.out, ENDINGS)
     if args.out is not None and args.out.endswith('.parquet'):
-        with common.input_errors(ImportError):
+        with options.input_errors(ImportError):
             import_pyarrow()
 
 
@@ -104,6 +102,8 @@ def names_of_classes(args: argparse.Namespace, count: int) -> List[str]:
     Raises:
         InputError: If there are more or fewer names, or another order.
     """
+    from ..datasets.class_names import choose_class_names
+    from ..io.checkpoint_file import read_checkpoint
     content = read_checkpoint(osp.expanduser(args.checkpoint))
     return choose_class_names(args.classes, content, count)
 
@@ -183,10 +183,11 @@ class _Run:
 
     def add(self, path: str, sample: Any) -> None:
         """Keep a data sample with its best classes, as JSON can hold it."""
-        scores, order = sample.pred_score.sort(descending=True)
+        scores = sample.pred_score.tolist()
+        order = sorted(range(len(scores)), key=lambda k: -scores[k])
         classes = [
-            dict(name=self.names[int(k)], label=int(k), score=float(score))
-            for score, k in zip(scores[:self.args.topk], order)
+            dict(name=self.names[k], label=k, score=scores[k])
+            for k in order[:self.args.topk]
         ]
         self.results.append({
             self.kind: path,

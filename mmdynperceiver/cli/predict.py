@@ -2,6 +2,8 @@
 """Say what is in image files, whatever form the network has.
 
 A checkpoint, a saved folder or a repository on the Hub, or an exported folder.
+The last needs neither torch nor OpenMMLab, so what does is imported where a
+network of another form is opened.
 """
 import argparse
 import importlib
@@ -9,23 +11,17 @@ import os
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set
 
-import torch
-
-from ..core import ExitPolicy, OperatingPoint, fixed_exit_thresholds
-from ..core.operating_point import describe_model
-from ..datasets.class_names import choose_class_names
 from ..datasets.image_files import FILE_ERRORS, find_files
 from ..deploy.decoding import decode
 from ..deploy.manifest import MANIFEST
 from ..deploy.policy import Policy
 from ..deploy.runner import Runner
 from ..deploy.sessions import RUNTIMES
-from ..errors import InputError, one_line
+from ..errors import InputError, input_errors, one_line
+from ..exit_settings import fixed_exit_thresholds
 from ..io.atomic import check_new_folder
-from ..io.checkpoint_file import read_checkpoint
-from ..io.model_folder import find_folder, read_folder
-from . import checkpoint_images, common, file_predictions, predict_jobs
-from .config_in_checkpoint import config_of_checkpoint
+from ..progress import set_quiet
+from . import file_predictions, options, predict_jobs
 
 ENDINGS = ('.pth', '.pt')
 
@@ -66,7 +62,7 @@ def parse_args() -> argparse.Namespace:
         default='onnxruntime',
         help='of an exported folder (default: onnxruntime)')
     predict_jobs.add_job_options(parser)
-    common.add_common_options(parser)
+    options.add_common_options(parser)
     return parser.parse_args()
 
 
@@ -88,7 +84,7 @@ def open_source(args: argparse.Namespace) -> Source:
 
 def open_exported(args: argparse.Namespace, path: str) -> Source:
     """Open an exported folder."""
-    with common.input_errors():
+    with input_errors():
         streams, threads = 1, args.threads
         if predict_jobs.is_job(args):
             streams, threads = predict_jobs.workers(args)
@@ -100,19 +96,23 @@ def open_exported(args: argparse.Namespace, path: str) -> Source:
         settings = policy_settings(args, runner.manifest.num_exits,
                                    runner.policy, {})
         runner.policy = Policy(runner.manifest.num_exits, **settings)
-    names = choose_class_names(args.classes,
-                               classes_content(runner.manifest.classes),
-                               len(runner.manifest.classes))
+    names = list(runner.manifest.classes)
+    if args.classes is not None:
+        names = choose_names(args, names, len(names))
     return Source(run_by(runner), names, runner)
 
 
 def open_saved(args: argparse.Namespace, path: str) -> Source:
     """Open a saved folder, or a repository."""
-    with common.input_errors():
+    with input_errors():
+        from ..core import ExitPolicy
+        from ..core.operating_point import describe_model
         from ..hub.classifier import ImageClassifier, NetworkRunner
+        from ..io.model_folder import find_folder, read_folder
+        from . import common
+        common.apply_output_and_threads(args)
         folder = find_folder(path)
         content, weights = read_folder(folder)
-        known = classes_content(content.get('classes'))
         if content.get('kind') != 'network':
             return open_host_model(args, content, weights, folder)
         net = ImageClassifier.from_content(content, weights, folder)
@@ -123,27 +123,32 @@ def open_saved(args: argparse.Namespace, path: str) -> Source:
                               describe_model(*net.exit_parts())))
         runner = NetworkRunner(net.to(device_of(args)))
     return Source(
-        run_by(runner), choose_class_names(args.classes, known,
-                                           net.num_classes))
+        run_by(runner),
+        choose_names(args, content.get('classes'), net.num_classes))
 
 
 def open_host_model(args: argparse.Namespace, content: Dict[str, Any],
                     weights: Dict[str, Any], folder: str) -> Source:
     """Open a folder that holds a host's model."""
     from ..hub.host_models import build_host_model, host_config
+    from . import checkpoint_images, common
     config = host_config(content, folder)
     checkpoint_images.check_task(config)
     model: Any = build_host_model(content, weights, folder)
     model.policy = common.choose_policy(args, model)
     model.to(device_of(args))
-    names = choose_class_names(args.classes,
-                               classes_content(content.get('classes')),
-                               model.exit_parts()[1].num_classes)
+    names = choose_names(args, content.get('classes'),
+                         model.exit_parts()[1].num_classes)
     return Source(checkpoint_images.build_predict(model, config), names)
 
 
 def open_checkpoint(args: argparse.Namespace, path: str) -> Source:
     """Open a checkpoint, with its config."""
+    from ..datasets.class_names import choose_class_names
+    from ..io.checkpoint_file import read_checkpoint
+    from . import checkpoint_images, common
+    from .config_in_checkpoint import config_of_checkpoint
+    common.apply_output_and_threads(args)
     args.checkpoint = path
     with common.input_errors():
         content = read_checkpoint(path)
@@ -166,12 +171,16 @@ def open_checkpoint(args: argparse.Namespace, path: str) -> Source:
 
 def device_of(args: argparse.Namespace) -> str:
     """Where to run."""
+    import torch
     return args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
 
 
-def classes_content(names: Any) -> Dict[str, Any]:
-    """Names of classes as a checkpoint holds them."""
-    return dict(meta=dict(dataset_meta=dict(classes=names)))
+def choose_names(args: argparse.Namespace, known: Any,
+                 num_classes: int) -> List[str]:
+    """Names of the classes, of ``--classes`` or those that a folder has."""
+    from ..datasets.class_names import choose_class_names
+    content = dict(meta=dict(dataset_meta=dict(classes=known)))
+    return choose_class_names(args.classes, content, num_classes)
 
 
 def policy_settings(args: argparse.Namespace, num_exits: int, policy: Any,
@@ -180,6 +189,7 @@ def policy_settings(args: argparse.Namespace, num_exits: int, policy: Any,
     as of :func:`mmdynperceiver.cli.common.choose_policy`."""
     found: Any = policy
     if args.thresholds_file is not None:
+        from ..core import OperatingPoint
         found = OperatingPoint.load(args.thresholds_file, num_exits, model)
     settings = dict(found.settings, thresholds=found.thresholds)
     if args.exit is not None:
@@ -199,7 +209,7 @@ def run_by(runner: Runner) -> Callable[[str], Any]:
         except FILE_ERRORS as error:  # says which file
             raise file_predictions.BrokenInputError(one_line(error)) from error
         return SimpleNamespace(
-            pred_score=torch.from_numpy(result.scores),
+            pred_score=result.scores,
             exit_index=result.exit_index,
             exit_confidence=result.confidence,
             macs=result.macs,
@@ -231,22 +241,22 @@ def drawer(folder: str) -> Callable[[Dict[str, Any]], None]:
 def main() -> None:
     """Check what is given, then classify one image after the other."""
     args = parse_args()
-    common.apply_output_and_threads(args)
+    set_quiet(args.quiet)
     predict_jobs.check_job(args)
     if not predict_jobs.is_job(args):
         file_predictions.check_options(args)
-    with common.input_errors():
+    with input_errors():
         files = find_files(args.files, args.on_broken)
         if args.draw is not None:
             check_new_folder(args.draw)
-            common.check_writable_folder(args.draw)
+            options.check_writable_folder(args.draw)
     source = open_source(args)
     if predict_jobs.is_job(args):
         predict_jobs.predict_job(args, files, source.runner, source.names)
         return
     draw: Callable[[Dict[str, Any]], Any] = bool
     if args.draw is not None:
-        with common.input_errors(ImportError, OSError):
+        with input_errors(ImportError, OSError):
             draw = drawer(args.draw)
     file_predictions.predict_files('image', files, args, source.predict,
                                    source.names, draw)

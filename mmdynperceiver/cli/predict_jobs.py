@@ -15,7 +15,7 @@ from ..deploy.threads import available_threads
 from ..errors import InputError
 from ..io.result_file import (ENDINGS, INTERRUPTED, import_pyarrow, printable,
                               stoppable)
-from . import common
+from . import options
 
 __all__ = [
     'add_job_options', 'check_job', 'check_model', 'is_job', 'predict_job',
@@ -38,17 +38,17 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
         'RAY_ADDRESS names (default: local)')
     group.add_argument(
         '--batch-size',
-        type=common.positive,
+        type=options.positive,
         help='images that run together (default: 8)')
     group.add_argument(
         '--workers',
-        type=common.positive,
+        type=options.positive,
         help='batches that are decoded and run at the same time, with one '
         'thread each; under Ray, processes (default: one for each core, '
         'under Ray all but one)')
     group.add_argument(
         '--part-size',
-        type=common.positive,
+        type=options.positive,
         help='images of a file, which are done again if the job is killed '
         'before it is written (default: 1000)')
 
@@ -76,11 +76,11 @@ def check_job(args: argparse.Namespace) -> None:
     if os.path.isfile(args.out):
         raise InputError(f'cannot write to the folder {args.out!r}: it is a '
                          f'file')
-    common.check_writable_folder(args.out)
-    with common.input_errors(ImportError):
+    options.check_writable_folder(args.out)
+    with options.input_errors(ImportError):
         import_pyarrow()
     if args.engine == 'ray':
-        with common.input_errors(ImportError):
+        with options.input_errors(ImportError):
             from ..serve import ray_jobs  # noqa: F401
 
 
@@ -115,7 +115,8 @@ def predict_job(args: argparse.Namespace, files: Tuple[List[str],
         say_skipped(entry)
     if not paths:
         raise InputError(f'there is no image: {folders[0].reason}')
-    with common.input_errors(OSError, ValueError, ImportError, RuntimeError), \
+    kinds = (OSError, ValueError, ImportError, RuntimeError)
+    with options.input_errors(*kinds), \
             open_job(args.out, paths, runner, names,
                      args.part_size or 1000) as job:
         before = len(paths) - job.count(job.todo())

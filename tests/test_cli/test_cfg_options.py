@@ -3,7 +3,8 @@ import argparse
 
 import pytest
 
-from mmdynperceiver.cli.cfg_options import CfgOptions, parse_value
+from mmdynperceiver.cli.cfg_options import parse_value
+from mmdynperceiver.cli.options import CfgOptions
 
 
 @pytest.mark.parametrize('text, value', [

@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 
 from mmdynperceiver.cli import common
+from mmdynperceiver.cli.run import TRACEBACK_VARIABLE
 from mmdynperceiver.core.policy import check_thresholds
 from mmdynperceiver.errors import InputError
 from mmdynperceiver.hosts.build import check_data_folders
@@ -16,7 +17,7 @@ from mmdynperceiver.hosts.build import check_data_folders
 def environment(monkeypatch):
     """Let no test set LOCAL_RANK for the next."""
     monkeypatch.setenv('LOCAL_RANK', '0')
-    monkeypatch.delenv(common.TRACEBACK_VARIABLE, raising=False)
+    monkeypatch.delenv(TRACEBACK_VARIABLE, raising=False)
 
 
 @pytest.fixture
@@ -169,7 +170,7 @@ def test_ctrl_c_is_one_line(capsys):
 
 
 def test_traceback_on_demand(monkeypatch):
-    monkeypatch.setenv(common.TRACEBACK_VARIABLE, '1')
+    monkeypatch.setenv(TRACEBACK_VARIABLE, '1')
     with pytest.raises(InputError):
         common.run_tool(fail(InputError('x')))
 

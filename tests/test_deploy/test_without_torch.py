@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The runner in a process where torch and OpenMMLab cannot be imported."""
 import json
+import re
 
 BLOCK = '''
 import sys
@@ -26,6 +27,17 @@ def test_the_block_blocks(run_python):
     for module in ('torch', 'mmdynperceiver.core', 'mmengine'):
         result = run_python(BLOCK + f'import {module}')
         assert 'is blocked' in result.stderr
+
+
+def test_the_one_command_line(resnet, photos, run_python):
+    result = run_python(
+        BLOCK.replace(", 'rich'", '') +
+        'from mmdynperceiver.cli.commands import main\n'
+        f'code = main(["predict", {resnet.folder!r}, {str(photos)!r}, '
+        '"--exit", "1", "--threads", "1"])\n'
+        'assert "torch" not in sys.modules\nsys.exit(code)')
+    assert result.returncode == 0, result.stderr
+    assert len(re.findall(r'\.(png|jpg|bmp).* 1 ', result.stdout)) == 6
 
 
 def test_command_line(resnet, photos, tmp_path, run_python, runtime):
