@@ -5,6 +5,7 @@ import os
 from typing import Any, List, NamedTuple, Optional, Tuple, Union
 
 from ..deploy.policy import Policy
+from ..exit_settings import check_point_fields
 
 __all__ = ['CurvePoint', 'load_curve']
 
@@ -53,6 +54,8 @@ def load_curve(path: Union[str, os.PathLike],
     except (ValueError, RecursionError) as error:
         raise ValueError(f'the curve {name!r} is not JSON: {error}') from error
     try:
+        if 'points' in content:
+            check_point_fields(content, ('points', ))
         points = [
             _read(point, num_exits)
             for point in content.get('points') or [content]
@@ -75,6 +78,7 @@ def load_curve(path: Union[str, os.PathLike],
 
 def _read(point: Any, num_exits: int) -> CurvePoint:
     """One point of a file."""
+    check_point_fields(point)
     expected = point['expected']
     shares = tuple(map(float, expected['shares']))
     if len(shares) != num_exits:

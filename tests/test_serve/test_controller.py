@@ -173,6 +173,8 @@ def test_curves_are_sorted_and_beaten_points_left_out(tmp_path):
     ('{}', 'no curve'),
     (json.dumps(dict(points=[dict(thresholds=[1])])), "'expected'"),
     (json.dumps(point(.5, 1)), 'shares of 4 exits'),
+    (json.dumps(point(.5, 1, colour='red')), "unknown field 'colour'"),
+    (json.dumps(dict(points=[point(.5, 1)], p=1)), "unknown field 'p'"),
 ])
 def test_what_is_no_curve_is_refused(tmp_path, content, message):
     file = tmp_path / 'curve.json'
