@@ -35,7 +35,10 @@ class SegmentedTrunk(nn.Module):
     """A network cut into segments; a segment is the work between two exits.
 
     A subclass gives ``run_segment``; see ``docs/protocol.md`` for what
-    follows from that.
+    follows from that. What segments hand on is a named tuple, of the class
+    ``state_type``: tensors with a row for each image first, or None; the
+    images, and then what takes their place, are the first of them and never
+    None.
 
     Args:
         exit_kinds (Sequence[str]): For each exit, shallow to deep, what is
@@ -45,13 +48,12 @@ class SegmentedTrunk(nn.Module):
             these vectors. A subclass that knows them later sets them itself.
 
     Attributes:
-        state_type (type): The named tuple that segments hand on: tensors with
-            a row for each image first, or None; the images, and then what
-            takes their place, are the first of them and never None.
         num_segments (int): Number of segments, and of exits.
         exit_kinds, exit_channels (tuple): As given.
         min_size (int): Height and width of the smallest images, in pixels.
         stem_stride (int): How much smaller the first layer makes a map.
+        decides_inside (bool): Whether a segment chooses by values what it
+            computes, and so cannot be exported as a graph.
         hidden_channels, dropout, head_init_std: As of
             :class:`~mmdynperceiver.core.FeatureBranch`.
         maps_as_tokens (bool): Whether feature halves end with attention, which
@@ -70,6 +72,7 @@ class SegmentedTrunk(nn.Module):
     exit_channels: Tuple[Tuple[int, ...], ...]
     min_size: int = 1
     stem_stride: int = 1
+    decides_inside: bool = False
     hidden_channels: Optional[int] = None
     dropout: float = 0.
     head_init_std: Optional[float] = None

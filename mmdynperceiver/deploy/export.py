@@ -91,11 +91,16 @@ def export_network(trunk: SegmentedTrunk,
         FileExistsError: If there is something in the folder already.
         ImportError: If onnxruntime is missing.
         RuntimeError: If the graphs do not agree with the network.
-        ValueError: If there is not one name for each class, the images are
-            too small for the network, there is no such operator set, or no
-            image to quantise or test by can be read. Some that cannot are
-            left out, counted, and named in the log.
+        ValueError: If the network cannot be a graph, there is not one name
+            for each class, the images are too small for the network, there
+            is no such operator set, or no image to quantise or test by can
+            be read. Some that cannot are left out, counted, and named in the
+            log.
     """
+    if trunk.decides_inside:
+        raise ValueError(
+            f'{type(trunk).__name__} chooses by values inside of its segments '
+            f'what it computes, which a graph cannot: it runs in PyTorch only')
     if len(classes) != exits.num_classes:
         raise ValueError(f'the network has {exits.num_classes} classes, got '
                          f'{len(classes)} names')

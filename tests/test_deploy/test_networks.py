@@ -5,7 +5,8 @@ import pytest
 import torch
 from tiny_networks import SIZE, TRUNKS, build_network, spread
 
-from mmdynperceiver.core import ExitPolicy
+from mmdynperceiver.core import EarlyExitNet, ExitPolicy, build_feature_branch
+from mmdynperceiver.core.networks import ConvAIG
 from mmdynperceiver.deploy import Manifest, Runner
 from mmdynperceiver.deploy.export import export_network
 from .conftest import CLASSES, PREPROCESSING
@@ -28,3 +29,13 @@ def test_runner_leaves_as_the_network(name, tmp_path):
     found = Runner.load(folder, threads=1).predict(images.numpy())
     np.testing.assert_array_equal(found.exit_index, expected.exit_index)
     np.testing.assert_allclose(found.logits, expected.logits, atol=1e-3)
+
+
+def test_what_chooses_inside_of_a_segment_is_refused(tmp_path):
+    trunk = ConvAIG(build_feature_branch('resnet18', 0.125))
+    net = EarlyExitNet(trunk, len(CLASSES)).eval()
+    with pytest.raises(ValueError, match='ConvAIG chooses by values'):
+        export_network(*net.exit_parts(), tmp_path / 'exported',
+                       dict(PREPROCESSING, size=[SIZE, SIZE]), net.policy,
+                       CLASSES)
+    assert not (tmp_path / 'exported').exists()

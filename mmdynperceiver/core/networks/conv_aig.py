@@ -116,6 +116,7 @@ class ConvAIG(SegmentedTrunk):
     """
 
     state_type = SkipState
+    decides_inside = True
 
     def __init__(self,
                  branch: FeatureBranch,
