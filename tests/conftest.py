@@ -32,7 +32,7 @@ def pytest_runtest_logfinish():
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Start every test from the same random state."""
+    """Start every test from the same random state, with so many threads."""
     random.seed(0)
     for name in ('numpy', 'torch'):  # seeded only where they are in use
         module = sys.modules.get(name)
@@ -40,6 +40,8 @@ def seeded():
             module.random.seed(0)
         elif module is not None:
             module.manual_seed(0)
+            # A tool's --threads holds for the process.
+            module.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
 
 
 @pytest.fixture(autouse=True)
