@@ -22,6 +22,8 @@ def scenes(tmp_path_factory):
 def config(tmp_path, scenes, early=True):
     cfg = Config.fromfile(str(DEMO_CONFIG))
     cfg.work_dir = str(tmp_path)
+    # mmengine keeps the first visualizer of a name for the whole process.
+    cfg.visualizer.name = tmp_path.name
     cfg.model.backbone = dict(type='DynPerceiverDetBackbone', **TRUNK)
     cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = 1
     for name in ('train', 'val', 'test'):
