@@ -98,7 +98,10 @@ def check_runnable(manifest: Manifest, folder: str) -> None:
         step['library'] for step in manifest.preprocessing.get('steps', ())
         if 'library' in step
     ]
-    if manifest.precision != 'fp32':
+    if manifest.detection is not None or 'video' in manifest.preprocessing:
+        problem = 'a network of another kind, and the page takes those that ' \
+            'classify images: python -m mmdynperceiver.deploy runs it'
+    elif manifest.precision != 'fp32':
         problem = f'the precision {manifest.precision!r}, and the page runs ' \
             'fp32: export without --int8-calibration'
     elif policy.get('ensemble') is not None:

@@ -1,13 +1,15 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What a page is made of, and which networks it refuses."""
 import json
+from dataclasses import replace
 
 import pytest
 
+from mmdynperceiver.deploy.manifest import Detection, Manifest, Segment
 from mmdynperceiver.errors import InputError
 from projects.web_demo import __main__ as command
 from projects.web_demo import build_page
-from projects.web_demo.build import FILES, PAGE
+from projects.web_demo.build import FILES, PAGE, check_runnable
 
 CV2 = [
     dict(
@@ -69,6 +71,16 @@ def test_refuses_what_it_would_run_otherwise(changed, tmp_path, change,
     with pytest.raises(InputError, match=message):
         build_page(changed(**change), tmp_path / 'page')
     assert not (tmp_path / 'page').exists()
+
+
+def test_refuses_networks_of_other_kinds(resnet):
+    manifest = Manifest.read(resnet.folder)
+    head = Segment('head.onnx', ['map1'], ['scores0'])
+    videos = dict(manifest.preprocessing, video=dict(num_clips=4))
+    for change in (dict(detection=Detection([], head, [['map1']], {})),
+                   dict(preprocessing=videos)):
+        with pytest.raises(InputError, match='those that classify images'):
+            check_runnable(replace(manifest, **change), 'exported')
 
 
 def test_refuses_other_packages_and_samples(resnet, stand_in, tmp_path,
