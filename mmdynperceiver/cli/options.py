@@ -7,6 +7,7 @@ import tempfile
 from typing import Any, Optional, Sequence, Union
 
 from ..errors import InputError, input_errors
+from ..io.result_file import positive
 from .run import TRACEBACK_VARIABLE
 
 __all__ = [
@@ -109,14 +110,6 @@ def add_device_option(parser: argparse.ArgumentParser,
         default=default,
         help='where the network runs, cpu or cuda:0 for instance (default: a '
         'GPU if there is one)')
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'must be at least 1, got {value}')
-    return value
 
 
 def add_policy_options(parser: argparse.ArgumentParser) -> None:

@@ -119,7 +119,7 @@ def predict_job(args: argparse.Namespace, files: Tuple[List[str],
     with options.input_errors(*kinds), \
             open_job(args.out, paths, runner, names,
                      args.part_size or 1000) as job:
-        before = len(paths) - job.count(job.todo())
+        before = job.num_done()
         if before:
             print(f'going on: {before:,} of {len(paths):,} images are done')
         count = Count(len(paths))
@@ -128,10 +128,9 @@ def predict_job(args: argparse.Namespace, files: Tuple[List[str],
                 _run(args, job, runner, before, count)
         except KeyboardInterrupt:
             count.clear()
-            done = len(paths) - job.count(job.todo())
             print(
-                f'error: stopped after {done:,} of {len(paths):,} images; '
-                f'the same command goes on',
+                f'error: stopped after {job.num_done():,} of {len(paths):,} '
+                f'images; the same command goes on',
                 file=sys.stderr)
             sys.exit(INTERRUPTED)
         finally:

@@ -58,23 +58,14 @@ class DynPerceiver(EarlyExitNet):
                  **kwargs: 'Unpack[TrunkOptions]') -> None:
         super().__init__(
             use_fast_blocks(Trunk(arch, **kwargs)), num_classes, fkt, dropout)
-        self.settings: Dict[str, Any] = dict(
+        self._settings: Dict[str, Any] = dict(
             arch=None if isinstance(arch, FeatureBranch) else arch,
-            num_classes=num_classes,
             fkt=fkt,
             dropout=dropout,
             **kwargs)
 
-    def reset_classifier(self, num_classes: int) -> None:
-        """Put new classifiers in place, for other classes; thresholds, which
-        belong to the old ones, are dropped.
-
-        Args:
-            num_classes (int): How many classes.
-
-        Raises:
-            ValueError: If it is no positive whole number.
-        """
-        settings = dict(self.settings, num_classes=num_classes)
-        super().reset_classifier(num_classes)
-        self.settings = settings
+    @property
+    def settings(self) -> Dict[str, Any]:
+        """Arguments that build such a network, with the classes of now; its
+        ``arch`` is None where it was a module."""
+        return dict(self._settings, num_classes=self.num_classes)

@@ -11,9 +11,9 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ..datasets.image_files import find_files
 from ..io.result_file import (ENDINGS, ResultFile, add_result_options,
-                              exit_status, stoppable)
+                              exit_status, positive, stoppable)
 from .detection import Detector, detect_files
-from .drift import DriftMonitor
+from .drift import DriftMonitor, add_monitor_options
 from .manifest import Manifest
 from .printing import Printer
 from .runner import Runner
@@ -25,14 +25,6 @@ from .video import preprocessing_class
 COLUMNS = ('path', 'label', 'name', 'score', 'exit_index', 'confidence',
            'macs', 'milliseconds', 'preparing_milliseconds', 'error')
 DETECTION_COLUMNS = ('path', 'labels', 'scores', 'boxes', *COLUMNS[4:])
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'must be at least 1, got {value}')
-    return value
 
 
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
@@ -72,7 +64,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         type=float,
         help='instead of the exported ones, one for each exit but the last; '
         'for the same criterion')
-    _add_monitor(parser)
+    add_monitor_options(parser.add_argument, 'the next safer thresholds')
     parser.add_argument(
         '--max-pixels',
         type=positive,
@@ -85,21 +77,6 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     _check_monitor(parser, args)
     _check_out(parser, args.out)
     return args
-
-
-def _add_monitor(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the drift monitor."""
-    parser.add_argument(
-        '--monitor',
-        type=float,
-        metavar='SHARE',
-        help='of certified thresholds: run this share of the images, such as '
-        '0.02, to the last exit as well, and warn when their classes differ '
-        'more often than was certified')
-    parser.add_argument(
-        '--fall-back',
-        action='store_true',
-        help='with --monitor: go on with the next safer thresholds')
 
 
 def _check_monitor(parser: argparse.ArgumentParser,

@@ -8,14 +8,13 @@ from typing import (Any, Dict, Iterator, List, NamedTuple, Optional, Sequence,
 
 import numpy as np
 
-from ..datasets.image_files import FILE_ERRORS, Broken
-from ..io.describe import one_line
+from ..datasets.image_files import Broken
 from .boxes import BoxDecoder, Boxes
 from .manifest import Manifest
 from .policy import Policy
-from .preprocessing import Image, Preprocessing, is_image, list_images, pad_to
+from .preprocessing import Image, Preprocessing, pad_to
 from .sessions import Sessions, check_outputs
-from .stream import Classified
+from .stream import Classified, in_batches
 
 __all__ = [
     'Detected', 'DetectionPreprocessing', 'Detector', 'Prepared',
@@ -182,10 +181,7 @@ class Detector:
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got '
                              f'{batch_size}')
-        if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
-            items: List[Any] = list(list_images(images))
-        else:
-            items = [images] if is_image(images) else list(images)
+        items = self.preprocessing.listed(images)
         found: List[Detected] = []
         for start in range(0, len(items), batch_size):
             chosen = items[start:start + batch_size]
@@ -313,26 +309,12 @@ def detect_files(detector: Detector,
                  on_broken: str = 'skip') -> Iterator[Classified]:
     """Detect in files, in batches, whatever some of them hold; see
     :func:`mmdynperceiver.deploy.stream.classify_files`."""
-    ready: List[Tuple[str, Tuple[Prepared, float]]] = []
-    broken: List[Broken] = []
 
-    def run() -> Classified:
+    def prepare(path: str) -> Tuple[str, Tuple[Prepared, float]]:
+        return path, detector.prepare(path)
+
+    def run(ready: List[Any], broken: List[Broken]) -> Classified:
         found = detector.detect(*zip(*ready)) if ready else []
-        done = Classified(found, broken[:],
-                          found[0].milliseconds if found else 0.)
-        ready.clear()
-        broken.clear()
-        return done
+        return Classified(found, broken, found[0].milliseconds if found else 0)
 
-    for path in paths:
-        try:
-            ready.append((path, detector.prepare(path)))
-        except FILE_ERRORS as error:
-            if on_broken == 'raise':
-                yield run()
-                raise
-            broken.append(Broken(path, one_line(error)))
-        if len(ready) == batch_size:
-            yield run()
-    if ready or broken:
-        yield run()
+    return in_batches(paths, prepare, run, batch_size, on_broken)

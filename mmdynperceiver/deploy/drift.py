@@ -18,7 +18,7 @@ import numpy as np
 
 from .policy import Policy
 
-__all__ = ['DriftMonitor']
+__all__ = ['DriftMonitor', 'add_monitor_options']
 
 LOGGER = logging.getLogger(__name__)
 # How many times as often as certified, the bettors say, the classes differ.
@@ -71,6 +71,24 @@ class _Bets:
         rest = self.seen - self.counted
         return (_bound(self.counted, self.seen,
                        level / 2), 1 - _bound(rest, self.seen, level / 2))
+
+
+def add_monitor_options(add: Callable[..., Any], fall_back: str) -> None:
+    """Add ``--monitor`` and ``--fall-back`` to a command line.
+
+    Args:
+        add (Callable): ``add_argument`` of a parser.
+        fall_back (str): With what the second goes on.
+    """
+    add('--monitor',
+        type=float,
+        metavar='SHARE',
+        help='of certified thresholds: run this share of the images, such as '
+        '0.02, to the last exit as well, and warn when their classes differ '
+        'more often than was certified')
+    add('--fall-back',
+        action='store_true',
+        help=f'with --monitor: go on with {fall_back}')
 
 
 class DriftMonitor:

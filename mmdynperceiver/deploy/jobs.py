@@ -131,14 +131,19 @@ class Job:
         first = number * self.part_size
         return range(first, min(first + self.part_size, len(self.paths)))
 
+    @property
+    def num_parts(self) -> int:
+        """How many parts there are in the end."""
+        return -(-len(self.paths) // self.part_size)
+
     def todo(self) -> List[int]:
         """The parts that are not there."""
-        count = -(-len(self.paths) // self.part_size)
-        return [k for k in range(count) if not self.parts.done(k)]
+        return [k for k in range(self.num_parts) if not self.parts.done(k)]
 
-    def count(self, numbers: Sequence[int]) -> int:
-        """How many images are in these parts."""
-        return sum(len(self.places(number)) for number in numbers)
+    def num_done(self) -> int:
+        """How many images are in the parts that are there."""
+        return len(self.paths) - sum(
+            len(self.places(number)) for number in self.todo())
 
     def finish(self, folders: Sequence[Broken] = ()) -> Summary:
         """Check that each image has one row, and name the broken ones in a
@@ -161,7 +166,7 @@ class Job:
             table = csv.writer(file)
             table.writerow(['path', 'error'])
             table.writerows(folders)
-            for number in range(-(-len(self.paths) // self.part_size)):
+            for number in range(self.num_parts):
                 columns = self._read(number)
                 faults = [(p, e)
                           for p, e in zip(columns['path'], columns['error'])

@@ -2,7 +2,7 @@
 """From an image file to normalised pixels, as in the test pipeline."""
 import math
 import os
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -135,6 +135,12 @@ class Preprocessing:
         """
         pixels, name = self.pixels(image)
         return self.normalised(self.resized(pixels, name), name)
+
+    def listed(self, images: Any) -> List[Image]:
+        """What is given as a list: one sample, a folder of them, or many."""
+        if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
+            return list(list_images(images, self.noun, self.endings))
+        return [images] if is_image(images) else list(images)
 
     def pixels(self, image: Image) -> Tuple[np.ndarray, str]:
         """The RGB pixels (H, W, 3) of an image, uint8, and what to call it;

@@ -11,7 +11,7 @@ from ..exit_settings import fixed_exit_thresholds
 from .drift import DriftMonitor
 from .manifest import Manifest
 from .policy import Policy, softmax
-from .preprocessing import Image, check_batch, is_image, list_images
+from .preprocessing import Image, check_batch
 from .results import Outcome, Result
 from .sessions import Sessions, check_outputs
 from .streams import check_streams, run_in_streams
@@ -140,7 +140,7 @@ class Runner:
         if batch_size < 1:
             raise ValueError(f'batch_size must be at least 1, got '
                              f'{batch_size}')
-        items = self._list(images)
+        items = self.preprocessing.listed(images)
         batches = (
             items[start:start + batch_size]
             for start in range(0, len(items), batch_size))
@@ -157,13 +157,6 @@ class Runner:
     def image_shape(self) -> Tuple[int, ...]:
         """Shape (3, H, W) of an image, or (M, 3, H, W) of a video."""
         return tuple(self.manifest.tensors['images'][1:])
-
-    def _list(self, images: Any) -> List[Image]:
-        """A list of images, or videos."""
-        if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
-            kind = self.preprocessing
-            return list(list_images(images, kind.noun, kind.endings))
-        return [images] if is_image(images) else list(images)
 
     def _classify(self, items: Sequence[Image],
                   stream: 'Runner') -> List[Result]:

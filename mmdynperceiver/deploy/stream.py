@@ -1,7 +1,8 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Classify many image files, some of which may be broken."""
 from contextlib import suppress
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (Any, Callable, Iterator, List, NamedTuple, Optional,
+                    Sequence, Tuple)
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from .runner import Outcome, Result, Runner
 from .sessions import bucket
 from .streams import run_in_streams
 
-__all__ = ['Classified', 'classify_files']
+__all__ = ['Classified', 'classify_files', 'in_batches']
 
 # A file with its pixels and the milliseconds that they took.
 _Ready = Tuple[str, np.ndarray, float]
@@ -63,36 +64,48 @@ def classify_files(runner: Runner,
 def _classify_here(runner: Runner, paths: Sequence[str], batch_size: int,
                    on_broken: str) -> Iterator[Classified]:
     """One batch after the other, full ones up to the last."""
-    ready: List[_Ready] = []
-    broken: List[Broken] = []
-
-    def run() -> Classified:
-        done = Classified([], broken[:], 0.)
-        if ready:
-            files, pixels, spent = zip(*ready)
-            outcome = _predict(runner, runner, np.stack(pixels))
-            results = runner.results(outcome, files, spent)
-            done = Classified(results, broken[:], outcome.milliseconds.max())
-        ready.clear()
-        broken.clear()
-        return done
-
     warm = False
+
+    def prepare(path: str) -> _Ready:
+        nonlocal warm
+        if not warm:
+            runner.preprocessing(path)
+            warm = True
+        return path, *runner.prepare(path)
+
+    def run(ready: Sequence[_Ready], broken: List[Broken]) -> Classified:
+        return _run(runner, runner, ready, broken)
+
+    return in_batches(paths, prepare, run, batch_size, on_broken)
+
+
+def in_batches(paths: Sequence[str], prepare: Callable[[str], Any],
+               run: Callable[[List[Any], List[Broken]], Classified],
+               batch_size: int, on_broken: str) -> Iterator[Classified]:
+    """Prepare files and run them in batches, full ones up to the last.
+
+    Args:
+        paths (Sequence[str]): The files.
+        prepare (Callable): What is ready to run of a file.
+        run (Callable): Runs what is ready, perhaps nothing, and hands on the
+            files that were broken on the way.
+        batch_size, on_broken: As of :func:`classify_files`.
+    """
+    ready: List[Any] = []
+    broken: List[Broken] = []
     for path in paths:
         try:
-            if not warm:
-                runner.preprocessing(path)
-                warm = True
-            ready.append((path, *runner.prepare(path)))
+            ready.append(prepare(path))
         except FILE_ERRORS as error:
             if on_broken == 'raise':
-                yield run()
+                yield run(ready, broken)
                 raise
             broken.append(Broken(path, one_line(error)))
         if len(ready) == batch_size:
-            yield run()
+            yield run(ready, broken)
+            ready, broken = [], []
     if ready or broken:
-        yield run()
+        yield run(ready, broken)
 
 
 def _classify_in_streams(runner: Runner, paths: Sequence[str], batch_size: int,
@@ -104,14 +117,7 @@ def _classify_in_streams(runner: Runner, paths: Sequence[str], batch_size: int,
 
     def run(files: Sequence[str], stream: Runner) -> _Piece:
         ready, broken, failure = _prepare(runner, files, on_broken)
-        done = Classified([], broken, 0.)
-        if ready:
-            names, pixels, spent = zip(*ready)
-            outcome = _predict(runner, stream, np.stack(pixels))
-            done = Classified(
-                runner.results(outcome, names, spent), broken,
-                outcome.milliseconds.max())
-        return done, failure
+        return _run(runner, stream, ready, broken), failure
 
     batches = (
         paths[start:start + batch_size]
@@ -138,6 +144,18 @@ def _prepare(
                 return ready, broken, error
             broken.append(Broken(path, one_line(error)))
     return ready, broken, None
+
+
+def _run(runner: Runner, stream: Runner, ready: Sequence[_Ready],
+         broken: List[Broken]) -> Classified:
+    """Run what is ready of a batch."""
+    if not ready:
+        return Classified([], broken, 0.)
+    files, pixels, spent = zip(*ready)
+    outcome = _predict(runner, stream, np.stack(pixels))
+    return Classified(
+        runner.results(outcome, files, spent), broken,
+        outcome.milliseconds.max())
 
 
 def _predict(runner: Runner, stream: Runner, batch: np.ndarray) -> Outcome:

@@ -64,11 +64,14 @@ class ExitCurveHook(Hook):
                              f'{interval!r}')
         self.interval = interval
         self._validations = 0
+        self._draws = True
         self._answers: List[Tuple[float, ...]] = []
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Forget the last validation."""
         self._answers = []
+        self._draws = self._validations % self.interval == 0
+        self._validations += 1
 
     def after_val_iter(self,
                        runner: Runner,
@@ -76,16 +79,15 @@ class ExitCurveHook(Hook):
                        data_batch: Any = None,
                        outputs: Optional[Sequence[Any]] = None) -> None:
         """Keep how sure each exit is of each sample, and whether right."""
-        if outputs and all('exit_logits' in s and 'gt_label' in s
-                           for s in outputs):
+        if self._draws and outputs and all(
+                'exit_logits' in s and 'gt_label' in s for s in outputs):
             self._answers += _answers(unwrap_model(runner.model), outputs)
 
     def after_val_epoch(self,
                         runner: Runner,
                         metrics: Optional[Dict[str, float]] = None) -> None:
         """Draw."""
-        self._validations += 1
-        if (self._validations - 1) % self.interval:
+        if not self._draws:
             return
         answers = collect_results(self._answers,
                                   len(runner.val_dataloader.dataset), 'cpu')

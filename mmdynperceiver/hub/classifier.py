@@ -289,7 +289,7 @@ def _nameable(net: DynPerceiver) -> Dict[str, Any]:
             'the feature branch was cut from a module, which a folder without '
             'code cannot hold: name it as arch (torchvision.NAME), or save '
             'the model of a config (mmdynperceiver convert)')
-    return dict(net.settings)
+    return net.settings
 
 
 class NetworkRunner(Runner):

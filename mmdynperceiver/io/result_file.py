@@ -18,7 +18,8 @@ from .describe import one_line
 
 __all__ = [
     'ENDINGS', 'INTERRUPTED', 'ResultFile', 'add_result_options',
-    'exit_status', 'import_pyarrow', 'printable', 'stoppable', 'write_parquet'
+    'exit_status', 'import_pyarrow', 'positive', 'printable', 'stoppable',
+    'write_parquet'
 ]
 
 ENDINGS = ('.json', '.jsonl', '.csv', '.parquet')
@@ -26,6 +27,14 @@ ENDINGS = ('.json', '.jsonl', '.csv', '.parquet')
 AT_ONCE = ('.json', '.parquet')
 # Exit status of a tool that was stopped by Ctrl-C.
 INTERRUPTED = 130
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'must be at least 1, got {value}')
+    return value
 
 
 def add_result_options(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ import sys
 import threading
 from typing import Any, Optional, Sequence
 
+from ..deploy.drift import add_monitor_options
 from ..deploy.sessions import PRECISIONS, RUNTIMES
 from ..io.describe import one_line
 from ..io.result_file import exit_status
@@ -66,7 +67,9 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         type=float,
         help='instead of the exported ones, one for each exit but the last')
     _add_queues(add)
-    _add_monitor(add)
+    add_monitor_options(
+        add, 'the next point of the --curve then, or the next safer '
+        'thresholds of the certificate')
     _add_limits(add)
     return parser.parse_args(argv)
 
@@ -92,20 +95,6 @@ def _add_queues(add: Any) -> None:
     add('--min-accuracy',
         type=float,
         help='refuse rather than use a point of the --curve with less')
-
-
-def _add_monitor(add: Any) -> None:
-    """Options of the drift monitor."""
-    add('--monitor',
-        type=float,
-        metavar='SHARE',
-        help='of certified thresholds: run this share of the images, such as '
-        '0.02, to the last exit as well, and warn when their classes differ '
-        'more often than was certified')
-    add('--fall-back',
-        action='store_true',
-        help='with --monitor: go on with the next point of the --curve then, '
-        'or the next safer thresholds of the certificate')
 
 
 def _add_limits(add: Any) -> None:

@@ -53,6 +53,25 @@ class Page:
                 return answer['result']
             self.events.append(answer)
 
+    def become_a_phone(self):
+        """Show the page on a narrow screen."""
+        self.send(
+            'Emulation.setDeviceMetricsOverride',
+            width=360,
+            height=700,
+            deviceScaleFactor=2,
+            mobile=True)
+
+    def grounds(self):
+        """Colours of the page's ground, as it is and where dark is preferred,
+        which it is from now on."""
+        ground = 'getComputedStyle(document.body).backgroundColor'
+        light = self.run(ground)
+        self.send(
+            'Emulation.setEmulatedMedia',
+            features=[dict(name='prefers-color-scheme', value='dark')])
+        return light, self.run(ground)
+
     def run(self, code):
         """The value of an expression of JavaScript."""
         answer = self.send(

@@ -73,19 +73,10 @@ def test_keyboard_phone_dark_webcam_and_token(start):  # noqa: F811
             page.tab()
             seen.append(page.run('document.activeElement.id'))
         assert seen == ['files', 'camera', 'token']
-        page.send(
-            'Emulation.setDeviceMetricsOverride',
-            width=360,
-            height=700,
-            deviceScaleFactor=2,
-            mobile=True)
+        page.become_a_phone()
         assert page.run('document.scrollingElement.scrollWidth') <= 360
-        ground = 'getComputedStyle(document.body).backgroundColor'
-        light = page.run(ground)
-        page.send(
-            'Emulation.setEmulatedMedia',
-            features=[dict(name='prefers-color-scheme', value='dark')])
-        assert page.run(ground) != light
+        light, dark = page.grounds()
+        assert dark != light
         page.run('document.getElementById("camera").click()')
         page.wait(f'{MESSAGE}.includes("token of this service")')
         page.run('document.getElementById("token").value = "a secret token"')

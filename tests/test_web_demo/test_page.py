@@ -178,20 +178,11 @@ def test_files_errors_care_phone_dark_and_camera(opened, tmp_path):
     assert page.run(SAVED) == '0 %'
     page.run('document.querySelector("#samples button").click()')
     page.wait(f'{CARDS} == 2 && {MESSAGE} == ""')
-    page.send(
-        'Emulation.setDeviceMetricsOverride',
-        width=360,
-        height=700,
-        deviceScaleFactor=2,
-        mobile=True)
+    page.become_a_phone()
     assert page.run('Math.max(...[...document.querySelectorAll("body *")]'
                     '.map(e => e.getBoundingClientRect().right))') <= 360
-    ground = 'getComputedStyle(document.body).backgroundColor'
-    light = page.run(ground)
-    page.send(
-        'Emulation.setEmulatedMedia',
-        features=[dict(name='prefers-color-scheme', value='dark')])
-    assert page.run(ground) != light
+    light, dark = page.grounds()
+    assert dark != light
     page.run('document.getElementById("camera").click()')
     page.wait(f'{CARDS} == 3 && {MESSAGE} == ""')
     page.run('document.getElementById("camera").click()')
