@@ -29,8 +29,6 @@ class DynPerceiver(EarlyExitNet):
 
     Attributes:
         trunk (Trunk): The network without its exits.
-        settings (dict): The arguments, by which it can be built again; a
-            ready feature branch is None there.
 
     Raises:
         ValueError: If an argument is out of its range; an unknown ``arch``
