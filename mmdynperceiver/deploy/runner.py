@@ -70,7 +70,8 @@ class Runner:
              threads: Optional[int] = None,
              precision: str = 'fp32',
              thresholds: Optional[Sequence[float]] = None,
-             streams: int = 1) -> 'Runner':
+             streams: int = 1,
+             sessions: Optional[Sequence[Any]] = None) -> 'Runner':
         """Open a folder that ``tools/export.py`` wrote.
 
         Args:
@@ -88,6 +89,8 @@ class Runner:
             streams (int): How many images, or batches, of those given are
                 decoded and run at the same time, with one thread each.
                 Defaults to 1.
+            sessions (Sequence, optional): The segments, where they are open
+                elsewhere; runtime, threads and precision are theirs then.
 
         Returns:
             Runner: Ready to be called.
@@ -106,9 +109,13 @@ class Runner:
         policy = Policy(manifest.num_exits, **settings)
         count, threads = check_streams(streams, threads)
         runner, *more = (
-            cls(manifest,
-                Sessions(folder, manifest, runtime, threads, precision),
+            cls(
+                manifest, sessions
+                or Sessions(folder, manifest, runtime, threads, precision),
                 policy) for _ in range(count))
+        if len(runner.sessions) != manifest.num_exits:
+            raise ValueError(f'{folder!r} has {manifest.num_exits} segments, '
+                             f'got {len(runner.sessions)}')
         images = np.zeros((1, *runner.image_shape), np.float32)
         for one in (runner, *more):
             one.all_exits(images)

@@ -19,6 +19,7 @@ from ..io.describe import one_line
 from ..io.result_file import exit_status
 from .local_ray import LOOPBACK, import_ray, not_installed, start_ray
 from .problems import Limits
+from .ray_segments import SegmentDeployment
 from .settings import Settings, open_network, start_service
 
 ENGINES = ('ray', 'local')
@@ -48,6 +49,12 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         type=int,
         default=1,
         help='processes with a network each, under Ray (default: 1)')
+    add('--segment-replicas',
+        nargs='+',
+        type=int,
+        metavar='N',
+        help='under Ray, run each segment in so many processes of its own '
+        '(default: all segments in each replica)')
     add('--runtime', choices=list(RUNTIMES), default='onnxruntime')
     add('--precision', choices=PRECISIONS, default='fp32')
     add('--threads',
@@ -129,6 +136,11 @@ def read_settings(args: argparse.Namespace) -> Settings:
         curve=args.curve and os.path.abspath(args.curve),
         limits=Limits(**limits),
         token=os.environ.get(TOKEN_VARIABLE) or None)
+    if args.segment_replicas:
+        if args.engine != 'ray':
+            raise ValueError('--segment-replicas is for --engine ray')
+        content['segments'] = tuple(
+            SegmentDeployment(replicas=n) for n in args.segment_replicas)
     return Settings(**content)
 
 
@@ -190,9 +202,14 @@ def serve_by_ray(args: argparse.Namespace, settings: Settings) -> None:
     except ImportError as error:
         raise not_installed(error) from error
     # What is wrong with the folder is said here, not by a replica.
-    open_network(settings)
+    runner, _ = open_network(settings)
+    segments = settings.segments
+    if segments and len(segments) != runner.num_exits:
+        raise ValueError(f'--segment-replicas takes a number for each of the '
+                         f'{runner.num_exits} segments, got {len(segments)}')
+    processes = sum(s.replicas for s in segments or ()) + args.replicas
     stop = threading.Event()
-    with start_ray((settings.threads or 1) * args.replicas):
+    with start_ray((settings.threads or 1) * processes):
         try:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: stop.set())

@@ -9,9 +9,9 @@ from typing import Any, Deque, Dict, Optional, Sequence
 import numpy as np
 
 from .operating_curve import CurvePoint
-from .segment_costs import SegmentCosts
+from .segment_costs import image_milliseconds
 
-__all__ = ['Controller', 'Load', 'image_milliseconds']
+__all__ = ['Controller', 'Load']
 
 LOGGER = logging.getLogger(__name__)
 # Shares of the latency target: an expected wait above HIGH leads to a cheaper
@@ -23,14 +23,6 @@ BUSY_DOWN, BUSY_UP = 0.85, 0.7
 CALM, INTERVAL = 2., 0.1
 # Seconds over which loads are averaged.
 WINDOW = 1.
-
-
-def image_milliseconds(costs: SegmentCosts, sizes: Sequence[int],
-                       shares: Sequence[float]) -> float:
-    """Milliseconds of a worker that an image takes on average, in full
-    batches, at some shares of the exits."""
-    reach = 1 - np.concatenate([[0], np.cumsum(shares)[:-1]])
-    return float(np.dot(reach, costs.per_image(sizes)))
 
 
 class Load:
@@ -97,6 +89,7 @@ class Controller:
         self.costs = [
             image_milliseconds(costs, sizes, p.shares) for p in self.points
         ]
+        self._spacing = [scheduler.spacing(p.shares) for p in self.points]
         if not slo_ms > costs.alone:
             raise ValueError(
                 f'a latency target of {slo_ms:g} ms cannot be held: one image '
@@ -162,9 +155,7 @@ class Controller:
         factor = 1.
         if load.measured_ms > measured:
             factor = (load.busy_ms - busy) / (load.measured_ms - measured)
-        each = max(1., factor) * self.costs[index]
-        return each / self.scheduler.workers + \
-            load.preparing_ms
+        return max(1., factor) * self._spacing[index] + load.preparing_ms
 
     def look(self) -> None:
         """Compare the load with the target, and move if need be."""

@@ -4,6 +4,7 @@
 ``mmdynperceiver.serve.ray_app:build`` is what a YAML for ``serve deploy``
 names; see ``docs/serving.md``.
 """
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List, Mapping, Tuple
 
 import ray.serve._private.replica as ray_replica
@@ -14,6 +15,7 @@ from ray.util import get_node_ip_address
 from .http_app import build_app
 from .local_ray import LOOPBACK
 from .metrics import RayMetrics
+from .ray_segments import RemoteSessions, SegmentReplica
 from .service import Service
 from .settings import Settings, start_service
 
@@ -43,12 +45,19 @@ class Classifier:
 
     Args:
         settings (Settings): What the service is told.
+        *segments (DeploymentHandle): Those that run a segment each; without
+            them all run here.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *segments: Any) -> None:
         if get_node_ip_address() == LOOPBACK:
             _listen_to_loopback()
-        self._service = start_service(settings, RayMetrics())
+        sessions = RemoteSessions(
+            segments, settings.limits.request_seconds) if segments else None
+        # Ray waits for no answer in the thread in which this is made.
+        with ThreadPoolExecutor(1) as starter:
+            self._service = starter.submit(start_service, settings,
+                                           RayMetrics(), sessions).result()
         _RUNNING.append((self._service, settings))
 
     def check_health(self) -> None:
@@ -56,6 +65,34 @@ class Classifier:
         if not self._service.ready:
             raise RuntimeError('the workers have stopped')
         self._service.set_gauges()
+
+
+class _Segment(SegmentReplica):
+    """One process with a segment."""
+
+    def __init__(self, *args: Any) -> None:
+        if get_node_ip_address() == LOOPBACK:
+            _listen_to_loopback()
+        super().__init__(*args)
+
+
+def _bind_segments(settings: Settings) -> List[Any]:
+    """A deployment of its own for each segment, if that is wanted."""
+    found = []
+    for index, one in enumerate(settings.segments or ()):
+        threads = one.threads or settings.threads
+        options = dict(one.ray_actor_options or dict(num_cpus=threads or 1))
+        found.append(
+            serve.deployment(
+                _Segment,
+                name=f'Segment{index}',
+                num_replicas=one.replicas,
+                # What is more waits in the scheduler, to join others.
+                max_ongoing_requests=1,
+                ray_actor_options=options).bind(
+                    settings.folder, index, one.runtime or settings.runtime,
+                    one.precision or settings.precision, threads))
+    return found
 
 
 def make_application(settings: Settings, replicas: Any = 1) -> Any:
@@ -77,8 +114,9 @@ def make_application(settings: Settings, replicas: Any = 1) -> Any:
         max_queued_requests=most,
         health_check_period_s=5,
         graceful_shutdown_timeout_s=settings.limits.request_seconds,
-        ray_actor_options=dict(num_cpus=settings.threads or 1),
-        **scaling).bind(settings)
+        ray_actor_options=dict(
+            num_cpus=1 if settings.segments else settings.threads or 1),
+        **scaling).bind(settings, *_bind_segments(settings))
 
 
 def build(arguments: Mapping[str, Any]) -> Any:

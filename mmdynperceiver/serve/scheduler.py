@@ -19,7 +19,7 @@ from ..deploy.policy import Policy
 from ..deploy.preprocessing import check_batch
 from .row_ring import RowRing, Taken
 from .segment_choice import Waiting, choose_segment
-from .segment_costs import SegmentCosts, Segments
+from .segment_costs import SegmentCosts, Segments, reached
 
 __all__ = ['Observer', 'RefusedError', 'Served', 'StagedScheduler']
 
@@ -92,6 +92,10 @@ class StagedScheduler:
             image alone takes through all segments.
         workers (int): Threads that run segments. Defaults to 1.
         observer (Observer, optional): Is told what happens.
+        places (Sequence[int], optional): Where segments run in places of
+            their own: in how many each does. There is a worker for each of
+            these, and no more batches of a segment run at the same time.
+            Defaults to None, a worker runs any segment.
 
     Raises:
         ValueError: If a number is not positive.
@@ -105,16 +109,21 @@ class StagedScheduler:
                  max_waiting: int = 128,
                  max_wait_ms: Optional[float] = None,
                  workers: int = 1,
-                 observer: Optional[Observer] = None) -> None:
+                 observer: Optional[Observer] = None,
+                 places: Optional[Sequence[int]] = None) -> None:
         for name, value in (('max_batch', max_batch),
-                            ('max_waiting', max_waiting), ('workers',
-                                                           workers)):
+                            ('max_waiting', max_waiting), ('workers', workers),
+                            ('places', min(places or [1]))):
             if value < 1:
                 raise ValueError(f'{name} must be at least 1, got {value}')
+        workers = sum(places or [workers])
         self.segments, self.policy, self.costs = segments, policy, costs
         self.observer = observer or Observer()
         self.max_waiting, self.workers = max_waiting, workers
         exits = range(segments.num_exits)
+        self.places = list(places or [workers] * len(exits))
+        self._separate = places is not None
+        self._running = [0] * len(exits)
         self.sizes = [costs.batch_size(index, max_batch) for index in exits]
         if max_wait_ms is None:
             max_wait_ms = costs.alone
@@ -170,6 +179,14 @@ class StagedScheduler:
             self._ready.notify()
         return row.future
 
+    def spacing(self, shares: Sequence[float]) -> float:
+        """Milliseconds between two images that the workers keep up with, in
+        full batches, at some shares of the exits."""
+        each = reached(shares) * self.costs.per_image(self.sizes)
+        if self._separate:
+            return float((each / self.places).max())
+        return float(each.sum()) / self.workers
+
     @property
     def waiting(self) -> List[int]:
         """How many images wait before each segment."""
@@ -206,14 +223,17 @@ class StagedScheduler:
                     self._ready.wait()
                     index = self._choose()
                 taken = self._queues[index].take(self.sizes[index])
+                self._running[index] += 1
                 if index + 1 < len(self._queues):
                     self._queues[index + 1].keep(len(taken.entries))
             self._run(index, taken)
 
     def _choose(self) -> Optional[int]:
         """The segment to run next."""
-        able = [k for k, queue in enumerate(self._queues)
-                if queue and self._fits(k)]  # yapf: disable
+        able = [
+            k for k, queue in enumerate(self._queues)
+            if queue and self._running[k] < self.places[k] and self._fits(k)
+        ]
         found = []
         for queue, size in zip(self._queues, self.sizes):
             first = queue.entries[0] if queue else _NOBODY
@@ -246,6 +266,7 @@ class StagedScheduler:
                 else:
                     groups += [[number] for number in numbers]
         with self._ready:
+            self._running[index] -= 1
             self._queues[index].free(taken)
             if index + 1 < len(self._queues):
                 self._queues[index + 1].keep(-(len(rows) - len(stayed)))

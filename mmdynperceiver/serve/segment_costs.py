@@ -6,7 +6,7 @@ from typing import Dict, List, NamedTuple, Protocol, Sequence, Tuple
 
 import numpy as np
 
-__all__ = ['SegmentCosts', 'Segments', 'measure_costs']
+__all__ = ['SegmentCosts', 'Segments', 'image_milliseconds', 'measure_costs']
 
 # A larger batch must save so much of an image's time to be worth the wait.
 WORTH = 0.05
@@ -73,6 +73,19 @@ class SegmentCosts(NamedTuple):
             self.of_batch(index, size) / size
             for index, size in enumerate(sizes)
         ]
+
+
+def reached(shares: Sequence[float]) -> np.ndarray:
+    """Of all images, the shares that come to each segment, from those that
+    leave at each exit."""
+    return 1 - np.concatenate([[0], np.cumsum(shares)[:-1]])
+
+
+def image_milliseconds(costs: SegmentCosts, sizes: Sequence[int],
+                       shares: Sequence[float]) -> float:
+    """Milliseconds of a worker that an image takes on average, in full
+    batches, at some shares of the exits."""
+    return float(np.dot(reached(shares), costs.per_image(sizes)))
 
 
 def measure_costs(segments: Segments,

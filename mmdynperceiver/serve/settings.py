@@ -12,6 +12,7 @@ from .drift_watch import DriftWatch
 from .metrics import Metrics
 from .operating_curve import CurvePoint, load_curve
 from .problems import Limits
+from .ray_segments import SegmentDeployment, segment_deployments
 from .scheduler import StagedScheduler
 from .segment_costs import measure_costs
 from .service import Recorder, Service
@@ -44,6 +45,9 @@ class Settings:
             last exit, to notice when a certificate holds no longer.
         fall_back (bool): Whether to turn to safer thresholds then. Defaults
             to False.
+        segments (Sequence[SegmentDeployment], optional): Under Ray, a
+            deployment of its own for each segment. Defaults to None, all
+            segments in each replica.
     """
 
     folder: str
@@ -63,6 +67,7 @@ class Settings:
     token: Optional[str] = dataclasses.field(default=None, repr=False)
     monitor: Optional[float] = None
     fall_back: bool = False
+    segments: Optional[Sequence[SegmentDeployment]] = None
 
     def __post_init__(self) -> None:
         if (self.curve is None) != (self.slo_ms is None):
@@ -80,6 +85,9 @@ class Settings:
                              'certified: leave out thresholds')
         if self.token is not None and len(self.token) < 8:
             raise ValueError('a token must have at least 8 characters')
+        if self.segments is not None and self.workers != 1:
+            raise ValueError('workers and segments exclude each other: of '
+                             'segments each replica is a worker')
         if self.decoders < 1:
             raise ValueError(f'decoders must be at least 1, got '
                              f'{self.decoders}')
@@ -102,19 +110,34 @@ class Settings:
             content['limits'] = Limits(**dict(content.get('limits') or {}))
         except TypeError as error:
             raise ValueError(f'limits: {error}') from error
+        if content.get('segments') is not None:
+            content['segments'] = segment_deployments(content['segments'])
         return cls(**content)
 
 
-def open_network(settings: Settings) -> Tuple[Runner, List[CurvePoint]]:
+def open_network(
+    settings: Settings,
+    sessions: Optional[Sequence[Any]] = None
+) -> Tuple[Runner, List[CurvePoint]]:
     """The network, and the points of its curve, none without one.
+
+    Args:
+        settings (Settings): What the service is told.
+        sessions (Sequence, optional): The segments, where they are open
+            already. Defaults to None.
 
     Raises:
         FileNotFoundError: If the folder or a file is missing.
         ImportError: If the runtime is not installed.
         ValueError: If a file was changed or a setting does not fit.
     """
-    runner = Runner.load(settings.folder, settings.runtime, settings.threads,
-                         settings.precision, settings.thresholds)
+    runner = Runner.load(
+        settings.folder,
+        settings.runtime,
+        settings.threads,
+        settings.precision,
+        settings.thresholds,
+        sessions=sessions)
     noun = runner.preprocessing.noun
     if noun != 'image':
         raise ValueError(f'the service takes images, and the network in '
@@ -129,19 +152,21 @@ def open_network(settings: Settings) -> Tuple[Runner, List[CurvePoint]]:
                               settings.min_accuracy)
 
 
-def start_service(settings: Settings, metrics: Metrics) -> Service:
+def start_service(settings: Settings,
+                  metrics: Metrics,
+                  sessions: Optional[Sequence[Any]] = None) -> Service:
     """Open the network, measure its segments, and start the workers.
 
-    Raises what :func:`open_network` does.
+    Takes and raises what :func:`open_network` does.
     """
-    runner, points = open_network(settings)
+    runner, points = open_network(settings, sessions)
     LOGGER.info('measuring what the segments cost')
     costs = measure_costs(runner, settings.max_batch)
     recorder = Recorder(metrics, costs)
-    scheduler = StagedScheduler(runner, runner.policy, costs,
-                                settings.max_batch, settings.max_waiting,
-                                settings.max_wait_ms, settings.workers,
-                                recorder)
+    scheduler = StagedScheduler(
+        runner, runner.policy, costs, settings.max_batch, settings.max_waiting,
+        settings.max_wait_ms, settings.workers, recorder, settings.segments
+        and [s.replicas for s in settings.segments])
     LOGGER.info('batches of %s before the segments', scheduler.sizes)
     controller = None
     if points:

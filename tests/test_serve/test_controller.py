@@ -38,7 +38,10 @@ def make(clock):
     """A controller of a target of 100 ms, and what passes time for it."""
     load = Load()
     scheduler = SimpleNamespace(
-        costs=COSTS, sizes=[1] * 4, policy=None, workers=1)
+        costs=COSTS,
+        sizes=[1] * 4,
+        policy=None,
+        spacing=lambda shares: image_milliseconds(COSTS, [1] * 4, shares))
     controller = Controller(scheduler, load, POINTS, 100., start=False)
 
     def wait(seconds, rate=0, pending=0, milliseconds=10.):

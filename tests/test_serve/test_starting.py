@@ -51,6 +51,7 @@ def damaged(resnet, tmp_path_factory):
     (None, ('--slo-ms', '50', '--curve', '{curve}', '--min-accuracy', '0.95'),
      'no point of the curve .* the best has 0.9000'),
     (None, ('--max-images', '0'), 'images must be positive, got 0'),
+    (None, ('--segment-replicas', '1'), 'is for --engine ray'),
     (None, ('--max-batch', '0'), 'largest batch must be at least 1, got 0'),
 ])
 def test_refuses_to_start(resnet, damaged, tmp_path, capsys, kind, options,
@@ -105,3 +106,9 @@ def test_settings_of_a_cluster_are_read(resnet):
         ray_app.build(dict(folder='x', fodler='y'))
     with pytest.raises(ValueError, match='limits: .*hours'):
         ray_app.build(dict(folder='x', limits=dict(hours=2)))
+    segments = [dict(replicas=2, ray_actor_options=dict(num_gpus=1)), {}]
+    assert ray_app.build(dict(folder='x', segments=segments))
+    for wrong, message in ((3, 'must be a list'), ([dict(gpu=1)], 'replicas'),
+                           ([dict(replicas=0)], 'at least 1, got 0')):
+        with pytest.raises(ValueError, match=message):
+            ray_app.build(dict(folder='x', segments=wrong))
