@@ -45,16 +45,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         default=LOOPBACK,
         help='address to listen at (default: 127.0.0.1, this machine alone)')
     add('--port', type=int, default=8000, help='(default: 8000)')
-    add('--replicas',
-        type=int,
-        default=1,
-        help='processes with a network each, under Ray (default: 1)')
-    add('--segment-replicas',
-        nargs='+',
-        type=int,
-        metavar='N',
-        help='under Ray, run each segment in so many processes of its own '
-        '(default: all segments in each replica)')
+    _add_replicas(add)
     add('--runtime', choices=list(RUNTIMES), default='onnxruntime')
     add('--precision', choices=PRECISIONS, default='fp32')
     add('--threads',
@@ -79,6 +70,20 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         'thresholds of the certificate')
     _add_limits(add)
     return parser.parse_args(argv)
+
+
+def _add_replicas(add: Any) -> None:
+    """Options of the processes under Ray."""
+    add('--replicas',
+        type=int,
+        default=1,
+        help='processes with a network each, under Ray (default: 1)')
+    add('--segment-replicas',
+        nargs='+',
+        type=int,
+        metavar='N',
+        help='under Ray, run each segment in so many processes of its own '
+        '(default: all segments in each replica)')
 
 
 def _add_queues(add: Any) -> None:
