@@ -15,9 +15,10 @@ from ..datasets.image_files import FILE_ERRORS, find_files
 from ..deploy.decoding import decode
 from ..deploy.manifest import MANIFEST
 from ..deploy.policy import Policy
+from ..deploy.preprocessing import check_takes_images
 from ..deploy.runner import Runner
 from ..deploy.sessions import RUNTIMES
-from ..errors import InputError, input_errors, one_line
+from ..errors import input_errors, one_line
 from ..exit_settings import fixed_exit_thresholds
 from ..io.atomic import check_new_folder
 from ..progress import set_quiet
@@ -89,10 +90,7 @@ def open_exported(args: argparse.Namespace, path: str) -> Source:
         if predict_jobs.is_job(args):
             streams, threads = predict_jobs.workers(args)
         runner = Runner.load(path, args.runtime, threads, streams=streams)
-        noun = runner.preprocessing.noun
-        if noun != 'image':
-            raise InputError(f'the network in {path!r} takes {noun}s: python '
-                             f'-m mmdynperceiver.deploy runs it')
+        check_takes_images(runner.preprocessing, path)
         settings = policy_settings(args, runner.manifest.num_exits,
                                    runner.policy, {})
         runner.policy = Policy(runner.manifest.num_exits, **settings)

@@ -13,7 +13,7 @@ from .policy import all_finite
 
 __all__ = [
     'DECODERS', 'EXTENSIONS', 'Image', 'Preprocessing', 'STEPS', 'check_batch',
-    'is_image', 'list_images', 'pad_to'
+    'check_takes_images', 'is_image', 'list_images', 'pad_to'
 ]
 
 # Or an image of Pillow, which need not be there.
@@ -67,6 +67,15 @@ def check_batch(batch: Any, shape: Sequence[int]) -> None:
 def _finite_samples(batch: np.ndarray) -> np.ndarray:
     """Which samples of a batch hold finite numbers alone (B,)."""
     return np.isfinite(batch).all(tuple(range(1, batch.ndim)))
+
+
+def check_takes_images(preprocessing: 'Preprocessing', folder: str) -> None:
+    """Refuse a network for something else, which the Runner alone runs."""
+    if preprocessing.noun != 'image':
+        raise ValueError(
+            f'images are due, and the network in {folder!r} takes '
+            f'{preprocessing.noun}s: python -m '
+            f'mmdynperceiver.deploy runs it')
 
 
 class Preprocessing:

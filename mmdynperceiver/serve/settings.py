@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from ..deploy.drift import DriftMonitor
+from ..deploy.preprocessing import check_takes_images
 from ..deploy.runner import Runner
 from .controller import Controller
 from .drift_watch import DriftWatch
@@ -138,11 +139,7 @@ def open_network(
         settings.precision,
         settings.thresholds,
         sessions=sessions)
-    noun = runner.preprocessing.noun
-    if noun != 'image':
-        raise ValueError(f'the service takes images, and the network in '
-                         f'{settings.folder!r} takes {noun}s: python -m '
-                         f'mmdynperceiver.deploy runs it')
+    check_takes_images(runner.preprocessing, settings.folder)
     if settings.monitor is not None:  # what is wrong is said here
         DriftMonitor.of_certificate(
             runner.manifest.certificate, share=settings.monitor)
