@@ -29,7 +29,7 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
         'classification':
         ('ConvAIGBackbone', 'ConvBackbone', 'DynPerceiverBackbone',
          'DynPerceiverClassifier', 'DynPerceiverHead', 'MSDNetBackbone',
-         'ResolutionCascadeBackbone', 'SkippingClassifier'),
+         'RANetBackbone', 'ResolutionCascadeBackbone', 'SkippingClassifier'),
         'recognition':
         ('DynPerceiverRecognizer', 'DynPerceiverTSM', 'DynPerceiverTSMHead'),
         'detection': ('DynPerceiverDetBackbone', 'DynPerceiverDetector'),

@@ -3,7 +3,7 @@
 import torch
 
 from mmdynperceiver.core import EarlyExitNet, build_feature_branch
-from mmdynperceiver.core.networks import MSDNet, ResolutionCascade
+from mmdynperceiver.core.networks import MSDNet, RANet, ResolutionCascade
 
 SIZE = 32
 MSDNET = dict(
@@ -16,6 +16,16 @@ MSDNET = dict(
     growth_factors=(1, 2, 2),
     bottleneck_factors=(1, 2, 2),
     exit_width=8)
+# The first of three sub-networks has two exits.
+RANET = dict(
+    scales=(1, 2, 3),
+    more_blocks=1,
+    step=2,
+    stem_channels=4,
+    growth=4,
+    growth_factors=(2, 1, 1),
+    bottleneck_factors=(2, 1, 1),
+    exit_width=8)
 
 
 def cascade(shared=False):
@@ -27,6 +37,7 @@ def cascade(shared=False):
 
 TRUNKS = dict(
     msdnet=lambda: MSDNet(**MSDNET),
+    ranet=lambda: RANet(**RANET),
     cascade=cascade,
     shared=lambda: cascade(True))
 

@@ -8,13 +8,13 @@ from .backbone import ConvBackbone, DynPerceiverBackbone
 from .classifier import DynPerceiverClassifier
 from .datasets import BrokenImageError, CheckedImageFolder
 from .head import DynPerceiverHead
-from .networks import (ConvAIGBackbone, MSDNetBackbone,
+from .networks import (ConvAIGBackbone, MSDNetBackbone, RANetBackbone,
                        ResolutionCascadeBackbone)
 from .skipping import SkippingClassifier
 
 __all__ = [
     'BrokenImageError', 'CheckedImageFolder', 'ConvAIGBackbone',
     'ConvBackbone', 'DynPerceiverBackbone', 'DynPerceiverClassifier',
-    'DynPerceiverHead', 'MSDNetBackbone', 'ResolutionCascadeBackbone',
-    'SkippingClassifier'
+    'DynPerceiverHead', 'MSDNetBackbone', 'RANetBackbone',
+    'ResolutionCascadeBackbone', 'SkippingClassifier'
 ]

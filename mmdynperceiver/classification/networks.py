@@ -5,11 +5,14 @@ from typing import Any, Optional, Sequence
 from mmpretrain.registry import MODELS
 
 from ..core import SegmentedTrunk, build_feature_branch
-from ..core.networks import ConvAIG, MSDNet, ResolutionCascade
+from ..core.networks import ConvAIG, MSDNet, RANet, ResolutionCascade
 from ..hosts.feature_branch import build_arch
 from ..hosts.trunk_backbone import SegmentedBackbone
 
-__all__ = ['ConvAIGBackbone', 'MSDNetBackbone', 'ResolutionCascadeBackbone']
+__all__ = [
+    'ConvAIGBackbone', 'MSDNetBackbone', 'RANetBackbone',
+    'ResolutionCascadeBackbone'
+]
 
 
 @MODELS.register_module()
@@ -31,6 +34,28 @@ class MSDNetBackbone(SegmentedBackbone):
     """
 
     make_trunk = MSDNet
+
+
+@MODELS.register_module()
+class RANetBackbone(SegmentedBackbone):
+    """Resolution adaptive network (arXiv 2003.07326).
+
+    Args:
+        norm_eval, init_cfg: See
+            :class:`~mmdynperceiver.hosts.trunk_backbone.SegmentedBackbone`.
+        **kwargs: Arguments of :class:`mmdynperceiver.core.networks.RANet`.
+
+    Example:
+        >>> import torch
+        >>> from mmdynperceiver.classification import RANetBackbone
+        >>> backbone = RANetBackbone(scales=(1, 2), num_blocks=1, step=2,
+        ...     growth_factors=(2, 1), bottleneck_factors=(2, 1))
+        >>> feats = backbone(torch.rand(2, 3, 64, 64))
+        >>> [[tuple(v.shape) for v in vectors] for vectors in feats]
+        [[(2, 128)], [(2, 80)], [(2, 112)]]
+    """
+
+    make_trunk = RANet
 
 
 @MODELS.register_module()

@@ -11,7 +11,7 @@ from mmdynperceiver.core import (EarlyExitNet, build_feature_branch,
                                  macs_per_exit, prepare_for_inference)
 from mmdynperceiver.core.accelerate.copies import on_meta
 from mmdynperceiver.core.early_exit import LoopState
-from mmdynperceiver.core.networks import MSDNet, ResolutionCascade
+from mmdynperceiver.core.networks import MSDNet, RANet, ResolutionCascade
 from mmdynperceiver.core.networks.msdnet import block_layers
 from mmdynperceiver.core.numpy_segments import NumpySegments
 from .test_accelerate.tape import TapeCapture
@@ -42,9 +42,10 @@ def thresholds(logits):
     return spread(logits)
 
 
-def count(trunk, num_classes, size):
+def count(make, num_classes, size):
     """Parameters, and MACs in millions, on the meta device."""
-    net = on_meta(EarlyExitNet(trunk, num_classes))
+    with torch.device('meta'):
+        net = on_meta(EarlyExitNet(make(), num_classes))
     macs = macs_per_exit(*net.exit_parts(), (3, size, size))
     return sum(p.numel() for p in net.parameters()), [m / 1e6 for m in macs]
 
@@ -133,12 +134,58 @@ def test_scales_end_and_are_carried_no_further(net):
 def test_msdnet_is_the_published(settings, num_classes, parameters, macs):
     """The authors' first convolution on ImageNet has a bias of 32 numbers;
     their MACs add norms, activations and pooling."""
-    found, exits = count(
-        MSDNet(**settings), num_classes, 224 if num_classes == 1000 else 32)
+    found, exits = count(lambda: MSDNet(**settings), num_classes,
+                         224 if num_classes == 1000 else 32)
     assert parameters - found == (32 if num_classes == 1000 else 0)
     for exit, wanted in macs.items():
         assert exits[exit] < wanted
         assert exits[exit] == pytest.approx(wanted, rel=0.012)
+
+
+@pytest.mark.parametrize('settings, num_classes, parameters, macs', [
+    (dict(
+        CIFAR,
+        scales=(1, 2, 3, 3),
+        step=2,
+        step_mode='linear',
+        growth_factors=(4, 2, 1, 1),
+        bottleneck_factors=(4, 2, 1, 1)), 10, 3_967_697,
+     (10.74, 24.14, 35.22, 43.90, 55.60, 61.30, 105.56, 117.27)),
+    (dict(), 1000, 131_123_991,
+     (246.47, 631.16, 860.40, 1041.14, 1869.85, 2160.38, 2734.28, 2828.31)),
+])
+def test_ranet_is_the_published(settings, num_classes, parameters, macs):
+    """As of MSDNet: a bias of 32 numbers, and what is added to the MACs."""
+    found, exits = count(lambda: RANet(**settings), num_classes,
+                         224 if num_classes == 1000 else 32)
+    assert parameters - found == (32 if num_classes == 1000 else 0)
+    assert all(one < wanted for one, wanted in zip(exits, macs))
+    assert exits == pytest.approx(macs, rel=0.01)
+
+
+@torch.no_grad()
+def test_layers_read_the_resolution_below():
+    """What the blocks of a sub-network hand on is what its layers made."""
+    trunk = TRUNKS['ranet']().eval()
+    first, second = trunk.networks[0][1], trunk.networks[1][1]
+    x, seen = torch.randn(2, first.widths[0], 5, 5), []
+    hooks = [
+        conv.register_forward_pre_hook(lambda layer, given: seen.append(given))
+        for conv in (*first.keep, *second.up)
+    ]
+    _, kept = first(x, ())
+    second(torch.randn(2, second.widths[0], 10, 10), kept)
+    for hook in hooks:
+        hook.remove()
+    made = [given for given, in seen]
+    assert torch.equal(made[2], made[0]) and torch.equal(made[3], made[1])
+    assert torch.equal(made[4], kept[-1])
+    assert second.halves and not first.halves
+    # All exits read maps of the lowest resolution.
+    state = trunk.initial_state(IMAGES)
+    for index in range(trunk.num_segments):
+        state, _ = trunk.segment(index, state)
+        assert state.x.shape[2:] == (2, 2)
 
 
 def test_blocks_as_published():
@@ -162,6 +209,22 @@ def test_msdnet_refuses(wrong):
         MSDNet(**wrong)
 
 
+@pytest.mark.parametrize('wrong', [
+    dict(scales=(2, 3, 3, 4)),
+    dict(scales=(1, 3, 3, 4)),
+    dict(growth_factors=(1, 1), bottleneck_factors=None),
+    dict(bottleneck_factors=(1, 2)),
+    dict(fusion=1),
+    dict(growth=2),
+    dict(num_blocks=0),
+    dict(num_blocks=40),
+])
+def test_ranet_refuses(wrong):
+    name = list(wrong)[0]
+    with pytest.raises(ValueError, match=f'{name}.*(got|take fewer)'):
+        RANet(**wrong)
+
+
 def test_a_cascade_adds_up_what_each_size_costs():
     trunk = TRUNKS['cascade']().eval()
     assert trunk.sizes((224, 224)) == [(112, 112), (160, 160), (224, 224)]
@@ -170,11 +233,14 @@ def test_a_cascade_adds_up_what_each_size_costs():
     with pytest.raises(ValueError, match='at least 32 pixels'):
         trunk(IMAGES[..., :31, :31])
     assert all(vectors[0].shape == (9, 64) for vectors in trunk(IMAGES))
-    macs = count(trunk, 5, 64)[1]
-    first = ResolutionCascade([
-        build_feature_branch(
-            dict(block='basic', depths=(1, 1, 1, 1), stem_stride=2), 0.125)
-    ], (1, ))
+    macs = count(TRUNKS['cascade'], 5, 64)[1]
+
+    def first():
+        return ResolutionCascade([
+            build_feature_branch(
+                dict(block='basic', depths=(1, 1, 1, 1), stem_stride=2), 0.125)
+        ], (1, ))
+
     for index, size in enumerate((32, 46, 64)):
         spent = macs[index] - (macs[index - 1] if index else 0)
         assert spent == pytest.approx(count(first, 5, size)[1][0])

@@ -2,6 +2,7 @@
 """Dynamic networks of other families, in segments as Dyn-Perceiver is."""
 from .conv_aig import ConvAIG
 from .msdnet import MSDNet
+from .ranet import RANet
 from .resolution_cascade import ResolutionCascade
 
-__all__ = ['ConvAIG', 'MSDNet', 'ResolutionCascade']
+__all__ = ['ConvAIG', 'MSDNet', 'RANet', 'ResolutionCascade']

@@ -12,12 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ..segments import SegmentedTrunk
-from .layers import (conv_unit, dense_branch, exit_convs, init_convs, pooled,
-                     sequentials)
+from .layers import (check_dense, conv_unit, dense_branch, exit_convs,
+                     init_convs, pooled, sequentials, stem_convs)
 
 __all__ = ['MSDNet', 'ScaleState', 'block_layers']
-
-_STEM_STRIDES = (1, 4)
 
 
 class ScaleState(NamedTuple):
@@ -158,14 +156,19 @@ class MSDNet(SegmentedTrunk):
                  reduction: float = 0.5,
                  stem_stride: int = 4,
                  exit_width: Optional[int] = None) -> None:
-        _check(
+        check_dense(
             dict(
                 num_exits=num_exits,
                 base=base,
                 step=step,
                 stem_channels=stem_channels,
                 growth=growth), step_mode, growth_factors, bottleneck_factors,
-            reduction, stem_stride)
+            reduction, stem_stride, _MOST_SCALES)
+        if any(growth * factor % 2 for factor in growth_factors[1:]):
+            raise ValueError(f'growth times each of growth_factors but the '
+                             f'first must be even, half of it comes from the '
+                             f'finer scale, got growth={growth} and '
+                             f'{growth_factors!r}')
         super().__init__('x' * num_exits)
         self.factors = tuple(growth_factors)
         self.bottlenecks: Tuple[Any, ...] = tuple(
@@ -173,7 +176,8 @@ class MSDNet(SegmentedTrunk):
         self.growth, self.reduction = growth, reduction
         self.stem_stride = stem_stride
         self.min_size = stem_stride * 2**(len(self.factors) - 1)
-        self.stem = self._make_stem(stem_channels)
+        self.stem = stem_convs([stem_channels * f for f in self.factors],
+                               [2] * len(self.factors), stem_stride)
         self.blocks = nn.ModuleList()
         self.exit_convs = nn.ModuleList()
         depths = block_layers(num_exits, base, step, step_mode)
@@ -187,19 +191,6 @@ class MSDNet(SegmentedTrunk):
             self.exit_convs.append(exit_convs(coarsest, widths[-1]))
         self.exit_channels = tuple((width, ) for width in widths)
         init_convs(self)
-
-    def _make_stem(self, channels: int) -> nn.ModuleList:
-        """One convolution for each scale, each but the first from the map of
-        the finer one before it."""
-        widths = [channels * factor for factor in self.factors]
-        first = conv_unit(3, widths[0])
-        if self.stem_stride == 4:
-            first = nn.Sequential(*conv_unit(3, widths[0], 7, 2),
-                                  nn.MaxPool2d(3, 2, 1))
-        return nn.ModuleList([
-            first, *(conv_unit(finer, width, stride=2)
-                     for finer, width in zip(widths, widths[1:]))
-        ])
 
     def _make_block(self, width: int, done: int, depth: int,
                     total: int) -> Tuple[nn.ModuleList, int]:
@@ -242,36 +233,3 @@ class MSDNet(SegmentedTrunk):
             maps = part(maps)
         return ScaleState(*maps[::-1]), pooled(self.exit_convs[index](
             maps[-1]))
-
-
-def _check(counts: Any, step_mode: str, factors: Sequence[int],
-           bottlenecks: Optional[Sequence[int]], reduction: float,
-           stem_stride: int) -> None:
-    """Refuse what makes no network."""
-    factors = tuple(factors)
-    for name, value in counts.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f'{name} must be a whole number of at least 1, '
-                             f'got {value!r}')
-    if not 1 <= len(factors) <= _MOST_SCALES or not all(
-            isinstance(f, int) and f > 0 for f in factors):
-        raise ValueError(f'growth_factors must hold a positive whole number '
-                         f'for each of 1 to {_MOST_SCALES} scales, got '
-                         f'{factors!r}')
-    if any(counts['growth'] * factor % 2 for factor in factors[1:]):
-        raise ValueError(f'growth times each of growth_factors but the first '
-                         f'must be even, half of it comes from the finer '
-                         f'scale, got growth={counts["growth"]} and '
-                         f'{factors!r}')
-    if bottlenecks is not None and len(bottlenecks) != len(factors):
-        raise ValueError(f'bottleneck_factors must hold one number for each '
-                         f'of the {len(factors)} scales, got {bottlenecks!r}')
-    if step_mode not in ('even', 'linear'):
-        raise ValueError(f"step_mode must be 'even' or 'linear', got "
-                         f'{step_mode!r}')
-    if not 0 < reduction <= 1:
-        raise ValueError(f'reduction must be above 0 and at most 1, got '
-                         f'{reduction!r}')
-    if stem_stride not in _STEM_STRIDES:
-        raise ValueError(f'stem_stride must be one of {_STEM_STRIDES}, got '
-                         f'{stem_stride!r}')

@@ -24,7 +24,8 @@ __all__ = ['NETWORKS', 'FieldExperiment', 'draw', 'main']
 STATIC = ('static-narrow', 'static', 'static-wide')
 # Of one exit: there are no thresholds to solve.
 ONE_EXIT = (*STATIC, 'conv-aig')
-NETWORKS = (*ONE_EXIT, 'multi-exit', 'dyn-perceiver', 'msdnet', 'cascade')
+NETWORKS = (*ONE_EXIT, 'multi-exit', 'dyn-perceiver', 'msdnet', 'ranet',
+            'cascade')
 
 
 class FieldExperiment(Experiment):
