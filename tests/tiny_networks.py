@@ -43,10 +43,10 @@ TRUNKS = dict(
 
 
 @torch.no_grad()
-def build_network(name):
+def build_network(name, boosting=None):
     """A network of five classes whose exits disagree, in eval mode."""
     torch.manual_seed(0)
-    net = EarlyExitNet(TRUNKS[name](), 5)
+    net = EarlyExitNet(TRUNKS[name](), 5, boosting=boosting)
     for weight in net.exits.parameters():
         weight.mul_(6)
     for _ in range(20):

@@ -21,7 +21,7 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
         head (dict, optional): Config of :class:`DynPerceiverHead`; what
             depends on the backbone may be left out. None leaves the trunk
             alone, for feature extraction. Defaults to None.
-        thresholds, exit: See
+        thresholds, exit_index, branch_first: See
             :class:`~mmdynperceiver.hosts.exit_model.EarlyExitModel`.
         neck (None): There is no place for one. Defaults to None.
         pretrained, train_cfg, data_preprocessor, init_cfg: As for
@@ -43,7 +43,8 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
                  train_cfg: Optional[dict] = None,
                  data_preprocessor: Union[dict, nn.Module, None] = None,
                  init_cfg: Optional[dict] = None,
-                 exit: Optional[int] = None) -> None:
+                 exit: Optional[int] = None,
+                 branch_first: float = 0.) -> None:
         refuse_neck(neck)
         if not isinstance(backbone, nn.Module):
             backbone = MODELS.build(backbone)
@@ -61,6 +62,7 @@ class DynPerceiverClassifier(EarlyExitModel, ImageClassifier):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg)
         self.policy = self.make_policy(thresholds, exit_index, exit)
+        self.make_branch_classifier(branch_first)
 
     def extract_feat(self,
                      inputs: Tensor,

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from ..core import Exits, LossWeights
 from ..core.exits import PAPER_KINDS
-from ..hosts.exit_head import ExitHead, build_loss_weights, check_one_label
+from ..core.sample_weights import SampleWeights
+from ..hosts.exit_head import (ExitHead, build_loss_weights,
+                               build_sample_weights, check_one_label)
 
 __all__ = ['DynPerceiverHead']
 
@@ -26,11 +28,15 @@ class DynPerceiverHead(ExitHead, BaseModule):
             ``exit_channels``). All but ``fkt`` belong to the backbone: where
             a config leaves them out, :class:`DynPerceiverClassifier` fills
             them in.
+        boosting (float, optional): As for the same. Defaults to None.
         loss (dict): Config of the classification loss, the same at each
             exit. Defaults to ``dict(type='mmpretrain.CrossEntropyLoss')``.
         loss_weights (dict, optional): See
             :func:`~mmdynperceiver.hosts.exit_head.build_loss_weights`.
             Defaults to None, the published recipe.
+        sample_weights (dict, optional): See
+            :func:`~mmdynperceiver.hosts.exit_head.build_sample_weights`.
+            Defaults to None, all samples count alike.
         init_cfg (dict, optional): Initialisation config. Defaults to None.
 
     Raises:
@@ -48,25 +54,30 @@ class DynPerceiverHead(ExitHead, BaseModule):
     sample_type = DataSample
     option = 'model.head.num_classes'
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: Sequence[Sequence[int]],
-                 fkt: bool = True,
-                 hidden_channels: Optional[int] = None,
-                 dropout: float = 0.,
-                 init_std: Optional[float] = None,
-                 kinds: Sequence[str] = PAPER_KINDS,
-                 loss: Union[dict, nn.Module] = dict(
-                     type='mmpretrain.CrossEntropyLoss'),
-                 loss_weights: Union[LossWeights, dict, None] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+            self,
+            num_classes: int,
+            in_channels: Sequence[Sequence[int]],
+            fkt: bool = True,
+            hidden_channels: Optional[int] = None,
+            dropout: float = 0.,
+            init_std: Optional[float] = None,
+            kinds: Sequence[str] = PAPER_KINDS,
+            loss: Union[dict,
+                        nn.Module] = dict(type='mmpretrain.CrossEntropyLoss'),
+            loss_weights: Union[LossWeights, dict, None] = None,
+            init_cfg: Optional[dict] = None,
+            boosting: Optional[float] = None,
+            sample_weights: Union[SampleWeights, dict, None] = None) -> None:
         super().__init__(init_cfg=init_cfg)
         self.in_channels = in_channels
         self.num_classes = num_classes
         self.exits = Exits(in_channels, num_classes, fkt, hidden_channels,
-                           dropout, init_std, kinds)
+                           dropout, init_std, kinds, boosting)
         self.loss_weights = build_loss_weights(loss_weights,
                                                self.exits.num_exits)
+        self.sample_weights = build_sample_weights(sample_weights,
+                                                   self.exits.num_exits)
         self.loss_module = loss if isinstance(
             loss, nn.Module) else MODELS.build(loss)
 
@@ -93,8 +104,9 @@ class DynPerceiverHead(ExitHead, BaseModule):
 
     def loss(self, feats: Sequence[Any],
              data_samples: List[DataSample]) -> Dict[str, Tensor]:
-        """Losses from vectors; see :meth:`pre_logits` and `loss_by_feat`."""
-        return self.loss_by_feat(self(feats), data_samples)
+        """Losses from vectors; see :meth:`pre_logits` and
+        `loss_of_vectors`."""
+        return self.loss_of_vectors(self.pre_logits(feats), data_samples)
 
     def predict(
         self,
@@ -115,3 +127,9 @@ class DynPerceiverHead(ExitHead, BaseModule):
     def criterion(self, logits: Tensor, target: Tensor) -> Tensor:
         """The classification loss of one exit."""
         return self.loss_module(logits, target, avg_factor=len(target))
+
+    def sample_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The classification loss (B,) of each sample at one exit."""
+        found = self.loss_module(logits, target, reduction_override='none')
+        # Those of a loss over classes add up.
+        return found if found.ndim == 1 else found.flatten(1).sum(1)

@@ -23,6 +23,7 @@ class DynPerceiver(EarlyExitNet):
         fkt (bool): Forward knowledge transfer. Defaults to True.
         dropout (float, optional): Dropout rate of the last two exits.
             Defaults to None, the published rate of the family.
+        boosting (float, optional): As of :class:`Exits`. Defaults to None.
         **kwargs: Arguments of ``Trunk``: ``num_latents``, ``width``,
             ``depth_factor``, ``mlp_ratio``, ``drop_path_rate``, the ablation
             switches and ``exits``.
@@ -53,13 +54,16 @@ class DynPerceiver(EarlyExitNet):
                  num_classes: int = 1000,
                  fkt: bool = True,
                  dropout: Optional[float] = None,
+                 boosting: Optional[float] = None,
                  **kwargs: 'Unpack[TrunkOptions]') -> None:
         super().__init__(
-            use_fast_blocks(Trunk(arch, **kwargs)), num_classes, fkt, dropout)
+            use_fast_blocks(Trunk(arch, **kwargs)), num_classes, fkt, dropout,
+            boosting)
         self._settings: Dict[str, Any] = dict(
             arch=None if isinstance(arch, FeatureBranch) else arch,
             fkt=fkt,
             dropout=dropout,
+            boosting=boosting,
             **kwargs)
 
     @property

@@ -18,9 +18,10 @@ __all__ = ['EarlyExitNet', 'build_exits']
 def build_exits(trunk: SegmentedTrunk,
                 num_classes: int,
                 fkt: bool = True,
-                dropout: Optional[float] = None) -> Exits:
+                dropout: Optional[float] = None,
+                boosting: Optional[float] = None) -> Exits:
     """Build the exits that a trunk declares, as its family is published, where
-    ``dropout`` does not say otherwise."""
+    ``dropout`` and ``boosting`` do not say otherwise."""
     return Exits(
         trunk.exit_channels,
         num_classes,
@@ -28,7 +29,8 @@ def build_exits(trunk: SegmentedTrunk,
         hidden_channels=trunk.hidden_channels,
         dropout=trunk.dropout if dropout is None else dropout,
         init_std=trunk.head_init_std,
-        kinds=trunk.exit_kinds)
+        kinds=trunk.exit_kinds,
+        boosting=boosting)
 
 
 class EarlyExitNet(CountsMacs, nn.Module):
@@ -37,7 +39,7 @@ class EarlyExitNet(CountsMacs, nn.Module):
     Args:
         trunk (SegmentedTrunk): The network without its exits.
         num_classes (int): Number of classes.
-        fkt, dropout: As of :func:`build_exits`.
+        fkt, dropout, boosting: As of :class:`Exits`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -54,11 +56,12 @@ class EarlyExitNet(CountsMacs, nn.Module):
                  trunk: SegmentedTrunk,
                  num_classes: int,
                  fkt: bool = True,
-                 dropout: Optional[float] = None) -> None:
+                 dropout: Optional[float] = None,
+                 boosting: Optional[float] = None) -> None:
         super().__init__()
-        self._exit_settings: Tuple[Any, ...] = (fkt, dropout)
+        self._exit_settings: Tuple[Any, ...] = (fkt, dropout, boosting)
         self.trunk = trunk
-        self.exits = build_exits(trunk, num_classes, fkt, dropout)
+        self.exits = build_exits(trunk, num_classes, *self._exit_settings)
         self.policy = ExitPolicy(self.exits.num_exits)
 
     def exit_parts(self) -> Tuple[SegmentedTrunk, Exits]:

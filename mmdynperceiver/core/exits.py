@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The exits: classifiers and the forward knowledge transfer between them."""
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +36,17 @@ class Exits(nn.Module):
         kinds (Sequence[str]): What is pooled at each exit
             (``SegmentedTrunk.exit_kinds``). Defaults to the paper's four,
             ('z', 'z', 'x', 'xz').
+        boosting (float, optional): Makes each exit a weak learner of a sum
+            (BoostNet, arXiv 2211.16726): it answers with its own logits plus
+            this factor times the answer of the exit before, through which no
+            gradient goes. The paper's factor is 0.5; weights belong to one
+            factor, and carry it. Defaults to None, each exit alone.
 
     Raises:
         ValueError: If an argument does not fit.
     """
+
+    boosting: Optional[Tensor]
 
     def __init__(self,
                  exit_channels: Sequence[Sequence[int]],
@@ -48,7 +55,8 @@ class Exits(nn.Module):
                  hidden_channels: Optional[int] = None,
                  dropout: float = 0.,
                  init_std: Optional[float] = None,
-                 kinds: Sequence[str] = PAPER_KINDS) -> None:
+                 kinds: Sequence[str] = PAPER_KINDS,
+                 boosting: Optional[float] = None) -> None:
         super().__init__()
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(f'num_classes must be a whole number of at least '
@@ -58,6 +66,8 @@ class Exits(nn.Module):
             raise ValueError(
                 f'exit_channels must hold one width for each vector pooled '
                 f'at the exits {tuple(kinds)}, got {tuple(exit_channels)!r}')
+        # In the weights, so that others cannot take them.
+        self.register_buffer('boosting', _factor(boosting))
         self.num_classes = num_classes
         self.num_exits = len(kinds)
         self.logits_dtype: Optional[torch.dtype] = None
@@ -85,11 +95,7 @@ class Exits(nn.Module):
         }
         self.classifiers = nn.ModuleList(built[k] for k in sorted(built))
         if init_std is not None:
-            for kind, classifier in zip(kinds, self.classifiers):
-                if kind == 'x':
-                    final = classifier[-1]  # type: ignore[index]
-                    nn.init.normal_(final.weight, std=init_std)
-                    nn.init.zeros_(final.bias)
+            _init_finals(self.classifiers, kinds, init_std)
 
     def step(
             self,
@@ -97,17 +103,28 @@ class Exits(nn.Module):
             features: Sequence[Tensor],
             knowledge: Optional[Tensor] = None
     ) -> Tuple[Tensor, Optional[Tensor]]:
-        """Classify at one exit, 0-based: pooled vectors (B, C) and the logits
-        (B, K) that an earlier exit handed on, if any -> the logits (B, K), and
-        what is handed on."""
+        """Classify at one exit, 0-based: pooled vectors (B, C) and what
+        earlier exits handed on, if anything -> the logits (B, K), and what is
+        handed on: logits (B, K) for FKT or to be added to, (B, 2 * K) for
+        both."""
         inputs = list(features)
+        total = knowledge
+        if self.fkt is not None and self.boosting is not None and \
+                knowledge is not None:
+            knowledge, total = knowledge.split(self.num_classes, 1)
         if self.fkt is not None and index in self._receives:
             place = list(self._receives).index(index)
             inputs.append(self.fkt[place](knowledge))
         vector = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1)
         logits = self.classifiers[index](vector)
+        if self.boosting is not None and total is not None:
+            logits = logits + self.boosting * total.detach()
         if self.fkt is not None and index in self._receives.values():
             knowledge = logits
+        if self.boosting is not None and index < self.num_exits - 1:
+            # An exit on features has nothing to transfer, but adds up.
+            knowledge = logits if self.fkt is None else torch.cat(
+                [logits if knowledge is None else knowledge, logits], 1)
         if self.logits_dtype is not None:
             logits = logits.to(self.logits_dtype)
         return logits, knowledge
@@ -121,6 +138,24 @@ class Exits(nn.Module):
             logits, knowledge = self.step(index, vectors, knowledge)
             all_logits.append(logits)
         return tuple(all_logits)
+
+
+def _init_finals(classifiers: Any, kinds: Sequence[str], std: float) -> None:
+    """Draw the last weights of the exits that read features alone."""
+    for kind, classifier in zip(kinds, classifiers):
+        if kind == 'x':
+            nn.init.normal_(classifier[-1].weight, std=std)
+            nn.init.zeros_(classifier[-1].bias)
+
+
+def _factor(boosting: Optional[float]) -> Optional[Tensor]:
+    """What the answer of the exit before is multiplied by."""
+    if boosting is None:
+        return None
+    if not boosting > 0:
+        raise ValueError(f'boosting must be above 0, or None for exits that '
+                         f'answer alone, got {boosting!r}')
+    return torch.tensor(float(boosting))
 
 
 def _transfers(kinds: Sequence[str]) -> Dict[int, int]:

@@ -1,7 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Loss weights over the exits, and self-distillation from the last one."""
 from dataclasses import dataclass
-from typing import Callable, Dict, Sequence, Tuple
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -79,9 +79,11 @@ def self_distillation(all_logits: Sequence[Tensor],
             log_target=True) * temperature**2 for logits in all_logits[:-1])
 
 
-def exit_losses(all_logits: Sequence[Tensor], target: Tensor,
+def exit_losses(all_logits: Sequence[Tensor],
+                target: Tensor,
                 criterion: Callable[[Tensor, Tensor], Tensor],
-                weights: LossWeights) -> Dict[str, Tensor]:
+                weights: LossWeights,
+                given: Optional[Sequence[Tensor]] = None) -> Dict[str, Tensor]:
     """Weighted losses of all exits, in single precision.
 
     Args:
@@ -89,6 +91,8 @@ def exit_losses(all_logits: Sequence[Tensor], target: Tensor,
         target (Tensor): Classes (B,), or soft targets (B, K).
         criterion (Callable): Classification loss of logits and targets.
         weights (LossWeights): How much each loss counts.
+        given (Sequence[Tensor], optional): The classification loss of each
+            exit, where it is known already. Defaults to None.
 
     Returns:
         dict[str, Tensor]: ``loss_exit0``, ``loss_exit1``, ... and, where
@@ -96,11 +100,13 @@ def exit_losses(all_logits: Sequence[Tensor], target: Tensor,
         accuracies ``acc_exit0``, ... in percent.
     """
     all_logits = [logits.float() for logits in all_logits]
+    if given is None:
+        given = [criterion(logits, target) for logits in all_logits]
     losses: Dict[str, Tensor] = {}
-    for index, (logits, weight) in enumerate(zip(all_logits, weights.ce)):
+    for index, (loss, weight) in enumerate(zip(given, weights.ce)):
         # Also with the weight 0: an exit without a place in the graph would
         # make distributed training wait for its gradients.
-        losses[f'loss_exit{index}'] = weight * criterion(logits, target)
+        losses[f'loss_exit{index}'] = weight * loss
     if any(weights.distill):
         divergences = self_distillation(all_logits, weights.temperature)
         for index, weight in enumerate(weights.distill):

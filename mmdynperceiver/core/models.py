@@ -88,6 +88,9 @@ MODELS: Dict[str, Dict[str, Any]] = {
         for name, settings in _LATENCY_FIRST.items()
     },
 }
+# What a host's model has only while it is trained.
+_TRAINING = ('branch_classifier.', 'head.sample_weights.',
+             'cls_head.sample_weights.')
 # The parts of the network in a host's model.
 _PLACES: Tuple[Tuple[str, str],
                ...] = (('backbone.net.', 'trunk.'), ('head.exits.', 'exits.'),
@@ -222,9 +225,12 @@ def network_weights(source: Union[str, os.PathLike]) -> Dict[str, Tensor]:
 
 def own_names(weights: Mapping[str, Tensor]) -> Dict[str, Tensor]:
     """A state dict of a host's model, or of a network, by the names that the
-    network's entries have in ``DynPerceiver``."""
+    network's entries have in ``DynPerceiver``; those that only its training
+    needs are left out."""
     renamed = {}
     for key, value in weights.items():
+        if key.startswith(_TRAINING):
+            continue
         for place, own in _PLACES:
             if key.startswith(place):
                 key = own + key[len(place):]

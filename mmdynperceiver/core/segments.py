@@ -54,6 +54,10 @@ class SegmentedTrunk(nn.Module):
         stem_stride (int): How much smaller the first layer makes a map.
         decides_inside (bool): Whether a segment chooses by values what it
             computes, and so cannot be exported as a graph.
+        exit_layers (bool): Whether a segment ends with layers of its exit
+            alone, whose input it passes through ``to_exit``.
+        gradient_equilibrium (bool): Whether gradients are rescaled in
+            training where an exit branches off, see ``docs/training.md``.
         hidden_channels, dropout, head_init_std: As of
             :class:`~mmdynperceiver.core.FeatureBranch`.
         maps_as_tokens (bool): Whether feature halves end with attention, which
@@ -73,6 +77,7 @@ class SegmentedTrunk(nn.Module):
     min_size: int = 1
     stem_stride: int = 1
     decides_inside: bool = False
+    exit_layers: bool = False
     hidden_channels: Optional[int] = None
     dropout: float = 0.
     head_init_std: Optional[float] = None
@@ -88,6 +93,7 @@ class SegmentedTrunk(nn.Module):
         self.num_segments = len(self.exit_kinds)
         self.maps_as_tokens = False
         self.frames_per_clip = 1
+        self.gradient_equilibrium = False
         self.micro_batches: Optional[MicroBatches] = None
         self.dtype: Optional[torch.dtype] = None
         self.captured: Any = None
@@ -125,7 +131,53 @@ class SegmentedTrunk(nn.Module):
         """
         if self.micro_batches is not None:
             return self.micro_batches.run(self.run_segment, index, state)
-        return self.run_segment(index, state)
+        state, vectors = self.run_segment(index, state)
+        if self.training and self.gradient_equilibrium:
+            return self._balance(index, state, vectors)
+        return state, vectors
+
+    def _balance(
+            self, index: int, state: Any,
+            vectors: Tuple[Tensor, ...]) -> Tuple[Any, Tuple[Tensor, ...]]:
+        """Let what an exit reads get the mean of the gradients of this exit
+        and of those behind it, of which what goes on has the mean already
+        (gradient equilibrium, Li et al., arXiv 1908.06294, Sec. 3.2)."""
+        behind = self.num_segments - 1 - index
+        read = {
+            name: getattr(state, name, None)
+            for name in self.exit_kinds[index]
+        }
+        # Images that are looked at anew hand on no gradient.
+        if not behind or not any(tensor is not None and tensor.requires_grad
+                                 for tensor in read.values()):
+            return state, vectors
+        state = state._replace(
+            **{
+                name: scale_gradient(tensor, behind / (behind + 1))
+                for name, tensor in read.items() if tensor is not None
+            })
+        if not self.exit_layers:
+            vectors = tuple(
+                scale_gradient(one, 1 / (behind + 1)) for one in vectors)
+        return state, vectors
+
+    def to_exit(self, index: int, x: Tensor) -> Tensor:
+        """What an exit's own layers read, of a map that goes on as well."""
+        if self.training and self.gradient_equilibrium:
+            return scale_gradient(x, 1 / (self.num_segments - index))
+        return x
+
+    def run_branch(self, images: Tensor) -> Tensor:
+        """The feature branch alone: what a classifier behind it reads (B, C),
+        of normalised images (B, 3, H, W). Here the whole network is one, and
+        its last exit reads so."""
+        *_, vectors = self.iter_exits(images)
+        return torch.cat(vectors, 1)
+
+    @property
+    def branch_channels(self) -> int:
+        """Width C of what ``run_branch`` returns."""
+        return sum(self.exit_channels[-1])
 
     def iter_exits(self, images: Tensor) -> Iterator[Tuple[Tensor, ...]]:
         """Yield what each exit classifies, shallow to deep; whoever stops
@@ -194,6 +246,18 @@ class StagedTrunk(SegmentedTrunk):
         stages: Any = self.stages
         return (self.stem, *(stage.conv for stage in stages))
 
+    def run_branch(self, images: Tensor) -> Tensor:
+        """The mean of X_4 (B, C), of stem and convolutions alone."""
+        x = self.initial_state(images).x
+        for module in self.branch_modules():
+            x = module(x)
+        return x.mean((2, 3))
+
+    @property
+    def branch_channels(self) -> int:
+        """Channels of X_4."""
+        return self.channels[-1]
+
     def freeze_branch(self) -> None:
         """Keep the weights and the batch norms' statistics of the feature
         branch in training, too."""
@@ -250,6 +314,12 @@ class StagedTrunk(SegmentedTrunk):
             return state
         x, z = state
         return TrunkState(x.float(), None if z is None else z.float())
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """The same values; what comes back through them is multiplied."""
+    values = x.detach()
+    return values + factor * (x - values)
 
 
 def pool(state: TrunkState, kind: str) -> Tuple[Tensor, ...]:

@@ -8,13 +8,15 @@ from torch import Tensor
 
 from ..core import (Exits, LossWeights, Prediction, SegmentedTrunk,
                     exit_losses, fixed_exit_thresholds, select_exits)
+from ..core.early_exit import average_groups
+from ..core.sample_weights import SampleWeights
 from ..datasets.class_names import HEAD_NAMES
 from ..errors import InputError
 
 __all__ = [
-    'ExitHead', 'build_loss_weights', 'check_classes', 'check_one_label',
-    'check_weights_classes', 'exit_settings', 'fill_predictions',
-    'leave_out_classifiers'
+    'ExitHead', 'build_loss_weights', 'build_sample_weights', 'check_classes',
+    'check_one_label', 'check_weights_classes', 'exit_settings',
+    'fill_predictions', 'leave_out_classifiers'
 ]
 
 
@@ -63,6 +65,21 @@ def build_loss_weights(config: Union[LossWeights, dict, None],
     return weights
 
 
+def build_sample_weights(config: Union[SampleWeights, dict, None],
+                         num_exits: int) -> Optional[SampleWeights]:
+    """Turn a plain config, arguments of
+    :class:`~mmdynperceiver.core.sample_weights.SampleWeights`, into the
+    network that predicts weights; None has none.
+
+    Raises:
+        TypeError: If there is an unknown key.
+        ValueError: If a number does not fit.
+    """
+    if config is None or isinstance(config, SampleWeights):
+        return config
+    return SampleWeights(num_exits, **config)
+
+
 def exit_settings(trunk: SegmentedTrunk) -> Dict[str, Any]:
     """What a head's config may leave to the backbone."""
     return dict(
@@ -76,18 +93,21 @@ def exit_settings(trunk: SegmentedTrunk) -> Dict[str, Any]:
 class ExitHead:
     """Mixin of a host's head that holds exits.
 
-    A subclass sets ``exits`` and ``loss_weights`` and gives ``targets`` and
-    ``criterion``.
+    A subclass sets ``exits``, ``loss_weights`` and ``sample_weights`` and
+    gives ``targets`` and ``criterion``.
 
     Attributes:
         exits (Exits): The classifiers.
         loss_weights (LossWeights): How much each loss counts.
+        sample_weights (SampleWeights, optional): How much each sample's loss
+            counts at each exit; None, all alike.
         sample_type (type): The host's data sample.
         option (str): The config's option that sets the number of classes.
     """
 
     exits: Exits
     loss_weights: LossWeights
+    sample_weights: Optional[SampleWeights]
     sample_type: Type
     option: str
 
@@ -98,6 +118,34 @@ class ExitHead:
     def criterion(self, logits: Tensor, target: Tensor) -> Tensor:
         """The classification loss of one exit."""
         raise NotImplementedError
+
+    def sample_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The classification loss (B,) of each sample at one exit."""
+        return torch.stack([
+            self.criterion(logits[k:k + 1], target[k:k + 1])
+            for k in range(len(target))
+        ])
+
+    def loss_of_vectors(self,
+                        vectors: Sequence[Sequence[Tensor]],
+                        data_samples: Sequence[Any],
+                        group: int = 1) -> Dict[str, Tensor]:
+        """Losses from pooled vectors (B * group, C) of each exit.
+
+        Returns:
+            dict[str, Tensor]: As of :meth:`loss_by_feat`; with
+            ``sample_weights`` also ``loss_meta``, from which these learn.
+        """
+        all_logits = [
+            average_groups(logits, group) for logits in self.exits(vectors)
+        ]
+        losses = self.loss_by_feat(all_logits, data_samples)
+        if self.sample_weights is not None and torch.is_grad_enabled():
+            target = self.targets(data_samples).to(all_logits[0].device)
+            losses['loss_meta'] = self.sample_weights.meta_loss(
+                self.exits, vectors, target, self.sample_losses,
+                self.loss_weights.ce, group)
+        return losses
 
     def loss_by_feat(self, all_logits: Sequence[Tensor],
                      data_samples: Sequence[Any]) -> Dict[str, Tensor]:
@@ -115,8 +163,17 @@ class ExitHead:
             InputError: If a sample has several labels.
         """
         target = self.targets(data_samples).to(all_logits[0].device)
+        given = None
+        if self.sample_weights is not None:
+            each = torch.stack([
+                self.sample_losses(logits.float(), target)
+                for logits in all_logits
+            ], 1)
+            # The weights learn by looking ahead, not from this.
+            counts = self.sample_weights(each).detach()
+            given = (counts * each).mean(0).unbind()
         return exit_losses(all_logits, target, self.criterion,
-                           self.loss_weights)
+                           self.loss_weights, given)
 
     def predict_by_feat(
             self,

@@ -4,13 +4,14 @@ import warnings
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
+from mmengine.logging import MessageHub
 from mmengine.registry import Registry
 from torch import Tensor, nn
 
 from ..core import (ExitPolicy, OperatingPoint, Prediction, SegmentedTrunk,
                     fixed_exit_thresholds, run_all_exits, run_early_exit)
 from ..core.complexity import CountsMacs
-from ..core.early_exit import as_images, running_stats_for_one
+from ..core.early_exit import as_images, average_groups, running_stats_for_one
 from ..core.operating_point import describe_model
 from ..core.protocols import ExitClassifiers
 from ..io.checkpoint_file import check_weights
@@ -39,8 +40,13 @@ class EarlyExitModel(CountsMacs):
             if it has any. Defaults to None.
         exit_index (int, optional): The one exit at which all samples leave,
             0-based, instead of thresholds. Defaults to None.
+        branch_first (float): Share of the training steps, at the beginning,
+            in which the feature branch alone is trained, with a temporary
+            classifier; then all is trained together (the mixed regime of
+            arXiv 2407.14320). Defaults to 0.
 
     Attributes:
+        branch_classifier (nn.Linear, optional): The temporary classifier.
         policy (ExitPolicy): The thresholds and what they are compared with;
             a checkpoint carries them, until its weights are trained on.
         evaluate_all_exits (bool): Whether to run everything once and replay
@@ -56,6 +62,8 @@ class EarlyExitModel(CountsMacs):
     head_name = 'head'
     # What thresholds are compared with where they come without a file.
     criterion = 'max_prob'
+    branch_first: float
+    branch_classifier: Optional[nn.Linear]
 
     def exit_parts(self) -> Tuple[SegmentedTrunk, ExitClassifiers]:
         """The trunk and the exits; None for these without a head."""
@@ -101,6 +109,41 @@ class EarlyExitModel(CountsMacs):
                 f'calibrate this model')
         return ExitPolicy.from_operating_point(point)
 
+    def make_branch_classifier(self, branch_first: float) -> None:
+        """The classifier of the first phase of a training, if it has one.
+
+        Raises:
+            ValueError: If it is no share of the steps.
+        """
+        trunk, exits = self.exit_parts()
+        if not 0 <= branch_first < 1 or branch_first and exits is None:
+            raise ValueError(f'branch_first must be a share of the training '
+                             f'steps, from 0 to below 1, of a model with a '
+                             f'head, got {branch_first!r}')
+        self.branch_first = branch_first
+        self.branch_classifier = nn.Linear(
+            trunk.branch_channels, exits.num_classes) if branch_first else None
+
+    def _trains_branch(self) -> bool:
+        """Whether a training with two phases is in the first."""
+        hub = MessageHub.get_current_instance()
+        steps, done = hub.get_info('max_iters', 0), hub.get_info('iter', 0)
+        return self.branch_classifier is not None and \
+            done < self.branch_first * steps
+
+    def branch_loss(self, inputs: Tensor,
+                    data_samples: List[Any]) -> Dict[str, Tensor]:
+        """Loss of the feature branch and its temporary classifier alone, of
+        what :meth:`loss` takes."""
+        head, classifier = getattr(self, self.head_name), \
+            self.branch_classifier
+        assert classifier is not None
+        images, group = as_images(inputs)
+        logits = classifier(self.exit_parts()[0].run_branch(images))
+        logits = average_groups(logits, group).float()
+        target = head.targets(data_samples).to(logits.device)
+        return dict(loss_branch=head.criterion(logits, target))
+
     def drop_loaded_thresholds(self) -> None:
         """In training, drop those of a checkpoint: its weights change."""
         if self.training and torch.is_grad_enabled():
@@ -110,10 +153,13 @@ class EarlyExitModel(CountsMacs):
              **kwargs: Any) -> Dict[str, Tensor]:
         """Losses of normalised images (B, 3, H, W) or videos (B, M, 3, H, W).
 
-        See :meth:`mmdynperceiver.hosts.exit_head.ExitHead.loss_by_feat`.
+        See :meth:`mmdynperceiver.hosts.exit_head.ExitHead.loss_by_feat`, and
+        in the first of two phases :meth:`branch_loss`.
         """
         self.drop_loaded_thresholds()
         with running_stats_for_one(self, inputs.shape[:-3].numel()):
+            if self._trains_branch():
+                return self.branch_loss(inputs, data_samples)
             return super().loss(  # type: ignore[misc]
                 inputs, data_samples, **kwargs)
 

@@ -28,6 +28,9 @@ class SegmentedBackbone(BaseModule):
         init_cfg (dict, optional): Initialisation config, such as
             ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
             Defaults to None.
+        gradient_equilibrium (bool): Whether gradients are rescaled in
+            training where an exit branches off, so that those of many exits
+            do not add up (IMTA, arXiv 1908.06294). Defaults to False.
         **kwargs: Arguments of the trunk.
 
     Attributes:
@@ -43,10 +46,12 @@ class SegmentedBackbone(BaseModule):
     def __init__(self,
                  norm_eval: bool = False,
                  init_cfg: Optional[dict] = None,
+                 gradient_equilibrium: bool = False,
                  **kwargs: Any) -> None:
         super().__init__(init_cfg=init_cfg)
         self.norm_eval = norm_eval
         self.net = use_fast_blocks(self.make_trunk(**kwargs))
+        self.net.gradient_equilibrium = gradient_equilibrium
 
     @property
     def out_indices(self) -> Tuple[int, ...]:
@@ -94,7 +99,8 @@ class TrunkBackbone(SegmentedBackbone):
         frozen_stages (int): What to freeze (no gradient, eval mode): -1
             nothing, 0 the stem and the initial latents, k these and the
             first k stages with both their branches. Defaults to -1.
-        norm_eval, init_cfg: See :class:`SegmentedBackbone`.
+        norm_eval, init_cfg, gradient_equilibrium: See
+            :class:`SegmentedBackbone`.
         backbone_weights (str, optional): Weights of the feature branch alone,
             with which a training starts, see
             :func:`~mmdynperceiver.core.load_branch_weights`. Defaults to

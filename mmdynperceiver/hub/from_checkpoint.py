@@ -19,7 +19,8 @@ __all__ = ['network_settings', 'save_checkpoint']
 
 # What a backbone's config has beside the arguments of the network.
 _NOT_OF_THE_NETWORK = ('type', 'frozen_stages', 'norm_eval', 'init_cfg',
-                       'backbone_weights', 'freeze_branch', '_scope_')
+                       'backbone_weights', 'freeze_branch',
+                       'gradient_equilibrium', '_scope_')
 _BACKBONE = 'DynPerceiverBackbone'
 # Same weights, same operations.
 _TOLERANCE = 1e-5
@@ -41,7 +42,7 @@ def network_settings(config: Config) -> Optional[Dict[str, Any]]:
     }
     settings.update({
         key: head[key]
-        for key in ('num_classes', 'fkt', 'dropout') if key in head
+        for key in ('num_classes', 'fkt', 'dropout', 'boosting') if key in head
     })
     return settings
 

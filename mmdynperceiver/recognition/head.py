@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The exits as a head of MMAction2."""
-from typing import Any, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,9 @@ from torch import Tensor
 from ..core import Exits, LossWeights
 from ..core.early_exit import average_groups
 from ..core.exits import PAPER_KINDS
-from ..hosts.exit_head import ExitHead, build_loss_weights, check_one_label
+from ..core.sample_weights import SampleWeights
+from ..hosts.exit_head import (ExitHead, build_loss_weights,
+                               build_sample_weights, check_one_label)
 
 __all__ = ['DynPerceiverTSMHead']
 
@@ -32,12 +34,16 @@ class DynPerceiverTSMHead(ExitHead, BaseHead):
             ``exit_channels``). All but ``fkt`` belong to the backbone: where
             a config leaves them out, :class:`DynPerceiverRecognizer` fills
             them in.
+        boosting (float, optional): As for the same. Defaults to None.
         loss_cls (dict): Config of the classification loss, the same at each
             exit. Defaults to ``dict(type='mmaction.CrossEntropyLoss')``.
         label_smooth_eps (float): Label smoothing. Defaults to 0.
         loss_weights (dict, optional): See
             :func:`~mmdynperceiver.hosts.exit_head.build_loss_weights`.
             Defaults to None, the published recipe.
+        sample_weights (dict, optional): See
+            :func:`~mmdynperceiver.hosts.exit_head.build_sample_weights`.
+            Defaults to None, all videos count alike.
         init_cfg (dict, optional): Initialisation config. Defaults to None.
 
     Raises:
@@ -56,18 +62,21 @@ class DynPerceiverTSMHead(ExitHead, BaseHead):
     sample_type = ActionDataSample
     option = 'model.cls_head.num_classes'
 
-    def __init__(self,
-                 num_classes: int,
-                 in_channels: Sequence[Sequence[int]],
-                 fkt: bool = True,
-                 hidden_channels: Optional[int] = None,
-                 dropout: float = 0.,
-                 init_std: Optional[float] = None,
-                 kinds: Sequence[str] = PAPER_KINDS,
-                 loss_cls: dict = dict(type='mmaction.CrossEntropyLoss'),
-                 label_smooth_eps: float = 0.,
-                 loss_weights: Union[LossWeights, dict, None] = None,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+            self,
+            num_classes: int,
+            in_channels: Sequence[Sequence[int]],
+            fkt: bool = True,
+            hidden_channels: Optional[int] = None,
+            dropout: float = 0.,
+            init_std: Optional[float] = None,
+            kinds: Sequence[str] = PAPER_KINDS,
+            loss_cls: dict = dict(type='mmaction.CrossEntropyLoss'),
+            label_smooth_eps: float = 0.,
+            loss_weights: Union[LossWeights, dict, None] = None,
+            init_cfg: Optional[dict] = None,
+            boosting: Optional[float] = None,
+            sample_weights: Union[SampleWeights, dict, None] = None) -> None:
         super().__init__(
             num_classes,
             in_channels,
@@ -75,9 +84,11 @@ class DynPerceiverTSMHead(ExitHead, BaseHead):
             label_smooth_eps=label_smooth_eps,
             init_cfg=init_cfg)
         self.exits = Exits(in_channels, num_classes, fkt, hidden_channels,
-                           dropout, init_std, kinds)
+                           dropout, init_std, kinds, boosting)
         self.loss_weights = build_loss_weights(loss_weights,
                                                self.exits.num_exits)
+        self.sample_weights = build_sample_weights(sample_weights,
+                                                   self.exits.num_exits)
 
     def forward(self, feats: Sequence[Sequence[Tensor]], num_segs: int,
                 **kwargs: Any) -> Tuple[Tensor, ...]:
@@ -93,6 +104,12 @@ class DynPerceiverTSMHead(ExitHead, BaseHead):
         # [B * M, K] -> [B, K]
         return tuple(
             average_groups(logits, num_segs) for logits in self.exits(feats))
+
+    def loss(self, feats: Sequence[Sequence[Tensor]],
+             data_samples: Sequence[ActionDataSample], num_segs: int,
+             **kwargs: Any) -> Dict[str, Tensor]:
+        """Losses from vectors; see :meth:`forward` and `loss_of_vectors`."""
+        return self.loss_of_vectors(feats, data_samples, num_segs)
 
     def targets(self, data_samples: Sequence[ActionDataSample]) -> Tensor:
         """Classes (B,), or scores (B, K) of which each row sums up to 1."""

@@ -26,7 +26,7 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
         backbone (dict): Config of :class:`DynPerceiverTSM`.
         cls_head (dict): Config of :class:`DynPerceiverTSMHead`; what depends
             on the backbone may be left out.
-        thresholds, exit: See
+        thresholds, exit_index, branch_first: See
             :class:`~mmdynperceiver.hosts.exit_model.EarlyExitModel`.
         data_preprocessor, train_cfg, test_cfg: As for ``Recognizer2D``.
         neck (None): There is no place for one. Defaults to None.
@@ -47,7 +47,8 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
                  train_cfg: Optional[dict] = None,
                  test_cfg: Optional[dict] = None,
                  neck: None = None,
-                 exit: Optional[int] = None) -> None:
+                 exit: Optional[int] = None,
+                 branch_first: float = 0.) -> None:
         refuse_neck(neck)
         for option in CUTTING_OPTIONS:
             if (test_cfg or {}).get(option):
@@ -69,6 +70,7 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
         self.cls_head = build_head(MODELS, 'mmaction.DynPerceiverTSMHead',
                                    self.backbone, cls_head)
         self.policy = self.make_policy(thresholds, exit_index, exit)
+        self.make_branch_classifier(branch_first)
 
     def extract_feat(self, inputs: Tensor, **kwargs: Any) -> tuple:
         """Vectors that the exits classify, as ``Recognizer2D`` gives them.

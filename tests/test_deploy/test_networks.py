@@ -1,5 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Networks of other families, exported: states of several maps."""
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,20 @@ from mmdynperceiver.core import EarlyExitNet, ExitPolicy, build_feature_branch
 from mmdynperceiver.core.networks import ConvAIG
 from mmdynperceiver.deploy import Manifest, Runner
 from mmdynperceiver.deploy.export import export_network
-from .conftest import CLASSES, PREPROCESSING
+from .conftest import CLASSES, PREPROCESSING, build_net
+
+NETWORKS = {
+    **{
+        name: partial(build_network, name)
+        for name in TRUNKS
+    }, 'boosted': partial(build_network, 'msdnet', 0.5),
+    'boosted dyn-perceiver': partial(build_net, boosting=0.5)
+}
 
 
-@pytest.mark.parametrize('name', TRUNKS)
+@pytest.mark.parametrize('name', NETWORKS)
 def test_runner_leaves_as_the_network(name, tmp_path):
-    net = build_network(name)
+    net = NETWORKS[name]()
     images = torch.randn(7, 3, SIZE, SIZE)
     with torch.no_grad():
         thresholds = spread(net(images))

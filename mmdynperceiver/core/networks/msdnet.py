@@ -143,6 +143,7 @@ class MSDNet(SegmentedTrunk):
     """
 
     state_type = ScaleState
+    exit_layers = True
 
     def __init__(self,
                  num_exits: int = 5,
@@ -232,4 +233,4 @@ class MSDNet(SegmentedTrunk):
         for part in block:
             maps = part(maps)
         return ScaleState(*maps[::-1]), pooled(self.exit_convs[index](
-            maps[-1]))
+            self.to_exit(index, maps[-1])))

@@ -143,6 +143,7 @@ class RANet(SegmentedTrunk):
     """
 
     state_type = KeptMaps
+    exit_layers = True
 
     def __init__(self,
                  scales: Sequence[int] = (1, 2, 3, 4),
@@ -265,7 +266,8 @@ class RANet(SegmentedTrunk):
                 place = self._place(number, k)
                 maps[place:place + len(kept)] = kept
         maps[0] = x
-        return KeptMaps(*maps), pooled(self.exit_convs[index](x))
+        return KeptMaps(*maps), pooled(self.exit_convs[index](self.to_exit(
+            index, x)))
 
 
 def _resized(x: Tensor, like: Tensor) -> Tensor:

@@ -24,8 +24,10 @@ __all__ = ['NETWORKS', 'FieldExperiment', 'draw', 'main']
 STATIC = ('static-narrow', 'static', 'static-wide')
 # Of one exit: there are no thresholds to solve.
 ONE_EXIT = (*STATIC, 'conv-aig')
-NETWORKS = (*ONE_EXIT, 'multi-exit', 'dyn-perceiver', 'msdnet', 'ranet',
-            'cascade')
+SWITCHES = ('dyn-perceiver-imta', 'dyn-perceiver-boosted',
+            'dyn-perceiver-mixed', 'dyn-perceiver-l2w')
+NETWORKS = (*ONE_EXIT, 'multi-exit', 'dyn-perceiver', *SWITCHES, 'msdnet',
+            'ranet', 'cascade')
 
 
 class FieldExperiment(Experiment):
