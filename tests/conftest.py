@@ -45,6 +45,15 @@ def seeded():
 
 
 @pytest.fixture(autouse=True)
+def plain_configs():
+    """Do not lay out the configs that are logged and dumped: yapf takes a
+    third of a tool's time. Tools in processes of their own do it."""
+    config = sys.modules.get('mmengine.config.config')
+    if config is not None:
+        config.FormatCode = lambda text, *args, **kwargs: (text, True)
+
+
+@pytest.fixture(autouse=True)
 def no_default_scope():
     """Start and end every test without a default scope.
 
