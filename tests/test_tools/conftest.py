@@ -5,6 +5,7 @@ import importlib.util
 import io
 import itertools
 import re
+import shutil
 
 import pytest
 from tiny import CONFIG, make_image_folder, run_tool, split_lines
@@ -71,22 +72,31 @@ def folder(tmp_path_factory):
     return make_image_folder(root, 4, ['train', 'val', 'test'])
 
 
-@pytest.fixture
-def checkpoint(trained, tmp_path):
-    """A copy of the trained model whose exits are not all of one mind."""
+@pytest.fixture(scope='session')
+def of_many_minds(trained):
+    """A checkpoint of the trained model whose exits are not all of one mind,
+    without what a training goes on with, which takes time to read."""
     import torch
 
     from mmdynperceiver.io.checkpoint_file import read_checkpoint
     content = dict(read_checkpoint(trained / 'epoch_1.pth'))
+    for name in ('optimizer', 'param_schedulers', 'message_hub'):
+        del content[name]
     weights = content['state_dict'] = dict(content['state_dict'])
     generator = torch.Generator().manual_seed(0)
     pattern = re.compile(r'head\.exits\.classifiers\..*weight')
     for name in [n for n in weights if pattern.match(n)]:
         weights[name] = torch.randn(
             weights[name].shape, generator=generator) / 3
-    path = tmp_path / 'model.pth'
+    path = trained / 'of_many_minds.pth'
     torch.save(content, path)
     return path
+
+
+@pytest.fixture
+def checkpoint(of_many_minds, tmp_path):
+    """A copy of it."""
+    return shutil.copy(of_many_minds, tmp_path / 'model.pth')
 
 
 @pytest.fixture
