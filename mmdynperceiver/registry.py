@@ -29,7 +29,8 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
         'classification':
         ('ConvAIGBackbone', 'ConvBackbone', 'DynPerceiverBackbone',
          'DynPerceiverClassifier', 'DynPerceiverHead', 'MSDNetBackbone',
-         'RANetBackbone', 'ResolutionCascadeBackbone', 'SkippingClassifier'),
+         'RANetBackbone', 'ResolutionCascadeBackbone', 'SkipNetBackbone',
+         'SkippingClassifier'),
         'recognition':
         ('DynPerceiverRecognizer', 'DynPerceiverTSM', 'DynPerceiverTSMHead'),
         'detection': ('DynPerceiverDetBackbone', 'DynPerceiverDetector'),
@@ -43,6 +44,7 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
         'recognition': ('RequireFrames', ),
     },
     'HOOKS': {
+        'classification': ('SoftGatesHook', ),
         'hosts': ('CheckCheckpointHook', 'CheckDataHook',
                   'EvaluateAllExitsHook', 'ExitCurveHook', 'InferenceModeHook',
                   'ProgressBarHook', 'TimedScheduleHook', 'WarmupEMAHook'),

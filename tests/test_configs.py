@@ -20,14 +20,14 @@ import mmdynperceiver.classification  # noqa: E402, F401
 
 LEAVES = sorted((ROOT / 'configs').glob('[!_]*/*.py'))
 # Of which a step is tried here; videos and detectors have their own tests, and
-# the largest of MSDNet and RANet are the smallest with more layers.
+# the largest of the field are the smallest with more layers.
 CLASSIFIERS = [
     path for path in LEAVES if path.parent.name in
     ('imagenet', 'latency_first', 'cifar', 'folder', 'msdnet', 'ranet',
-     'resolution_cascade', 'conv_aig') and not any(
-         large in path.stem
-         for large in ('step6', 'step7', '1223', '1233-linear', '1234'))
-    or path.stem.endswith('digits')
+     'resolution_cascade', 'conv_aig', 'skipnet') and not any(
+         large in path.stem for large in
+         ('step6', 'step7', '1223', '1233-linear', '1234', 'resnet101',
+          'resnet110')) or path.stem.endswith('digits')
 ]
 # Epochs where the name does not say them.
 EPOCHS = dict(imagenet=300, latency_first=300, resolution_cascade=300, coco=12)

@@ -9,12 +9,13 @@ from .classifier import DynPerceiverClassifier
 from .datasets import BrokenImageError, CheckedImageFolder
 from .head import DynPerceiverHead
 from .networks import (ConvAIGBackbone, MSDNetBackbone, RANetBackbone,
-                       ResolutionCascadeBackbone)
-from .skipping import SkippingClassifier
+                       ResolutionCascadeBackbone, SkipNetBackbone)
+from .skipping import SkippingClassifier, SoftGatesHook
 
 __all__ = [
     'BrokenImageError', 'CheckedImageFolder', 'ConvAIGBackbone',
     'ConvBackbone', 'DynPerceiverBackbone', 'DynPerceiverClassifier',
     'DynPerceiverHead', 'MSDNetBackbone', 'RANetBackbone',
-    'ResolutionCascadeBackbone', 'SkippingClassifier'
+    'ResolutionCascadeBackbone', 'SkipNetBackbone', 'SkippingClassifier',
+    'SoftGatesHook'
 ]

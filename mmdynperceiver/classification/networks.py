@@ -5,13 +5,13 @@ from typing import Any, Optional, Sequence
 from mmpretrain.registry import MODELS
 
 from ..core import SegmentedTrunk, build_feature_branch
-from ..core.networks import ConvAIG, MSDNet, RANet, ResolutionCascade
+from ..core.networks import ConvAIG, MSDNet, RANet, ResolutionCascade, SkipNet
 from ..hosts.feature_branch import build_arch
 from ..hosts.trunk_backbone import SegmentedBackbone
 
 __all__ = [
     'ConvAIGBackbone', 'MSDNetBackbone', 'RANetBackbone',
-    'ResolutionCascadeBackbone'
+    'ResolutionCascadeBackbone', 'SkipNetBackbone'
 ]
 
 
@@ -133,3 +133,39 @@ class ConvAIGBackbone(SegmentedBackbone):
         """The trunk, of a ResNet."""
         branch = build_feature_branch(arch, width, drop_path_rate)
         return ConvAIG(branch, target_rate)
+
+
+@MODELS.register_module()
+class SkipNetBackbone(SegmentedBackbone):
+    """A ResNet whose gates learn when to skip a block (arXiv 1711.09485).
+
+    For :class:`SkippingClassifier`, which puts a price on running blocks, and
+    :class:`SoftGatesHook`.
+
+    Args:
+        arch (str | dict): A ResNet by its name, or its ``block`` and
+            ``depths``.
+        gate (str): As of :class:`~mmdynperceiver.core.networks.SkipNet`.
+        width, drop_path_rate: As of
+            :func:`~mmdynperceiver.core.build_feature_branch`; the second
+            defaults to 0.
+        norm_eval, init_cfg: See
+            :class:`~mmdynperceiver.hosts.trunk_backbone.SegmentedBackbone`.
+
+    Example:
+        >>> import torch
+        >>> from mmdynperceiver.classification import SkipNetBackbone
+        >>> backbone = SkipNetBackbone('resnet18', width=0.25)
+        >>> [[tuple(v.shape) for v in f] for f in
+        ...  backbone(torch.rand(2, 3, 64, 64))]
+        [[(2, 128)]]
+    """
+
+    @staticmethod
+    def make_trunk(arch: Any,
+                   gate: str = 'rnn',
+                   width: float = 1.,
+                   drop_path_rate: float = 0.) -> SegmentedTrunk:
+        """The trunk, of a ResNet."""
+        branch = build_feature_branch(arch, width, drop_path_rate)
+        return SkipNet(branch, gate)

@@ -3,24 +3,32 @@
 from typing import Any, Dict, List, Optional
 
 import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from torch import Tensor
 
+from ..core.networks import SkipNet
+from ..errors import InputError
+from ..hosts.wrappers import unwrap_model
 from .classifier import DynPerceiverClassifier
 
-__all__ = ['SkippingClassifier']
+__all__ = ['SkippingClassifier', 'SoftGatesHook']
 
 
 @MODELS.register_module()
 class SkippingClassifier(DynPerceiverClassifier):
-    """Classifier over a backbone that skips blocks, such as ConvAIGBackbone.
+    """Classifier over a backbone that skips blocks, as ConvAIGBackbone and
+    SkipNetBackbone do.
 
     The MACs told of an image (``macs``) are those of the blocks that it ran;
     those of the exit (``exit_macs``) are of all blocks.
 
     Args:
-        rate_weight (float): Weight of the loss that holds the shares which
-            run a block to the backbone's ``target_rate``. Defaults to 2.
+        rate_weight (float): Weight of the loss of the shares which run a
+            block: of ConvNet-AIG how far they are from its ``target_rate``,
+            of SkipNet their mean. Defaults to 2.
         **kwargs: As of :class:`DynPerceiverClassifier`.
 
     Raises:
@@ -74,3 +82,44 @@ class SkippingClassifier(DynPerceiverClassifier):
             known = (shape, self.backbone.net.block_macs(shape))
             self.__dict__['_blocks'] = known
         return known[1]
+
+
+@HOOKS.register_module()
+class SoftGatesHook(Hook):
+    """Train SkipNet with soft gates first, and with hard ones then.
+
+    Args:
+        until (float): Share of the iterations with soft gates, from 0 to 1.
+            Defaults to 0.5.
+
+    Raises:
+        ValueError: If the share is out of its range.
+        InputError: Before training, if the model is no SkipNet.
+    """
+
+    def __init__(self, until: float = 0.5) -> None:
+        if not 0 <= until <= 1:
+            raise ValueError(f'until must be a share from 0 to 1, got '
+                             f'{until!r}')
+        self.until = until
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse other models before any work is done."""
+        trunk = _trunk(runner)
+        if not isinstance(trunk, SkipNet):
+            raise InputError(
+                f'SoftGatesHook is for SkipNetBackbone, got a model of '
+                f'{type(trunk).__name__}: remove it from custom_hooks')
+
+    def before_train_iter(self,
+                          runner: Runner,
+                          batch_idx: int,
+                          data_batch: Any = None) -> None:
+        """Tell the gates what they are."""
+        _trunk(runner).soft = runner.iter < self.until * runner.max_iters
+
+
+def _trunk(runner: Runner) -> Any:
+    """The network without its exits, None where there is no such part."""
+    model = unwrap_model(runner.model)
+    return getattr(getattr(model, 'backbone', None), 'net', None)

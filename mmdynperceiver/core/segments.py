@@ -222,7 +222,15 @@ class StagedTrunk(SegmentedTrunk):
         self._branch_is_frozen = False
 
     def attach(self, branch: FeatureBranch) -> None:
-        """Take over a feature branch's stem and what it declares."""
+        """Take over a feature branch's stem and what it declares.
+
+        Raises:
+            ValueError: If it has not four stages.
+        """
+        if len(branch.stages) != 4:
+            raise ValueError(f'a network in stages needs four, got a feature '
+                             f'branch of {len(branch.stages)}: give four '
+                             f'depths')
         self.stem = branch.stem
         self.channels = branch.channels
         self.strides = branch.strides

@@ -183,6 +183,7 @@ class Trunk(StagedTrunk):
         plan = _exit_plan(kind.defaults['exits'] if exits is None else exits)
         super().__init__(_cut(plan))
         features = build_feature_branch(arch, width, drop_path_rate)
+        self.attach(features)
         latent_branch = kind(
             features.channels, features.depth_factor,
             dict(
@@ -196,7 +197,6 @@ class Trunk(StagedTrunk):
                 dw_conv=dw_conv,
                 last_z2x=last_z2x,
                 token_mixer=token_mixer))
-        self.attach(features)
         self.maps_as_tokens = kind.maps_as_tokens and z2x
         widths, count = latent_branch.widths, latent_branch.tokens[0]
         latents = torch.randn(count, widths[0]).mul_(0.02).clamp_(-2, 2)

@@ -1,21 +1,26 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """A classifier that skips blocks tells what each image took."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmpretrain.structures import DataSample
 from tiny import build_model
 
+from mmdynperceiver.classification import SoftGatesHook
+from mmdynperceiver.errors import InputError
+
 IMAGES = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def build(**changes):
+def build(kind='ConvAIGBackbone', settings=dict(target_rate=0.5), **changes):
     return build_model(
         type='SkippingClassifier',
         backbone=dict(
-            type='ConvAIGBackbone',
+            type=kind,
             arch=dict(block='basic', depths=(1, 1, 1, 1), stem_stride=2),
             width=0.125,
-            target_rate=0.5),
+            **settings),
         **changes)
 
 
@@ -61,3 +66,30 @@ def test_the_rate_is_part_of_the_loss():
 def test_refuses_a_negative_weight():
     with pytest.raises(ValueError, match='rate_weight.*-1'):
         build(rate_weight=-1)
+
+
+def test_gates_are_soft_for_a_share_of_the_training():
+    model = build(rate_weight=0.1)
+    runner = SimpleNamespace(model=model, iter=0, max_iters=10)
+    with pytest.raises(InputError, match='SkipNetBackbone, got.* ConvAIG'):
+        SoftGatesHook().before_train(runner)
+    with pytest.raises(ValueError, match='until.*1.5'):
+        SoftGatesHook(1.5)
+    model = runner.model = build('SkipNetBackbone', {}, rate_weight=0.1)
+    model.train()
+    samples = [DataSample().set_gt_label(k % 5) for k in range(6)]
+    hook, soft, prices = SoftGatesHook(0.3), [], []
+    hook.before_train(runner)
+    for runner.iter in range(10):
+        hook.before_train_iter(runner, runner.iter)
+        soft.append(model.backbone.net.soft)
+        if runner.iter in (2, 3):
+            losses = model.loss(IMAGES, samples)
+            model.parse_losses(losses)[0].backward()
+            prices.append((losses['loss_rate'].item(), losses['rate'].item()))
+    assert soft == [True] * 3 + [False] * 7
+    (free, share), (price, rate) = prices
+    assert free == 0 and 0 < share < 1
+    assert price == pytest.approx(0.1 * rate)
+    # Of three gates and six images.
+    assert 18 * rate == pytest.approx(round(18 * rate), abs=1e-3)

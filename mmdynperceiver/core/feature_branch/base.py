@@ -13,7 +13,8 @@ class FeatureBranch:
     """A stage-wise convolutional network: a stem and four stages.
 
     The trunk owns these parts and interleaves the stages with the
-    classification branch.
+    classification branch. A ResNet may have three stages, for the networks of
+    ``core.networks`` only.
 
     Args:
         stem (nn.Module): Images (B, 3, H, W) -> X_0 (B, channels[0], h, w).

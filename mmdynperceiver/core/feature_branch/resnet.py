@@ -90,7 +90,8 @@ def resnet(block: str,
            stem_stride: int = 4) -> FeatureBranch:
     """Build a ResNet feature branch.
 
-    Blocks ('basic' or 'bottleneck') stand ``depths`` times in the four stages;
+    Blocks ('basic' or 'bottleneck') stand ``depths`` times in the four stages,
+    or in three, as in the ResNets for CIFAR (of ``width`` 1 / 4);
     ``width`` is a factor on every width, stem included; ``drop_path_rate``,
     that of the last block, grows linearly from 0 at the first. ``stem_stride``
     4 is ImageNet's stem, a 7x7 convolution and a pooling; 1 and 2 are one 3x3
@@ -103,10 +104,10 @@ def resnet(block: str,
         raise ValueError(f'block must be one of {", ".join(RESNET_BLOCKS)}, '
                          f'got {block!r}')
     depths = tuple(depths)
-    if len(depths) != 4 or not all(
+    if len(depths) not in (3, 4) or not all(
             isinstance(depth, int) and depth > 0 for depth in depths):
-        raise ValueError(f'depths must be four whole numbers of at least 1, '
-                         f'got {depths!r}')
+        raise ValueError(f'depths must be three or four whole numbers of at '
+                         f'least 1, got {depths!r}')
     if stem_stride not in (1, 2, 4):
         raise ValueError(f'stem_stride must be 1, 2 or 4 (the ImageNet stem), '
                          f'got {stem_stride!r}')
@@ -117,7 +118,8 @@ def resnet(block: str,
     rates = [drop_path_rate * i / last for i in range(sum(depths))]
     channels: Tuple[int, ...] = (stem_channels, )
     stages = []
-    for i, planes in enumerate(_scale_planes(block_type.expansion, width)):
+    widths = _scale_planes(block_type.expansion, width)
+    for i, planes in enumerate(widths[:len(depths)]):
         first = sum(depths[:i])
         stages.append(
             _make_stage(block_type, channels[-1], planes, 1 if i == 0 else 2,
@@ -132,6 +134,7 @@ def resnet(block: str,
         stem=stem,
         stages=tuple(stages),
         channels=channels,
-        strides=tuple(stem_stride * s for s in (1, 1, 2, 4, 8)),
+        strides=tuple(stem_stride * s
+                      for s in (1, 1, 2, 4, 8)[:len(channels)]),
         depth_factor=(1, 1, 1, 1),
         dropout=0.2)

@@ -4,5 +4,6 @@ from .conv_aig import ConvAIG
 from .msdnet import MSDNet
 from .ranet import RANet
 from .resolution_cascade import ResolutionCascade
+from .skipnet import SkipNet
 
-__all__ = ['ConvAIG', 'MSDNet', 'RANet', 'ResolutionCascade']
+__all__ = ['ConvAIG', 'MSDNet', 'RANet', 'ResolutionCascade', 'SkipNet']

@@ -23,7 +23,7 @@ __all__ = ['NETWORKS', 'FieldExperiment', 'draw', 'main']
 
 STATIC = ('static-narrow', 'static', 'static-wide')
 # Of one exit: there are no thresholds to solve.
-ONE_EXIT = (*STATIC, 'conv-aig')
+ONE_EXIT = (*STATIC, 'conv-aig', 'skipnet')
 SWITCHES = ('dyn-perceiver-imta', 'dyn-perceiver-boosted',
             'dyn-perceiver-mixed', 'dyn-perceiver-l2w')
 NETWORKS = (*ONE_EXIT, 'multi-exit', 'dyn-perceiver', *SWITCHES, 'msdnet',

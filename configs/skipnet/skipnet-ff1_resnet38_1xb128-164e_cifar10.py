@@ -1,0 +1,4 @@
+# Copyright (c) mmdynperceiver contributors. All rights reserved.
+_base_ = 'skipnet-rnn_resnet38_1xb128-164e_cifar10.py'
+
+model = dict(backbone=dict(gate='ff1'))
