@@ -18,6 +18,7 @@ from ..calibration.learned_stopping import fit_stopping
 from ..calibration.outcomes import ExitOutcomes
 from ..calibration.threshold_search import ThresholdSearch
 from ..core.criteria import CRITERIA
+from ..core.ensembles import ensemble_logits
 from ..deploy.policy import Policy
 from ..exit_settings import ENSEMBLES
 
@@ -31,7 +32,7 @@ VARIANTS: list[tuple[str, bool, str | None]] = [
     *(('max_prob', False, kind) for kind in ENSEMBLES)
 ]
 if find_spec('sklearn'):
-    VARIANTS.append(('logistic', False, None))
+    VARIANTS += [('logistic', False, None), ('logistic', False, 'geometric')]
 # Parts of the last exit's MACs at which accuracies are told.
 SHARES = (.25, .5, .75)
 RESAMPLES = 1000
@@ -81,8 +82,9 @@ def compare_criteria(
             temperature=fitted if with_temperature else None,
             ensemble=kind and fit_ensemble(kind, exits))
         if criterion == 'logistic':
-            right = torch.stack([x.argmax(-1) == labels for x in logits])
-            settings['stopping'] = fit_stopping(logits, right, macs)
+            answers = ensemble_logits(logits, settings['ensemble'])
+            right = torch.stack([x.argmax(-1) == labels for x in answers])
+            settings['stopping'] = fit_stopping(answers, right, macs)
         solve_on = ExitOutcomes.of(logits, labels, macs, **settings)
         judge_on = solve_on if judged is held_out else ExitOutcomes.of(
             *judged, macs, **settings)

@@ -93,9 +93,10 @@ def test_criteria_table():
                             lambda: ticks.append(1))
     assert {row.criterion for row in rows} == {*CRITERIA, 'logistic'}
     assert [bool(row.temperature)
-            for row in rows] == [False, True] * 3 + [False] * 5
-    assert [row.ensemble for row in rows if row.ensemble] == list(ENSEMBLES)
-    assert len(ticks) == 11
+            for row in rows] == [False, True] * 3 + [False] * 6
+    assert [row.ensemble for row in rows
+            if row.ensemble] == [*ENSEMBLES, 'geometric']
+    assert len(ticks) == 12
     for row in rows:
         assert len(row.ece) == len(row.auroc) == 4 and row.microseconds > 0
     # A quarter of the last exit's MACs is less than the first one takes.
@@ -153,7 +154,7 @@ def test_tables(tmp_path):
             end]
     content = json.loads((folder / 'curve.json').read_text())
     assert len(content['rows']) == len(rows)
-    assert content['judged_on'] == 'test' and len(content['criteria']) == 11
+    assert content['judged_on'] == 'test' and len(content['criteria']) == 12
     test = samples(1)
     conf = test.logits[0].softmax(1).amax(1)
     share = (conf >= 0.5).double().mean().item()
