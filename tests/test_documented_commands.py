@@ -70,6 +70,11 @@ def test_is_understood(command, monkeypatch):
     args = module.parse_args(words) if takes_words else module.parse_args()
     if getattr(args, 'config', None) and hasattr(args, 'cfg_options'):
         check_config(args, module.common)
+        if command.words[1] == 'tools/export.py':
+            # The size of the images is known.
+            args.cfg_options = None
+            from mmdynperceiver.cli.export import read_transform
+            read_transform(module.common.load_config(args), args.size)
 
 
 def check_config(args, cli):

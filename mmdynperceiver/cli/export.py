@@ -120,6 +120,18 @@ def detector(args: argparse.Namespace, config: Config,
                                describe_source(args), args.opset)
 
 
+def read_transform(config: Config, size: Optional[Sequence[int]]) -> Any:
+    """The test pipeline as the runner repeats it.
+
+    ``size`` is that of the images, where the pipeline gives them none.
+    """
+    pipeline = test_transform(config)
+    read = read_detection_preprocessing if is_detection(pipeline) else \
+        read_video_preprocessing if is_video(pipeline) else read_preprocessing
+    return read(pipeline,
+                model_of(config).get('data_preprocessor') or {}, size)
+
+
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Check what is given, then export."""
     args = parse_args(argv)
@@ -127,14 +139,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     with common.input_errors():
         from ..deploy.export import export_network
         check_new_folder(args.out)
-        pipeline = test_transform(config)
-        read = read_detection_preprocessing if is_detection(pipeline) else \
-            read_video_preprocessing if is_video(pipeline) else \
-            read_preprocessing
-        preprocessing = read(pipeline,
-                             model_of(config).get('data_preprocessor') or {},
-                             args.size)
-    if is_detection(pipeline):
+        preprocessing = read_transform(config, args.size)
+    if is_detection(test_transform(config)):
         print_summary(detector(args, config, preprocessing), args.out)
         return
     model, policy, classes, _ = load_source(args, config)
