@@ -11,7 +11,7 @@ data_preprocessor = dict(
 train_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=64),
+    dict(type='Resize', scale=64, backend='pillow'),
     dict(type='PackInputs')
 ]
 
