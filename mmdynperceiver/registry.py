@@ -32,7 +32,8 @@ CLASSES: Mapping[str, Mapping[str, Sequence[str]]] = {
          'RANetBackbone', 'ResolutionCascadeBackbone', 'SkipNetBackbone',
          'SkippingClassifier'),
         'recognition':
-        ('DynPerceiverRecognizer', 'DynPerceiverTSM', 'DynPerceiverTSMHead'),
+        ('DynPerceiverRecognizer', 'DynPerceiverTSM', 'DynPerceiverTSMHead',
+         'FrameExitBackbone', 'FrameExitHead', 'FrameExitRecognizer'),
         'detection': ('DynPerceiverDetBackbone', 'DynPerceiverDetector'),
     },
     'DATASETS': {

@@ -79,7 +79,7 @@ def test_inherits_from_bases_and_its_own_family(path):
 @pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
 def test_trains_as_the_name_says(path):
     config, folder = read(path), path.parent.name
-    named = re.search(r'_(\d+)xb(\d+)(?:-1x1x8)?(?:-(\d+)e)?', path.stem)
+    named = re.search(r'_(\d+)xb(\d+)(?:-1x1x\d+)?(?:-(\d+)e)?', path.stem)
     gpus, batch, epochs = named.groups() if named else (8, 2, None)
     assert config.train_dataloader.batch_size == int(batch)
     if 'auto_scale_lr' in config:

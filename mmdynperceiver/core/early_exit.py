@@ -63,6 +63,17 @@ def as_images(inputs: Tensor) -> Tuple[Tensor, int]:
     return inputs, 1
 
 
+def _whole_videos(trunk: SegmentedTrunk, images: Tensor,
+                  group: int) -> Tuple[Tensor, int]:
+    """Images and how many are a sample, as a trunk takes them: where it looks
+    at one frame after the other, a row is a video."""
+    if not trunk.frame_by_frame:
+        return images, group
+    if images.ndim == 4 and len(images) % trunk.frames_per_clip == 0:
+        images = images.unflatten(0, (-1, trunk.frames_per_clip))
+    return images, 1
+
+
 def average_groups(logits: Tensor, group: int = 1) -> Tensor:
     """Average the logits (B * group, K) of the images that are one sample,
     such as a video, to (B, K).
@@ -104,6 +115,7 @@ def run_all_exits(trunk: SegmentedTrunk,
         found = trunk.captured.all_exits(exits, images, group)
         if found is not None:
             return found
+    images, group = _whole_videos(trunk, images, group)
     all_logits = exits(trunk(images))
     if group == 1:
         return all_logits
@@ -217,6 +229,7 @@ def run_early_exit(trunk: SegmentedTrunk,
         found = trunk.captured.predict(exits, policy, images, group)
         if found is not None:
             return found
+    images, group = _whole_videos(trunk, images, group)
     kept: Optional[Tensor] = None
 
     def on_exit(arrived: ExitBatch) -> None:

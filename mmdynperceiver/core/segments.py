@@ -54,6 +54,8 @@ class SegmentedTrunk(nn.Module):
         stem_stride (int): How much smaller the first layer makes a map.
         decides_inside (bool): Whether a segment chooses by values what it
             computes, and so cannot be exported as a graph.
+        frame_by_frame (bool): Whether a sample is a video of which each
+            segment takes another frame, and so cannot be exported yet.
         exit_layers (bool): Whether a segment ends with layers of its exit
             alone, whose input it passes through ``to_exit``.
         gradient_equilibrium (bool): Whether gradients are rescaled in
@@ -77,6 +79,7 @@ class SegmentedTrunk(nn.Module):
     min_size: int = 1
     stem_stride: int = 1
     decides_inside: bool = False
+    frame_by_frame: bool = False
     exit_layers: bool = False
     hidden_channels: Optional[int] = None
     dropout: float = 0.

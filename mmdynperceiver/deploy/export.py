@@ -97,10 +97,7 @@ def export_network(trunk: SegmentedTrunk,
             be read. Some that cannot are left out, counted, and named in the
             log.
     """
-    if trunk.decides_inside:
-        raise ValueError(
-            f'{type(trunk).__name__} chooses by values inside of its segments '
-            f'what it computes, which a graph cannot: it runs in PyTorch only')
+    _check_graphs(trunk)
     if len(classes) != exits.num_classes:
         raise ValueError(f'the network has {exits.num_classes} classes, got '
                          f'{len(classes)} names')
@@ -231,6 +228,19 @@ def export_segments(trunk: SegmentedTrunk,
     segments.reverse()
     used = {name for s in segments for name in (*s.inputs, *s.outputs)}
     return Exported(segments, {k: v for k, v in tensors.items() if k in used})
+
+
+def _check_graphs(trunk: SegmentedTrunk) -> None:
+    """Refuse networks whose segments are no graphs."""
+    if trunk.frame_by_frame:
+        raise ValueError(
+            f'{type(trunk).__name__} looks at one frame of a video after the '
+            f'other, and exported graphs at all frames: it runs in PyTorch '
+            f'only')
+    if trunk.decides_inside:
+        raise ValueError(
+            f'{type(trunk).__name__} chooses by values inside of its segments '
+            f'what it computes, which a graph cannot: it runs in PyTorch only')
 
 
 def _group(trunk: SegmentedTrunk, shape: Sequence[int]) -> Optional[int]:

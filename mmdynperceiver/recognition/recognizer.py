@@ -37,6 +37,8 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
     """
 
     head_name = 'cls_head'
+    # What a config's head is that does not say it.
+    head_kind = 'mmaction.DynPerceiverTSMHead'
 
     def __init__(self,
                  backbone: Dict[str, Any],
@@ -67,8 +69,8 @@ class DynPerceiverRecognizer(EarlyExitModel, Recognizer2D):
             train_cfg=train_cfg,
             test_cfg=test_cfg,
             data_preprocessor=data_preprocessor)
-        self.cls_head = build_head(MODELS, 'mmaction.DynPerceiverTSMHead',
-                                   self.backbone, cls_head)
+        self.cls_head = build_head(MODELS, self.head_kind, self.backbone,
+                                   cls_head)
         self.policy = self.make_policy(thresholds, exit_index, exit)
         self.make_branch_classifier(branch_first)
 
