@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Settings of the site: ``sphinx-build -W docs work_dirs/site`` builds it."""
+import json
 import os
 import sys
 from pathlib import Path
@@ -87,6 +88,27 @@ def link_to_repository(app, doctree):
             node.replace_self(nodes.inline('', '', *node.children))
 
 
+def notebook_as_page(app, docname, source):
+    """Notebooks are pages with the outputs that they were saved with."""
+    if Path(app.env.doc2path(docname)).suffix != '.ipynb':
+        return
+    parts = []
+    for cell in json.loads(source[0])['cells']:
+        text = ''.join(cell['source'])
+        code = cell['cell_type'] == 'code'
+        parts.append(f'```python\n{text}\n```' if code else text)
+        for output in cell.get('outputs', ()):
+            image = output.get('data', {}).get('image/png')
+            parts.append(
+                f'![what the cell draws](data:image/png;base64,{image})'
+                if image else '```text\n' + ''.join(output['text']) + '```')
+    name = Path(docname).name
+    parts.insert(1, f'{{download}}`This page as a notebook <{name}.ipynb>`')
+    source[0] = '\n\n'.join(parts) + '\n'
+
+
 def setup(app):
     """See :mod:`sphinx.application`."""
+    app.add_source_suffix('.ipynb', 'markdown')
+    app.connect('source-read', notebook_as_page)
     app.connect('doctree-read', link_to_repository)

@@ -13,6 +13,8 @@ PAGES = sorted([
     *(ROOT / 'projects').glob('*/README.md')
 ])
 BLOCK = re.compile(r'^```\w*\n(.*?)^```', re.MULTILINE | re.DOTALL)
+START = re.compile(r'^\s*([A-Z_]+=\S+ )*(python|mmdynperceiver) ',
+                   re.MULTILINE)
 ASSIGNMENT = re.compile(r'^([A-Z_]+)=(.*)$')
 LOOP = re.compile(r'^for ([A-Z_]+) in ([^;]+)')
 
@@ -30,7 +32,10 @@ class Command(NamedTuple):
 
 
 def find_commands() -> List[Command]:
-    """All commands that start with ``python``, page by page."""
+    """All commands of Python or of this package, page by page.
+
+    ``mmdynperceiver`` is written as ``python -m mmdynperceiver``.
+    """
     return [
         Command(page.relative_to(ROOT).as_posix(), words) for page in PAGES
         for words in _commands_of(page)
@@ -41,7 +46,7 @@ def _commands_of(page: Path) -> Iterator[List[str]]:
     """The commands of one page; variables hold from block to block."""
     variables: Dict[str, str] = {}
     for block in BLOCK.findall(page.read_text(encoding='utf-8')):
-        if not re.search(r'^\s*([A-Z_]+=\S+ )*python ', block, re.MULTILINE):
+        if not START.search(block):
             continue
         for line in block.replace('\\\n', ' ').splitlines():
             loop = LOOP.match(line.strip())
@@ -53,5 +58,7 @@ def _commands_of(page: Path) -> Iterator[List[str]]:
             while words and ASSIGNMENT.match(words[0]):
                 name, value = ASSIGNMENT.match(words.pop(0)).groups()
                 variables[name] = value
+            if words and words[0] == 'mmdynperceiver':
+                words[:0] = ['python', '-m']
             if words and words[0] == 'python':
                 yield [word for word in words if word != '...']

@@ -61,6 +61,14 @@ def test_the_interface_is_described(site):
         assert f'id="mmdynperceiver.{name}"' in api
 
 
+def test_the_notebook_is_a_page_with_its_pictures(site):
+    page = (site / 'notebooks/own_images.html').read_text()
+    assert 'src="data:image/png;base64,' in page
+    assert 'mmdynperceiver.fit' in re.sub('<[^>]+>', '', page)
+    link = re.search(r'href="../(_downloads/[^"]+own_images.ipynb)"', page)
+    assert (site / link[1]).exists()
+
+
 def test_one_version():
     from mmdynperceiver import __version__
     cited = yaml.safe_load((ROOT / 'CITATION.cff').read_text())

@@ -5,8 +5,6 @@
 """
 import argparse
 
-import torch
-
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.cli import common, file_predictions
 from mmdynperceiver.cli.checkpoint_images import (OTHER_TASKS, LoadPixels,
@@ -36,8 +34,7 @@ def main() -> None:
     model = common.load_model(config, args.checkpoint)
     model.policy = common.choose_policy(args, model, config.model)
     with common.input_errors():
-        model.to(
-            args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        model.to(args.device)
     names = file_predictions.names_of_classes(
         args,
         model.exit_parts()[1].num_classes)

@@ -5,8 +5,6 @@ import os
 from importlib.util import find_spec
 from typing import Optional, Sequence
 
-import torch
-
 from ..calibration.goals import (SOLVERS, Goal, parse_accuracy, parse_amount,
                                  parse_part)
 from ..calibration.learned_stopping import LEARNERS
@@ -61,8 +59,7 @@ def make_parser(description: str,
         metavar='FILE.pth',
         help='also write a copy of the checkpoint that carries the operating '
         'point (default: beside it, <name>.calibrated.pth)')
-    common.add_device_option(parser,
-                             'cuda' if torch.cuda.is_available() else 'cpu')
+    common.add_device_option(parser)
     common.add_common_options(parser)
     return parser
 

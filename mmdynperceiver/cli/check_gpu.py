@@ -23,6 +23,7 @@ from ..benchmark.device_check import correctness, speed
 from ..benchmark.device_check.parts import (NotRun, Part, Settings, passed,
                                             row, run_parts)
 from ..benchmark.latency import describe_machine
+from ..hosts.device import use_device
 from ..version import __version__
 
 __all__ = ['main', 'parse_args']
@@ -73,15 +74,6 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'--out must be a .json file in a folder that exists, '
                      f'got {args.out!r}')
     return args
-
-
-def check_device(name: str) -> torch.device:
-    """The device, if it can be used."""
-    try:
-        return torch.zeros(1, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).split('\n')[0]
-        sys.exit(f'--device {name} cannot be used: {reason}')
 
 
 def list_parts(quick: bool) -> List[Part]:
@@ -209,13 +201,11 @@ def draw(found: Dict[str, Any], path: str) -> bool:
 def main() -> int:
     """Run the parts, print and draw."""
     args = parse_args()
-    device = check_device(args.device)
+    device = torch.device(use_device(args.device))
     settings = Settings(
         device, args.quick,
         time.monotonic() + 60 * args.minutes,
         str(TESTS) if (TESTS / 'data' / 'parity').is_dir() else None)
-    if settings.cuda:
-        torch.cuda.set_device(settings.device)
     parts = [
         part for part in list_parts(args.quick)
         if not args.parts or any(word in part.name for word in args.parts)

@@ -13,6 +13,7 @@ from ..core import ExitPolicy
 from ..core.operating_point import check_certificate
 from ..errors import InputError, input_errors
 from ..hosts.build import build_model
+from ..hosts.device import on_gpu, use_device
 from ..io.checkpoints import load_strict, read_weights
 from ..io.fingerprints import weights_fingerprint
 from ..progress import set_quiet
@@ -27,7 +28,7 @@ from .tool_runner import build_runner
 
 __all__ = [
     'add_common_options', 'add_device_option', 'add_policy_options',
-    'add_quiet_option', 'add_threads_option', 'apply_output_and_threads',
+    'add_quiet_option', 'add_threads_option', 'apply_run_options',
     'build_runner', 'check_positive', 'check_writable_file',
     'check_writable_folder', 'choose_policy', 'input_errors', 'is_verbose',
     'load_config', 'load_model', 'positive', 'run_tool', 'start_processes'
@@ -37,11 +38,24 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 
 
-def apply_output_and_threads(args: argparse.Namespace) -> None:
-    """Show progress or not, and take so many threads."""
+def apply_run_options(args: argparse.Namespace) -> None:
+    """Show progress or not, take so many threads, and the device.
+
+    ``device``, if it is among the options, is then the one that is used.
+
+    Raises:
+        InputError: If the device cannot be used.
+    """
     set_quiet(getattr(args, 'quiet', False))
     if getattr(args, 'threads', None) is not None:
         torch.set_num_threads(args.threads)
+    if not hasattr(args, 'device'):
+        return
+    launcher = getattr(args, 'launcher', 'none')
+    if launcher != 'none' and (args.device or 'cpu') != 'cpu':
+        raise InputError(f'--launcher {launcher} gives each process a GPU of '
+                         f'its own: leave out --device {args.device}')
+    args.device = use_device(args.device)
 
 
 def choose_policy(args: argparse.Namespace,
@@ -94,7 +108,7 @@ def load_config(args: argparse.Namespace) -> Config:
         InputError: If the config cannot be read or the options do not fit.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    apply_output_and_threads(args)
+    apply_run_options(args)
     if not is_verbose(args):
         ignore_routine_warnings()
     with input_errors(where=f'cannot read the config {args.config!r}: '):
@@ -108,7 +122,7 @@ def load_config(args: argparse.Namespace) -> Config:
         if not loader.get('num_workers', 0):
             loader['persistent_workers'] = False
         loader.setdefault('persistent_workers', True)
-        if not torch.cuda.is_available():
+        if not on_gpu():
             loader['pin_memory'] = False
     config.launcher = args.launcher
     # Precedence: command line, config, name of the config.
@@ -188,7 +202,7 @@ def start_processes(config: Config) -> None:
     Raises:
         InputError: If the processes cannot find each other.
     """
-    if config.launcher == 'none' or torch.cuda.is_available():
+    if config.launcher == 'none' or on_gpu():
         return
     if config.launcher != 'pytorch':
         raise InputError(f'without a GPU processes are started with '

@@ -1,15 +1,23 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""What the tools show of a runner's log; the log file keeps everything."""
+"""What the tools print, and what of a runner's log is shown; the log file
+keeps everything."""
 import logging
 import re
 import warnings
 
 from mmengine.logging import MMLogger
 from mmengine.logging.logger import MMFormatter
+from rich.console import Console
 
 from ..progress import is_quiet
 
-__all__ = ['ignore_routine_warnings', 'quiet_console']
+__all__ = [
+    'console', 'ignore_routine_warnings', 'quiet_console', 'say', 'say_step',
+    'warn'
+]
+
+# Folders may have [brackets] in their names.
+console = Console(markup=False, emoji=False, highlight=False)
 
 # Messages of a line that tell nothing about the run.
 ROUTINE = re.compile(r'paramwise_options -- |'
@@ -25,6 +33,23 @@ ROUTINE = re.compile(r'paramwise_options -- |'
 WARNINGS = ('Fail to import ``MultiScaleDeformableAttention``',
             'pkg_resources is deprecated as an API')
 MACS = re.compile(r'(macs: )(\d+\.\d+)')
+
+
+def say(text: str) -> None:
+    """Print what is neither a result nor a warning."""
+    if not is_quiet():
+        console.print(text)
+
+
+def say_step(text: str) -> None:
+    """Begin a step."""
+    if not is_quiet():
+        console.rule(text)
+
+
+def warn(text: str) -> None:
+    """Print a warning."""
+    console.print(f'warning: {text}', style='yellow')
 
 
 def quiet_console(logger: MMLogger) -> None:

@@ -18,7 +18,6 @@ import mmengine
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
-from rich.console import Console
 
 from ..benchmark.latency import describe_machine, measure_exits
 from ..calibration.goals import Goal
@@ -33,6 +32,9 @@ from ..hosts.wrappers import unwrap_model
 from ..io.atomic import atomic_file, write_json
 from ..progress import progress_bar
 from ..report import PipelineImages, check_report_folder, write_report
+from .common import (add_device_option, add_quiet_option, add_threads_option,
+                     apply_run_options)
+from .console import console, say, say_step
 from .tables import outcomes_table
 from .training import forget_checkpoints, train_or_resume
 
@@ -47,8 +49,6 @@ PICTURES = ('accuracy_macs.png', 'gallery.png')
 # Mean MACs that the operating point may cost, of those of the last exit.
 BUDGET = 0.5
 
-# Folders may have [brackets] in their names.
-console = Console(markup=False, emoji=False)
 # mmcv-lite says at every import that it has no compiled operators.
 warnings.filterwarnings('ignore', module='mmcv')
 
@@ -72,6 +72,9 @@ def parse_args() -> argparse.Namespace:
         '--fresh',
         action='store_true',
         help='train anew, even if there is a trained model')
+    add_device_option(parser)
+    add_threads_option(parser)
+    add_quiet_option(parser)
     args = parser.parse_args()
     if args.epochs is not None and args.epochs < 1:
         parser.error(f'--epochs must be at least 1, got {args.epochs}')
@@ -97,9 +100,9 @@ def make_data(root: Path) -> None:
         made = images.write(root, workers=workers, progress=update)
         if not made:
             bar.update(task, visible=False)
-    console.print(f'{root}: {COUNTS["train"]:,} training, {COUNTS["val"]:,} '
-                  f'validation and {COUNTS["test"]:,} test images'
-                  f'{"" if made else " are there already"}')
+    say(f'{root}: {COUNTS["train"]:,} training, {COUNTS["val"]:,} validation '
+        f'and {COUNTS["test"]:,} test images'
+        f'{"" if made else " are there already"}')
 
 
 def train(args: argparse.Namespace) -> Runner:
@@ -112,7 +115,7 @@ def train(args: argparse.Namespace) -> Runner:
         cfg.train_cfg.max_epochs = args.epochs
     if args.fresh:
         forget_checkpoints(args.work_dir)
-    return train_or_resume(cfg, console.print)
+    return train_or_resume(cfg, say)
 
 
 @torch.no_grad()
@@ -212,17 +215,18 @@ def run(args: argparse.Namespace) -> None:
     """Run the four steps."""
     # Before work is lost.
     check_report_folder(args.work_dir / 'report')
-    console.rule('1/4  data')
+    apply_run_options(args)
+    say_step('1/4  data')
     make_data(args.data_root)
-    console.rule('2/4  training')
+    say_step('2/4  training')
     runner = train(args)
     model = unwrap_model(runner.model)
 
-    console.rule('3/4  thresholds from the validation images')
+    say_step('3/4  thresholds from the validation images')
     held_out = collect_exit_logits(model, runner.val_dataloader, 'validation')
     point = calibrate(args, model, held_out)
 
-    console.rule('4/4  test images')
+    say_step('4/4  test images')
     test = collect_exit_logits(model, runner.test_dataloader, 'test')
     evaluate_test(args, runner, test, point)
     report(args, runner, held_out, test, point)

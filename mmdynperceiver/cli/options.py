@@ -94,7 +94,7 @@ def add_quiet_option(parser: Any) -> None:
 
 
 def add_threads_option(parser: argparse.ArgumentParser) -> None:
-    """Add the option that :func:`apply_output_and_threads` reads."""
+    """Add the option that :func:`apply_run_options` reads."""
     parser.add_argument(
         '--threads',
         type=positive,
@@ -102,17 +102,19 @@ def add_threads_option(parser: argparse.ArgumentParser) -> None:
         'choice)')
 
 
-def add_device_option(parser: argparse.ArgumentParser,
-                      default: Optional[str] = None) -> None:
-    """Add the option of where the network runs."""
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that :func:`apply_run_options` reads."""
     parser.add_argument(
         '--device',
-        default=default,
         help='where the network runs, cpu or cuda:0 for instance (default: a '
         'GPU if there is one)')
 
 
-def add_policy_options(parser: argparse.ArgumentParser) -> None:
+def add_policy_options(
+    parser: argparse.ArgumentParser,
+    default: str = 'those of the config, else those of the checkpoint, else '
+    'none'
+) -> None:
     """Add the options of where samples leave; see :func:`choose_policy`."""
     policy = parser.add_mutually_exclusive_group()
     policy.add_argument(
@@ -120,8 +122,7 @@ def add_policy_options(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         type=float,
         help='smallest confidence (softmax probability) to leave with, one '
-        'number for each exit but the last; by default those of the config, '
-        'else those of the checkpoint, else none')
+        f'number for each exit but the last; by default {default}')
     policy.add_argument(
         '--thresholds-file',
         help='JSON file of an operating point, as tools/calibrate.py writes '

@@ -108,7 +108,7 @@ def open_saved(args: argparse.Namespace, path: str) -> Source:
         from ..hub.classifier import ImageClassifier, NetworkRunner
         from ..io.model_folder import find_folder, read_folder
         from . import common
-        common.apply_output_and_threads(args)
+        common.apply_run_options(args)
         folder = find_folder(path)
         content, weights = read_folder(folder)
         if content.get('kind') != 'network':
@@ -119,7 +119,7 @@ def open_saved(args: argparse.Namespace, path: str) -> Source:
             number,
             **policy_settings(args, number, net.policy,
                               describe_model(*net.exit_parts())))
-        runner = NetworkRunner(net.to(device_of(args)))
+        runner = NetworkRunner(net.to(args.device))
     return Source(
         run_by(runner),
         choose_names(args, content.get('classes'), net.num_classes))
@@ -134,7 +134,7 @@ def open_host_model(args: argparse.Namespace, content: Dict[str, Any],
     checkpoint_images.check_task(config)
     model: Any = build_host_model(content, weights, folder)
     model.policy = common.choose_policy(args, model)
-    model.to(device_of(args))
+    model.to(args.device)
     names = choose_names(args, content.get('classes'),
                          model.exit_parts()[1].num_classes)
     return Source(checkpoint_images.build_predict(model, config), names)
@@ -146,7 +146,7 @@ def open_checkpoint(args: argparse.Namespace, path: str) -> Source:
     from ..io.checkpoint_file import read_checkpoint
     from . import checkpoint_images, common
     from .config_in_checkpoint import config_of_checkpoint
-    common.apply_output_and_threads(args)
+    common.apply_run_options(args)
     args.checkpoint = path
     with common.input_errors():
         content = read_checkpoint(path)
@@ -161,16 +161,10 @@ def open_checkpoint(args: argparse.Namespace, path: str) -> Source:
     model = common.load_model(config, path)
     model.policy = common.choose_policy(args, model, config.model)
     with common.input_errors():
-        model.to(device_of(args))
+        model.to(args.device)
     names = choose_class_names(args.classes, content,
                                model.exit_parts()[1].num_classes)
     return Source(checkpoint_images.build_predict(model, config), names)
-
-
-def device_of(args: argparse.Namespace) -> str:
-    """Where to run."""
-    import torch
-    return args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
 
 
 def choose_names(args: argparse.Namespace, known: Any,

@@ -50,6 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', help='write the results to this JSON file')
     parser.add_argument(
         '--dump', help='write all predictions to this pickle file')
+    common.add_device_option(parser)
     common.add_common_options(parser)
     return parser.parse_args()
 

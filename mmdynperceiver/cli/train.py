@@ -4,6 +4,7 @@ import argparse
 
 from ..errors import InputError
 from ..hosts.build import check_data_folders
+from ..hosts.device import on_gpu
 from ..hosts.resume import CheckCheckpointHook
 from ..io.checkpoints import read_weights
 from . import common
@@ -30,6 +31,7 @@ def parse_args() -> argparse.Namespace:
         '--no-validate',
         action='store_true',
         help='do not evaluate during training')
+    common.add_device_option(parser)
     common.add_common_options(parser)
     return parser.parse_args()
 
@@ -41,8 +43,7 @@ def merge_args(config, args: argparse.Namespace) -> None:
         config.get('default_hooks', {}).get('checkpoint',
                                             {}).pop('save_best', None)
     if args.amp:
-        import torch
-        if torch.cuda.is_available():
+        if on_gpu():
             config.optim_wrapper.type = 'AmpOptimWrapper'
             config.optim_wrapper.setdefault('loss_scale', 'dynamic')
         else:

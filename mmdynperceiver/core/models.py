@@ -197,7 +197,7 @@ def network_weights(source: Union[str, os.PathLike]) -> Dict[str, Tensor]:
     Args:
         source (str | PathLike): A checkpoint (of this package or of the
             authors), a ``.safetensors`` file, a saved folder, or the name of
-            a repository on the Hub.
+            a repository on the Hub or of released weights.
 
     Raises:
         FileNotFoundError: If there is no such file.

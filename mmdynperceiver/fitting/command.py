@@ -35,6 +35,7 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         })
     _add_goals(parser)
     _add_training(parser)
+    common.add_device_option(parser)
     common.add_threads_option(parser)
     common.add_quiet_option(parser)
     return parser.parse_args(argv)
@@ -65,6 +66,10 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help="torchvision's weights of a network, which becomes the feature "
         'branch')
+    add('--pretrained',
+        metavar='NAME',
+        help='start from a saved network: a folder, a repository on the Hub, '
+        'or released weights by their name')
     add('--arch', help='feature branch, such as regnety-400mf')
     add('--width', type=float, help='width factor of the feature branch')
     add('--image-size', type=int, help='height and width of the images')
@@ -88,7 +93,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 def main(argv: Optional[Sequence[str]] = None) -> None:
     """Fit a model."""
     args = parse_args(argv)
-    common.apply_output_and_threads(args)
+    common.apply_run_options(args)
     fit_model(
         FitOptions(**{
             field.name: getattr(args, field.name)

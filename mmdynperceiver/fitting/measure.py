@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
+from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.structures import DataSample
 
@@ -95,7 +96,7 @@ class Speeds:
 
     def _measure_step(self, size: int) -> float:
         """Time steps on random images."""
-        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        device = get_device()
         model = self.model.to(device).train()
         images = torch.rand(self.batch_size, 3, size, size, device=device)
         samples = [

@@ -11,7 +11,7 @@ __all__ = ['FitOptions']
 
 GOALS = ('budget_ms', 'budget_macs', 'min_accuracy', 'max_risk')
 # Another value does not need another training.
-FREE = (*GOALS, 'out', 'compare', 'threads', 'fresh', 'data')
+FREE = (*GOALS, 'out', 'compare', 'device', 'threads', 'fresh', 'data')
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class FitOptions:
         minutes (float): Time for everything. Defaults to 20.
         backbone_weights (str, optional): File of torchvision's weights of
             the feature branch.
+        pretrained (str, optional): A saved folder, a repository on the Hub or
+            the name of released weights: its network, but the classifiers,
+            is what training starts with.
         arch (str, optional): A feature branch, see ``available_archs``.
         width (float, optional): Its width factor.
         image_size (int, optional): Height and width of the images.
@@ -44,6 +47,8 @@ class FitOptions:
             left and right matter. Defaults to True.
         compare (bool): Whether to train the static twin too, in the same
             time again. Defaults to False.
+        device (str, optional): Where it trains, such as 'cpu'. Defaults to
+            None, a GPU if there is one. What is exported runs on the CPU.
         threads (int, optional): Threads on the CPU.
         seed (int): Of splits, weights and order. Defaults to 0.
         fresh (bool): Whether to begin anew in a folder of an earlier run.
@@ -60,6 +65,7 @@ class FitOptions:
     max_risk: Optional[str] = None
     minutes: float = 20.
     backbone_weights: Optional[str] = None
+    pretrained: Optional[str] = None
     arch: Optional[str] = None
     width: Optional[float] = None
     image_size: Optional[int] = None
@@ -69,16 +75,18 @@ class FitOptions:
     passes: Optional[float] = None
     flip: bool = True
     compare: bool = False
+    device: Optional[str] = None
     threads: Optional[int] = None
     seed: int = 0
     fresh: bool = False
 
     def __post_init__(self) -> None:
-        for name in ('data', 'out', 'backbone_weights', *GOALS):
+        paths = ('data', 'out', 'backbone_weights', 'pretrained')
+        for name in (*paths, *GOALS):
             value = getattr(self, name)
             if value is not None:
                 value = str(value)
-                if name in ('data', 'out', 'backbone_weights'):
+                if name in paths:
                     value = os.path.expanduser(value)
                 object.__setattr__(self, name, value)
         if Path(self.out).resolve().is_relative_to(Path(self.data).resolve()):
@@ -97,9 +105,14 @@ class FitOptions:
         if self.batch_size == 1:
             raise InputError('batch_size must be at least 2: batch norms '
                              'need more than one image')
-        if self.arch and self.backbone_weights:
-            raise InputError('the network follows from backbone_weights: '
-                             'leave out arch')
+        follows = dict(
+            backbone_weights=('arch', ),
+            pretrained=('arch', 'width', 'num_latents', 'backbone_weights'))
+        for name, others in follows.items():
+            more = [each for each in others if getattr(self, each)]
+            if getattr(self, name) and more:
+                raise InputError(f'the network follows from {name}: leave '
+                                 f'out {" and ".join(more)}')
 
     def of_training(self) -> Dict[str, Any]:
         """Those that another training follows from."""

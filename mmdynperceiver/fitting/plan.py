@@ -10,7 +10,7 @@ from ..core.operating_point import describe_model
 from ..errors import InputError
 from .measure import Speeds
 from .options import FitOptions
-from .weights import arch_of_weights
+from .weights import arch_of_weights, take_over
 
 __all__ = ['Plan', 'choose_plan']
 
@@ -100,6 +100,9 @@ def choose_plan(options: FitOptions, num_train: int, num_classes: int,
 def _choose_network(plan: Plan, options: FitOptions) -> bool:
     """Choose the feature branch and the latents; whether it is pretrained."""
     weights = options.backbone_weights
+    if options.pretrained is not None:
+        _take_network(plan, options, options.pretrained)
+        return True
     arch: Any = options.arch or dict(SMALL)
     # Its operations are few, and at first it leaves the features as they are.
     shape: Dict[str, Any] = dict(branch='latency-first')
@@ -131,6 +134,20 @@ def _choose_network(plan: Plan, options: FitOptions) -> bool:
     return bool(weights)
 
 
+def _take_network(plan: Plan, options: FitOptions, source: str) -> None:
+    """Take a saved network; its static twin starts from its branch."""
+    path = os.path.abspath(os.path.join(options.out, 'pretrained.pth'))
+    settings, plan.image_size = take_over(source, path)
+    plan.backbone = dict(type='DynPerceiverBackbone', **settings)
+    plan.static = dict(
+        type='ConvBackbone',
+        **{
+            name: settings[name]
+            for name in ('arch', 'width', 'init_cfg') if name in settings
+        })
+    plan.say('network', source, 'what it was saved as')
+
+
 def _choose_batch(plan: Plan, options: FitOptions, num_train: int,
                   pretrained: bool) -> None:
     """Choose the batch and the learning rate."""
@@ -152,10 +169,11 @@ def _choose_batch(plan: Plan, options: FitOptions, num_train: int,
 def _choose_size(plan: Plan, options: FitOptions, speeds: Speeds,
                  num_train: int, side: float, pretrained: bool) -> None:
     """Choose the size of the images, by data, budget and time."""
-    if options.image_size is not None:
-        plan.image_size = options.image_size
+    plan.image_size = options.image_size or plan.image_size
+    if plan.image_size:
         _check_budget(options, speeds, [plan.image_size])
-        plan.say('image size', plan.image_size, '', options.image_size)
+        plan.say('image size', plan.image_size, 'what the network was saved '
+                 'with', options.image_size)
         return
     natural = next((s for s in SIZES if s >= side), SIZES[-1])
     why = f'the images have {side:g} pixels'

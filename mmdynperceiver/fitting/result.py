@@ -4,32 +4,10 @@ import shlex
 from dataclasses import dataclass
 from typing import Dict, Iterator, Optional
 
-from rich.console import Console
-
-from ..progress import is_quiet
+from ..cli.console import console
 from .judge import Judged
 
-__all__ = ['FitResult', 'doubts', 'print_result', 'say', 'say_step', 'warn']
-
-# Folders may have [brackets] in their names.
-console = Console(markup=False, emoji=False, highlight=False)
-
-
-def say(text: str) -> None:
-    """Print what is neither a result nor a warning."""
-    if not is_quiet():
-        console.print(text)
-
-
-def say_step(text: str) -> None:
-    """Begin a step."""
-    if not is_quiet():
-        console.rule(text)
-
-
-def warn(text: str) -> None:
-    """Print a warning."""
-    console.print(f'warning: {text}', style='yellow')
+__all__ = ['FitResult', 'doubts', 'print_result']
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ from mmengine.config import Config
 from ..benchmark.latency import describe_machine
 from ..calibration.operating_points import outcomes_of
 from ..cli import calibrate, common, export
+from ..cli.console import say, say_step, warn
 from ..cli.training import forget_checkpoints, train_or_resume
 from ..core import OperatingPoint
 from ..deploy import Manifest
 from ..errors import InputError, first_few
+from ..hosts.device import use_device
 from ..io.atomic import unfinished, write_json
 from ..report import check_report_folder
 from .config import make_config
@@ -30,7 +32,7 @@ from .judge import Judged, judge, judge_twin
 from .measure import check_packages
 from .options import FitOptions
 from .plan import choose_plan
-from .result import FitResult, doubts, print_result, say, say_step, warn
+from .result import FitResult, doubts, print_result
 
 __all__ = ['FitResult', 'fit_model']
 
@@ -59,6 +61,7 @@ class _Fit:
         self.folder = Path(options.out)
         self.start = time.monotonic()
         check_packages()
+        self.device = use_device(options.device)
         common.check_writable_folder(options.out)
         check_report_folder(self.folder / 'report')
         # A report takes its heading from the name of the config.
@@ -171,7 +174,8 @@ class _Fit:
             os.fspath(out / 'latency.json'), '--test', '--out',
             os.fspath(out / 'operating_point.json'), '--embed',
             os.fspath(out / 'model.pth'), '--report',
-            os.fspath(out / 'report'), *(goal or ['--min-accuracy', '0%'])
+            os.fspath(out / 'report'), '--device', self.device,
+            *(goal or ['--min-accuracy', '0%'])
         ])
         config = common.load_config(args)
         calibrate.check_args(args)

@@ -14,6 +14,7 @@ from ..version import __version__
 from .atomic import atomic_folder, write_text
 from .checksums import content_sha256, file_sha256
 from .describe import one_line
+from .released import released_folder
 from .safetensors_file import (import_optional, read_safetensors,
                                save_safetensors)
 
@@ -64,10 +65,11 @@ def find_folder(name: Path,
                 revision: Optional[str] = None,
                 **options: Any) -> str:
     """A folder on this machine: the one of this name, or a copy of the
-    repository of this name on the Hub.
+    repository of this name on the Hub, or of released weights.
 
     Args:
-        name (str | PathLike): A folder, or 'owner/repository'.
+        name (str | PathLike): A folder, 'owner/repository', or a name that
+            :func:`~mmdynperceiver.io.released.released_folder` knows.
         revision (str, optional): Of the repository. Defaults to None, the
             latest.
         **options: Of ``huggingface_hub.snapshot_download``, such as
@@ -81,6 +83,8 @@ def find_folder(name: Path,
     name = os.path.expanduser(os.fspath(name))
     if os.path.isdir(name):
         return name
+    if os.path.basename(name) == name and revision is None:
+        return released_folder(name)
     parts = name.split('/')
     if len(parts) != 2 or not all(part.strip('.') for part in parts):
         raise FileNotFoundError(

@@ -13,6 +13,7 @@ import sys
 import threading
 from typing import Any, Optional, Sequence
 
+from ..cli.options import add_policy_options, add_quiet_option
 from ..deploy.drift import add_monitor_options
 from ..deploy.sessions import PRECISIONS, RUNTIMES
 from ..io.describe import one_line
@@ -60,15 +61,13 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         type=int,
         default=2,
         help='threads that decode images (default: 2)')
-    add('--thresholds',
-        nargs='+',
-        type=float,
-        help='instead of the exported ones, one for each exit but the last')
+    add_policy_options(parser, 'the exported ones')
     _add_queues(add)
     add_monitor_options(
         add, 'the next point of the --curve then, or the next safer '
         'thresholds of the certificate')
     _add_limits(add)
+    add_quiet_option(parser)
     return parser.parse_args(argv)
 
 
@@ -138,7 +137,10 @@ def read_settings(args: argparse.Namespace) -> Settings:
     }
     content.update(
         folder=os.path.abspath(args.folder),
-        curve=args.curve and os.path.abspath(args.curve),
+        **{
+            name: given[name] and os.path.abspath(given[name])
+            for name in ('curve', 'thresholds_file')
+        },
         limits=Limits(**limits),
         token=os.environ.get(TOKEN_VARIABLE) or None)
     if args.segment_replicas:
@@ -255,7 +257,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """
     args = parse_args(argv)
     logging.basicConfig(
-        level=logging.INFO, format='%(asctime)s %(levelname)s %(message)s')
+        level=logging.WARNING if args.quiet else logging.INFO,
+        format='%(asctime)s %(levelname)s %(message)s')
 
     def run() -> None:
         settings = read_settings(args)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from ..deploy.drift import DriftMonitor
+from ..deploy.policy import Policy
 from ..deploy.preprocessing import check_takes_images
 from ..deploy.runner import Runner
+from ..exit_settings import fixed_exit_thresholds
 from .controller import Controller
 from .drift_watch import DriftWatch
 from .metrics import Metrics
-from .operating_curve import CurvePoint, load_curve
+from .operating_curve import CurvePoint, load_curve, load_point
 from .problems import Limits
 from .ray_segments import SegmentDeployment, segment_deployments
 from .scheduler import StagedScheduler
@@ -32,6 +34,11 @@ class Settings:
         runtime, precision, threads, thresholds: As of
             :meth:`~mmdynperceiver.deploy.Runner.load`; ``threads`` are those
             of one worker.
+        thresholds_file (str, optional): Instead of ``thresholds``, file of an
+            operating point, as ``tools/calibrate.py`` writes it; of a sweep,
+            'FILE:12'.
+        exit (int, optional): Instead of both, the one exit at which all
+            leave.
         max_batch, max_waiting, max_wait_ms, workers: As of
             :class:`~mmdynperceiver.serve.scheduler.StagedScheduler`.
         decoders (int): Threads that decode. Defaults to 2.
@@ -56,6 +63,8 @@ class Settings:
     precision: str = 'fp32'
     threads: Optional[int] = None
     thresholds: Optional[Sequence[float]] = None
+    thresholds_file: Optional[str] = None
+    exit: Optional[int] = None
     max_batch: int = 16
     max_waiting: int = 128
     max_wait_ms: Optional[float] = None
@@ -74,16 +83,19 @@ class Settings:
         if (self.curve is None) != (self.slo_ms is None):
             raise ValueError('a latency target (slo_ms) and a curve of '
                              'operating points go together: give both')
-        if self.curve is not None and self.thresholds is not None:
-            raise ValueError('thresholds and a curve exclude each other')
+        ways = ('thresholds', 'thresholds_file', 'exit')
+        given = [name for name in ways if getattr(self, name) is not None]
+        if len(given) > 1 or given and self.curve is not None:
+            raise ValueError(f'thresholds are said once: {", ".join(ways)} '
+                             f'and a curve exclude each other')
         if self.min_accuracy is not None and self.curve is None:
             raise ValueError('min_accuracy needs a curve')
         if self.fall_back and self.monitor is None:
             raise ValueError('fall_back is what the monitor does: give '
                              'monitor, a share such as 0.02')
-        if self.monitor is not None and self.thresholds is not None:
-            raise ValueError('the monitor watches the thresholds that were '
-                             'certified: leave out thresholds')
+        if self.monitor is not None and given:
+            raise ValueError(f'the monitor watches the thresholds that were '
+                             f'certified: leave out {given[0]}')
         if self.token is not None and len(self.token) < 8:
             raise ValueError('a token must have at least 8 characters')
         if self.segments is not None and self.workers != 1:
@@ -140,6 +152,12 @@ def open_network(
         settings.thresholds,
         sessions=sessions)
     check_takes_images(runner.preprocessing, settings.folder)
+    number = runner.num_exits
+    if settings.thresholds_file is not None:
+        runner.policy = load_point(settings.thresholds_file, number)
+    elif settings.exit is not None:
+        runner.policy = Policy(number,
+                               fixed_exit_thresholds(settings.exit, number))
     if settings.monitor is not None:  # what is wrong is said here
         DriftMonitor.of_certificate(
             runner.manifest.certificate, share=settings.monitor)

@@ -8,6 +8,25 @@ import pytest
 from mmdynperceiver.cli import commands
 from mmdynperceiver.cli.commands import COMMANDS, main
 
+# What is said in one way, and where it says something.
+SAID = {
+    'threads':
+    'demo fit train test calibrate calibrate-detector benchmark export '
+    'predict share serve',
+    'quiet':
+    'demo fit train test calibrate calibrate-detector benchmark export '
+    'predict share serve',
+    'device':
+    'demo fit train test calibrate calibrate-detector benchmark check-gpu '
+    'predict',
+    'thresholds':
+    'test benchmark export predict share serve',
+    'thresholds-file':
+    'test benchmark export predict share serve calibrate calibrate-detector',
+    'exit':
+    'test export predict share serve',
+}
+
 
 def test_every_row_has_its_module():
     for command in COMMANDS.values():
@@ -46,7 +65,11 @@ def test_each_has_help_under_its_name(name, capsys):
     with pytest.raises(SystemExit) as stop:
         main([name, '--help'])
     assert stop.value.code == 0
-    assert f'usage: mmdynperceiver {name} ' in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert f'usage: mmdynperceiver {name} ' in text
+    options = set(re.findall(r'^  --([\w-]+)', text, re.MULTILINE))
+    for option, programs in SAID.items():
+        assert (option in options) == (name in programs.split()), option
 
 
 def test_errors_and_ctrl_c_are_one_line(capsys):

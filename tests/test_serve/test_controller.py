@@ -9,7 +9,8 @@ from mmdynperceiver.deploy import Policy
 from mmdynperceiver.serve import controller as module
 from mmdynperceiver.serve.controller import (Controller, Load,
                                              image_milliseconds)
-from mmdynperceiver.serve.operating_curve import CurvePoint, load_curve
+from mmdynperceiver.serve.operating_curve import (CurvePoint, load_curve,
+                                                  load_point)
 from mmdynperceiver.serve.segment_costs import SegmentCosts
 
 # Each segment takes 2 ms an image, so the points cost 2, 4 and 8 ms.
@@ -168,6 +169,19 @@ def test_curves_are_sorted_and_beaten_points_left_out(tmp_path):
         load_curve(file, 4, .95)
     file.write_text(json.dumps(point(.9, 5, temperature=[2.] * 4)))
     assert load_curve(file, 4)[0].policy.temperature == (2., ) * 4
+
+
+def test_one_point_of_a_file(tmp_path):
+    file = tmp_path / 'point.json'
+    file.write_text(json.dumps(point(.9, 5, temperature=[2.] * 4)))
+    assert load_point(file, 4).temperature == (2., ) * 4
+    other = dict(point(.5, 1), thresholds=[.1, .2, .3])
+    file.write_text(json.dumps(dict(points=[point(.9, 5), other])))
+    assert load_point(f'{file}:1', 4).thresholds == (.1, .2, .3)
+    with pytest.raises(ValueError, match='holds 2 .* take one by .*:0'):
+        load_point(file, 4)
+    with pytest.raises(ValueError, match='no operating point 2 .*holds 2'):
+        load_point(f'{file}:2', 4)
 
 
 @pytest.mark.parametrize('content, message', [

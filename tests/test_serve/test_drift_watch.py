@@ -131,9 +131,9 @@ def test_points_of_a_curve_are_given_up(make):
 def test_refuses_what_cannot_be_watched(make):
     from mmdynperceiver.serve.settings import Settings
     start, _ = make
-    for settings, message in ((dict(fall_back=True), 'give monitor'),
-                              (dict(monitor=.1, thresholds=(1, 1, 1)),
-                               'leave out thresholds')):
+    for settings, message in ((dict(fall_back=True), 'give monitor'), (dict(
+            monitor=.1, thresholds=(1, 1, 1)), 'leave out thresholds'),
+                              (dict(monitor=.1, exit=1), 'leave out exit')):
         with pytest.raises(ValueError, match=message):
             Settings('exported', **settings)
     service = start()

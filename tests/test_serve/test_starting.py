@@ -50,6 +50,11 @@ def damaged(resnet, tmp_path_factory):
     (None, ('--slo-ms', '0.0001', '--curve', '{curve}'), 'cannot be held'),
     (None, ('--slo-ms', '50', '--curve', '{curve}', '--min-accuracy', '0.95'),
      'no point of the curve .* the best has 0.9000'),
+    (None, ('--thresholds-file', 'no.json'), 'No such file'),
+    (None, ('--thresholds-file', '{curve}'), 'holds 2 operating points'),
+    (None, ('--exit', '4'), 'exit'),
+    (None, ('--exit', '1', '--slo-ms', '50', '--curve', '{curve}'),
+     'exclude each other'),
     (None, ('--max-images', '0'), 'images must be positive, got 0'),
     (None, ('--segment-replicas', '1'), 'is for --engine ray'),
     (None, ('--max-batch', '0'), 'largest batch must be at least 1, got 0'),
@@ -65,6 +70,19 @@ def test_refuses_to_start(resnet, damaged, tmp_path, capsys, kind, options,
     assert main([str(folder), *options]) == 1
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith('error: ') and re.search(message, line)
+
+
+def test_the_policy_of_the_options(resnet, tmp_path):
+    from mmdynperceiver.serve.__main__ import parse_args, read_settings
+    from mmdynperceiver.serve.settings import open_network
+    file = tmp_path / 'points.json'
+    file.write_text(json.dumps(dict(points=curve_points((0.5, 0.6, 0.7)))))
+    for options, thresholds in ((('--exit', '1'), (2., 0., 0.)),
+                                (('--thresholds-file', f'{file}:1'), (0.5, 0.6,
+                                                                      0.7))):
+        args = parse_args([str(resnet.folder), *options])
+        runner, points = open_network(read_settings(args))
+        assert runner.policy.thresholds == thresholds and not points
 
 
 def test_a_port_in_use_is_said(resnet):

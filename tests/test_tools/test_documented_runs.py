@@ -10,7 +10,8 @@ PAGES = ('docs/training.md', 'docs/calibration.md')
 COMMANDS = [
     command for command in find_commands()
     if command.page in PAGES and 'doctor' not in command.words[-1]
-] + [c for c in find_commands() if c.page == 'docs/deploy.md'][:2]
+] + [c for c in find_commands() if c.page == 'docs/deploy.md'
+     ][:2] + [c for c in find_commands() if c.page == 'docs/models.md'][:2]
 
 
 @pytest.fixture(scope='module')
@@ -48,7 +49,7 @@ def reduce(words, config, images, place):
     if '--test' in reduced and '--hold-out' not in reduced:
         # The tiny config has no third set of images.
         reduced += ['--split', 'test', '--hold-out', '3']
-    if words[1] == 'tools/export.py':
+    if words[1] == 'tools/export.py' or 'share' in words[:4]:
         reduced += ['--size', '32', '32']
     if '--hold-out' in reduced and '--budget-macs' not in reduced and \
             'model.pth' in reduced:
@@ -72,6 +73,11 @@ def test_runs(command, config, images, place, tool, monkeypatch, capsys):
         pytest.importorskip('tensorboard')
     monkeypatch.chdir(place)
     words = reduce(command.words, config(), images, place)
+    if words[1:3] == ['-m', 'mmdynperceiver']:
+        from mmdynperceiver.cli.commands import main
+        pytest.importorskip('safetensors')
+        assert main(words[3:]) == 0
+        return
     if words[1] == '-m':
         from test_documented_commands import load
         module, arguments = load(words)

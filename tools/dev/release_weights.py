@@ -20,6 +20,7 @@ from mmdynperceiver.errors import InputError
 from mmdynperceiver.io.atomic import atomic_folder, check_new_folder
 from mmdynperceiver.io.checksums import file_sha256
 from mmdynperceiver.io.model_folder import read_folder
+from mmdynperceiver.io.released import SUMS, VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 # The earliest date that a zip file can hold.
@@ -153,10 +154,10 @@ def main() -> None:
                 f'## {release.name}', '', *(f'    {line}' for line in lines),
                 ''
             ]
-        (Path(out) / 'SHA256SUMS').write_text('\n'.join(sums) + '\n')
+        (Path(out) / SUMS).write_text('\n'.join(sums) + '\n')
         (Path(out) / 'COMMANDS.md').write_text('\n'.join(how))
     print('\n'.join(sums))
-    print(f'wrote {args.out}')
+    print(f'wrote {args.out}; {VARIABLE}={args.out} finds them by name')
 
 
 if __name__ == '__main__':
