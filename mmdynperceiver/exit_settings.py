@@ -4,16 +4,17 @@
 Plain Python: the core checks its settings with this, and so does the runner
 of exported networks, which works without torch.
 """
+import argparse
 import math
 from typing import (Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple,
                     Union)
 
 __all__ = [
     'ALL_CRITERIA', 'CRITERIA', 'ENSEMBLES', 'FEATURES', 'NEVER',
-    'POINT_FIELDS', 'DecisionSettings', 'Ensemble', 'Stopping', 'Temperature',
-    'check_criterion', 'check_ensemble', 'check_point_fields',
-    'check_stopping', 'check_temperature', 'check_thresholds',
-    'fixed_exit_thresholds'
+    'POINT_FIELDS', 'add_policy_options', 'DecisionSettings', 'Ensemble',
+    'Stopping', 'Temperature', 'check_criterion', 'check_ensemble',
+    'check_point_fields', 'check_stopping', 'check_temperature',
+    'check_thresholds', 'fixed_exit_thresholds'
 ]
 
 # Made for the logits of classes.
@@ -310,3 +311,25 @@ def fixed_exit_thresholds(index: int, num_exits: int = 4) -> Tuple[float, ...]:
         raise ValueError(f'exit index must be one of 0 to {num_exits - 1} '
                          f'(shallow to deep), got {index!r}')
     return tuple(0. if k >= index else NEVER for k in range(num_exits - 1))
+
+
+def add_policy_options(
+    parser: argparse.ArgumentParser,
+    default: str = 'those of the config, else those of the checkpoint, else '
+    'none'
+) -> None:
+    """Add the options of where samples leave."""
+    policy = parser.add_mutually_exclusive_group()
+    policy.add_argument(
+        '--thresholds',
+        nargs='+',
+        type=float,
+        help='smallest confidence (softmax probability) to leave with, one '
+        f'number for each exit but the last; by default {default}')
+    policy.add_argument(
+        '--thresholds-file',
+        help='JSON file of an operating point, as tools/calibrate.py writes '
+        'it: the thresholds, and the criterion and temperatures that they '
+        'are made for; of a sweep, FILE:12 is its point 12')
+    policy.add_argument(
+        '--exit', type=int, help='the one exit at which all leave, from 0')

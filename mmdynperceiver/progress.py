@@ -7,7 +7,9 @@ try:
 except ImportError:  # it comes with mmengine, and torch alone has none
     rich = None  # type: ignore[assignment]
 
-__all__ = ['is_quiet', 'progress_bar', 'set_quiet', 'track']
+__all__ = [
+    'add_quiet_option', 'is_quiet', 'progress_bar', 'set_quiet', 'track'
+]
 
 T = TypeVar('T')
 _settings = dict(quiet=False)
@@ -21,6 +23,14 @@ def set_quiet(quiet: bool) -> None:
 def is_quiet() -> bool:
     """Whether no progress is shown."""
     return _settings['quiet']
+
+
+def add_quiet_option(parser: Any) -> None:
+    """Add the option to show results and warnings only."""
+    parser.add_argument(
+        '--quiet',
+        action='store_true',
+        help='show results and warnings, but no progress')
 
 
 class _NoBar:

@@ -7,7 +7,9 @@ import tempfile
 from typing import Any, Optional, Sequence, Union
 
 from ..errors import InputError, input_errors
+from ..exit_settings import add_policy_options
 from ..io.result_file import positive
+from ..progress import add_quiet_option
 from .run import TRACEBACK_VARIABLE
 
 __all__ = [
@@ -85,14 +87,6 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
                      f'to see where they come from.')
 
 
-def add_quiet_option(parser: Any) -> None:
-    """Add the option to show results and warnings only."""
-    parser.add_argument(
-        '--quiet',
-        action='store_true',
-        help='show results and warnings, but no progress')
-
-
 def add_threads_option(parser: argparse.ArgumentParser) -> None:
     """Add the option that :func:`apply_run_options` reads."""
     parser.add_argument(
@@ -108,28 +102,6 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
         '--device',
         help='where the network runs, cpu or cuda:0 for instance (default: a '
         'GPU if there is one)')
-
-
-def add_policy_options(
-    parser: argparse.ArgumentParser,
-    default: str = 'those of the config, else those of the checkpoint, else '
-    'none'
-) -> None:
-    """Add the options of where samples leave; see :func:`choose_policy`."""
-    policy = parser.add_mutually_exclusive_group()
-    policy.add_argument(
-        '--thresholds',
-        nargs='+',
-        type=float,
-        help='smallest confidence (softmax probability) to leave with, one '
-        f'number for each exit but the last; by default {default}')
-    policy.add_argument(
-        '--thresholds-file',
-        help='JSON file of an operating point, as tools/calibrate.py writes '
-        'it: the thresholds, and the criterion and temperatures that they '
-        'are made for; of a sweep, FILE:12 is its point 12')
-    policy.add_argument(
-        '--exit', type=int, help='the one exit at which all leave, from 0')
 
 
 def check_positive(parser: argparse.ArgumentParser, args: argparse.Namespace,

@@ -260,13 +260,13 @@ def _check_classes(parts: Dict[str, List[Labelled]]) -> None:
                                (missing, f'train and not in {name}')):
             if problem:
                 raise InputError(
-                    f'{len(problem)} classes are in {where}: '
+                    f'some classes are in {where}: '
                     f'{first_few(problem)}; give each split the same classes')
     least = LEAST_OF_CLASS - sum(bool(parts[n]) for n in ('val', 'test'))
     few = sorted(label for label, count in counts.items() if count < least)
     if few:
         raise InputError(
-            f'{len(few)} classes have fewer than {least} training images '
+            f'some classes have fewer than {least} training images '
             f'that can be used: {first_few(few)}; add some, or leave these '
             f'classes out')
 

@@ -13,11 +13,12 @@ import sys
 import threading
 from typing import Any, Optional, Sequence
 
-from ..cli.options import add_policy_options, add_quiet_option
 from ..deploy.drift import add_monitor_options
 from ..deploy.sessions import PRECISIONS, RUNTIMES
+from ..exit_settings import add_policy_options
 from ..io.describe import one_line
 from ..io.result_file import exit_status
+from ..progress import add_quiet_option
 from .local_ray import LOOPBACK, import_ray, not_installed, start_ray
 from .problems import Limits
 from .ray_segments import SegmentDeployment
