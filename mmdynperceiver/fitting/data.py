@@ -139,7 +139,8 @@ def _from_csv(data: str) -> List[Labelled]:
         if not cells[0] or not cells[1] or (cells[2] and split is None):
             raise InputError(
                 f'line {number} of {data!r} must hold a path and a label '
-                f'(and perhaps train, val or test), got {",".join(row)!r}')
+                f'(and perhaps train, val or test), with commas between them, '
+                f'got {",".join(row)!r}')
         path = os.path.join(root, os.path.expanduser(cells[0]))
         found.append(Labelled(path, cells[1], split or ''))
     given = {image.split for image in found}

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional
 
+from ..calibration.goals import parse_accuracy, parse_amount, parse_part
 from ..errors import InputError
 
 __all__ = ['FitOptions']
@@ -97,6 +98,7 @@ class FitOptions:
         if len(given) > 1:
             raise InputError(f'choose one of {", ".join(GOALS)}, got '
                              f'{" and ".join(given)}')
+        self._check_goal()
         for name in ('minutes', 'width', 'image_size', 'num_latents',
                      'batch_size', 'lr', 'passes', 'threads'):
             value = getattr(self, name)
@@ -113,6 +115,17 @@ class FitOptions:
             if getattr(self, name) and more:
                 raise InputError(f'the network follows from {name}: leave '
                                  f'out {" and ".join(more)}')
+
+    def _check_goal(self) -> None:
+        """Refuse before a training what its thresholds cannot be solved
+        for."""
+        for name in ('budget_ms', 'budget_macs'):
+            if getattr(self, name) is not None:
+                parse_amount(getattr(self, name), 1., name)
+        if self.min_accuracy is not None:
+            parse_accuracy(self.min_accuracy)
+        if self.max_risk is not None:
+            parse_part(self.max_risk, 'max_risk')
 
     def of_training(self) -> Dict[str, Any]:
         """Those that another training follows from."""

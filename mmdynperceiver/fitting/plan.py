@@ -213,7 +213,7 @@ def _check_budget(options: FitOptions, speeds: Speeds,
     if budget < costs[0]:
         show = Goal(costs, unit).show
         raise InputError(
-            f'no network here meets {show(budget)}: the nearest, with images '
+            f'no network here meets {name} {text}: the nearest, with images '
             f'of {size} pixels, takes {show(costs[0])} to its first exit and '
             f'{show(costs[-1])} to its last one')
     return size

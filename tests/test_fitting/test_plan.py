@@ -116,6 +116,9 @@ def test_pretrained_weights_learn_slower_in_both_networks():
 @pytest.mark.parametrize('options, message', [
     (dict(budget_ms=5, min_accuracy=0.9), 'budget_ms and min_accuracy'),
     (dict(minutes=0), 'minutes must be above 0'),
+    (dict(budget_ms='five'), "budget_ms must be a positive .*'five'"),
+    (dict(min_accuracy=95), "share such as 0.95, or 95%, got '95'"),
+    (dict(max_risk='1'), 'max_risk must be a share above 0'),
     (dict(batch_size=1), 'batch norms need more'),
     (dict(arch='resnet18', backbone_weights='a'), 'leave out arch'),
 ])

@@ -60,7 +60,8 @@ def run(path: Path) -> Tuple[Dict[str, Any], Dict[str, Any]]:
             exec(
                 compile(''.join(cell['source']), f'cell {number}', 'exec'),
                 names)
-        lines = printed.getvalue().splitlines(keepends=True)
+        text = printed.getvalue().replace(os.getcwd() + os.sep, '')
+        lines = text.splitlines(keepends=True)
         shown = [dict(output_type='stream', name='stdout', text=lines)]
         cell.update(
             execution_count=number,
