@@ -46,7 +46,7 @@ def read_requirements(name):
 def read_extras():
     """Collect the optional requirements by the name of the extra."""
     names = ('classification', 'recognition', 'detection', 'onedl', 'deploy',
-             'hub', 'parquet', 'serve', 'tests')
+             'litert', 'hub', 'parquet', 'serve', 'tests')
     extras = {name: read_requirements(name) for name in names}
     # mim of today ignores its own extra unless it is asked for by name
     extras['mim'] = read_requirements('mminstall')

@@ -67,7 +67,7 @@ def test_table(stacks, tmp_path):
     assert lines[3].endswith('| no Python 3.14 here |')
     assert out.read_text() == result.stdout
     assert 'onedl-mmengine' in calls[2] and ' mmengine' not in calls[2]
-    assert '--no-build-isolation-package onedl-mmcv' in calls[2]
+    assert "--no-build-isolation" not in calls[2]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         'calls', 'python', 'table.md', 'uv'
     ]  # environments are gone

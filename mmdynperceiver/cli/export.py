@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Export a checkpoint as one ONNX graph per segment."""
+"""Export a checkpoint as one graph per segment, in ONNX or for LiteRT."""
 import argparse
 import os
 from typing import Any, List, Mapping, Optional, Sequence
@@ -29,9 +29,15 @@ from .folder_options import add_folder_options, describe_source, load_source
 def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     """Read the command line, or what is given instead."""
     parser = argparse.ArgumentParser(
-        description='Export a checkpoint as one ONNX graph per segment, with '
-        'a manifest, for python -m mmdynperceiver.deploy.')
+        description='Export a checkpoint as one graph per segment, with a '
+        'manifest, for python -m mmdynperceiver.deploy.')
     add_folder_options(parser)
+    parser.add_argument(
+        '--format',
+        choices=('onnx', 'litert'),
+        default='onnx',
+        help='litert for telephones: image classifiers and recognizers, in '
+        'fp32; it takes litert-torch (default: onnx)')
     parser.add_argument(
         '--int8-calibration',
         metavar='DIR',
@@ -53,6 +59,9 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.int8_test and not args.int8_calibration:
         parser.error('--int8-test needs --int8-calibration')
+    if args.format != 'onnx' and args.int8_calibration:
+        parser.error(f'--int8-calibration is for --format onnx; --format '
+                     f'{args.format} is exported in fp32')
     return args
 
 
@@ -105,6 +114,9 @@ def detector(args: argparse.Namespace, config: Config,
     if args.int8_calibration:
         raise InputError('detectors are exported in fp32: leave out '
                          '--int8-calibration')
+    if args.format != 'onnx':
+        raise InputError(f'detectors take images of any size, which --format '
+                         f'{args.format} does not: leave it out')
     common.check_writable_folder(os.path.dirname(os.path.abspath(args.out)))
     model: Any = build_any_model(config)
     load_strict(model, read_weights(args.checkpoint), args.checkpoint)
@@ -154,7 +166,7 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
             check_labelled(args.int8_test, classes, kind)
         manifest = export_network(trunk, exits, args.out, preprocessing,
                                   policy, classes, source, images,
-                                  args.int8_test, args.opset)
+                                  args.int8_test, args.opset, args.format)
     print_summary(manifest, args.out)
     if manifest.certificate is not None:
         print(describe_certificate(manifest.certificate))

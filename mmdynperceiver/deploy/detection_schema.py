@@ -9,8 +9,9 @@ __all__ = ['DETECTION', 'FILE', 'GRAPH', 'MAX_EDGE', 'NAME', 'check_detection']
 
 MAX_EDGE = 1 << 14
 NAME = text(r'\w[\w.:/-]{0,200}', 'the name of a tensor')
-FILE = text(r'\w[\w.-]{0,200}\.onnx', 'the name of an .onnx file in the '
-            'folder, without a path')
+FILE = text(
+    r'\w[\w.-]{0,200}\.(onnx|tflite)', 'the name of an .onnx or '
+    '.tflite file in the folder, without a path')
 GRAPH = record(
     dict(file=FILE, inputs=list_of(NAME, 1), outputs=list_of(NAME, 1)))
 COORDINATE = number(-1e6, 1e6)

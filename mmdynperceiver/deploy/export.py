@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Write a network as one ONNX graph per segment.
+"""Write a network as one graph per segment, in ONNX or for LiteRT.
 
 This half of the package needs torch and onnx; the runner needs neither.
 """
@@ -8,7 +8,6 @@ from typing import (Any, Dict, List, Mapping, NamedTuple, Optional, Sequence,
                     Union)
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor
 
@@ -18,20 +17,18 @@ from ..core.early_exit import LoopState, as_images, run_all_exits, run_step
 from ..core.protocols import ExitClassifiers
 from ..exit_settings import NEVER
 from ..io.atomic import atomic_folder
-from ..version import __version__
+from .formats import FORMATS, graph_writer, versions_of
 from .graph_forms import copies_for_export
 from .manifest import Manifest, Segment
-from .onnxruntime_session import FIRST_VERSIONS, OPSET, check_opset
-from .runtimes import import_runtime
+from .onnxruntime_session import OPSET, check_opset
 from .sessions import open_session
-from .simplify import drop_unused_inputs, simplify
-from .tracing import SegmentGraph, as_samples, handed_on, to_onnx
+from .tracing import SegmentGraph, as_samples, handed_on
 from .video import build_preprocessing
 from .video_pipeline import images_of_video
 
 __all__ = [
     'MAX_DIFFERENCE', 'Exported', 'as_exported', 'export_network',
-    'export_segments', 'policy_settings', 'verify_segments', 'versions_of'
+    'export_segments', 'policy_settings', 'verify_segments'
 ]
 
 # How far logits may lie from PyTorch's, of the largest where it exceeds 1.
@@ -57,7 +54,8 @@ def export_network(trunk: SegmentedTrunk,
                    source: Optional[Mapping[str, Any]] = None,
                    int8_images: Optional[Sequence[str]] = None,
                    int8_test: Optional[str] = None,
-                   opset: int = OPSET) -> Manifest:
+                   opset: int = OPSET,
+                   file_format: str = 'onnx') -> Manifest:
     """Write a folder that :class:`mmdynperceiver.deploy.Runner` loads.
 
     It is written whole or not at all, and only if its graphs agree with the
@@ -83,13 +81,15 @@ def export_network(trunk: SegmentedTrunk,
         opset (int): ONNX's operator set, 18 to 23. Below 23, attention is
             written as products and a softmax, which takes longer, and which
             ONNX Runtime before 1.23 knows. Defaults to 23.
+        file_format (str): 'onnx', or 'litert' for telephones: in single
+            precision, and of one sample. Defaults to 'onnx'.
 
     Returns:
         Manifest: What the folder says of itself.
 
     Raises:
         FileExistsError: If there is something in the folder already.
-        ImportError: If onnxruntime is missing.
+        ImportError: If a package is missing that the format takes.
         RuntimeError: If the graphs do not agree with the network.
         ValueError: If the network cannot be a graph, there is not one name
             for each class, the images are too small for the network, there
@@ -98,6 +98,9 @@ def export_network(trunk: SegmentedTrunk,
             log.
     """
     _check_graphs(trunk)
+    if int8_images is not None and file_format != 'onnx':
+        raise ValueError(f'graphs of the format {file_format} are not '
+                         f'quantised: leave out int8_images')
     if len(classes) != exits.num_classes:
         raise ValueError(f'the network has {exits.num_classes} classes, got '
                          f'{len(classes)} names')
@@ -106,8 +109,10 @@ def export_network(trunk: SegmentedTrunk,
         shape.insert(0, images_of_video(preprocessing['video']))
     trunk, exits = as_exported(trunk), as_exported(exits)
     with atomic_folder(folder) as temporary:
-        exported = export_segments(trunk, exits, shape, temporary, opset)
-        difference = verify_segments(trunk, exits, exported, temporary)
+        exported = export_segments(trunk, exits, shape, temporary, opset,
+                                   file_format)
+        difference = verify_segments(trunk, exits, exported, temporary,
+                                     file_format)
         quantization = None
         if int8_images is not None:
             # Imported here: few exports need it.
@@ -128,7 +133,7 @@ def export_network(trunk: SegmentedTrunk,
             precision='fp32' if quantization is None else 'int8',
             quantization=quantization,
             source=dict(source or {}, largest_logit_difference=difference),
-            versions=versions_of(opset))
+            versions=versions_of(opset, file_format))
         manifest.save(temporary)
     return manifest
 
@@ -159,18 +164,6 @@ def policy_settings(policy: ExitPolicy) -> Dict[str, Any]:
     return dict(settings, thresholds=thresholds)
 
 
-def versions_of(opset: int) -> Dict[str, Any]:
-    """What the graphs were made with, and what they need."""
-    # Not those of distributions: that of a runtime may have another name.
-    used = (torch, onnx, import_runtime('onnxruntime'))
-    return dict(
-        mmdynperceiver=__version__,
-        opset=opset,
-        needed=dict(onnxruntime=FIRST_VERSIONS[opset]),
-        **{module.__name__: str(module.__version__)
-           for module in used})
-
-
 class _Plan(NamedTuple):
     """One segment before its export: example inputs, and the names of these
     tensors, by argument; the names of the new tensors by the fields of the
@@ -186,8 +179,9 @@ def export_segments(trunk: SegmentedTrunk,
                     exits: ExitClassifiers,
                     shape: Sequence[int],
                     folder: str,
-                    opset: int = OPSET) -> Exported:
-    """Write one ONNX graph per segment, with any batch size, to a folder.
+                    opset: int = OPSET,
+                    file_format: str = 'onnx') -> Exported:
+    """Write one graph per segment to a folder, in ONNX with any batch size.
 
     A tensor that a segment hands on as it got it is no output: the runner
     still has it. Nor is one that no later segment reads.
@@ -199,14 +193,18 @@ def export_segments(trunk: SegmentedTrunk,
             M images of a video, on which the graphs decide together.
         folder (str): Where the graphs go; it must exist.
         opset (int): ONNX's operator set. Defaults to 23.
+        file_format (str): 'onnx' or 'litert'. Defaults to 'onnx'.
 
     Raises:
-        ImportError: If onnxruntime is missing.
+        ImportError: If a package is missing.
         ValueError: If the images are too small for the network, or there is
             no such operator set.
     """
-    copied, exits = copies_for_export(trunk, exits, shape[-2:],
-                                      check_opset(opset))
+    write = graph_writer(file_format, opset)
+    # LiteRT has no operator for attention, as older operator sets.
+    copied, exits = copies_for_export(
+        trunk, exits, shape[-2:],
+        check_opset(opset) if file_format == 'onnx' else OPSET - 1)
     group = _group(trunk, shape)
     plans, tensors = _plan(copied, exits, shape)
     needed: set = set()
@@ -216,15 +214,11 @@ def export_segments(trunk: SegmentedTrunk,
         made = {k: name for k, name in plan.made.items() if name in needed}
         graph = SegmentGraph(copied, exits, index, plan.arguments, list(made),
                              group).eval()
-        outputs = [plan.logits, *made.values()]
-        model = to_onnx(graph, plan.arguments, plan.sources.values(), outputs,
-                        opset)
-        inputs = drop_unused_inputs(model)
-        simplify(model, f'segment{index}')
-        file = f'segment{index}.onnx'
-        onnx.save(model, os.path.join(folder, file))
-        segments.append(Segment(file, inputs, outputs))
-        needed.update(inputs)
+        examples = dict(zip(plan.sources.values(), plan.arguments.values()))
+        segment = write(graph, examples, [plan.logits, *made.values()], folder,
+                        f'segment{index}')
+        segments.append(segment)
+        needed.update(segment.inputs)
     segments.reverse()
     used = {name for s in segments for name in (*s.inputs, *s.outputs)}
     return Exported(segments, {k: v for k, v in tensors.items() if k in used})
@@ -298,9 +292,12 @@ def _plan(trunk: SegmentedTrunk, exits: ExitClassifiers,
 
 
 @torch.no_grad()
-def verify_segments(trunk: SegmentedTrunk, exits: ExitClassifiers,
-                    exported: Exported, folder: str) -> float:
-    """Compare the graphs in ONNX Runtime with the network in PyTorch.
+def verify_segments(trunk: SegmentedTrunk,
+                    exits: ExitClassifiers,
+                    exported: Exported,
+                    folder: str,
+                    file_format: str = 'onnx') -> float:
+    """Compare the graphs in their runtime with the network in PyTorch.
 
     Returns:
         float: The largest difference of a logit over batches of 1 and 3,
@@ -310,7 +307,7 @@ def verify_segments(trunk: SegmentedTrunk, exits: ExitClassifiers,
         RuntimeError: If it is larger than MAX_DIFFERENCE.
     """
     sessions = [
-        open_session('onnxruntime', os.path.join(folder, segment.file),
+        open_session(FORMATS[file_format], os.path.join(folder, segment.file),
                      segment.outputs, None, 'fp32')
         for segment in exported.segments
     ]

@@ -9,21 +9,19 @@ import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
-import onnx
 import torch
 from torch import Tensor, nn
 
 from ..core import ExitPolicy, count_macs
 from ..io.atomic import atomic_folder
 from .detector_graphs import Detect, Fill, Way, detector_for_export, halves_of
-from .export import (EXAMPLE_BATCH, MAX_DIFFERENCE, as_exported,
-                     policy_settings, versions_of)
+from .export import EXAMPLE_BATCH, MAX_DIFFERENCE, as_exported, policy_settings
+from .formats import versions_of
 from .manifest import Detection, Manifest, Segment
 from .onnxruntime_session import OPSET, check_opset
 from .preprocessing import pad_to
 from .sessions import open_session
-from .simplify import drop_unused_inputs, simplify
-from .tracing import to_onnx
+from .simplify import write_onnx
 
 __all__ = ['box_settings', 'export_detector']
 
@@ -226,17 +224,13 @@ class _Writer:
     def _graph(self, name: str, graph: nn.Module, given: Mapping[str, Tensor],
                made: Mapping[str, Tensor]) -> Segment:
         """Write one graph."""
-        model = to_onnx(
-            graph.eval(), given, given, made, self.opset,
-            spatial=[key for key, one in {**given, **made}.items()
-                     if one.ndim == 4])  # yapf: disable
-        inputs = drop_unused_inputs(model)
-        simplify(model, name)
-        onnx.save(model, os.path.join(self.folder, f'{name}.onnx'))
+        maps = [k for k, v in {**given, **made}.items() if v.ndim == 4]
+        segment = write_onnx(graph, given, list(made), self.folder, name,
+                             self.opset, maps)
         for key, tensor in (*given.items(), *made.items()):
-            if key in made or key in inputs:
+            if key in made or key in segment.inputs:
                 self._add(key, tensor)
-        return Segment(f'{name}.onnx', inputs, list(made))
+        return segment
 
     def _add(self, name: str, tensor: Tensor) -> None:
         """Note the shape of a tensor; maps may have any size."""

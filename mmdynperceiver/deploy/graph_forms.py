@@ -134,10 +134,15 @@ class _Pool(nn.AdaptiveAvgPool2d):
             return x.mean((2, 3), keepdim=True)
         if h % height == 0 and w % width == 0:
             return F.avg_pool2d(x, (h // height, w // width))
-        rows, columns = _cells(h, height).to(x), _cells(w, width).to(x)
-        return rows @ x @ columns.T
+        rows, columns = self._cells(h, height), self._cells(w, width)
+        return rows.to(x) @ x @ columns.to(x).T
 
-
-def _cells(length: int, cells: int) -> Tensor:
-    """Matrix (cells, length) that averages adaptive pooling's cells."""
-    return F.adaptive_avg_pool1d(torch.eye(length), cells).T
+    def _cells(self, length: int, cells: int) -> Tensor:
+        """Matrix (cells, length) that averages adaptive pooling's cells."""
+        # A buffer from the first call on, for exporters that would take how
+        # it is made into the graph.
+        name = f'cells{length}to{cells}'
+        if not hasattr(self, name):
+            made = F.adaptive_avg_pool1d(torch.eye(length), cells).T
+            self.register_buffer(name, made, persistent=False)
+        return getattr(self, name)

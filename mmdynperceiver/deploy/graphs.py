@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""ONNX graphs as bytes: what is in them, without the package onnx.
+"""Graphs as bytes: what is in them, those of ONNX without the package onnx.
 
 A runtime trusts a graph: told that weights lie in another file, or at an
 address in memory, it reads there. So a graph is looked through first, and
@@ -12,7 +12,9 @@ from typing import (Dict, Iterable, List, NamedTuple, Optional, Sequence,
 
 from .protobuf import BYTES, VARINT, Bytes, Field, fields
 
-__all__ = ['FLOAT', 'Graph', 'one_of', 'read_graph', 'read_regular', 'texts']
+__all__ = [
+    'FLOAT', 'Graph', 'Shape', 'one_of', 'read_graph', 'read_regular', 'texts'
+]
 
 # Number of the type float32 in ONNX.
 FLOAT = 1
@@ -40,7 +42,8 @@ class Graph(NamedTuple):
     """The graph of one segment: name and content of its file, what is in it.
 
     ``inputs`` have shapes, with None for a size that is not fixed, and
-    ``opsets`` versions by operator sets, of which '' is that of ONNX.
+    ``opsets`` versions by operator sets, of which '' is that of ONNX; a graph
+    of LiteRT has none.
     """
 
     name: str
@@ -84,6 +87,10 @@ def read_graph(name: str, content: bytes) -> Graph:
         ValueError: If it is no graph, keeps data elsewhere, or has what no
             exported graph has.
     """
+    if name.endswith('.tflite'):
+        # Imported here: it makes a Graph.
+        from .tflite import read_tflite
+        return read_tflite(name, content)
     try:
         _refuse_external_data('model', content)
         model = list(fields(content))

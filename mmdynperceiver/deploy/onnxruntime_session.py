@@ -36,6 +36,8 @@ class OnnxRuntimeSession:
     which it is the one at ``index``.
     """
 
+    ending = '.onnx'
+
     def __init__(self,
                  session: Any,
                  graph: Graph,

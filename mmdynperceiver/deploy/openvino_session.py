@@ -80,6 +80,8 @@ class OpenVinoSession:
     have left, one is made, which returns the first output of each.
     """
 
+    ending = '.onnx'
+
     def __init__(self, graphs: Sequence[Graph], threads: int,
                  precision: str) -> None:
         self._core = self.check(precision)

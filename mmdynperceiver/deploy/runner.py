@@ -77,8 +77,8 @@ class Runner:
         Args:
             folder (str | PathLike): The folder. Everything in it is
                 checked, and every segment is run once.
-            runtime (str): 'onnxruntime' or 'openvino'. Defaults to
-                'onnxruntime'.
+            runtime (str): 'onnxruntime' or 'openvino', or 'litert' for a
+                folder of that format. Defaults to 'onnxruntime'.
             threads (int, optional): Number of threads, for all segments
                 together. Defaults to None, see
                 :func:`~mmdynperceiver.deploy.threads.available_threads`.

@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""What the two runtimes have in common."""
+"""What the runtimes have in common."""
 from typing import Any
 
 from ..io.describe import one_line

@@ -8,7 +8,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
-from .graphs import read_graph, read_regular
+from .graphs import Graph, read_graph, read_regular
+from .litert_session import LiteRtSession
 from .manifest import Manifest, Segment
 from .onnxruntime_session import OnnxRuntimeSession
 from .openvino_session import OpenVinoSession, bucket
@@ -16,13 +17,15 @@ from .policy import all_finite
 from .threads import check_threads
 
 __all__ = [
-    'PRECISIONS', 'RUNTIMES', 'Sessions', 'bucket', 'check_outputs',
-    'check_runtime', 'open_session'
+    'PRECISIONS', 'RUNTIMES', 'Sessions', 'bucket', 'check_format',
+    'check_outputs', 'check_runtime', 'open_session'
 ]
 
 PRECISIONS = ('fp32', 'bf16')
 RUNTIMES: Dict[str, Any] = dict(
-    onnxruntime=OnnxRuntimeSession, openvino=OpenVinoSession)
+    onnxruntime=OnnxRuntimeSession,
+    openvino=OpenVinoSession,
+    litert=LiteRtSession)
 
 
 def check_runtime(runtime: str, precision: str) -> None:
@@ -33,6 +36,18 @@ def check_runtime(runtime: str, precision: str) -> None:
             raise ValueError(f'{name} must be one of {", ".join(known)}, got '
                              f'{value!r}')
     RUNTIMES[runtime].check(precision)
+
+
+def check_format(runtime: str, graphs: Sequence[Graph]) -> None:
+    """Refuse graphs of a format that a runtime does not read."""
+    ending = RUNTIMES[runtime].ending
+    for graph in graphs:
+        if not graph.name.endswith(ending):
+            fit = [name for name, kind in RUNTIMES.items()
+                   if graph.name.endswith(kind.ending)]  # yapf: disable
+            raise ValueError(
+                f'{graph.name} cannot be run by {runtime}, which takes '
+                f'{ending} files: choose the runtime {" or ".join(fit)}')
 
 
 def open_session(runtime: str,
@@ -47,6 +62,7 @@ def open_session(runtime: str,
     graph = read_graph(os.path.basename(path), read_regular(path))
     graph = graph._replace(outputs=tuple(outputs))
     check_runtime(runtime, precision)
+    check_format(runtime, [graph])
     return RUNTIMES[runtime].open([graph], check_threads(threads),
                                   precision)[0]
 
@@ -99,9 +115,10 @@ class Sessions(AbstractSequence):
         """Open all segments, or what runs them as one."""
         check_runtime(self.runtime, self.precision)
         kind = RUNTIMES[self.runtime]
+        graphs = self.manifest.read_graphs(self.folder)
+        check_format(self.runtime, graphs)
         return (kind.open_whole if whole else kind.open)(
-            self.manifest.read_graphs(self.folder),
-            check_threads(self.threads), self.precision)
+            graphs, check_threads(self.threads), self.precision)
 
     @property
     def whole(self) -> Any:

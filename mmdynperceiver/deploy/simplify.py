@@ -1,10 +1,34 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What is done to a graph behind PyTorch's exporter."""
-from typing import Dict, List
+import os
+from typing import Collection, Dict, List, Mapping, Sequence
 
 import onnx
+from torch import Tensor, nn
 
-__all__ = ['drop_unused_inputs', 'simplify']
+from .manifest import Segment
+from .tracing import to_onnx
+
+__all__ = ['drop_unused_inputs', 'simplify', 'write_onnx']
+
+
+def write_onnx(graph: nn.Module,
+               examples: Mapping[str, Tensor],
+               outputs: Sequence[str],
+               folder: str,
+               name: str,
+               opset: int,
+               spatial: Collection[str] = ()) -> Segment:
+    """Write one graph, which takes any batch, to a file of a name.
+
+    For the arguments and errors see :func:`to_onnx`.
+    """
+    model = to_onnx(graph.eval(), examples, outputs, opset, spatial)
+    inputs = drop_unused_inputs(model)
+    simplify(model, name)
+    file = f'{name}.onnx'
+    onnx.save(model, os.path.join(folder, file))
+    return Segment(file, inputs, list(outputs))
 
 
 def drop_unused_inputs(model: onnx.ModelProto) -> List[str]:

@@ -15,7 +15,10 @@ from ..core import SegmentedTrunk
 from ..core.early_exit import LoopState, run_step
 from ..core.protocols import ExitClassifiers
 
-__all__ = ['SegmentGraph', 'as_samples', 'handed_on', 'quiet', 'to_onnx']
+__all__ = [
+    'SegmentGraph', 'as_samples', 'foreign_layers', 'handed_on', 'quiet',
+    'to_onnx'
+]
 
 # The last operator set that PyTorch writes; in those behind it, the operators
 # in use have only been extended.
@@ -90,12 +93,11 @@ def handed_on(trunk: SegmentedTrunk, x: Tensor) -> Tensor:
 
 
 def to_onnx(graph: nn.Module,
-            arguments: Mapping[str, Tensor],
-            inputs: Sequence[str],
+            examples: Mapping[str, Tensor],
             outputs: Sequence[str],
             opset: int,
             spatial: Collection[str] = ()) -> onnx.ModelProto:
-    """Trace one graph, with examples of its arguments of a batch above 1.
+    """Trace one graph, with examples of its inputs, of a batch above 1.
 
     Maps named in ``spatial`` may have any height and width.
 
@@ -110,19 +112,19 @@ def to_onnx(graph: nn.Module,
         with quiet(), torch.no_grad():
             torch.onnx.export(
                 graph,
-                tuple(arguments.values()),
+                tuple(examples.values()),
                 content,
                 dynamo=False,
                 opset_version=min(opset, TRACED_OPSET),
-                input_names=list(inputs),
+                input_names=list(examples),
                 output_names=list(outputs),
                 dynamic_axes={
                     name: _free_axes(name, spatial)
-                    for name in (*inputs, *outputs)
+                    for name in (*examples, *outputs)
                 })
     except RuntimeError as error:
         reason = str(error).strip().split('\n')[0]
-        raise ValueError(f'a network with {_foreign_layers(graph)} cannot be '
+        raise ValueError(f'a network with {foreign_layers(graph)} cannot be '
                          f'exported: {reason}') from error
     model = onnx.load_model_from_string(content.getvalue())
     model.opset_import[0].version = opset
@@ -141,9 +143,11 @@ def _free_axes(name: str, spatial: Collection[str]) -> Dict[int, str]:
     return free
 
 
-def _foreign_layers(graph: nn.Module) -> str:
+def foreign_layers(graph: nn.Module) -> str:
     """Names of layers that neither PyTorch nor this package defines."""
-    known = ('torch.nn.modules', 'torchvision', __name__.split('.')[0])
+    # Of torch.fx are those whose convolutions were folded.
+    known = ('torch.nn.modules', 'torch.fx', 'torchvision',
+             __name__.split('.')[0])
     names = [
         f'{name} ({type(module).__module__}.{type(module).__name__})'
         for name, module in graph.named_modules()

@@ -36,7 +36,8 @@ FAMILIES = {
     'openmmlab': ('mmengine', 'mmcv-lite', 'mmpretrain'),
     'onedl': ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain')
 }
-# Those whose sources are compiled for the torch that is there.
+# Those whose operators are compiled for the torch that is there; alone, in
+# the environment of their build, they find none and leave the operators out.
 COMPILED = ('onedl-mmcv', )
 COLUMNS = ('torch', 'torchvision', 'numpy', 'Python', 'family', 'passed',
            'failed', 'skipped', 'installed in', 'note')
@@ -120,7 +121,7 @@ def install(stack: Stack, python: str, args: argparse.Namespace) -> None:
         hosts.append('mmdet' if stack.family ==
                      'openmmlab' else 'onedl-mmdetection')
     options = []
-    for name in set(hosts) & set(COMPILED):
+    for name in set(hosts) & set(COMPILED if args.detection else ()):
         options += ['--no-build-isolation-package', name]
     run([*base, *options, pinned, *hosts])
     if args.detection and stack.family == 'openmmlab':
