@@ -138,8 +138,8 @@ def test_metadata(wheel, repo_root):
     assert metadata['Version'] == version.__version__
     assert metadata['Requires-Python'] == '>=3.10'
     assert set(metadata.get_all('Provides-Extra')) == {
-        'classification', 'recognition', 'detection', 'onedl', 'deploy', 'hub',
-        'parquet', 'serve', 'tests', 'mim'
+        'classification', 'recognition', 'detection', 'onedl', 'deploy',
+        'litert', 'hub', 'parquet', 'serve', 'tests', 'mim'
     }
     needs = metadata.get_all('Requires-Dist')
     base = [need for need in needs if 'extra ==' not in need]
@@ -261,7 +261,8 @@ def test_constraints_pin_every_requirement(repo_root):
         for match in re.finditer(r'^([\w-]+)==', pins, re.MULTILINE)
     }
     for path in folder.glob('*.txt'):
-        if path.stem in ('constraints', 'mminstall', 'excludes', 'onedl'):
+        if path.stem in ('constraints', 'mminstall', 'excludes', 'onedl',
+                         'litert'):
             continue
         for line in path.read_text().splitlines():
             match = re.match(r'([A-Za-z][\w-]*)', line)
