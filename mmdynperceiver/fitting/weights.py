@@ -7,6 +7,7 @@ import torch
 
 from ..core.feature_branch.torchvision_nets import PREFIX, torchvision_shapes
 from ..core.pretrained_branch import read_state_dict
+from ..core.trunk import TrunkOptions
 from ..errors import InputError, first_few, input_errors
 from ..io.model_folder import find_folder, read_folder
 
@@ -64,7 +65,7 @@ def take_over(source: str, path: str) -> Tuple[Dict[str, Any], int]:
     settings = {
         name: value
         for name, value in content['model'].items()
-        if name not in ('num_classes', 'fkt', 'dropout')
+        if name in ('arch', *TrunkOptions.__annotations__)
     }
     trunk = {
         f'backbone.net.{name.removeprefix("trunk.")}': value

@@ -62,5 +62,9 @@ def save_safetensors(weights: Mapping[str, Tensor],
         for name, value in weights.items()
     }
     with atomic_file(path) as temporary:
+        with open(temporary, 'wb') as file:
+            mode = os.fstat(file.fileno()).st_mode
         # What other libraries ask for to know whose tensors they are.
         library.save_file(own, temporary, metadata=dict(format='pt'))
+        # It may be written as a file that nobody else can read.
+        os.chmod(temporary, mode)

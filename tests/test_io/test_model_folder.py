@@ -28,6 +28,7 @@ def test_round_trip(folder):
     assert set(weights) == set(WEIGHTS)
     assert all(torch.equal(weights[name], WEIGHTS[name]) for name in WEIGHTS)
     assert (folder / 'README.md').read_text() == 'a card'
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
     with pytest.raises(FileExistsError, match='something at'):
         save_folder(folder, {}, WEIGHTS, '')
     assert read_folder(folder)[0] == content
