@@ -35,7 +35,8 @@ demo: setup-demo  ## Set up (no compiler needed), train, leave early, draw it
 	@$(BIN) tools/demo.py $(DEMO_ARGS)
 
 test: setup-test  ## Set up everything, mmcv's operators included, run the tests
-	@$(BIN) -m pytest tests -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN) -m pytest tests -n $(WORKERS) --dist loadfile \
+	    --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: setup-test  ## Check style, spelling, docstrings and types
 	@$(MAKE) --no-print-directory --keep-going $(addprefix lint-,$(LINTERS))

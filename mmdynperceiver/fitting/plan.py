@@ -207,13 +207,14 @@ def _check_budget(options: FitOptions, speeds: Speeds,
     for size in reversed(sizes):
         costs = speeds.milliseconds(size) if unit == 'ms' else \
             speeds.macs(size)
-        budget = parse_amount(text, costs[-1], f'--{name.replace("_", "-")}')
+        option = f'--{name.replace("_", "-")}'
+        budget = parse_amount(text, costs[-1], option)
         if budget >= EXPECTED_SHARE * costs[-1] or size == sizes[0]:
             break
     if budget < costs[0]:
         show = Goal(costs, unit).show
         raise InputError(
-            f'no network here meets {name} {text}: the nearest, with images '
+            f'no network here meets {option} {text}: the nearest, with images '
             f'of {size} pixels, takes {show(costs[0])} to its first exit and '
             f'{show(costs[-1])} to its last one')
     return size

@@ -2,6 +2,8 @@
 """Ray on this machine alone, or the cluster that ``RAY_ADDRESS`` names."""
 import importlib
 import os
+import signal
+import threading
 from contextlib import contextmanager
 from typing import Any, Iterator, Optional
 
@@ -56,6 +58,9 @@ def start_ray(cpus: Optional[int] = None, join: bool = False) -> Iterator[Any]:
         RuntimeError: If Ray does not start.
     """
     import ray
+
+    # Ray has a handler of its own, and leaves it.
+    handler = signal.getsignal(signal.SIGTERM)
     here: Any = dict(
         address='local',
         num_cpus=max(2, cpus or os.cpu_count() or 1),
@@ -74,3 +79,5 @@ def start_ray(cpus: Optional[int] = None, join: bool = False) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+        if handler and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)

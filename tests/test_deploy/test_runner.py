@@ -143,7 +143,7 @@ def test_files_folders_and_arrays(resnet, photos):
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (dict(runtime='abacus'), "onnxruntime, openvino, got 'abacus'"),
+    (dict(runtime='abacus'), "onnxruntime, openvino, litert, got 'abacus'"),
     (dict(precision='fp8'), "fp32, bf16, got 'fp8'"),
     (dict(precision='bf16'), 'choose the runtime openvino'),
     (dict(threads=0), 'at least 1, got 0'),

@@ -191,7 +191,8 @@ def test_minutes_that_end_in_the_middle(data, tmp_path, no_report,
 @pytest.mark.parametrize('change, message', [
     (dict(out='file/out'), "cannot write into the folder 'file/out'"),
     (dict(data='nothing'), "no folder or CSV file 'nothing'"),
-    (dict(budget_macs='1k'), 'no network here meets 1k MACs: the nearest'),
+    (dict(budget_macs='1k'),
+     'no network here meets --budget-macs 1k: the nearest'),
     (dict(arch='resnet17'), "unknown arch: got 'resnet17'"),
 ])
 def test_bad_input_is_one_line_before_training(change, message, data, tmp_path,

@@ -144,8 +144,7 @@ class Export(Trained):
     def run(self, folder: Path) -> Optional[int]:
         os.chdir(folder)
         return 0 if (folder / 'exported').exists() else run_tool(
-            'export', 'config.py', 'model.pth', 'exported', '--size', '32',
-            '32')
+            'export', 'config.py', 'model.pth', 'exported')
 
     def check(self, folder: Path, done: bool) -> None:
         if done or (folder / 'exported').exists():
