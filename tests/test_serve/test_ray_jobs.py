@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Jobs over many images on Ray Data, an actor of which is killed."""
 import json
+import signal
 import threading
 import time
 
@@ -38,7 +39,10 @@ def test_by_ray_with_an_actor_killed(runner, many_photos, tmp_path):
             counts.append(count)
             reasons.extend(broken)
 
+        before = signal.getsignal(signal.SIGTERM)
         run_by_ray(job, runner, 2, 'skip', 1, on_done)
+        # Else forked processes would not always end when they are told to.
+        assert signal.getsignal(signal.SIGTERM) is before
         thread.join(30)
         job.finish()
     assert killed and sum(counts) == len(paths) and len(reasons) == 8
