@@ -79,5 +79,6 @@ def start_ray(cpus: Optional[int] = None, join: bool = False) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-        if handler and threading.current_thread() is threading.main_thread():
+        main = threading.current_thread() is threading.main_thread()
+        if main and handler is not None:  # SIG_DFL is 0
             signal.signal(signal.SIGTERM, handler)
