@@ -35,7 +35,7 @@ def _listen_to_loopback() -> None:
     """On a node that is this machine alone: Ray's replicas open a port for
     each other at all addresses, whatever that of the node is."""
     inner = getattr(ray_replica, 'add_port_to_grpc_server', None)
-    if inner is not None:
+    if inner is not None and get_node_ip_address() == LOOPBACK:
         ray_replica.add_port_to_grpc_server = lambda server, address: inner(
             server, address.replace('[::]', LOOPBACK))
 
@@ -50,8 +50,7 @@ class Classifier:
     """
 
     def __init__(self, settings: Settings, *segments: Any) -> None:
-        if get_node_ip_address() == LOOPBACK:
-            _listen_to_loopback()
+        _listen_to_loopback()
         sessions = RemoteSessions(
             segments, settings.limits.request_seconds) if segments else None
         # Ray waits for no answer in the thread in which this is made.
@@ -71,8 +70,7 @@ class _Segment(SegmentReplica):
     """One process with a segment."""
 
     def __init__(self, *args: Any) -> None:
-        if get_node_ip_address() == LOOPBACK:
-            _listen_to_loopback()
+        _listen_to_loopback()
         super().__init__(*args)
 
 

@@ -19,7 +19,7 @@ from ..deploy.policy import Policy
 from ..deploy.preprocessing import check_batch
 from .row_ring import RowRing, Taken
 from .segment_choice import Waiting, choose_segment
-from .segment_costs import SegmentCosts, Segments, reached
+from .segment_costs import SegmentCosts, Segments, image_milliseconds, reached
 
 __all__ = ['Observer', 'RefusedError', 'Served', 'StagedScheduler']
 
@@ -182,10 +182,11 @@ class StagedScheduler:
     def spacing(self, shares: Sequence[float]) -> float:
         """Milliseconds between two images that the workers keep up with, in
         full batches, at some shares of the exits."""
+        if not self._separate:
+            return image_milliseconds(self.costs, self.sizes,
+                                      shares) / self.workers
         each = reached(shares) * self.costs.per_image(self.sizes)
-        if self._separate:
-            return float((each / self.places).max())
-        return float(each.sum()) / self.workers
+        return float((each / self.places).max())
 
     @property
     def waiting(self) -> List[int]:
