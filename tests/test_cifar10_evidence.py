@@ -26,10 +26,10 @@ EXITS = {
     'latency-first': 3
 }
 CURVE = '''series,data,macs,accuracy,share_0,share_1,share_2
-search,held-out,2.0,0.9,0.5,0.5,0.0
-search,test,2.0,0.8,0.5,0.5,0.0
-exit 0,test,1.0,0.7,1.0,0.0,0.0
-exit 2,test,3.0,0.85,0.0,0.0,1.0
+search,held-out,2e6,0.9,0.5,0.5,0.0
+search,test,2e6,0.8,0.5,0.5,0.0
+exit 0,test,1e6,0.7,1.0,0.0,0.0
+exit 2,test,3e6,0.85,0.0,0.0,1.0
 '''
 
 
@@ -89,7 +89,8 @@ def commands(monkeypatch, tmp_path):
                     name=name,
                     mode='onnxruntime',
                     exits=[dict(median_ms=k + 1.) for k in range(count)])
-                for name, count in (('static', 1), ('latency-first', 3))
+                for name, count in (('static', 1), ('latency-first', 3),
+                                    ('msdnet', 3))
             ]
             with open(option('--out'), 'w') as file:
                 json.dump(dict(compared=rows), file)
@@ -155,22 +156,36 @@ def test_the_field_is_trained_and_drawn(commands, tmp_path):
     work = tmp_path / 'work'
     words = [
         '--data', 'data', '--work-dir',
-        str(work), '--networks', 'static', 'msdnet', '--seeds', '0', '1',
-        '--epochs', '2', '--left-out', '7', '--held-out', '5'
+        str(work), '--networks', 'static', 'conv-aig', 'msdnet',
+        'dyn-perceiver-imta', '--seeds', '0', '1', '--epochs', '2',
+        '--left-out', '7', '--held-out', '5'
     ]
     field.main(words)
     assert [command[0] for command in commands] == [
-        'calibrate.py',
-        *['train.py', 'test.py', 'train.py', 'calibrate.py'] * 2
+        'calibrate.py', *[
+            'train.py', 'test.py', 'train.py', 'test.py',
+            *['train.py', 'calibrate.py'] * 2
+        ] * 2, 'benchmark.py'
     ]
-    assert commands[3][1].endswith('field/msdnet.py')
-    assert Image.open(work / 'accuracy_macs.png').format == 'PNG'
-    lines = (work / 'accuracy_macs.csv').read_text().splitlines()
-    assert lines[:2] == [
-        'name,macs,top1,deviation', 'static,2000000.0,75.0,0.0'
+    assert commands[5][1].endswith('field/msdnet.py')
+    timed = [word for word in commands[-1] if word.endswith('.py')]
+    assert [word.rpartition('/')[2] for word in timed] == [
+        'benchmark.py', 'static.py', 'msdnet.py', 'dyn-perceiver-imta.py'
     ]
-    assert all(line.startswith('msdnet,') for line in lines[2:])
-    assert 'msdnet,2.0,80.0,0.0' in lines
+    assert Image.open(work / 'families.png').format == 'PNG'
+    lines = (work / 'families.csv').read_text().splitlines()
+    assert lines == [
+        'name,of,cost,top1,deviation',
+        'static,MACs (M),2.0,75.0,0.0',
+        'static,onnxruntime,1.0,75.0,0.0',
+        'conv-aig,MACs (M),2.0,75.0,0.0',
+        'msdnet,MACs (M),1.0,70.0,0.0',
+        'msdnet,MACs (M),2.0,80.0,0.0',
+        'msdnet,MACs (M),3.0,85.0,0.0',
+        'msdnet,onnxruntime,1.0,70.0,0.0',
+        'msdnet,onnxruntime,1.5,80.0,0.0',
+        'msdnet,onnxruntime,3.0,85.0,0.0',
+    ]
     commands.clear()
     field.main(words)
     assert commands == []

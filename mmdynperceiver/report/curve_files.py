@@ -171,8 +171,8 @@ def read_early_exits(path: str | os.PathLike) -> list[dict[str, Any]]:
             :func:`read_curves`, which tells the errors: its first curve.
 
     Returns:
-        list[dict]: ``top1`` in percent, and ``shares`` of the exits or, if
-        the file does not tell them, ``macs``.
+        list[dict]: ``top1`` in percent, ``macs``, and ``shares`` of the
+        exits if the file tells them.
     """
     first = read_curves(path)[0]
     columns, rows = _read_csv(path)
@@ -190,6 +190,7 @@ def read_early_exits(path: str | os.PathLike) -> list[dict[str, Any]]:
     return [
         dict(
             shares=[float(row[name]) for name in shares],
+            macs=float(row['macs']),
             top1=100 * float(row['accuracy']))
         for row in sorted(found, key=lambda row: float(row['macs']))
     ]

@@ -54,7 +54,7 @@ def plot_accuracy_latency(rows: Sequence[Row],
         curves += _draw(row, points, name, line, exit_colour(number))
     if any(_published(row, rows) for row in rows):
         note += ' as published'
-    if any('macs' in point for points in early for point in points):
+    if any('shares' not in point for points in early for point in points):
         note += ', latency estimated from MACs'
     about = [shared] if shared else []
     about += [f'batch {row["batch_size"]}' for row in rows[:1]]

@@ -26,8 +26,8 @@ MODES = ('onnxruntime', 'openvino', 'openvino-bf16')
 
 
 def add_options(parser: argparse.ArgumentParser, work_dir: str,
-                networks: Sequence[str]) -> None:
-    """Add the options of what is trained, and on what."""
+                networks: Sequence[str], modes: Sequence[str]) -> None:
+    """Add the options of what is trained, on what, and how it is timed."""
     parser.add_argument(
         '--data', required=True, help='folder of train/ and test/')
     parser.add_argument('--work-dir', type=Path, default=work_dir)
@@ -44,18 +44,6 @@ def add_options(parser: argparse.ArgumentParser, work_dir: str,
         default=5000,
         help='how many of these thresholds are solved on (default: 5000)')
     parser.add_argument('--epochs', type=int, default=10, help='(default: 10)')
-
-
-def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
-    """Read the command line, or words of it."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument(
-        '--weights',
-        required=True,
-        help="torchvision's mobilenet_v2-b0353104.pth")
-    add_options(parser, 'work_dirs/evidence', NETWORKS)
-    parser.add_argument(
-        '--size', type=int, default=96, help='pixels (default: 96)')
     parser.add_argument(
         '--runs', type=int, default=100, help='timed runs (default: 100)')
     parser.add_argument(
@@ -66,7 +54,19 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
         default='wall',
         help='see tools/benchmark.py (default: wall)')
     parser.add_argument(
-        '--modes', nargs='+', default=MODES, help='runtimes to time')
+        '--modes', nargs='+', default=modes, help='runtimes to time')
+
+
+def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
+    """Read the command line, or words of it."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        '--weights',
+        required=True,
+        help="torchvision's mobilenet_v2-b0353104.pth")
+    add_options(parser, 'work_dirs/evidence', NETWORKS, MODES)
+    parser.add_argument(
+        '--size', type=int, default=96, help='pixels (default: 96)')
     return parser.parse_args(argv)
 
 
@@ -119,15 +119,19 @@ class Experiment:
                 f'data_root={self.data}'
             ])
 
+    def checkpoint(self, network: str, seed: int) -> Path:
+        """Where the training of one network with one seed ends."""
+        folder = self.work / f'{network}-{seed}'
+        return folder / f'epoch_{self.args.epochs}.pth'
+
     def train(self, network: str, seed: int) -> Path:
         """Train one network with one seed; its checkpoint."""
-        folder = self.work / f'{network}-{seed}'
-        checkpoint = folder / f'epoch_{self.args.epochs}.pth'
+        checkpoint = self.checkpoint(network, seed)
         if not checkpoint.exists():
             _run([
                 'tools/train.py', self.here / f'{network}.py', '--resume',
-                '--no-validate', '--work-dir', folder, *self.options(),
-                f'randomness.seed={seed}'
+                '--no-validate', '--work-dir', checkpoint.parent,
+                *self.options(), f'randomness.seed={seed}'
             ])
         return checkpoint
 
@@ -151,21 +155,19 @@ class Experiment:
                 *self.options()
             ])
 
-    def benchmark(self, checkpoints: Sequence[Tuple[str, Path]]) -> Path:
-        """Time one checkpoint of each network, all in turn."""
-        (first, weights), *others = checkpoints
-        out = self.work / 'times.json'
-        against = [
-            part for name, path in others
-            for part in ('--against', HERE / f'{name}.py', path)
-        ]
-        args = self.args
+    def benchmark(self, networks: Sequence[str]) -> Path:
+        """Time the first seed of each network, all in turn."""
+        args, out = self.args, self.work / 'times.json'
+        (first, weights), *others = [(self.here / f'{name}.py',
+                                      self.checkpoint(name, args.seeds[0]))
+                                     for name in networks]
+        against = [part for other in others for part in ('--against', *other)]
         if not out.exists():
             _run([
-                'tools/benchmark.py', HERE / f'{first}.py', weights, *against,
-                '--modes', *args.modes, '--size', args.size, args.size,
-                '--runs', args.runs, '--threads', args.threads, '--clock',
-                args.clock, '--work-dir', self.work, '--out', out
+                'tools/benchmark.py', first, weights, *against, '--modes',
+                *args.modes, '--size', args.size, args.size, '--runs',
+                args.runs, '--threads', args.threads, '--clock', args.clock,
+                '--work-dir', self.work, '--out', out
             ])
         return out
 
@@ -194,11 +196,9 @@ def main() -> None:
     args = parse_args()
     experiment = Experiment(args)
     run(experiment)
-    times = experiment.benchmark([(network,
-                                   experiment.train(network, args.seeds[0]))
-                                  for network in args.networks])
+    times = experiment.benchmark(args.networks)
     picture = experiment.work / 'accuracy_ms.png'
-    draw(experiment.work, args.networks, args.seeds, times, picture)
+    draw(experiment.work, args.networks, args.seeds, picture, times)
     print(f'wrote {picture}')
 
 

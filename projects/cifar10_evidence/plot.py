@@ -1,8 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Accuracy against measured milliseconds, a panel for each runtime."""
+"""Accuracy against MACs and measured milliseconds, side by side."""
+import csv
 import json
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,25 +13,38 @@ from mmdynperceiver.report.figure import exit_colour, save_figure
 
 __all__ = ['draw', 'outcomes']
 
+MACS = 'MACs (M)'
+MARKERS = 'osD^vP'
+
 
 def outcomes(folder: Path) -> List[Dict[str, Any]]:
     """What a trained network reaches on the test images.
 
     Returns:
-        list[dict]: Points with ``shares`` of the exits and ``top1`` in
-        percent: leaving early by thresholds of the held-out images, from all
-        at the first exit to all at the last; of a static network one.
+        list[dict]: Points with ``shares`` of the exits, mean ``macs`` and
+        ``top1`` in percent: leaving early by thresholds of the held-out
+        images, from all at the first exit to all at the last; of a static
+        network one.
     """
     curve, tested = folder / 'report/curve.csv', folder / 'test.json'
     if curve.exists():
         return read_early_exits(curve)
-    top1 = json.loads(tested.read_text())['metrics']['dynamic/top1']
-    return [dict(shares=[1.], top1=top1)]
+    metrics = json.loads(tested.read_text())['metrics']
+    return [
+        dict(
+            shares=[1.],
+            macs=metrics['dynamic/macs'],
+            top1=metrics['dynamic/top1'])
+    ]
 
 
-def draw(work: Path, networks: Sequence[str], seeds: Sequence[int],
-         times: Path, path: Path) -> Figure:
-    """Draw what was trained and timed.
+def draw(work: Path,
+         networks: Sequence[str],
+         seeds: Sequence[int],
+         path: Path,
+         times: Optional[Path] = None,
+         macs: bool = False) -> Figure:
+    """Draw what was trained and timed; write it beside as a CSV file.
 
     A point's milliseconds are the measured ones of the exits, weighted by the
     shares of test images that leave there; bars are standard deviations over
@@ -40,49 +54,77 @@ def draw(work: Path, networks: Sequence[str], seeds: Sequence[int],
         work (Path): Folder of the trained networks, ``<network>-<seed>``.
         networks (Sequence[str]): Their names.
         seeds (Sequence[int]): Seeds; where one is missing, the others count.
-        times (Path): JSON file of ``tools/benchmark.py``.
         path (Path): PNG file to write.
+        times (Path, optional): JSON file of ``tools/benchmark.py``: a panel
+            for each of its modes, of the networks that it has.
+        macs (bool): Whether there is a panel of MACs.
     """
-    measured = json.loads(times.read_text())
-    rows = measured['compared']
+    measured = json.loads(times.read_text()) if times else dict(compared=[])
+    ms = {
+        (row['name'], row['mode']): [one['median_ms'] for one in row['exits']]
+        for row in measured['compared']
+    }
+    modes = list(dict.fromkeys(mode for _, mode in ms))
+    panels = [MACS] * macs + modes
     clock = ' of CPU time' if measured.get('clock') == 'cpu' else ''
-    modes = list(dict.fromkeys(row['mode'] for row in rows))
-    figure = Figure((4 * len(modes), 3.6), layout='constrained')
-    panels = figure.subplots(1, len(modes), sharey=True, squeeze=False)[0]
-    for mode, axes in zip(modes, panels):
-        for number, network in enumerate(networks):
-            found = [
-                outcomes(folder)
-                for folder in (work / f'{network}-{seed}' for seed in seeds)
-                if folder.is_dir()
-            ]
-            ms = next([one['median_ms'] for one in row['exits']]
-                      for row in rows
-                      if (row['name'], row['mode']) == (network, mode))
-            _line(axes, network, found, ms, exit_colour(number))
-        axes.set(title=mode, xlabel=f'ms{clock} of an image, measured')
+    figure = Figure((4.2 * len(panels) + 1.6, 4), layout='constrained')
+    places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    rows = []
+    for number, network in enumerate(networks):
+        found = list(_seeds(work, network, seeds))
+        for panel, axes in zip(panels, places):
+            price = None if panel == MACS else ms.get((network, panel))
+            if panel == MACS or price:
+                rows += [[network, panel, *row]
+                         for row in _line(axes, network, number, found, price)]
+    for panel, axes in zip(panels, places):
+        title = 'mean MACs of an image (M)' if panel == MACS else \
+            f'{panel}: ms{clock} of an image'
+        axes.set(xlabel=title)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel('top-1 accuracy, test (%)')
-    panels[-1].legend(fontsize='small')
+    places[0].set_ylabel('top-1 accuracy, test (%)')
+    handles, labels = places[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside right', fontsize='small')
+    with open(path.with_suffix('.csv'), 'w', newline='') as file:
+        csv.writer(file).writerows(
+            [['name', 'of', 'cost', 'top1', 'deviation'], *rows])
     return save_figure(figure, path)
 
 
-def _line(axes: Any, name: str, found: Sequence[List[Dict[str, Any]]],
-          ms: Sequence[float], colour: str) -> None:
-    """One network: its seeds' mean, at as many points of each."""
+def _seeds(work: Path, network: str,
+           seeds: Sequence[int]) -> Iterator[List[Dict[str, Any]]]:
+    """What each trained seed of a network reaches."""
+    for seed in seeds:
+        folder = work / f'{network}-{seed}'
+        if (folder / 'report/curve.csv').exists() or \
+                (folder / 'test.json').exists():
+            yield outcomes(folder)
+
+
+def _line(axes: Any, name: str, number: int, found: Sequence[List[Dict[str,
+                                                                       Any]]],
+          ms: Optional[Sequence[float]]) -> List[List[float]]:
+    """One network: its seeds' mean, at as many points of each; its points.
+
+    The cost is in milliseconds if ``ms`` of the exits are given, and else in
+    millions of MACs.
+    """
     count = min(map(len, found))
     picked = [[
         points[k] for k in np.linspace(0, len(points) - 1, count, dtype=int)
     ] for points in found]
-    x = np.array([[np.dot(p['shares'], ms) for p in points]
-                  for points in picked])
+    x = np.array(
+        [[np.dot(p['shares'], ms) if ms else p['macs'] / 1e6 for p in points]
+         for points in picked])
     y = np.array([[p['top1'] for p in points] for points in picked])
+    spread = y.std(0, ddof=1) if len(found) > 1 else np.zeros(count)
     axes.errorbar(
         x.mean(0),
         y.mean(0),
-        y.std(0, ddof=1) if len(found) > 1 else None,
-        fmt='o-' if count > 1 else 's',
+        spread,
+        fmt=f'{MARKERS[number % len(MARKERS)]}{"-" if count > 1 else ""}',
         markersize=3 if count > 1 else 7,
-        color=colour,
+        color=exit_colour(number),
         label=name)
+    return np.stack([x.mean(0), y.mean(0), spread], 1).tolist()

@@ -85,9 +85,9 @@ def test_points_of_leaving_early(tmp_path):
     path = tmp_path / 'curve.csv'
     path.write_text(REPORT)
     assert read_early_exits(path) == [
-        dict(shares=[1, 0], top1=50),
-        dict(shares=[0.5, 0.5], top1=75),
-        dict(shares=[0, 1], top1=80)
+        dict(shares=[1, 0], macs=10, top1=50),
+        dict(shares=[0.5, 0.5], macs=15, top1=75),
+        dict(shares=[0, 1], macs=20, top1=80)
     ]
     path.write_text(REPORT.replace(',test,', ',other,'))
     assert [p['top1'] for p in read_early_exits(path)] == [60, 90, 90]
