@@ -12,12 +12,16 @@ from ..io.describe import one_line
 
 __all__ = [
     'Broken', 'EXTENSIONS', 'FILE_ERRORS', 'MAX_PIXELS_VARIABLE',
-    'TooManyPixelsError', 'VIDEO_EXTENSIONS', 'check_pixels', 'find_files',
-    'list_files', 'list_images', 'max_pixels', 'read_list'
+    'TooManyPixelsError', 'UNREAD_EXTENSIONS', 'VIDEO_EXTENSIONS',
+    'check_pixels', 'ending_fault', 'find_files', 'list_files', 'list_images',
+    'max_pixels', 'read_list'
 ]
 
-EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff',
-              '.webp')
+EXTENSIONS = ('.bmp', '.jfif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif',
+              '.tiff', '.webp')
+# Images too, but not every decoder of training and deployment reads them.
+UNREAD_EXTENSIONS = ('.arw', '.avif', '.cr2', '.cr3', '.dng', '.gif', '.heic',
+                     '.heif', '.jp2', '.jxl', '.nef', '.psd', '.svg')
 VIDEO_EXTENSIONS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg',
                     '.webm')
 # Set to allow larger images, or only smaller ones.
@@ -93,6 +97,15 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
+def ending_fault(path: str) -> Optional[str]:
+    """Why a file is not read, if its ending says that it is an image of
+    another format."""
+    ending = os.path.splitext(path)[1].lower()
+    if ending not in UNREAD_EXTENSIONS:
+        return None
+    return f'files that end with {ending} are not read: make it a JPEG or PNG'
+
+
 def list_images(folder: Union[str, os.PathLike],
                 noun: str = 'image',
                 endings: Sequence[str] = EXTENSIONS,
@@ -105,9 +118,12 @@ def list_images(folder: Union[str, os.PathLike],
     """
     found = list_files(folder, endings, broken)
     if not found:
+        other = list_files(folder, UNREAD_EXTENSIONS,
+                           []) if endings is EXTENSIONS else []
+        hint = f'; {other[0]!r}: {ending_fault(other[0])}' if other else ''
         raise FileNotFoundError(
             f'there is no {noun} in {os.fspath(folder)!r} or below it (looked '
-            f'for {", ".join(endings)})')
+            f'for {", ".join(endings)}{hint})')
     return found
 
 
@@ -120,10 +136,11 @@ def find_files(
 
     ``@LIST`` stands for the files that a list names, see :func:`read_list`.
     A folder that gives none or cannot be read is skipped, or with
-    ``on_broken='raise'`` an error.
+    ``on_broken='raise'`` an error; so are images in it that end with one of
+    ``UNREAD_EXTENSIONS``.
 
     Returns:
-        tuple: The files, and the folders that were skipped.
+        tuple: The files, and what was skipped.
 
     Raises:
         OSError: If a list cannot be read.
@@ -146,7 +163,21 @@ def find_files(
             if unread is None:
                 raise
             broken.append(Broken(path, one_line(error)))
+            continue
+        if endings is EXTENSIONS:
+            broken += _unread(path)
+    if broken and unread is None:
+        raise ValueError(f'{broken[0].path!r}: {broken[0].reason}')
     return found, broken
+
+
+def _unread(folder: str) -> List[Broken]:
+    """The images in a folder and below it that are not read."""
+    return [
+        Broken(path,
+               ending_fault(path) or '')
+        for path in list_files(folder, UNREAD_EXTENSIONS, [])
+    ]
 
 
 def read_list(path: str) -> List[str]:

@@ -11,14 +11,16 @@ from PIL import Image
 
 from ..datasets.checked_files import image_fault
 from ..datasets.hold_out import choose_hold_out
-from ..datasets.image_files import EXTENSIONS, Broken, list_files
+from ..datasets.image_files import (EXTENSIONS, UNREAD_EXTENSIONS, Broken,
+                                    ending_fault, list_files)
 from ..datasets.lists import write_list
 from ..errors import InputError, first_few
 from ..io.checksums import file_sha256
 from ..progress import track
 
 __all__ = [
-    'Checked', 'Labelled', 'check_images', 'find_images', 'split_images'
+    'Checked', 'Labelled', 'check_images', 'find_images', 'loose_images',
+    'split_images'
 ]
 
 SPLITS = ('train', 'val', 'test')
@@ -70,7 +72,8 @@ class Checked(NamedTuple):
 
 
 def find_images(data: str) -> List[Labelled]:
-    """List the images of a folder, or of a CSV file.
+    """List the images of a folder, or of a CSV file; in folders also those
+    whose format is not read.
 
     Args:
         data (str): A folder of class folders, one of ``train``, ``val`` and
@@ -102,21 +105,39 @@ def _folders(path: str) -> Dict[str, str]:
     }
 
 
-def _from_folder(data: str) -> List[Labelled]:
-    """Images of class folders, perhaps below folders of splits."""
-    folders = _folders(data)
+def _splits(data: str) -> Dict[str, str]:
+    """The folders of class folders, by their splits."""
     splits = {
         SPLIT_NAMES[name.lower()]: path
-        for name, path in folders.items() if name.lower() in SPLIT_NAMES
+        for name, path in _folders(data).items() if name.lower() in SPLIT_NAMES
     }
-    if 'train' not in splits:
-        splits = {'': data}
-    return [
-        Labelled(os.path.abspath(path), label, split)
-        for split, root in splits.items()
-        for label, folder in _folders(root).items()
-        for path in list_files(folder, EXTENSIONS)
-    ]
+    return splits if 'train' in splits else {'': data}
+
+
+def loose_images(data: str) -> List[str]:
+    """Images beside the class folders of a folder, which are in no class."""
+    roots = {data, *_splits(data).values()} if os.path.isdir(data) else ()
+    return sorted(
+        entry.path for root in roots for entry in os.scandir(root)
+        if entry.name.lower().endswith(EXTENSIONS + UNREAD_EXTENSIONS)
+        and not entry.name.startswith('.'))
+
+
+def _from_folder(data: str) -> List[Labelled]:
+    """Images of class folders, perhaps below folders of splits."""
+    found, empty = [], []
+    for split, root in _splits(data).items():
+        for label, folder in _folders(root).items():
+            paths = list_files(folder, EXTENSIONS + UNREAD_EXTENSIONS)
+            found += [
+                Labelled(os.path.abspath(path), label, split) for path in paths
+            ]
+            if not paths:
+                empty.append(folder)
+    if found and empty:
+        raise InputError(f'some class folders hold no image: '
+                         f'{first_few(empty)}; add some, or remove the folder')
+    return found
 
 
 def _from_csv(data: str) -> List[Labelled]:
@@ -183,6 +204,7 @@ def check_images(images: Sequence[Labelled]) -> Checked:
     if len(broken) == len(images):
         raise InputError(f'none of the {len(images)} images can be decoded; '
                          f'the first: {broken[0].path!r}: {broken[0].reason}')
+    _refuse_lost_classes(images, [fault for fault, _, _ in seen])
     alike: Dict[str, List[Labelled]] = defaultdict(list)
     for image, (fault, digest, _) in zip(images, seen):
         if not fault:
@@ -201,9 +223,23 @@ def check_images(images: Sequence[Labelled]) -> Checked:
     return Checked(kept, broken, twice, contradictory, median(sides))
 
 
+def _refuse_lost_classes(images: Sequence[Labelled],
+                         faults: Sequence[Optional[str]]) -> None:
+    """Refuse classes of which no image can be decoded."""
+    found = {image.label for image in images}
+    good = {i.label for i, fault in zip(images, faults) if not fault}
+    lost = sorted(found - good)
+    if lost:
+        path, fault = next((image.path, fault)
+                           for image, fault in zip(images, faults)
+                           if image.label == lost[0])
+        raise InputError(f'some classes have no image that can be decoded: '
+                         f'{first_few(lost)}; the first: {path!r}: {fault}')
+
+
 def _examine(path: str) -> Tuple[Optional[str], str, int]:
     """What is wrong with a file, a digest of it, and its shorter edge."""
-    fault = image_fault(path)
+    fault = ending_fault(path) or image_fault(path)
     if fault:
         return fault, '', 0
     with Image.open(path) as image:

@@ -26,8 +26,8 @@ from ..hosts.device import use_device
 from ..io.atomic import unfinished, write_json
 from ..report import check_report_folder
 from .config import make_config
-from .data import (Checked, Labelled, check_images, find_images, split_images,
-                   write_lists)
+from .data import (Checked, Labelled, check_images, find_images, loose_images,
+                   split_images, write_lists)
 from .judge import Judged, judge, judge_twin
 from .measure import check_packages
 from .options import FitOptions
@@ -113,7 +113,7 @@ class _Fit:
 
     def _choose(self, checked: Checked, identity: Dict[str, Any]) -> None:
         """Split the images and choose everything; write lists and configs."""
-        say_what_was_found(checked)
+        say_what_was_found(checked, loose_images(self.options.data))
         parts = split_images(checked.images, self.options.seed)
         classes = sorted({image.label for image in parts['train']})
         say(', '.join(f'{len(images):,} {name}'
@@ -292,8 +292,9 @@ def _read_state(path: Path, identity: Dict[str, Any]) -> Dict[str, Any]:
     return state
 
 
-def say_what_was_found(checked: Checked) -> None:
-    """Print how many images of each class there are, and what is wrong."""
+def say_what_was_found(checked: Checked, loose: Sequence[str] = ()) -> None:
+    """Print how many images of each class there are, and what is wrong, of
+    those in no class too."""
     counts = Counter(image.label for image in checked.images)
     listed = [f'{label} {count:,}' for label, count in sorted(counts.items())]
     say(f'{counts.total():,} images of {len(counts)} classes: '
@@ -303,7 +304,7 @@ def say_what_was_found(checked: Checked) -> None:
         ('cannot be decoded', broken), ('have the content of another one',
                                         checked.twice),
         ('have the content of one of another class, which is left out, too',
-         checked.contradictory)):
+         checked.contradictory), ('lie beside the class folders', loose)):
         if found:
             warn(f'{len(found)} images are left out, which {what}: '
                  f'{first_few(found, 3, str)}')

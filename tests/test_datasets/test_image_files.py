@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from mmdynperceiver.datasets.image_files import (find_files, list_files,
-                                                 list_images)
+from mmdynperceiver.datasets.image_files import (VIDEO_EXTENSIONS, find_files,
+                                                 list_files, list_images)
 
 
 def test_links_are_followed_and_hidden_files_left_out(make_files):
@@ -36,6 +36,24 @@ def test_no_images(tmp_path):
     (tmp_path / '.a.png').write_text('')
     with pytest.raises(FileNotFoundError, match='no image in .*webp'):
         list_images(tmp_path)
+
+
+def test_images_of_other_formats_are_named(make_files):
+    root = make_files({'a/x.HEIC': '', 'a/b/y.jfif': '', 'a/z.txt': ''})
+    found, broken = find_files([str(root)])
+    assert found == [str(root / 'a/b/y.jfif')]
+    assert [(entry.path, entry.reason) for entry in broken
+            ] == [(str(root / 'a/x.HEIC'), 'files that end with .heic are not '
+                   'read: make it a JPEG or PNG')]
+    with pytest.raises(ValueError, match='x.HEIC.*make it a JPEG'):
+        find_files([str(root)], on_broken='raise')
+    (root / 'a/b/y.jfif').unlink()
+    with pytest.raises(FileNotFoundError, match='x.HEIC.*make it a JPEG'):
+        list_images(root)
+    # Of videos it says nothing.
+    with pytest.raises(FileNotFoundError) as error:
+        list_images(root, 'video', VIDEO_EXTENSIONS)
+    assert 'HEIC' not in str(error.value)
 
 
 def test_a_folder_that_cannot_be_read_hides_no_other(make_files, monkeypatch):

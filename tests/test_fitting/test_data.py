@@ -8,7 +8,8 @@ from PIL import Image
 
 from mmdynperceiver.errors import InputError
 from mmdynperceiver.fitting.data import (Labelled, check_images, find_images,
-                                         split_images)
+                                         loose_images, split_images)
+from mmdynperceiver.fitting.run import say_what_was_found
 
 
 def split(folder, seed=0):
@@ -113,6 +114,34 @@ def test_broken_and_duplicate_images_are_left_out(folder):
     ]
     assert len(found.images) == 70
     assert found.side == 32
+
+
+def test_nothing_is_left_out_in_silence(folder, capsys):
+    (folder / 'ant/0.png').rename(folder / 'ant/0.heic')
+    shutil.copy(folder / 'ant/1.png', folder / 'loose.png')
+    (folder / 'notes.txt').write_text('')
+    found = check_images(find_images(str(folder)))
+    assert [entry.path
+            for entry in found.broken] == [str(folder / 'ant/0.heic')]
+    assert len(found.images) == 71
+    loose = loose_images(str(folder))
+    assert loose == [str(folder / 'loose.png')]
+    say_what_was_found(found, loose)
+    out, err = capsys.readouterr()
+    shown = ' '.join((out + err).split())
+    assert '.heic are not read' in shown
+    assert 'lie beside the class folders' in shown
+
+
+def test_a_class_without_images_is_no_class_left_out(folder):
+    for path in (folder / 'bee').glob('*'):
+        path.rename(path.with_suffix('.heic'))
+    with pytest.raises(InputError, match="decoded: 'bee'; the first:.*JPEG"):
+        check_images(find_images(str(folder)))
+    for path in (folder / 'bee').glob('*'):
+        path.unlink()
+    with pytest.raises(InputError, match='hold no image: .*bee.*add some'):
+        find_images(str(folder))
 
 
 def test_what_tests_is_not_trained_on(folder, tmp_path):
