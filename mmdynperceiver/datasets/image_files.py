@@ -167,15 +167,14 @@ def find_files(
         if endings is EXTENSIONS:
             broken += _unread(path)
     if broken and unread is None:
-        raise ValueError(f'{broken[0].path!r}: {broken[0].reason}')
+        raise ValueError(broken[0].reason)
     return found, broken
 
 
 def _unread(folder: str) -> List[Broken]:
     """The images in a folder and below it that are not read."""
     return [
-        Broken(path,
-               ending_fault(path) or '')
+        Broken(path, f'cannot read the image {path!r}: {ending_fault(path)}')
         for path in list_files(folder, UNREAD_EXTENSIONS, [])
     ]
 

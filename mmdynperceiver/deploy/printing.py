@@ -66,7 +66,8 @@ def skipped_files(skipped: Sequence[Broken]) -> str:
     """Sum up the files that were passed over, and name the first few."""
     names = ', '.join(printable(entry.path) for entry in skipped[:NAMED])
     more = len(skipped) - NAMED
-    return f'{len(skipped)} could not be read and were skipped: {names}' \
+    were = 'was' if len(skipped) == 1 else 'were'
+    return f'{len(skipped)} could not be read and {were} skipped: {names}' \
            f'{f" and {more} more" if more > 0 else ""}'
 
 

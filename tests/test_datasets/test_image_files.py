@@ -42,9 +42,12 @@ def test_images_of_other_formats_are_named(make_files):
     root = make_files({'a/x.HEIC': '', 'a/b/y.jfif': '', 'a/z.txt': ''})
     found, broken = find_files([str(root)])
     assert found == [str(root / 'a/b/y.jfif')]
-    assert [(entry.path, entry.reason) for entry in broken
-            ] == [(str(root / 'a/x.HEIC'), 'files that end with .heic are not '
-                   'read: make it a JPEG or PNG')]
+    path = str(root / 'a/x.HEIC')
+    assert broken == [
+        (path,
+         f'cannot read the image {path!r}: files that end with .heic are '
+         f'not read: make it a JPEG or PNG')
+    ]
     with pytest.raises(ValueError, match='x.HEIC.*make it a JPEG'):
         find_files([str(root)], on_broken='raise')
     (root / 'a/b/y.jfif').unlink()

@@ -197,7 +197,7 @@ def test_command_line_without_torch(exported, videos, more_videos, tmp_path,
     result = run_python(code)
     assert result.returncode == 0, result.stderr
     assert '9 videos; left at exits 0 to 3: ' in result.stdout
-    assert '1 could not be read and were skipped' in result.stdout
+    assert '1 could not be read and was skipped' in result.stdout
     content = json.loads(out.read_text())
     assert len(content['results']) == 9 and 'video' in content['milliseconds']
     broken, = content['broken']
