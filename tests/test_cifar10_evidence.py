@@ -177,11 +177,11 @@ def test_the_field_is_trained_and_drawn(commands, tmp_path):
     assert lines == [
         'name,of,cost,top1,deviation',
         'static,MACs (M),2.0,75.0,0.0',
-        'static,onnxruntime,1.0,75.0,0.0',
-        'conv-aig,MACs (M),2.0,75.0,0.0',
         'msdnet,MACs (M),1.0,70.0,0.0',
         'msdnet,MACs (M),2.0,80.0,0.0',
         'msdnet,MACs (M),3.0,85.0,0.0',
+        'conv-aig,MACs (M),2.0,75.0,0.0',
+        'static,onnxruntime,1.0,75.0,0.0',
         'msdnet,onnxruntime,1.0,70.0,0.0',
         'msdnet,onnxruntime,1.5,80.0,0.0',
         'msdnet,onnxruntime,3.0,85.0,0.0',

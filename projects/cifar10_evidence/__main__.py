@@ -198,7 +198,8 @@ def main() -> None:
     run(experiment)
     times = experiment.benchmark(args.networks)
     picture = experiment.work / 'accuracy_ms.png'
-    draw(experiment.work, args.networks, args.seeds, picture, times)
+    lines = {network: [network] for network in args.networks}
+    draw(experiment.work, lines, args.seeds, picture, times)
     print(f'wrote {picture}')
 
 

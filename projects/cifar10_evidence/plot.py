@@ -3,7 +3,7 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ def outcomes(folder: Path) -> List[Dict[str, Any]]:
 
 
 def draw(work: Path,
-         networks: Sequence[str],
+         lines: Mapping[str, Sequence[str]],
          seeds: Sequence[int],
          path: Path,
          times: Optional[Path] = None,
@@ -52,7 +52,8 @@ def draw(work: Path,
 
     Args:
         work (Path): Folder of the trained networks, ``<network>-<seed>``.
-        networks (Sequence[str]): Their names.
+        lines (Mapping): What a line is called, and the networks whose points
+            it joins.
         seeds (Sequence[int]): Seeds; where one is missing, the others count.
         path (Path): PNG file to write.
         times (Path, optional): JSON file of ``tools/benchmark.py``: a panel
@@ -70,17 +71,19 @@ def draw(work: Path,
     figure = Figure((4.2 * len(panels) + 1.6, 4), layout='constrained')
     places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     rows = []
-    for number, network in enumerate(networks):
-        found = list(_seeds(work, network, seeds))
-        for panel, axes in zip(panels, places):
-            price = None if panel == MACS else ms.get((network, panel))
-            if panel == MACS or price:
-                rows += [[network, panel, *row]
-                         for row in _line(axes, network, number, found, price)]
     for panel, axes in zip(panels, places):
-        title = 'mean MACs of an image (M)' if panel == MACS else \
-            f'{panel}: ms{clock} of an image'
-        axes.set(xlabel=title)
+        for number, (label, networks) in enumerate(lines.items()):
+            found = []
+            for network in networks:
+                price = ms.get((network, panel))
+                if panel == MACS or price:
+                    points = _points(_seeds(work, network, seeds), price)
+                    rows += [[network, panel, *point] for point in points]
+                    found += points
+            if found:
+                _line(axes, label, number, sorted(found))
+        axes.set(xlabel='mean MACs of an image (M)' if panel ==
+                 MACS else f'{panel}: ms{clock} of an image')
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
     places[0].set_ylabel('top-1 accuracy, test (%)')
@@ -93,19 +96,20 @@ def draw(work: Path,
 
 
 def _seeds(work: Path, network: str,
-           seeds: Sequence[int]) -> Iterator[List[Dict[str, Any]]]:
+           seeds: Sequence[int]) -> List[List[Dict[str, Any]]]:
     """What each trained seed of a network reaches."""
-    for seed in seeds:
-        folder = work / f'{network}-{seed}'
-        if (folder / 'report/curve.csv').exists() or \
-                (folder / 'test.json').exists():
-            yield outcomes(folder)
+    folders = [work / f'{network}-{seed}' for seed in seeds]
+    return [
+        outcomes(folder) for folder in folders
+        if (folder / 'report/curve.csv').exists() or (folder /
+                                                      'test.json').exists()
+    ]
 
 
-def _line(axes: Any, name: str, number: int, found: Sequence[List[Dict[str,
-                                                                       Any]]],
-          ms: Optional[Sequence[float]]) -> List[List[float]]:
-    """One network: its seeds' mean, at as many points of each; its points.
+def _points(found: Sequence[List[Dict[str, Any]]],
+            ms: Optional[Sequence[float]]) -> List[List[float]]:
+    """The mean over the seeds, at as many points of each: its cost, its
+    accuracy, and the deviation of that.
 
     The cost is in milliseconds if ``ms`` of the exits are given, and else in
     millions of MACs.
@@ -119,12 +123,20 @@ def _line(axes: Any, name: str, number: int, found: Sequence[List[Dict[str,
          for points in picked])
     y = np.array([[p['top1'] for p in points] for points in picked])
     spread = y.std(0, ddof=1) if len(found) > 1 else np.zeros(count)
-    axes.errorbar(
-        x.mean(0),
-        y.mean(0),
-        spread,
-        fmt=f'{MARKERS[number % len(MARKERS)]}{"-" if count > 1 else ""}',
-        markersize=3 if count > 1 else 7,
-        color=exit_colour(number),
-        label=name)
     return np.stack([x.mean(0), y.mean(0), spread], 1).tolist()
+
+
+def _line(axes: Any, label: str, number: int,
+          points: Sequence[Sequence[float]]) -> None:
+    """Join points of a cost, an accuracy and its deviation."""
+    x, y, spread = zip(*points)
+    few = len(points) < 4
+    axes.errorbar(
+        x,
+        y,
+        spread,
+        fmt=f'{MARKERS[number % len(MARKERS)]}-',
+        markersize=6 if few else 3,
+        linewidth=1,
+        color=exit_colour(number),
+        label=label)

@@ -17,12 +17,31 @@ __all__ = ['NETWORKS', 'FieldExperiment', 'main']
 
 STATIC = ('static-narrow', 'static', 'static-wide')
 # Of one exit: there are no thresholds to solve.
-SKIPPING = ('conv-aig', 'skipnet')  # Not exported, so not timed.
+AIG = ('conv-aig-t040', 'conv-aig', 'conv-aig-t080')
+SKIPPING = (*AIG, 'skipnet')  # Not exported, so not timed.
 ONE_EXIT = (*STATIC, *SKIPPING)
-SWITCHES = ('dyn-perceiver-imta', 'dyn-perceiver-boosted',
-            'dyn-perceiver-mixed', 'dyn-perceiver-l2w')
-NETWORKS = (*ONE_EXIT, 'multi-exit', 'dyn-perceiver', *SWITCHES, 'msdnet',
-            'ranet', 'cascade')
+# What is joined by a line in a picture.
+FAMILIES = {
+    'Dyn-Perceiver': ('dyn-perceiver', ),
+    'static, three widths': STATIC,
+    'classic multi-exit': ('multi-exit', ),
+    'MSDNet': ('msdnet', ),
+    'RANet': ('ranet', ),
+    'resolution cascade': ('cascade', ),
+    'ConvNet-AIG, three rates': AIG,
+    'SkipNet': ('skipnet', )
+}
+TRAININGS = {
+    'Dyn-Perceiver': ('dyn-perceiver', ),
+    'mixed regime': ('dyn-perceiver-mixed', ),
+    'gradient equilibrium': ('dyn-perceiver-imta', ),
+    'the same, boosted': ('dyn-perceiver-boosted', ),
+    'weights of samples': ('dyn-perceiver-l2w', )
+}
+NETWORKS = tuple(
+    dict.fromkeys(
+        one for networks in (*FAMILIES.values(), *TRAININGS.values())
+        for one in networks))
 
 
 class FieldExperiment(Experiment):
@@ -55,13 +74,16 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     run(experiment)
     timed = [name for name in args.networks if name not in SKIPPING]
     times = experiment.benchmark(timed) if timed else None
-    for name, left_out in (('families', SWITCHES),
-                           ('switches',
-                            {*NETWORKS} - {'dyn-perceiver'} - {*SWITCHES})):
-        networks = [one for one in args.networks if one not in left_out]
-        picture = experiment.work / f'{name}.png'
-        draw(experiment.work, networks, args.seeds, picture, times, macs=True)
-        print(f'wrote {picture}')
+    for name, lines in (('families', FAMILIES), ('switches', TRAININGS)):
+        trained = {
+            label: [one for one in networks if one in args.networks]
+            for label, networks in lines.items()
+        }
+        trained = {k: v for k, v in trained.items() if v}
+        if trained:
+            path = experiment.work / f'{name}.png'
+            draw(experiment.work, trained, args.seeds, path, times, macs=True)
+            print(f'wrote {path}')
 
 
 if __name__ == '__main__':
