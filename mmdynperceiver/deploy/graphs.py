@@ -7,8 +7,8 @@ what was looked through is what the runtime gets.
 """
 import os
 import stat
-from typing import (Dict, Iterable, List, NamedTuple, Optional, Sequence,
-                    Tuple, Union)
+from typing import (Dict, FrozenSet, Iterable, List, NamedTuple, Optional,
+                    Sequence, Tuple, Union)
 
 from .protobuf import BYTES, VARINT, Bytes, Field, fields
 
@@ -43,7 +43,8 @@ class Graph(NamedTuple):
 
     ``inputs`` have shapes, with None for a size that is not fixed, and
     ``opsets`` versions by operator sets, of which '' is that of ONNX; a graph
-    of LiteRT has none.
+    of LiteRT has none. ``handed_on`` are inputs and outputs that nobody reads
+    but other segments, which a runtime may store as it likes.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Graph(NamedTuple):
     inputs: Dict[str, Shape]
     outputs: Tuple[str, ...]
     opsets: Dict[str, int]
+    handed_on: FrozenSet[str] = frozenset()
 
 
 def read_regular(path: Union[str, os.PathLike],

@@ -7,7 +7,7 @@ import math
 import os
 import reprlib
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, FrozenSet, List, Optional, Union
 
 from ..io.atomic import write_json
 from ..io.checksums import content_sha256, file_sha256
@@ -191,7 +191,22 @@ class Manifest:
 
         What was checked is what they hold, whatever happens to the files.
         """
-        return [self._read_graph(folder, segment) for segment in self.graphs]
+        handed_on = self._handed_on()
+        return [
+            self._read_graph(folder, segment)._replace(
+                handed_on=handed_on.intersection((*segment.inputs,
+                                                  *segment.outputs)))
+            for segment in self.graphs
+        ]
+
+    def _handed_on(self) -> FrozenSet[str]:
+        """Tensors between segments that are no logits. A detector reads those
+        of its segments."""
+        if self.detection is not None:
+            return frozenset()
+        taken = {name for s in self.segments for name in s.inputs}
+        return frozenset(name for s in self.segments
+                         for name in s.outputs[1:]).intersection(taken)
 
     def _read_graph(self, folder: Union[str, os.PathLike],
                     segment: Segment) -> Graph:

@@ -4,8 +4,8 @@ import contextlib
 import functools
 import threading
 from collections import deque
-from typing import (Any, Deque, Dict, List, Mapping, NamedTuple, Optional,
-                    Sequence, Tuple)
+from typing import (Any, Deque, Dict, FrozenSet, List, Mapping, NamedTuple,
+                    Optional, Sequence, Tuple)
 
 import numpy as np
 
@@ -46,10 +46,16 @@ class _Request:
 
     What one segment leaves for the next lies at the same place in each call,
     and handing it over takes as long as a layer: it is done once.
+
+    Args:
+        compiled (Any): OpenVINO's compiled model.
+        halved (frozenset[str]): Inputs and outputs in bf16, which NumPy does
+            not know: their arrays are of uint16.
     """
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, halved: FrozenSet[str]) -> None:
         self._request = compiled.create_infer_request()
+        self._halved = halved
         # Kept, so that their memory cannot become that of others.
         self._given: Dict[str, np.ndarray] = {}
 
@@ -63,13 +69,27 @@ class _Request:
             before = self._given.get(name)
             if before is None or before.shape != value.shape or \
                     before.ctypes.data != value.ctypes.data:
-                tensor = import_runtime('openvino').Tensor(
-                    value, shared_memory=True)
-                self._request.set_tensor(name, tensor)
+                self._request.set_tensor(name, self._tensor(name, value))
                 self._given[name] = value
         # Else all outputs would be copied.
         self._request.infer(share_outputs=True)
-        return [self._request.get_tensor(name).data for name in outputs]
+        found = ((name, self._request.get_tensor(name).data)
+                 for name in outputs)
+        return [
+            data.view(np.uint16) if name in self._halved else data
+            for name, data in found
+        ]
+
+    def _tensor(self, name: str, value: np.ndarray) -> Any:
+        """An input, in the memory of its array."""
+        runtime = import_runtime('openvino')
+        if name not in self._halved:
+            return runtime.Tensor(value, shared_memory=True)
+        if value.dtype != np.uint16:
+            raise ValueError(f'{name} must be what another segment left, in '
+                             f'bf16, got {value.dtype}')
+        return runtime.Tensor(value, runtime.Shape(value.shape),
+                              runtime.Type.bf16)
 
 
 class OpenVinoSession:
@@ -97,6 +117,10 @@ class OpenVinoSession:
         # Maps of any size are compiled for each.
         self._any_size = any(None in shape[1:] for graph in graphs
                              for shape in graph.inputs.values())
+        # In bf16, so is what stays between segments: half of the memory, and
+        # no conversion on either side.
+        self._halved: FrozenSet[str] = graphs[0].handed_on \
+            if precision == 'bf16' and len(graphs) == 1 else frozenset()
         self._compiled: Dict[Any, _Compiled] = {}
         self._lock = threading.Lock()
         try:
@@ -150,8 +174,8 @@ class OpenVinoSession:
                         name: [size, *value.shape[1:]]
                         for name, value in feeds.items()
                     })
-                compiled = self._core.compile_model(model, 'CPU',
-                                                    self._settings)
+                compiled = self._core.compile_model(
+                    _halve(model, self._halved), 'CPU', self._settings)
                 self._compiled[key] = _Compiled(compiled, deque())
         return self._compiled[key], size or batch
 
@@ -169,7 +193,7 @@ class OpenVinoSession:
             try:
                 request = compiled.free.pop()
             except IndexError:
-                request = _Request(compiled.model)
+                request = _Request(compiled.model, self._halved)
             given = {name: _pad(value, size) for name, value in feeds.items()}
             outputs = [
                 output[:batch] for output in request.run(given, self._outputs)
@@ -218,6 +242,20 @@ def _chain(models: Sequence[Any], outputs: Sequence[str]) -> Any:
         runtime.opset13.result(made[name], name=name) for name in outputs
     ]
     return runtime.Model(results, inputs)
+
+
+def _halve(model: Any, names: FrozenSet[str]) -> Any:
+    """A model whose inputs and outputs of these names are in bf16."""
+    if not names:
+        return model
+    runtime = import_runtime('openvino')
+    steps = runtime.preprocess.PrePostProcessor(model)
+    for ports, made in ((model.inputs, steps.input), (model.outputs,
+                                                      steps.output)):
+        for number, port in enumerate(ports):
+            if names & port.get_names():
+                made(number).tensor().set_element_type(runtime.Type.bf16)
+    return steps.build()
 
 
 def _pad(array: np.ndarray, size: int) -> np.ndarray:

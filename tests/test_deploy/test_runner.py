@@ -1,4 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 import torch
@@ -206,6 +208,39 @@ def test_bf16_is_close(exported, batch, threads):
             norms = np.linalg.norm(one) * np.linalg.norm(other)
             assert (one * other).sum() > 0.8 * norms
             assert np.abs(one - other).max() > 0
+
+
+def test_segments_hand_on_in_bf16(resnet, batch):
+    openvino = pytest.importorskip('openvino')
+    if 'BF16' not in openvino.Core().get_property('CPU',
+                                                  'OPTIMIZATION_CAPABILITIES'):
+        pytest.skip('this processor does not compute in bf16')
+    runner = Runner.load(resnet.folder, 'openvino', precision='bf16')
+    tensors = dict(images=batch)
+    with ExitStack() as held:
+        runner.step(0, tensors, held)
+        handed_on = {k: v.dtype for k, v in tensors.items() if k[0] in 'xz'}
+        assert set(handed_on.values()) == {np.dtype(np.uint16)}
+        # As runtimes that compute in fp32 leave it.
+        wrong = {
+            k: v.astype(np.float32) if k in handed_on else v
+            for k, v in tensors.items()
+        }
+        with pytest.raises(ValueError, match='bf16, got float32'):
+            runner.step(1, wrong, held)
+    # Who leaves makes room, and the others stay what they are.
+    logits = runner.all_exits(batch)[0]
+    sure = np.sort(np.exp(logits).max(1) / np.exp(logits).sum(1))
+    policy = Policy(runner.policy.num_exits, (sure[2:4].mean(), 1., 1.))
+    together = runner.predict(batch, policy)
+    alone = [runner.predict(image[None], policy) for image in batch]
+    found = together.exit_index.tolist()
+    assert found == [int(one.exit_index[0]) for one in alone]
+    assert found.count(0) == len(batch) - 3
+    np.testing.assert_allclose(
+        together.logits,
+        np.concatenate([one.logits for one in alone]),
+        atol=0.05 * np.abs(together.logits).max())
 
 
 def test_any_batch_size_in_openvino(resnet, batch, monkeypatch):
