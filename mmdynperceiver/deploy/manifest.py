@@ -191,12 +191,9 @@ class Manifest:
 
         What was checked is what they hold, whatever happens to the files.
         """
-        handed_on = self._handed_on()
         return [
-            self._read_graph(folder, segment)._replace(
-                handed_on=handed_on.intersection((*segment.inputs,
-                                                  *segment.outputs)))
-            for segment in self.graphs
+            self.read_graph(folder, index)
+            for index in range(len(self.graphs))
         ]
 
     def _handed_on(self) -> FrozenSet[str]:
@@ -208,9 +205,9 @@ class Manifest:
         return frozenset(name for s in self.segments
                          for name in s.outputs[1:]).intersection(taken)
 
-    def _read_graph(self, folder: Union[str, os.PathLike],
-                    segment: Segment) -> Graph:
-        """Read and check one graph."""
+    def read_graph(self, folder: Union[str, os.PathLike], index: int) -> Graph:
+        """Read and check one graph, given by its number."""
+        segment = self.graphs[index]
         folder, file = os.fspath(folder), segment.file
         try:
             content = read_regular(os.path.join(folder, file))
@@ -232,7 +229,9 @@ class Manifest:
                 raise ValueError(
                     f'{file} in {folder!r} {what} {", ".join(found)}, and '
                     f'{MANIFEST} says {", ".join(said)}: export again')
-        return graph
+        return graph._replace(
+            handed_on=self._handed_on().intersection((*segment.inputs,
+                                                      *segment.outputs)))
 
 
 def _plain(value: Any) -> Any:

@@ -75,7 +75,7 @@ class SegmentReplica:
     def __init__(self, folder: str, index: int, runtime: str, precision: str,
                  threads: Optional[int]) -> None:
         check_runtime(runtime, precision)
-        graph = Manifest.read(folder).read_graphs(folder)[index]
+        graph = Manifest.read(folder).read_graph(folder, index)
         self._session, = RUNTIMES[runtime].open([graph],
                                                 check_threads(threads),
                                                 precision)

@@ -164,6 +164,11 @@ def test_what_is_in_a_graph(exported):
         assert graph.opsets == {'': 23}
         for name, shape in graph.inputs.items():
             assert shape == [None, *manifest.tensors[name][1:]]
+        # Neither images nor logits, which others read too.
+        assert graph.handed_on == {
+            name
+            for name in (*segment.inputs, *segment.outputs) if name[0] in 'xz'
+        }
 
 
 def test_links_pipes_and_folders_are_not_read(tmp_path):
