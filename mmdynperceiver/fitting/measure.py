@@ -5,7 +5,7 @@ import statistics
 import tempfile
 import time
 from importlib.util import find_spec
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -16,12 +16,20 @@ from mmpretrain.structures import DataSample
 from ..benchmark.deployed import export_model
 from ..deploy import Runner
 from ..errors import InputError, input_errors
+from .judge import TIMED
 
 __all__ = ['Speeds', 'check_packages', 'early_exit_model', 'exit_milliseconds']
 
 # Rounds of a measurement; in each, all exits take turns.
 RUNS, WARMUP = 20, 3
 STEPS = 2
+# Processor time of a report with all its pictures, in seconds.
+REPORT = 12.
+
+
+def _clock() -> float:
+    """Processor time of this process."""
+    return os.times().user + os.times().system
 
 
 def check_packages() -> None:
@@ -64,6 +72,7 @@ class Speeds:
     def __init__(self, plan: Any, num_classes: int,
                  threads: Optional[int]) -> None:
         self.batch_size, self.threads = plan.batch_size, threads
+        self._start = time.monotonic(), _clock()
         with input_errors():
             import mmdynperceiver.classification  # noqa: F401  (registers)
             init_default_scope('mmpretrain')
@@ -71,6 +80,31 @@ class Speeds:
                 early_exit_model(plan.backbone, num_classes))
         self._speeds: Dict[int, float] = {}
         self._milliseconds: Dict[int, List[float]] = {}
+        self._exporting: Dict[int, float] = {}
+
+    def spent(self) -> float:
+        """Seconds since these were made."""
+        return time.monotonic() - self._start[0]
+
+    def seconds_behind(self, size: int, counts: Mapping[str, int]) -> float:
+        """How long what follows a training takes, of a size measured before.
+
+        The network is exported, as it was to be measured. It sees the
+        held-out images after the last epoch and for the thresholds, and the
+        test images for the report, without a step backwards. Up to ``TIMED``
+        test images are run by all exits and leaving early, twice each.
+
+        Args:
+            size (int): Height and width.
+            counts (Mapping[str, int]): Images of 'val' and 'test'.
+        """
+        seen = 2 * counts['val'] + counts['test']
+        timed = 4 * min(TIMED, counts['test'])
+        # How much longer than its processor time a report takes here.
+        crowded = max(1., self.spent() / max(_clock() - self._start[1], 1e-3))
+        return self._exporting[size] + REPORT * crowded + \
+            seen / self.images_per_second(size) + \
+            timed * self._milliseconds[size][-1] / 1000
 
     def macs(self, size: int) -> Tuple[int, ...]:
         """Up to each exit."""
@@ -80,12 +114,14 @@ class Speeds:
     def milliseconds(self, size: int) -> List[float]:
         """Of one image up to each exit, exported."""
         if size not in self._milliseconds:
+            start = time.monotonic()
             with tempfile.TemporaryDirectory() as folder:
                 path = os.path.join(folder, 'exported')
                 with input_errors():
                     export_model(self.model.eval(), (3, size, size), path)
                 self._milliseconds[size] = exit_milliseconds(
                     Runner.load(path, threads=self.threads))
+            self._exporting[size] = time.monotonic() - start
         return self._milliseconds[size]
 
     def images_per_second(self, size: int) -> float:

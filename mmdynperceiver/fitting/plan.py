@@ -3,7 +3,7 @@
 import math
 import os
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..calibration.goals import Goal, parse_amount
 from ..core.operating_point import describe_model
@@ -26,6 +26,9 @@ MOST_PASSES = dict(pretrained=30., scratch=60.)
 SMALL = dict(block='basic', depths=(1, 1, 4, 4))
 # Epochs of a run: what an interruption may cost, and how fine time is kept.
 EPOCHS, EPOCH_SECONDS = (4, 40), 20.
+# Of the time: what is kept for everything else while that is not measured
+# yet, what is kept besides when it is, and what training gets in any case.
+RESERVE, MARGIN, LEAST = 0.2, 0.05, 0.25
 
 
 @dataclass
@@ -70,29 +73,33 @@ class Plan:
         return asdict(self)
 
 
-def choose_plan(options: FitOptions, num_train: int, num_classes: int,
-                side: float, seconds: float) -> Plan:
+def choose_plan(options: FitOptions, counts: Mapping[str, int],
+                num_classes: int, side: float, seconds: float) -> Plan:
     """Choose everything that the user has not said.
 
     Args:
         options (FitOptions): What the user has said.
-        num_train (int): Number of training images.
+        counts (Mapping[str, int]): Number of images of 'train', 'val' and
+            'test'.
         num_classes (int): Number of classes.
         side (float): Median of the images' shorter edges, in pixels.
-        seconds (float): Time for training.
+        seconds (float): Time for choosing, for training and for all that
+            comes behind it.
 
     Raises:
         InputError: If an option does not fit the network, or no network
             meets the budget.
     """
-    plan = Plan(minutes=seconds / 60)
+    plan, num_train = Plan(minutes=seconds * (1 - RESERVE) /
+                           60), counts['train']
     pretrained = _choose_network(plan, options)
     _choose_batch(plan, options, num_train, pretrained)
     speeds = Speeds(plan, num_classes, options.threads)
     _choose_size(plan, options, speeds, num_train, side, pretrained)
-    _choose_length(plan, options, speeds, num_train, pretrained)
     # Exported now, so that hours later nothing stands in the way.
     plan.latencies = speeds.milliseconds(plan.image_size)
+    _keep_time(plan, speeds, counts, seconds)
+    _choose_length(plan, options, speeds, num_train, pretrained)
     plan.describes = describe_model(*speeds.model.exit_parts())
     return plan
 
@@ -223,6 +230,18 @@ def _check_budget(options: FitOptions, speeds: Speeds,
 def _passes(plan: Plan, speeds: Speeds, size: int, num_train: int) -> float:
     """How often each image is seen in time."""
     return 60 * plan.minutes * speeds.images_per_second(size) / num_train
+
+
+def _keep_time(plan: Plan, speeds: Speeds, counts: Mapping[str, int],
+               seconds: float) -> None:
+    """Give training the time that choosing has not taken and that what
+    follows will not take."""
+    speeds.images_per_second(plan.image_size)
+    behind = speeds.seconds_behind(plan.image_size, counts)
+    left = (1 - MARGIN) * seconds - speeds.spent() - behind
+    plan.minutes = max(left, LEAST * seconds) / 60
+    plan.say('training', f'{plan.minutes:.1f} minutes',
+             f'{behind:.0f} s are kept for what follows')
 
 
 def _choose_length(plan: Plan, options: FitOptions, speeds: Speeds,

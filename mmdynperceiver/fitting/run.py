@@ -36,8 +36,8 @@ from .result import FitResult, doubts, print_result
 
 __all__ = ['FitResult', 'fit_model']
 
-# Of the time, what is kept for everything behind the training.
-RESERVE = 0.2
+# Of the time, what is left to plan with even if checking images took longer.
+LEAST_LEFT = 0.3
 # Without a goal: about as accurate as the last exit. So much may be lost.
 TOLERANCE = 0.005
 
@@ -119,10 +119,11 @@ class _Fit:
         say(', '.join(f'{len(images):,} {name}'
                       for name, images in parts.items()) +
             f' images of {len(classes)} classes')
-        seconds = 60 * self.options.minutes * (1 - RESERVE)
-        left = max(seconds - self._spent(), 0.3 * seconds)
-        plan = choose_plan(self.options, len(parts['train']), len(classes),
-                           checked.side, left)
+        seconds = 60 * self.options.minutes
+        left = max(seconds - self._spent(), LEAST_LEFT * seconds)
+        counts = {name: len(images) for name, images in parts.items()}
+        plan = choose_plan(self.options, counts, len(classes), checked.side,
+                           left)
         write_lists(os.fspath(self.folder / 'data'), parts, classes)
         for name, path in (('training', self.config), ('static', self.static)):
             make_config(plan, self.options, classes, checked.side,

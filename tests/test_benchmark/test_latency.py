@@ -112,9 +112,12 @@ def table(tmp_path):
 
 def test_reads_a_table(table):
     assert read_latencies(table(), MODEL) == (1.5, 2.5)
+    # An exit that costs no more than noise.
+    assert read_latencies(table((2., 1.9)), MODEL) == (2., 2.)
 
 
 @pytest.mark.parametrize('latencies, changes, message', [
+    ((0., 1.), {}, 'positive .* got 0, 1 ms'),
     ((2., 1.), {}, 'grow from exit to exit, got 2, 1 ms'),
     ((1., 2., 3.), {}, 'has 3 exits and the model has 2'),
     ((1., 2.), dict(batch_size=8), 'batches of 8'),

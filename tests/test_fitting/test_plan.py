@@ -1,9 +1,12 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What is chosen, by data, budget and time, and with which reason."""
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from mmdynperceiver.errors import InputError
+from mmdynperceiver.fitting import measure
 from mmdynperceiver.fitting import plan as planning
 from mmdynperceiver.fitting.options import FitOptions
 from mmdynperceiver.fitting.plan import choose_plan
@@ -17,6 +20,12 @@ class FakeSpeeds:
     def __init__(self, plan, num_classes, threads):
         self.model = torch.nn.Identity()
         self.model.exit_parts = lambda: ()
+
+    def spent(self):
+        return 12.
+
+    def seconds_behind(self, size, counts):
+        return size / 10 + counts['val'] / 100 + counts['test'] / 50
 
     def macs(self, size):
         return tuple(share * size**2 * 1000 for share in (0.4, 0.8, 1))
@@ -37,8 +46,9 @@ def fake(monkeypatch):
 
 
 def choose(side=300., num_train=2000, seconds=600., **options):
+    counts = dict(train=num_train, val=200, test=300)
     return choose_plan(
-        FitOptions('data', 'out', **options), num_train, 5, side, seconds)
+        FitOptions('data', 'out', **options), counts, 5, side, seconds)
 
 
 @pytest.mark.parametrize('side, weights, size', [
@@ -85,12 +95,52 @@ def test_little_time_makes_images_smaller():
 def test_a_run_takes_the_time_and_no_more_passes_than_help():
     found = choose(side=96, seconds=100.)
     seen = found.epochs * found.samples
-    assert seen == pytest.approx(10_000, rel=0.1)
+    assert seen == pytest.approx(100 * 60 * found.minutes, rel=0.1)
     assert found.samples % found.batch_size == 0
     found = choose(side=96, seconds=1e5)
     assert found.epochs * found.samples == pytest.approx(60 * 2000, rel=0.05)
     found = choose(side=96, seconds=1e5, passes=2)
     assert found.epochs * found.samples == pytest.approx(2 * 2000, rel=0.1)
+
+
+def test_time_is_kept_for_what_is_behind_the_training():
+    found = choose(side=96, seconds=180.)
+    # 5 % besides, 12 s of choosing, 9.6 + 2 + 6 s behind.
+    kept = 0.05 * 180 + 12 + 17.6
+    assert found.minutes == pytest.approx((180 - kept) / 60)
+    seen = found.epochs * found.samples
+    assert seen == pytest.approx((180 - kept) * 100, rel=0.05)
+    assert ('training', '2.4 minutes', '18 s are kept for what follows') \
+        in found.reasons
+    # Some of it is training in any case.
+    assert choose(side=96, seconds=20.).minutes == pytest.approx(5 / 60)
+
+
+def test_what_is_behind_the_training_is_as_measured(monkeypatch):
+    now = dict(wall=0., own=0.)
+    monkeypatch.setattr(measure, '_clock', lambda: now['own'])
+    monkeypatch.setattr(measure, 'time',
+                        SimpleNamespace(monotonic=lambda: now['wall']))
+    plan = planning.Plan(
+        backbone=dict(
+            type='DynPerceiverBackbone',
+            arch='resnet18',
+            width=0.125,
+            num_latents=8),
+        batch_size=8)
+    speeds = measure.Speeds(plan, 3, None)
+    speeds._speeds[64], speeds._exporting[64] = 50., 7.
+    speeds._milliseconds[64] = [1., 5.]
+    now.update(wall=30., own=10.)
+    # Others have two thirds of the machine.
+    expected = 7 + 3 * measure.REPORT + 400 / 50 + 4 * 200 * 0.005
+    counts = dict(train=900, val=50, test=300)
+    assert speeds.spent() == 30
+    assert speeds.seconds_behind(64, counts) == pytest.approx(expected)
+    now.update(own=60.)  # of several threads
+    assert speeds.seconds_behind(64, dict(
+        counts, test=100)) == pytest.approx(7 + measure.REPORT + 200 / 50 +
+                                            4 * 100 * 0.005)
 
 
 def test_what_is_said_prevails():

@@ -9,6 +9,8 @@ from mmdynperceiver.fitting import plan as planning
 from mmdynperceiver.fitting.options import FitOptions
 from mmdynperceiver.fitting.weights import arch_of_weights
 
+COUNTS = dict(train=100, val=20, test=20)
+
 
 @pytest.mark.parametrize('name, classes', [('mobilenet_v2', 1000),
                                            ('mobilenet_v3_small', 7)])
@@ -40,7 +42,7 @@ def test_a_saved_network_and_its_twin(tmp_path):
     net.save_pretrained(tmp_path / 'saved')
     options = FitOptions(
         'data', tmp_path / 'out', pretrained=tmp_path / 'saved', threads=1)
-    plan = planning.choose_plan(options, 100, 5, 300., 1.)
+    plan = planning.choose_plan(options, COUNTS, 5, 300., 1.)
     assert plan.image_size == 48
     for config, own in ((plan.backbone, net.trunk), (plan.static, None)):
         backbone = MODELS.build(config)
@@ -57,4 +59,4 @@ def test_a_saved_network_says_all_of_it(tmp_path):
         FitOptions('a', 'b', pretrained='c', arch='resnet18', width=1)
     options = FitOptions('a', tmp_path / 'b', pretrained=tmp_path / 'none')
     with pytest.raises(InputError, match='none'):
-        planning.choose_plan(options, 100, 5, 300., 1.)
+        planning.choose_plan(options, COUNTS, 5, 300., 1.)
