@@ -28,7 +28,8 @@ DISTRIBUTIONS = ('mmdynperceiver', 'torch', 'torchvision', 'numpy',
                  'mmengine', 'mmcv', 'mmcv-lite', 'mmpretrain', 'mmaction2',
                  'mmdet', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain',
                  'onedl-mmdetection', 'onnx', 'onnxruntime', 'openvino',
-                 'scikit-learn', 'matplotlib', 'setuptools')
+                 'litert-torch', 'ai-edge-litert', 'scikit-learn',
+                 'matplotlib', 'setuptools')
 
 COMMON = ('torch', 'cv2', 'mmengine', 'mmcv')
 # What each task imports, in the order in which a cause should be found.
@@ -39,10 +40,14 @@ TASKS = {
 }
 # The same for what goes with them; what to install is in PACKAGES.
 RUNNER = ('numpy', 'PIL', 'mmdynperceiver.deploy')
+LITERT = 'ai_edge_litert.interpreter'
 TOOLS = {
     'export': ('torch', 'onnx', 'onnxruntime', 'mmdynperceiver.deploy.export'),
     'deployment, ONNX Runtime': (*RUNNER, 'onnxruntime'),
     'deployment, OpenVINO': (*RUNNER, 'openvino'),
+    'export for LiteRT':
+    ('torch', 'litert_torch', LITERT, 'mmdynperceiver.deploy.export'),
+    'deployment, LiteRT': (*RUNNER, LITERT),
     'demo data': ('sklearn', 'cv2'),
     'report': ('matplotlib', 'mmdynperceiver.report')
 }

@@ -32,7 +32,9 @@ ONEDL = {
 
 # Distributions whose name is not that of the module.
 PACKAGE_OF_MODULE = {
+    'ai_edge_litert': 'ai-edge-litert',
     'cv2': 'opencv-python-headless',
+    'litert_torch': 'litert-torch',
     'mmcv': MMCV_LITE,
     'mmengine': MMENGINE,
     'mmpretrain': HOSTS['classification'],
@@ -54,6 +56,9 @@ PACKAGES = {
     'export': ('onnx>=1.18', 'onnxruntime>=1.23'),
     'deployment, ONNX Runtime': ('onnxruntime>=1.23', 'pillow'),
     'deployment, OpenVINO': ('openvino>=2026.4', 'pillow'),
+    'export for LiteRT': ('litert-torch>=0.10', 'ai-edge-litert>=2.3',
+                          'onnx>=1.18', 'onnxruntime>=1.23'),
+    'deployment, LiteRT': ('ai-edge-litert>=2.3', 'pillow'),
     'demo data': ('scikit-learn', 'opencv-python-headless'),
     'report': ('matplotlib', ),
 }
@@ -118,13 +123,14 @@ def both_families(versions: dict) -> list[str]:
     ]
 
 
-def build_mmcv(versions: dict) -> list[str]:
-    """The commands that compile mmcv for the installed torch.
+def build_mmcv(versions: dict, fork: bool = False) -> list[str]:
+    """The commands that compile mmcv, or OneDL's, for the installed torch.
 
     No ready-made wheel exists for most versions of torch, and pip's cache
-    may hold one for another version, which would not load.
+    may hold one for another version, which would not load. The fork, built
+    apart from torch, has no operators.
     """
-    if sys.version_info >= (3, 13):
+    if sys.version_info >= (3, 13) and not fork:
         return [
             '# mmcv 2.1.0 cannot be built for Python 3.13 or later: make an '
             'environment with Python 3.11'
@@ -135,9 +141,12 @@ def build_mmcv(versions: dict) -> list[str]:
             '# a C++ compiler is needed first (Debian/Ubuntu: apt install '
             'g++)')
     options = '--no-build-isolation --no-deps --no-cache-dir --no-binary mmcv'
+    tools = install('setuptools<81', 'wheel', 'ninja', 'psutil', 'packaging')
+    if fork:
+        options = options.replace(' mmcv', ' onedl-mmcv --force-reinstall')
+        return [*commands, tools, install(ONEDL[MMCV], options=options)]
     return commands + uninstall(versions, 'mmcv', 'mmcv-lite') + [
-        install('setuptools<81', 'wheel', 'ninja', 'psutil', 'packaging'),
-        'MMCV_WITH_OPS=1 ' + install(MMCV, options=options)
+        tools, 'MMCV_WITH_OPS=1 ' + install(MMCV, options=options)
     ]
 
 
@@ -159,10 +168,10 @@ def install_host(task: str, versions: dict, fork: bool = False) -> list[str]:
         else:
             simple.append(host)
     if not versions.get('mmcv'):
-        if fork:
+        if task == 'detection':
+            commands += build_mmcv(versions, fork)
+        elif fork:
             simple.append(MMCV)
-        elif task == 'detection':
-            commands += build_mmcv(versions)
         elif not versions.get('mmcv-lite'):
             simple.append(MMCV_LITE)
     return ([install(*of_family(fork, simple))] if simple else []) + commands
@@ -217,6 +226,8 @@ def remedies(task: str, versions: dict, facts: dict) -> list[str]:
     if fork:
         suspect = HOSTS[task]
         if _is_broken_mmcv(error, facts):
+            if task == 'detection':
+                return build_mmcv(versions, fork)
             suspect = MMCV
         elif re.search(r'MMEngine==|already registered', error):
             suspect = MMENGINE

@@ -212,9 +212,17 @@ def test_the_fork_is_not_overwritten(short_pip):
         'pip install onedl-mmpretrain==1.3.6 onedl-mmcv==2.3.6'
     ]
     bare = {**ONEDL_ALONE, 'onedl-mmdetection': None, 'onedl-mmcv': None}
-    assert remedies.remedies('detection', bare, NOT_FOUND) == [
-        'pip install onedl-mmdetection==3.5.1 onedl-mmcv==2.3.6'
+    # Built apart from torch it would have no operators.
+    build = [
+        "pip install 'setuptools<81' wheel ninja psutil packaging",
+        'pip install --no-build-isolation --no-deps --no-cache-dir '
+        '--no-binary onedl-mmcv --force-reinstall onedl-mmcv==2.3.6'
     ]
+    assert remedies.remedies('detection', bare, NOT_FOUND) == [
+        'pip install onedl-mmdetection==3.5.1', *build
+    ]
+    facts = failure('ImportError', "No module named 'mmcv._ext'", 'mmcv.ops')
+    assert remedies.remedies('detection', ONEDL_ALONE, facts) == build
     for facts, package in (
         (failure('AssertionError', 'MMCV==9 is used'), 'onedl-mmcv==2.3.6'),
         (failure('KeyError', 'odd',
@@ -246,23 +254,24 @@ def test_a_version_too_old_for_the_graphs_is_told(short_pip, monkeypatch):
     assert doctor.examine_task('deployment, ONNX Runtime', {}, {})['works']
 
 
-@pytest.mark.parametrize('facts, expected', [
-    (failure('ModuleNotFoundError', 'No module named torch', 'torch',
-             'torch'), "'onnx>=1.18' 'onnxruntime>=1.23' torch"),
-    (failure('ModuleNotFoundError', 'No module named onnx', 'onnx',
-             'onnx'), "'onnx>=1.18' 'onnxruntime>=1.23'"),
-    (failure('ImportError', 'libGL.so.1: cannot open',
-             'cv2'), 'opencv-python-headless'),
+@pytest.mark.parametrize('tool, module, expected', [
+    ('export', 'torch', "'onnx>=1.18' 'onnxruntime>=1.23' torch"),
+    ('export', 'onnx', "'onnx>=1.18' 'onnxruntime>=1.23'"),
+    ('export', 'cv2', 'opencv-python-headless'),
+    ('deployment, LiteRT', 'ai_edge_litert', "'ai-edge-litert>=2.3' pillow"),
 ])
-def test_a_tool_gets_what_it_lacks(short_pip, facts, expected):
-    result = doctor.examine_task('export', EVERYTHING, facts)
+def test_a_tool_gets_what_it_lacks(short_pip, tool, module, expected):
+    facts = failure('ModuleNotFoundError', f'No {module}', module, module)
+    if module == 'cv2':
+        facts = failure('ImportError', 'libGL.so.1: cannot open', module)
+    result = doctor.examine_task(tool, EVERYTHING, facts)
     assert result['commands'][-1] == f'pip install {expected}'
 
 
 def test_what_the_tools_need_is_what_the_requirements_say(repo_root):
     """Or what a host brings, in the version that was tested with it."""
     lines = '\n'.join((repo_root / f'requirements/{name}.txt').read_text()
-                      for name in ('deploy', 'demo', 'constraints'))
+                      for name in ('deploy', 'demo', 'litert', 'constraints'))
     known = {line.partition('==')[0] for line in lines.splitlines()}
     for packages in remedies.PACKAGES.values():
         assert set(packages) <= known

@@ -198,22 +198,30 @@ def test_wheels_of_other_versions_are_not_used(builder, monkeypatch, capsys):
         monkeypatch.setattr(builder, 'FOR_CUDA', cuda)
         return builder.wheel_folder()
 
-    monkeypatch.setattr(builder, 'build', lambda version, _: version)
+    monkeypatch.setattr(builder, 'build', lambda *args: ' '.join(args[:2]))
     folder = use('2.11.0+cpu')
     tag = 'cp{}{}'.format(*sys.version_info)
     assert folder.name.startswith(f'torch2.11.0+cpu-{tag}-')
     folder.mkdir(parents=True)
     builder.main()
-    version = capsys.readouterr().out.strip()
+    name, version = capsys.readouterr().out.split()
+    assert name == 'mmcv'
     wheel = folder / f'mmcv-{version}-x.whl'
     wheel.touch()
     builder.main()
+    assert capsys.readouterr().out == f'{wheel}\n'
+    builder.main('--onedl')
+    name, number = capsys.readouterr().out.split()
+    assert name == 'onedl-mmcv' and number != version
+    wheel = folder / f'onedl_mmcv-{number}-x.whl'
+    wheel.touch()
+    builder.main('--onedl')
     assert capsys.readouterr().out == f'{wheel}\n'
     for other in (dict(torch='2.11.0+cu130'),
                   dict(torch='2.11.0+cpu', cuda=True)):
         assert use(**other) != folder
         builder.main()
-        assert capsys.readouterr().out == f'{version}\n'
+        assert capsys.readouterr().out == f'mmcv {version}\n'
 
 
 def test_version_of_torch_is_read_unimported(builder):

@@ -2,7 +2,6 @@
 """Exported networks in a benchmark, beside those that PyTorch runs."""
 import os
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from ..core.segments import TrunkState
 from ..deploy import Policy, Runner
 from ..errors import InputError, input_errors
 from .entries import BenchmarkEntry, policy_for_shares
+from .modes import DEPLOYED_MODES, check_deployed_modes
 
 __all__ = [
     'DEPLOYED_MODES', 'check_deployed_modes', 'export_model', 'export_net',
@@ -23,38 +23,16 @@ __all__ = [
     'runner_entry'
 ]
 
-# Name of each mode: the runtime and the precision.
-DEPLOYED_MODES = {
-    'onnxruntime': ('onnxruntime', 'fp32'),
-    'openvino': ('openvino', 'fp32'),
-    'openvino-bf16': ('openvino', 'bf16')
-}
 
-
-def check_deployed_modes(modes: Sequence[str]) -> None:
-    """Refuse modes whose packages are missing, or that the processor lacks.
-
-    Raises:
-        InputError: Naming the mode, and what to install.
-    """
-    for mode in modes:
-        runtime, precision = DEPLOYED_MODES[mode]
-        # Exporting takes the first two.
-        for package in ('onnx', 'onnxruntime', runtime):
-            if find_spec(package) is None:
-                raise InputError(f'--modes {mode} needs {package}, which is '
-                                 f'not installed: pip install -e ".[deploy]"')
-        from ..deploy.sessions import check_runtime
-        with input_errors(ImportError, ValueError, where=f'--modes {mode}: '):
-            check_runtime(runtime, precision)
-
-
-def export_model(model: EarlyExitNetwork, shape: Sequence[int],
-                 folder: str) -> None:
+def export_model(model: EarlyExitNetwork,
+                 shape: Sequence[int],
+                 folder: str,
+                 file_format: str = 'onnx') -> None:
     """Export an early-exit model for normalised images (3, H, W), or videos
     (M, 3, H, W), into a new folder.
 
-    See :func:`export_network`; the folder is for :func:`open_exported`.
+    See :func:`export_network`, also for the format; the folder is for
+    :func:`open_exported`.
     """
     from ..deploy.export import export_network
     trunk, exits = model.exit_parts()
@@ -67,20 +45,32 @@ def export_model(model: EarlyExitNetwork, shape: Sequence[int],
     if len(shape) == 4:
         preprocessing.update(video=dict(num_clips=shape[0]))
     classes = [str(number) for number in range(exits.num_classes)]
-    export_network(trunk, exits, folder, preprocessing,
-                   ExitPolicy(exits.num_exits), classes)
+    export_network(
+        trunk,
+        exits,
+        folder,
+        preprocessing,
+        ExitPolicy(exits.num_exits),
+        classes,
+        file_format=file_format)
 
 
-def export_one_graph(model: EarlyExitNetwork, shape: Sequence[int],
-                     folder: str) -> None:
+def export_one_graph(model: EarlyExitNetwork,
+                     shape: Sequence[int],
+                     folder: str,
+                     file_format: str = 'onnx') -> None:
     """Export an early-exit model as one graph that runs all its exits."""
+    from ..deploy.formats import opset_of
     from ..deploy.graph_forms import copies_for_export
-    export_net(
-        _AllExits(*copies_for_export(*model.exit_parts(), shape[-2:])), shape,
-        folder)
+    copies = copies_for_export(*model.exit_parts(), shape[-2:],
+                               opset_of(file_format))
+    export_net(_AllExits(*copies), shape, folder, file_format)
 
 
-def export_net(net: nn.Module, shape: Sequence[int], folder: str) -> None:
+def export_net(net: nn.Module,
+               shape: Sequence[int],
+               folder: str,
+               file_format: str = 'onnx') -> None:
     """Export any network as one graph, as segments are exported.
 
     Args:
@@ -88,6 +78,7 @@ def export_net(net: nn.Module, shape: Sequence[int], folder: str) -> None:
         shape (Sequence[int]): (3, H, W), or (M, 3, H, W) of videos, whose
             logits are averaged.
         folder (str): A new folder, for :func:`graph_entry`.
+        file_format (str): 'onnx' or 'litert'. Defaults to 'onnx'.
 
     Raises:
         RuntimeError: If the graph does not agree with the network.
@@ -96,8 +87,8 @@ def export_net(net: nn.Module, shape: Sequence[int], folder: str) -> None:
     from ..deploy.export import export_segments, verify_segments
     os.mkdir(folder)
     parts = _OneSegment(net.eval()), _Logits()
-    exported = export_segments(*parts, shape, folder)
-    verify_segments(*parts, exported, folder)
+    exported = export_segments(*parts, shape, folder, file_format=file_format)
+    verify_segments(*parts, exported, folder, file_format)
 
 
 class _AllExits(nn.Module):
@@ -229,10 +220,10 @@ def graph_entry(name: str,
         num_classes (int, optional): How many of the last numbers in a row
             are the last exit's. Defaults to None, all.
     """
-    from ..deploy.sessions import open_session
+    from ..deploy.sessions import RUNTIMES, open_session
     runtime, precision = DEPLOYED_MODES[mode]
-    session = open_session(runtime, os.path.join(folder, 'segment0.onnx'),
-                           ['logits0'], threads, precision)
+    path = os.path.join(folder, f'segment0{RUNTIMES[runtime].ending}')
+    session = open_session(runtime, path, ['logits0'], threads, precision)
 
     def run(batch: Tensor) -> List[np.ndarray]:
         return session.run(dict(images=_array(batch)))
@@ -252,7 +243,7 @@ def onnx_entry(path: str, mode: str, threads: int,
     Args:
         path (str): The file: one input, of images, and outputs of which the
             last are logits (B, K). All of them are computed.
-        mode (str): How it runs, one of ``DEPLOYED_MODES``.
+        mode (str): How it runs, one of ``ONNX_MODES``.
         threads (int): Number of threads.
         image_shape (Sequence[int]): (3, H, W).
 

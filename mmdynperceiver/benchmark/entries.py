@@ -32,7 +32,7 @@ class BenchmarkEntry:
     Args:
         name (str): Of the config, the torchvision network or the folder.
         mode (str): How it runs: one of ``core.accelerate.compiled.MODES``, or
-            of ``deployed.DEPLOYED_MODES``.
+            of ``modes.DEPLOYED_MODES``.
         passes (Sequence[Callable]): For each exit, what runs a batch
             (B, 3, H, W) to it; one for a static network.
         all_exits (Callable): Batch -> logits (B, K) of each exit.

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Sequence
 from ..datasets.image_files import find_files
 from ..deploy import Runner
 from ..errors import InputError, input_errors
-from .deployed import DEPLOYED_MODES
+from .modes import DEPLOYED_MODES, fitting_modes
 
 __all__ = ['compare_streams']
 
@@ -25,7 +25,8 @@ def compare_streams(folders: Sequence[str],
 
     Args:
         folders (Sequence[str]): What ``tools/export.py`` wrote.
-        modes (Sequence[str]): Of ``DEPLOYED_MODES``.
+        modes (Sequence[str]): Of ``DEPLOYED_MODES``; those that run the
+            graphs of a folder are measured.
         paths (Sequence[str]): Image files, which run one at a time, or
             folders with images; without any, nothing is measured.
         threads (int): Threads of one runner, and streams of the other.
@@ -53,7 +54,8 @@ def compare_streams(folders: Sequence[str],
                 name=os.path.basename(os.path.normpath(folder)),
                 mode=mode,
                 threads=threads,
-                num_files=len(files)) for folder in folders for mode in modes
+                num_files=len(files)) for folder in folders
+            for mode in fitting_modes(folder, modes)
         ]
 
 

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from ..benchmark import compare as benchmark
 from ..benchmark import deployed, entries
-from ..benchmark.deployed import DEPLOYED_MODES
 from ..benchmark.entries import BenchmarkEntry
 from ..benchmark.from_files import compare_streams
 from ..benchmark.latency import describe_machine
+from ..benchmark.modes import (DEPLOYED_MODES, ONNX_MODES, fitting_modes,
+                               format_of, packages_of)
 from ..benchmark.peak_memory import peak_memory
 from ..core import ExitPolicy
 from ..core.accelerate.compiled import MODES, in_mode
 from ..core.operating_point import describe_model
-from ..deploy import Manifest
 from ..errors import InputError, input_errors
 from ..hosts.image_stream import (Stream, data_stream, random_stream,
                                   sample_shape)
@@ -115,8 +115,8 @@ class Entering:
         folder = os.path.join(self.folder, str(index))
         with input_errors():
             policy = self._policy(network, index == 0)
-            if self.args.runtimes:
-                self._export(network, folder)
+            for file_format in sorted(set(map(format_of, self.args.runtimes))):
+                self._export(network, folder, file_format)
             if network.config is None:
                 return self._static(network, folder)
             return [
@@ -132,15 +132,16 @@ class Entering:
             else network.model.policy
         return policy if policy.thresholds is not None else None
 
-    def _export(self, network: Network, folder: str) -> None:
-        """Write what the runtimes run."""
+    def _export(self, network: Network, folder: str, file_format: str) -> None:
+        """Write what the runtimes of a format run."""
+        folder = f'{folder}-{file_format}'
         if network.config is None:
-            deployed.export_net(network.model, self.shape, folder)
+            deployed.export_net(network.model, self.shape, folder, file_format)
             return
-        deployed.export_model(network.model, self.shape, folder)
+        deployed.export_model(network.model, self.shape, folder, file_format)
         if self.args.unsplit and network.num_exits > 1:
             deployed.export_one_graph(network.model, self.shape,
-                                      f'{folder}-one')
+                                      f'{folder}-one', file_format)
 
     def _static(self, network: Network, folder: str) -> List[BenchmarkEntry]:
         """A network of torchvision: eager, and in the runtimes."""
@@ -148,7 +149,8 @@ class Entering:
         eager = [entries.static_entry(network.name, network.model)
                  ] if len(runtimes) < len(self.args.modes) else []
         return eager + [
-            deployed.graph_entry(network.name, mode, folder,
+            deployed.graph_entry(network.name, mode,
+                                 f'{folder}-{format_of(mode)}',
                                  torch.get_num_threads()) for mode in runtimes
         ]
 
@@ -165,6 +167,7 @@ class Entering:
             return [
                 entries.early_exit_entry(name, mode, model, self.shape, policy)
             ]
+        folder = f'{folder}-{format_of(mode)}'
         staged = self.exported(name, mode, folder, policy)
         if not self.args.unsplit or network.num_exits == 1:
             return [staged]
@@ -200,12 +203,14 @@ def enter_all(networks: List[Network], args: argparse.Namespace,
     for path in args.exported:
         name = os.path.basename(os.path.normpath(path))
         entered += [
-            entering.exported(name, mode, path) for mode in args.runtimes
+            entering.exported(name, mode, path)
+            for mode in fitting_modes(path, args.runtimes)
         ]
     for path in args.onnx:
         entered += [
             deployed.onnx_entry(path, mode, torch.get_num_threads(),
                                 entering.shape) for mode in args.runtimes
+            if mode in ONNX_MODES
         ]
     return entered
 
@@ -300,7 +305,6 @@ def run(args: argparse.Namespace, config: Config,
         args.train_batch_size,
         max(FEWEST_RUNS, args.runs // args.train_batch_size),
         base=step_base)
-    runtimes = sorted({DEPLOYED_MODES[mode][0] for mode in args.runtimes})
     return dict({key: rows[0][key]
                  for key in ('exits', 'batch_size', 'mode')},
                 shape=tuple(stream.images.shape[1:]),
@@ -313,7 +317,8 @@ def run(args: argparse.Namespace, config: Config,
                 bases=[f'{entered[k].name}, {entered[k].mode}' for k in bases],
                 shares=args.shares,
                 model=describe_model(*first.model.exit_parts()),
-                machine=describe_machine(stream.images.device, runtimes),
+                machine=describe_machine(stream.images.device,
+                                         packages_of(args.runtimes)),
                 mmdynperceiver=__version__,
                 compared=rows,
                 training=training,
@@ -328,9 +333,8 @@ def main() -> None:
     config = common.load_config(args)
     common.check_writable_file(args.out, ('.json', ))
     common.check_writable_file(args.plot, ('.png', ))
-    with input_errors():
-        for path in args.exported:
-            Manifest.load(path)
+    for path in args.exported:
+        fitting_modes(path, args.runtimes)
     with tempfile.TemporaryDirectory() as folder:
         result = run(args, config, folder)
     print_benchmark(result)

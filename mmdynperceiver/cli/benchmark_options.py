@@ -4,8 +4,8 @@ import argparse
 
 import torch
 
-from ..benchmark.deployed import DEPLOYED_MODES
 from ..benchmark.latency import CLOCKS
+from ..benchmark.modes import DEPLOYED_MODES, ONNX_MODES
 from ..core.accelerate.compiled import MODES
 from . import common
 
@@ -65,15 +65,15 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar='FOLDER',
         help='enter what tools/export.py wrote (in int8, for instance), in '
-        'the runtimes among --modes; may be repeated')
+        'the runtimes among --modes that run its graphs; may be repeated')
     parser.add_argument(
         '--onnx',
         action='append',
         default=[],
         metavar='FILE.onnx',
         help='enter a graph that others exported, in the runtimes among '
-        '--modes: one input, of images; the last output is taken for the '
-        'logits; may be repeated')
+        '--modes that run ONNX: one input, of images; the last output is '
+        'taken for the logits; may be repeated')
     parser.add_argument(
         '--base',
         nargs='+',
@@ -211,10 +211,11 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
                      '--published-top1')
     if args.curve and not args.plot:
         parser.error('--curve is for a picture: add --plot')
-    for name in ('exported', 'onnx', 'unsplit'):
-        if getattr(args, name) and not args.runtimes:
-            parser.error(f'--{name} needs one of {", ".join(DEPLOYED_MODES)} '
-                         f'among --modes')
+    for name, modes in (('exported', DEPLOYED_MODES), ('onnx', ONNX_MODES),
+                        ('unsplit', DEPLOYED_MODES)):
+        if getattr(args, name) and not set(modes) & set(args.modes):
+            parser.error(f'--{name} needs one of {", ".join(modes)} among '
+                         f'--modes')
     if args.files and not args.exported:
         parser.error('--files is for networks with a preprocessing of their '
                      'own: add --exported FOLDER')

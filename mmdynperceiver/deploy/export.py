@@ -17,10 +17,10 @@ from ..core.early_exit import LoopState, as_images, run_all_exits, run_step
 from ..core.protocols import ExitClassifiers
 from ..exit_settings import NEVER
 from ..io.atomic import atomic_folder
-from .formats import FORMATS, graph_writer, versions_of
+from .formats import FORMATS, graph_writer, opset_of, versions_of
 from .graph_forms import copies_for_export
 from .manifest import Manifest, Segment
-from .onnxruntime_session import OPSET, check_opset
+from .onnxruntime_session import OPSET
 from .sessions import open_session
 from .tracing import SegmentGraph, as_samples, handed_on
 from .video import build_preprocessing
@@ -201,10 +201,8 @@ def export_segments(trunk: SegmentedTrunk,
             no such operator set.
     """
     write = graph_writer(file_format, opset)
-    # LiteRT has no operator for attention, as older operator sets.
-    copied, exits = copies_for_export(
-        trunk, exits, shape[-2:],
-        check_opset(opset) if file_format == 'onnx' else OPSET - 1)
+    copied, exits = copies_for_export(trunk, exits, shape[-2:],
+                                      opset_of(file_format, opset))
     group = _group(trunk, shape)
     plans, tensors = _plan(copied, exits, shape)
     needed: set = set()

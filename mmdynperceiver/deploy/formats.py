@@ -7,11 +7,11 @@ import torch
 
 from ..version import __version__
 from .manifest import Segment
-from .onnxruntime_session import FIRST_VERSIONS
+from .onnxruntime_session import FIRST_VERSIONS, OPSET, check_opset
 from .runtimes import import_runtime
 from .simplify import write_onnx
 
-__all__ = ['FORMATS', 'graph_writer', 'versions_of']
+__all__ = ['FORMATS', 'graph_writer', 'opset_of', 'versions_of']
 
 # The runtime in which graphs of a format are compared with PyTorch.
 FORMATS = dict(onnx='onnxruntime', litert='litert')
@@ -27,6 +27,12 @@ def graph_writer(file_format: str, opset: int) -> Callable[..., Segment]:
         return write_litert
     raise ValueError(f'file_format must be one of {", ".join(FORMATS)}, got '
                      f'{file_format!r}')
+
+
+def opset_of(file_format: str, opset: int = OPSET) -> int:
+    """The operator set by whose operators a format's graphs are made."""
+    # LiteRT has no operator for attention, as older operator sets.
+    return check_opset(opset) if file_format == 'onnx' else OPSET - 1
 
 
 def versions_of(opset: int, file_format: str = 'onnx') -> Dict[str, Any]:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from mmdynperceiver.benchmark import compare as benchmark
-from mmdynperceiver.benchmark import deployed
+from mmdynperceiver.benchmark import deployed, modes
 from mmdynperceiver.benchmark.from_files import compare_streams
 from mmdynperceiver.core import DynPerceiver, ExitPolicy, run_early_exit
 from mmdynperceiver.core.criteria import confidences
@@ -163,14 +163,51 @@ def test_refuses_what_is_no_folder(tmp_path):
         deployed.open_exported(str(tmp_path), 'onnxruntime', 1, SHAPE)
 
 
-@pytest.mark.parametrize('missing', ['onnx', 'openvino'])
-def test_a_missing_package_is_named(monkeypatch, missing):
-    monkeypatch.setattr(deployed, 'find_spec', lambda name: None
+@pytest.mark.parametrize('mode, missing, extra', [
+    ('openvino', 'onnx', 'deploy'),
+    ('openvino', 'openvino', 'deploy'),
+    ('litert', 'litert_torch', 'deploy,litert'),
+    ('litert', 'ai_edge_litert', 'deploy,litert'),
+])
+def test_a_missing_package_is_named(monkeypatch, mode, missing, extra):
+    monkeypatch.setattr(modes, 'find_spec', lambda name: None
                         if name == missing else name)
     with pytest.raises(InputError) as caught:
-        deployed.check_deployed_modes(['openvino'])
-    assert f'needs {missing}, which' in str(caught.value)
-    assert 'pip install -e ".[deploy]"' in str(caught.value)
+        deployed.check_deployed_modes([mode])
+    assert f'--modes {mode} needs {missing}, which' in str(caught.value)
+    assert f'pip install -e ".[{extra}]"' in str(caught.value)
+
+
+def test_folders_are_for_the_runtimes_of_their_format(folder):
+    assert modes.fitting_modes(
+        folder, ['litert', 'openvino-bf16']) == ['openvino-bf16']
+    with pytest.raises(
+            InputError,
+            match='segment0.onnx, which --modes litert cannot run: '
+            'add one of onnxruntime, openvino, openvino-bf16'):
+        modes.fitting_modes(folder, ['litert'])
+    assert modes.packages_of(['openvino-bf16', 'litert',
+                              'openvino']) == ['ai-edge-litert', 'openvino']
+
+
+def test_litert_is_the_network(net, images, tmp_path):
+    pytest.importorskip('litert_torch')
+    pytest.importorskip('ai_edge_litert')
+    deployed.check_deployed_modes(['litert'])
+    path, one = str(tmp_path / 'net'), str(tmp_path / 'one')
+    deployed.export_model(net, SHAPE, path, 'litert')
+    deployed.export_one_graph(net, SHAPE, one, 'litert')
+    assert modes.fitting_modes(path, ['onnxruntime', 'litert']) == ['litert']
+    with torch.no_grad():
+        expected = net(images)
+    entry = enter(path, 'litert', None, images, (0.5, 0.25, 0, 0.25))
+    exits = entry.dynamic(images).exit_index
+    assert exits.bincount(minlength=4).tolist() == [4, 2, 0, 2]
+    whole = deployed.graph_entry('one', 'litert', one, 1, 7, 3)
+    for got, logits in zip(
+        (*entry.all_exits(images), *whole.all_exits(images)),
+        (*expected, expected[-1])):
+        torch.testing.assert_close(got, logits, atol=1e-3, rtol=0)
 
 
 def test_a_processor_without_bf16_is_told(monkeypatch):

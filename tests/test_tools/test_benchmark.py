@@ -254,8 +254,8 @@ def test_errors_of_runtimes(config, tool, trained, tmp_path, runtimes, options,
 
 def test_a_missing_runtime_is_told_before_anything_is_built(
         config, tool, monkeypatch):
-    from mmdynperceiver.benchmark import deployed
-    monkeypatch.setattr(deployed, 'find_spec', lambda name: None)
+    from mmdynperceiver.benchmark import modes
+    monkeypatch.setattr(modes, 'find_spec', lambda name: None)
     _, error = tool('benchmark', 'no config', '--modes', 'onnxruntime')
     assert 'pip install -e ".[deploy]"' in error and '\n' not in error
 
@@ -297,6 +297,8 @@ def test_refuses_no_runs(config, tool):
 @pytest.mark.parametrize('options, message', [
     (['--exported', 'x'], '--exported needs one of onnxruntime, openvino'),
     (['--unsplit'], '--unsplit needs one of'),
+    (['--modes', 'litert', '--onnx', 'x.onnx'
+      ], '--onnx needs one of onnxruntime, openvino, openvino-bf16 among'),
     (['--files', 'x'], 'add --exported FOLDER'),
     (['--clock', 'cpu', '--threads', '2'], 'for one thread on the CPU, got 2'),
     (['--modes', 'onnxruntime', '--device', 'cuda'], '--device cpu, got cuda'),

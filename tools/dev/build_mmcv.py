@@ -1,12 +1,16 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Print the path of a wheel of mmcv with compiled operators, built once.
 
-Run it with the Python that has torch and requirements/build.txt. Wheels are
+    python tools/dev/build_mmcv.py [--onedl]
+
+Run it with the Python that has torch and requirements/build.txt; ``--onedl``
+is for onedl-mmcv, the fork of OneDL. Wheels are
 kept in ``$MMDYNPERCEIVER_CACHE/wheels`` (by default
 ``${XDG_CACHE_HOME:-~/.cache}/mmdynperceiver/wheels``), one folder for each
 torch, Python and platform. ``FORCE_CUDA=1`` builds them for CUDA, and
 ``MAX_JOBS`` limits how many files compile at once.
 """
+import argparse
 import importlib.util
 import os
 import re
@@ -21,7 +25,13 @@ import zipfile
 from collections import deque
 from pathlib import Path
 
-PINS = Path(__file__).resolve().parents[2] / 'requirements/constraints.txt'
+REQUIREMENTS = Path(__file__).resolve().parents[2] / 'requirements'
+# The distributions, and where their versions stand: mmcv-lite has those of
+# mmcv, and the lowest of the fork is the one that was tested.
+PINS = {
+    'mmcv': ('constraints.txt', r'^mmcv-lite==(\S+)'),
+    'onedl-mmcv': ('onedl.txt', r'^onedl-mmcv>=(\S+)')
+}
 FOR_CUDA = os.environ.get('FORCE_CUDA') == '1'
 
 
@@ -89,11 +99,11 @@ def run(command, log_path, **variables):
     if process.returncode:
         sys.stderr.writelines(f'  | {line}' for line in tail)
         raise BuildError(
-            f'mmcv could not be built, see {log_path}; if memory ran out, '
-            'try again with MAX_JOBS=1 in the environment')
+            f'the operators could not be built, see {log_path}; if memory ran '
+            'out, try again with MAX_JOBS=1 in the environment')
 
 
-def build(version, folder):
+def build(name, version, folder):
     """Build the wheel, and move it into its folder in one go."""
     check_compiler()
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,33 +121,38 @@ def build(version, folder):
     with tempfile.TemporaryDirectory(prefix='.partial-', dir=folder) as place:
         # Isolation would build against a torch of its own, and pip's own
         # cache does not know torch's version.
-        command = [sys.executable, '-m', 'pip', 'wheel', f'mmcv=={version}']
+        command = [sys.executable, '-m', 'pip', 'wheel', f'{name}=={version}']
         command += ['-v', '--no-deps', '--no-build-isolation', '--no-binary']
-        command += ['mmcv', '--no-cache-dir', '--wheel-dir', place]
+        command += [name, '--no-cache-dir', '--wheel-dir', place]
         run(command, log_path, TMPDIR=place, **variables)
-        wheel = next(Path(place).glob('mmcv-*.whl'))
+        wheel = next(Path(place).glob(f'{name.replace("-", "_")}-*.whl'))
         names = zipfile.ZipFile(wheel).namelist()
         if not any(name.startswith('mmcv/_ext.') for name in names):
             raise BuildError(
-                f'mmcv has no operators after all, see {log_path}')
+                f'{name} has no operators after all, see {log_path}')
         return wheel.replace(folder / wheel.name)
 
 
-def main():
+def main(*options):
     """Print the wheel's path, or say in a line why there is none."""
+    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    parser.add_argument('--onedl', action='store_true', help='of the fork')
+    fork = parser.parse_args(options).onedl
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # mmcv-lite has the same versions
-    pin = re.search(r'^mmcv-lite==(\S+)', PINS.read_text(), re.MULTILINE)
-    version = pin.group(1)
+    name = 'onedl-mmcv' if fork else 'mmcv'
+    file, pattern = PINS[name]
+    text = (REQUIREMENTS / file).read_text()
+    version = re.search(pattern, text, re.MULTILINE).group(1)
     try:
         folder = wheel_folder()
-        wheel = next(folder.glob(f'mmcv-{version}-*.whl'), None)
+        stem = f'{name.replace("-", "_")}-{version}'
+        wheel = next(folder.glob(f'{stem}-*.whl'), None)
         if wheel is None:
             print(
-                f'Compiling mmcv {version}: once, then kept in {folder}; '
+                f'Compiling {name} {version}: once, then kept in {folder}; '
                 'about 8 minutes on two cores',
                 file=sys.stderr)
-            wheel = build(version, folder)
+            wheel = build(name, version, folder)
     except (BuildError, OSError) as error:
         sys.exit(f'Error: {error}')
     except KeyboardInterrupt:
@@ -146,4 +161,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    main(*sys.argv[1:])
