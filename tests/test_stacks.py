@@ -21,6 +21,8 @@ PYTHON = '''#!/bin/bash
 if [ "$1" = -c ]; then
     echo '{"torch": "2.15.0", "torchvision": "0.3", "numpy": "2.5",' \\
         '"Python": "3"}'
+elif [[ "$1" = *build_mmcv.py ]]; then
+    echo "a$2.whl"
 else
     echo FAILED tests/test_a.py::test_b - no
     echo SUMMARY
@@ -82,3 +84,20 @@ def test_failures(stacks):
     assert '| openmmlab | 6 | 2 | 0 |' in lines[2]
     assert 'tests/test_a.py::test_b |' in lines[2]
     assert lines[3].endswith('| not installed: no / such |')
+
+
+@pytest.mark.parametrize('family, detector, without, wheel', [
+    ('openmmlab', 'mmdet', 'mmcv-lite', 'a.whl'),
+    ('onedl', 'onedl-mmdetection', 'onedl-mmcv', 'a--onedl.whl'),
+])
+def test_detectors_get_compiled_operators(stacks, family, detector, without,
+                                          wheel):
+    result, calls = stacks('1 passed in 3.2s', '0', '--python', '3.11',
+                           '--torch', '2.15.0', '--family', family,
+                           '--detection')
+    assert result.returncode == 0, result.stderr
+    assert f' {without} ' in calls[2] and f' {detector} ' in calls[2]
+    assert calls[2].endswith(' -r requirements/build.txt')
+    assert calls[3].startswith('pip uninstall')
+    assert calls[3].endswith(f' {without}')
+    assert calls[4].endswith(f' --no-deps {wheel}') and len(calls) == 5

@@ -133,13 +133,20 @@ def build(name, version, folder):
         return wheel.replace(folder / wheel.name)
 
 
+def parse_args(options=None):
+    """Read the command line, or other options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        '--onedl', action='store_true', help='of onedl-mmcv, not of mmcv')
+    return parser.parse_args(options)
+
+
 def main(*options):
     """Print the wheel's path, or say in a line why there is none."""
-    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--onedl', action='store_true', help='of the fork')
-    fork = parser.parse_args(options).onedl
+    name = 'onedl-mmcv' if parse_args(options).onedl else 'mmcv'
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    name = 'onedl-mmcv' if fork else 'mmcv'
     file, pattern = PINS[name]
     text = (REQUIREMENTS / file).read_text()
     version = re.search(pattern, text, re.MULTILINE).group(1)
