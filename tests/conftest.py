@@ -19,8 +19,9 @@ _num_frozen = 0
 # Files that take minutes, so that none of them is the last with one worker.
 SLOW = ('test_benchmark', 'test_service', 'test_robustness', 'test_calibrate',
         'test_hosts', 'test_model_zoo', 'test_mim', 'test_run', 'test_runner',
-        'test_documented_runs', 'test_calibrate_detector', 'test_compiled',
-        'test_safe_loading', 'test_small_data')
+        'test_documented_runs', 'test_documented_pages',
+        'test_calibrate_detector', 'test_compiled', 'test_safe_loading',
+        'test_small_data')
 
 
 def pytest_collection_modifyitems(items):

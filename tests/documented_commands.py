@@ -12,11 +12,10 @@ PAGES = sorted([
     *(ROOT / 'configs').glob('*/README.md'),
     *(ROOT / 'projects').glob('*/README.md')
 ])
-BLOCK = re.compile(r'^```\w*\n(.*?)^```', re.MULTILINE | re.DOTALL)
-START = re.compile(r'^\s*([A-Z_]+=\S+ )*(python|mmdynperceiver) ',
-                   re.MULTILINE)
+BLOCK = re.compile(r'^```(\w*)\n(.*?)^```', re.MULTILINE | re.DOTALL)
 ASSIGNMENT = re.compile(r'^([A-Z_]+)=(.*)$')
-LOOP = re.compile(r'^for ([A-Z_]+) in ([^;]+)')
+LOOP = re.compile(r'^for ([A-Z_]+) in ([^;]+); do\n(.*?)^done\n',
+                  re.MULTILINE | re.DOTALL)
 
 
 class Command(NamedTuple):
@@ -24,11 +23,26 @@ class Command(NamedTuple):
 
     Args:
         page (str): The page, as seen from the root.
-        words (list[str]): The program and its arguments, variables replaced.
+        words (list[str]): The program and its arguments, variables replaced;
+            none for a block of Python.
+        code (str): That block.
+        variables (dict[str, str]): Those of the shell that it may name.
     """
 
     page: str
     words: List[str]
+    code: str = ''
+    variables: Dict[str, str] = {}
+
+    @property
+    def text(self) -> str:
+        """The words in one line."""
+        return ' '.join(self.words)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether Python runs it, or it is this package's."""
+        return self.words[:1] == ['python']
 
 
 def find_commands() -> List[Command]:
@@ -36,29 +50,51 @@ def find_commands() -> List[Command]:
 
     ``mmdynperceiver`` is written as ``python -m mmdynperceiver``.
     """
+    return [command for command in find_lines() if command.is_ours]
+
+
+def find_lines() -> List[Command]:
+    """These and all other commands of a shell, page by page."""
+    return [step for step in find_steps() if step.words]
+
+
+def find_steps() -> List[Command]:
+    """The commands of a shell and the blocks of Python, page by page."""
     return [
-        Command(page.relative_to(ROOT).as_posix(), words) for page in PAGES
-        for words in _commands_of(page)
+        Command(page.relative_to(ROOT).as_posix(), *step) for page in PAGES
+        for step in _steps_of(page)
     ]
 
 
-def _commands_of(page: Path) -> Iterator[List[str]]:
-    """The commands of one page; variables hold from block to block."""
+def _steps_of(page: Path) -> Iterator[tuple]:
+    """Those of one page; variables hold from block to block."""
     variables: Dict[str, str] = {}
-    for block in BLOCK.findall(page.read_text(encoding='utf-8')):
-        if not START.search(block):
-            continue
-        for line in block.replace('\\\n', ' ').splitlines():
-            loop = LOOP.match(line.strip())
-            if loop:
-                variables[loop.group(1)] = loop.group(2).split()[0]
-                continue
-            words = shlex.split(
-                Template(line).safe_substitute(variables), comments=True)
+    for language, block in BLOCK.findall(page.read_text(encoding='utf-8')):
+        if language == 'python':
+            yield [], block, dict(variables)
+        elif language == 'shell':
+            for words in _commands_of(block, variables):
+                yield (words, )
+
+
+def _commands_of(block: str, variables: Dict[str, str]) -> Iterator[List[str]]:
+    """The commands of a block; what they set is added to the variables."""
+    block = LOOP.sub(_repeat, block.replace('\\\n', ' '))
+    for line in block.splitlines():
+        words = shlex.split(
+            Template(line).safe_substitute(variables), comments=True)
+        for part in ' \n'.join(words).split(' \n&& \n'):
+            words = [w for w in part.split(' \n') if w and w != '...']
             while words and ASSIGNMENT.match(words[0]):
                 name, value = ASSIGNMENT.match(words.pop(0)).groups()
                 variables[name] = value
             if words and words[0] == 'mmdynperceiver':
                 words[:0] = ['python', '-m']
-            if words and words[0] == 'python':
-                yield [word for word in words if word != '...']
+            if words:
+                yield words
+
+
+def _repeat(loop: 're.Match[str]') -> str:
+    """The body of a loop, once for each value."""
+    name, values, body = loop.groups()
+    return ''.join(f'{name}={value}\n{body}' for value in values.split())
