@@ -260,5 +260,9 @@ def _choose_length(plan: Plan, options: FitOptions, speeds: Speeds,
     why = f'{speed:.0f} images a second in {plan.minutes:.1f} minutes'
     if passes == most and options.passes is None:
         why = 'more passes bring little'
+    elif in_time < min(1., most):
+        more = (1 - in_time) * num_train / speed / (1 - MARGIN) / 60
+        why += f'; --minutes {math.ceil(options.minutes + more)} would show ' \
+               f'all images once'
     plan.say('passes', f'{passes:.1f}', why,
              options.passes if passes == options.passes else None)

@@ -182,3 +182,12 @@ def test_results_among_the_images():
         with pytest.raises(InputError, match='choose another --out'):
             FitOptions('data', out)
     FitOptions('data', 'data2')
+
+
+def test_too_short_a_time_is_told_before():
+    given = dict(num_train=40_000, seconds=180., minutes=3, image_size=96)
+    why, = (row[2] for row in choose(**given).reasons if row[0] == 'passes')
+    # 141 s of 400 s, and 5 % besides.
+    assert why.endswith('; --minutes 8 would show all images once')
+    found = choose(**given, passes=0.1)
+    assert not any('would show' in row[2] for row in found.reasons)

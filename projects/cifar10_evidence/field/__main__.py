@@ -23,12 +23,12 @@ ONE_EXIT = (*STATIC, *SKIPPING)
 # What is joined by a line in a picture.
 FAMILIES = {
     'Dyn-Perceiver': ('dyn-perceiver', ),
-    'static, three widths': STATIC,
+    'static networks': STATIC,
     'classic multi-exit': ('multi-exit', ),
     'MSDNet': ('msdnet', ),
     'RANet': ('ranet', ),
     'resolution cascade': ('cascade', ),
-    'ConvNet-AIG, three rates': AIG,
+    'ConvNet-AIG': AIG,
     'SkipNet': ('skipnet', )
 }
 TRAININGS = {
