@@ -33,7 +33,7 @@ NOT_RUN = {
 # test_tools/test_documented_runs.py runs some of them.
 LATER = ('configs/bccd/README.md', 'docs/any-backbone.md', 'docs/benchmark.md',
          'docs/deploy-tasks.md', 'docs/deploy.md', 'docs/detection.md',
-         'docs/fit.md', 'docs/gpu.md', 'docs/latency-first.md', 'docs/mim.md',
+         'docs/gpu.md', 'docs/latency-first.md', 'docs/mim.md',
          'docs/models.md', 'docs/modes.md', 'docs/policies.md',
          'docs/published-weights.md', 'docs/serving.md', 'docs/training.md',
          'docs/video.md', 'projects/digits/README.md',
