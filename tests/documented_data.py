@@ -22,13 +22,17 @@ def make_classes(*splits: str,
                  used: int = 0,
                  each: int = 4) -> Callable[[Any, Path], None]:
     """Write folders of classes that differ in colour; all but the first
-    ``used`` ones are empty."""
+    ``used`` ones are empty.
+
+    They are called by their numbers, as those of a network without names.
+    """
+    digits = len(str(classes - 1))
 
     def make(place: Any, path: Path) -> None:
         rng = np.random.default_rng(0)
         for split in splits:
             for label in range(classes):
-                folder = path / split / f'class{label:04d}'
+                folder = path / split / f'{label:0{digits}d}'
                 folder.mkdir(parents=True)
                 for number in range(each if label < (used or classes) else 0):
                     image = rng.integers(0, 80, (32, 32, 3), np.uint8)
@@ -127,8 +131,11 @@ def make_table(place: Any, path: Path) -> None:
 def make_point(place: Any, path: Path) -> None:
     """Write thresholds for any network of so many exits."""
     from mmdynperceiver.core import OperatingPoint
-    number = 2 if 'retinanet' in str(path) else 3
-    OperatingPoint((0.12, ) * number).save(path)
+    if 'retinanet' in str(path):
+        point = OperatingPoint((0.12, ) * 2, criterion='learned')
+    else:
+        point = OperatingPoint((0.12, ) * 3)
+    point.save(path)
 
 
 def make_checkpoint(config: Path, path: Path) -> None:
@@ -156,6 +163,15 @@ def make_torchvision(place: Any, path: Path) -> None:
     import torch
     from torchvision.models import mobilenet_v2
     torch.save(mobilenet_v2().state_dict(), path)
+
+
+def make_web_runtime(place: Any, path: Path) -> None:
+    """Write files under the names of onnxruntime-web's, which run nothing."""
+    from projects.web_demo.build import FILES, VERSION
+    (path / 'dist').mkdir(parents=True)
+    (path / 'package.json').write_text(json.dumps(dict(version=VERSION)))
+    for name in FILES:
+        (path / 'dist' / name).write_bytes(b'')
 
 
 def make_trunk(place: Any, path: Path) -> None:

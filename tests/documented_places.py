@@ -50,7 +50,7 @@ class Place:
         # Of a data set the whole.
         name = re.sub(r'^(data/\w+).*', r'\1', name)
         path = self.folder / name
-        if not name or path.exists() or '*' in name:
+        if not name or path.exists() or re.search(r'[*{]', name):
             return
         for pattern, make in GIVEN.items():
             if re.match(pattern, name):
@@ -75,7 +75,15 @@ class Place:
             elif re.search(WRITES, ' '.join(words[:number])):
                 continue
             self.provide(words[number], config)
-        return words
+        return [name for word in words for name in self.expand(word)]
+
+    def expand(self, word: str) -> List[str]:
+        """A word, or the files that a shell would put in its place."""
+        if '*' not in word:
+            return [word]
+        found = sorted(self.folder.glob(word))
+        assert found, word
+        return [path.relative_to(self.folder).as_posix() for path in found]
 
     def config(self, name: str) -> str:
         """The reduced config at its place, with all that it reads."""
@@ -230,6 +238,7 @@ GIVEN: Dict[str, Callable[[Place, Path], Any]] = {
     r'(\S+/)?((operating_)?point|thresholds)\.json$': data.make_point,
     r'work_dirs/\S+/curve\.csv$': copied('work_dirs/demo/report/curve.csv'),
     r'static\.csv$': data.make_table,
+    r'node_modules/onnxruntime-web$': data.make_web_runtime,
     r'reg800m\.pth$': data.make_published,
     r'mobilenet_v2-b0353104\.pth$': data.make_torchvision,
     r'reg800m_mm\.pth$': data.make_trunk,

@@ -52,7 +52,7 @@ def run_block(place: Any, step: Command, names: Dict[str, Any]) -> None:
         code = re.sub(pattern, new, code)
     names.update(step.variables)
     config = step.variables.get('CONFIG')
-    if config:
+    if config and (ROOT / config).is_file():
         place.config(config)
     for word in re.findall(r"'([^'\n]+)'", code):
         place.provide(word, config)
@@ -80,6 +80,9 @@ def build(names: Dict[str, Any], name: str) -> None:
     for parent in dict(
             backbone=['backbone'], arch=['arch', 'backbone']).get(name, []):
         part = {parent: part}
+    backbone = part.get('backbone', {})
+    if isinstance(backbone.get('arch'), dict):  # as any-backbone.md says
+        backbone['arch'] = dict(backbone['arch'], _delete_=True)
     detector = part.get('type') == 'RetinaNet'
     config = Config.fromfile(str(ROOT / (DETECTOR if detector else WHOLE)))
     config.merge_from_dict(dict(model=part))

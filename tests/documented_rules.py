@@ -31,13 +31,8 @@ NOT_RUN = {
 }
 # Pages that are not run as a whole yet, whose commands take the same rules;
 # test_tools/test_documented_runs.py runs some of them.
-LATER = ('configs/bccd/README.md', 'docs/any-backbone.md', 'docs/benchmark.md',
-         'docs/deploy-tasks.md', 'docs/deploy.md', 'docs/detection.md',
-         'docs/gpu.md', 'docs/latency-first.md', 'docs/mim.md',
-         'docs/models.md', 'docs/modes.md', 'docs/policies.md',
-         'docs/published-weights.md', 'docs/serving.md', 'docs/training.md',
-         'docs/video.md', 'projects/digits/README.md',
-         'projects/web_demo/README.md')
+LATER = ('configs/bccd/README.md', 'docs/benchmark.md', 'docs/policies.md',
+         'docs/published-weights.md', 'docs/training.md')
 # Commands that are run where a package is there, which no test needs.
 NEEDED = {
     r'litert': 'ai_edge_litert',
@@ -90,6 +85,8 @@ OPTIONS = {
     '--min-accuracy': '0.01',
     '--slo-ms': '100000',
 }
+# After these the first is enough.
+ONE_IS_ENOUGH = ('--batch-size', '--budgets', '--replicas')
 # What is added to a program's arguments.
 FIT = ('--arch resnet18 --width 0.125 --num-latents 8 --image-size 32 '
        '--batch-size 8 --passes 1 --threads 1')
@@ -107,6 +104,12 @@ ADDED = {
     '--engine local',
     r'^python tools/benchmark\.py (?!.*--runs)':
     '--runs 2',
+    # Its other parts want more images.
+    r'^python tools/dev/measure_policies\.py (?!.*--only)':
+    '--only microseconds',
+    # In place of a download.
+    r'^python -m projects\.web_demo ':
+    '--onnxruntime-web node_modules/onnxruntime-web',
     r'^python tools/check_gpu\.py ':
     '--device cpu --quick',
     r'^python tools/(export|model_converters/checkpoint_to_folder)\.py .*'
@@ -144,8 +147,10 @@ def reduce_words(words: List[str], page: str = '') -> List[str]:
                       lambda name: SMALL[static.index(name.group())], word)
         for pattern, new in WORDS:
             word = re.sub(pattern, new, word)
-        if option == '--batch-size' and reduced[-1].isdigit():
-            continue  # one is enough
+        if option in ONE_IS_ENOUGH and reduced[-1] != option != word:
+            continue
+        if option == '--files' != word:
+            word = 'my.jpg'
         if option == '--size' and word.isdigit():
             word = str(min(int(word), SIZE))
         if option in OPTIONS and re.match(r'[\d.]+%?$', word):
@@ -181,6 +186,8 @@ def reduce_config(node: Any, key: str = '') -> Any:
         return type(node)(reduce_config(value, key) for value in node)
     if isinstance(node, str):
         return re.sub(*WORDS[0], node)
+    if key == 'max_per_img':
+        return min(node, 5)
     if key in ('scale', 'crop_size', 'input_size') and node > SIZE:
         return SIZE + (node > 224)
     return node

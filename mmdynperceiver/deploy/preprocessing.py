@@ -146,10 +146,15 @@ class Preprocessing:
         return self.normalised(self.resized(pixels, name), name)
 
     def listed(self, images: Any) -> List[Image]:
-        """What is given as a list: one sample, a folder of them, or many."""
-        if isinstance(images, (str, os.PathLike)) and os.path.isdir(images):
-            return list(list_images(images, self.noun, self.endings))
-        return [images] if is_image(images) else list(images)
+        """What is given as a list: one sample, a folder of them, or many of
+        both."""
+        found: List[Image] = []
+        for item in [images] if is_image(images) else images:
+            if isinstance(item, (str, os.PathLike)) and os.path.isdir(item):
+                found += list_images(item, self.noun, self.endings)
+            else:
+                found.append(item)
+        return found
 
     def pixels(self, image: Image) -> Tuple[np.ndarray, str]:
         """The RGB pixels (H, W, 3) of an image, uint8, and what to call it;

@@ -130,6 +130,8 @@ def test_files_folders_and_arrays(resnet, photos):
     files = sorted(map(str, photos.iterdir()))
     assert [result.path for result in by_folder] == files
     by_files = runner(files)
+    both = runner([photos, files[0]])
+    assert [result.path for result in both] == [*files, files[0]]
     pixels = [runner.preprocessing.read(file) for file in files]
     for one, other, third in zip(by_folder, by_files, runner(pixels)):
         assert third.path is None

@@ -10,8 +10,7 @@ PAGES = ('docs/training.md', )
 COMMANDS = [
     command for command in find_commands()
     if command.page in PAGES and 'doctor' not in command.words[-1]
-] + [c for c in find_commands() if c.page == 'docs/deploy.md'
-     ][:2] + [c for c in find_commands() if c.page == 'docs/models.md'][:2]
+]
 
 
 @pytest.fixture(scope='module')
@@ -49,8 +48,6 @@ def reduce(words, config, images, place):
     if '--test' in reduced and '--hold-out' not in reduced:
         # The tiny config has no third set of images.
         reduced += ['--split', 'test', '--hold-out', '3']
-    if words[1] == 'tools/export.py' or 'share' in words[:4]:
-        reduced += ['--size', '32', '32']
     if '--hold-out' in reduced and '--budget-macs' not in reduced and \
             'model.pth' in reduced:
         # What the page leaves out.
@@ -68,20 +65,10 @@ def reduce(words, config, images, place):
         f'{c.page}-{" ".join(c.words[1:2])}-{i}'
         for i, c in enumerate(COMMANDS)
     ])
-def test_runs(command, config, images, place, tool, monkeypatch, capsys):
+def test_runs(command, config, images, place, tool, monkeypatch):
     if 'Tensorboard' in str(command.words):
         pytest.importorskip('tensorboard')
     monkeypatch.chdir(place)
     words = reduce(command.words, config(), images, place)
-    if words[1:3] == ['-m', 'mmdynperceiver']:
-        from mmdynperceiver.cli.commands import main
-        pytest.importorskip('safetensors')
-        assert main(words[3:]) == 0
-        return
-    if words[1] == '-m':
-        from test_documented_commands import load
-        module, arguments = load(words)
-        assert module.main(arguments) == 0, capsys.readouterr().err
-        return
     output, error = tool(words[1][len('tools/'):-len('.py')], *words[2:])
     assert error is None, output[-2000:]
