@@ -22,7 +22,8 @@ from documented_rules import DEMO_CONFIG, reduce_config
 from tiny import run_tool
 
 # The folder of a command's result is none that it reads.
-WRITES = r'(export|share)(\.py)? \S+ \S+$|--(out|report|plot|picture|logits)$'
+WRITES = (r'projects\.digits$|(export|share)(\.py)? \S+ \S+$|'
+          r'--(out|report|plot|picture|logits)$')
 ROOTS = dict(imagenet='data/imagenet', coco='data/coco')
 COUNTS = dict(train=120, val=40, test=40)
 STOPPING = (signal.SIGINT, signal.SIGTERM)

@@ -32,8 +32,7 @@ NOT_RUN = {
 # Pages that are not run as a whole yet, whose commands take the same rules;
 # test_tools/test_documented_runs.py runs some of them.
 LATER = ('configs/bccd/README.md', 'docs/benchmark.md', 'docs/policies.md',
-         'docs/published-weights.md', 'docs/training.md',
-         'projects/digits/README.md')
+         'docs/published-weights.md', 'docs/training.md')
 # Commands that are run where a package is there, which no test needs.
 NEEDED = {
     r'litert': 'ai_edge_litert',
