@@ -29,10 +29,8 @@ NOT_RUN = {
     r'^python -m projects\.fit_evidence\.':
     'changes the clocks of its process; fit itself is run',
 }
-# Pages that are not run as a whole yet, whose commands take the same rules;
-# test_tools/test_documented_runs.py runs some of them.
-LATER = ('configs/bccd/README.md', 'docs/benchmark.md', 'docs/policies.md',
-         'docs/published-weights.md', 'docs/training.md')
+# Pages whose commands another test runs: test_tools/test_documented_runs.py.
+ELSEWHERE = ('docs/training.md', )
 # Commands that are run where a package is there, which no test needs.
 NEEDED = {
     r'litert': 'ai_edge_litert',
@@ -91,6 +89,8 @@ OPTIONS = {
 }
 # After these the first is enough.
 ONE_IS_ENOUGH = ('--batch-size', '--budgets', '--replicas')
+# Modes that run what others do, in another precision.
+MODES_LIKE_OTHERS = ('prepared', 'openvino-bf16')
 # What is added to a program's arguments.
 FIT = ('--arch resnet18 --width 0.125 --num-latents 8 --image-size 32 '
        '--batch-size 8 --passes 1 --threads 1')
@@ -152,6 +152,8 @@ def reduce_words(words: List[str], page: str = '') -> List[str]:
         for pattern, new in WORDS:
             word = re.sub(pattern, new, word)
         if option in ONE_IS_ENOUGH and reduced[-1] != option != word:
+            continue
+        if option == '--modes' and word in MODES_LIKE_OTHERS:
             continue
         if option == '--files' != word:
             word = 'my.jpg'

@@ -10,8 +10,8 @@ from documented_commands import ROOT, find_steps
 from documented_places import Place, make_demo
 from documented_python import (CODE_NOT_RUN, code_not_run, run_block,
                                starting_names)
-from documented_rules import (LATER, NOT_RUN, OTHER_PROGRAMS, missing, not_run,
-                              reduce_words)
+from documented_rules import (ELSEWHERE, NOT_RUN, OTHER_PROGRAMS, missing,
+                              not_run, reduce_words)
 
 for module in ('mmpretrain', 'onnxruntime', 'openvino', 'safetensors',
                'uvicorn', 'sklearn'):
@@ -32,7 +32,7 @@ def demo(tmp_path_factory):
 
 @pytest.mark.parametrize('page',
                          sorted({step.page
-                                 for step in RUN} - set(LATER)))
+                                 for step in RUN} - set(ELSEWHERE)))
 def test_page_runs(page, demo, tmp_path, monkeypatch):
     """In the page's order: what one command writes serves the next."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
@@ -68,7 +68,7 @@ def test_variables_are_known():
 def test_reasons_are_needed():
     for pattern in NOT_RUN:
         assert any(re.search(pattern, line.text) for line in LINES), pattern
-    assert set(LATER) < {step.page for step in RUN}
+    assert set(ELSEWHERE) < {step.page for step in RUN}
     for pattern in CODE_NOT_RUN:
         assert any(re.search(pattern, step.code) for step in STEPS), pattern
     programs = {line.words[0] for line in LINES} - {'python'}
