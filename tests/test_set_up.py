@@ -252,12 +252,12 @@ def test_built_wheel_is_moved_into_the_cache(builder, monkeypatch, tmp_path):
     monkeypatch.setenv('PIP_FIND_LINKS', str(tmp_path))
     folder = tmp_path / 'cache' / 'wheels' / 'torch'
     write_source(tmp_path, '2.1.0', '__init__.py', '_ext.cpython-311.so')
-    wheel = builder.build('2.1.0', folder)
+    wheel = builder.build('mmcv', '2.1.0', folder)
     assert list(folder.iterdir()) == [wheel] and zipfile.is_zipfile(wheel)
     wheel.unlink()
     write_source(tmp_path, '2.1.0', '__init__.py')
     with pytest.raises(builder.BuildError, match='no operators'):
-        builder.build('2.1.0', folder)
+        builder.build('mmcv', '2.1.0', folder)
     assert list(folder.iterdir()) == []
 
 
