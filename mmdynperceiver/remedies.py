@@ -140,13 +140,13 @@ def build_mmcv(versions: dict, fork: bool = False) -> list[str]:
         commands.append(
             '# a C++ compiler is needed first (Debian/Ubuntu: apt install '
             'g++)')
-    options = '--no-build-isolation --no-deps --no-cache-dir --no-binary mmcv'
+    options = '--no-build-isolation --no-deps --no-cache-dir --no-binary'
     tools = install('setuptools<81', 'wheel', 'ninja', 'psutil', 'packaging')
     if fork:
-        options = options.replace(' mmcv', ' onedl-mmcv --force-reinstall')
+        options += ' onedl-mmcv --force-reinstall'
         return [*commands, tools, install(ONEDL[MMCV], options=options)]
     return commands + uninstall(versions, 'mmcv', 'mmcv-lite') + [
-        tools, 'MMCV_WITH_OPS=1 ' + install(MMCV, options=options)
+        tools, 'MMCV_WITH_OPS=1 ' + install(MMCV, options=f'{options} mmcv')
     ]
 
 

@@ -27,11 +27,6 @@ STEPS = 2
 REPORT = 12.
 
 
-def _clock() -> float:
-    """Processor time of this process."""
-    return os.times().user + os.times().system
-
-
 def check_packages() -> None:
     """Refuse to begin without what exporting needs.
 
@@ -72,7 +67,7 @@ class Speeds:
     def __init__(self, plan: Any, num_classes: int,
                  threads: Optional[int]) -> None:
         self.batch_size, self.threads = plan.batch_size, threads
-        self._start = time.monotonic(), _clock()
+        self._start = time.monotonic(), time.process_time()
         with input_errors():
             import mmdynperceiver.classification  # noqa: F401  (registers)
             init_default_scope('mmpretrain')
@@ -101,7 +96,8 @@ class Speeds:
         seen = 2 * counts['val'] + counts['test']
         timed = 4 * min(TIMED, counts['test'])
         # How much longer than its processor time a report takes here.
-        crowded = max(1., self.spent() / max(_clock() - self._start[1], 1e-3))
+        own = time.process_time() - self._start[1]
+        crowded = max(1., self.spent() / max(own, 1e-3))
         return self._exporting[size] + REPORT * crowded + \
             seen / self.images_per_second(size) + \
             timed * self._milliseconds[size][-1] / 1000

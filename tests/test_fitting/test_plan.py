@@ -118,9 +118,9 @@ def test_time_is_kept_for_what_is_behind_the_training():
 
 def test_what_is_behind_the_training_is_as_measured(monkeypatch):
     now = dict(wall=0., own=0.)
-    monkeypatch.setattr(measure, '_clock', lambda: now['own'])
-    monkeypatch.setattr(measure, 'time',
-                        SimpleNamespace(monotonic=lambda: now['wall']))
+    clocks = SimpleNamespace(
+        monotonic=lambda: now['wall'], process_time=lambda: now['own'])
+    monkeypatch.setattr(measure, 'time', clocks)
     plan = planning.Plan(
         backbone=dict(
             type='DynPerceiverBackbone',
