@@ -75,11 +75,16 @@ class ReadingBlock(ParallelBlock):
         self.position_bias = nn.Parameter(
             torch.zeros(1, X2Z.pooled_size**2, 2 * channels))
 
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:  # type: ignore
-        """Update the latents from the feature map and from themselves."""
+    def keys_and_values(self, x: Tensor) -> Tensor:
+        """Those of the map's positions (B, 49, 2 * channels), without what
+        is learned of each position."""
         # [B, C, 7, 7] -> [B, 49, C]
         tokens = self.pool(x).flatten(2).transpose(1, 2)
-        return self.read(z, self.kv(self.norm_x(tokens)) + self.position_bias)
+        return self.kv(self.norm_x(tokens))
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:  # type: ignore
+        """Update the latents from the feature map and from themselves."""
+        return self.read(z, self.keys_and_values(x) + self.position_bias)
 
 
 class ChannelGate(nn.Module):
@@ -101,5 +106,6 @@ class ChannelGate(nn.Module):
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """Update the feature map from the latents."""
         # [B, 2C] -> [B, 2C, 1, 1]
-        scale, shift = self.gate(z.mean(1))[..., None, None].chunk(2, 1)
+        gate = self.gate(z.mean(1))[..., None, None]
+        scale, shift = gate.split(self.gate.out_features // 2, 1)
         return x * scale + shift

@@ -7,6 +7,7 @@ from torch.nn.functional import gelu
 from mmdynperceiver.core import (DynPerceiver, ExitPolicy, Trunk,
                                  fixed_exit_thresholds, prepare_for_inference,
                                  run_all_exits, run_early_exit, select_exits)
+from mmdynperceiver.core.accelerate.folding import FirstReadingBlock
 from mmdynperceiver.core.branches import LatencyFirstBranch
 from mmdynperceiver.core.latency_first import (ChannelGate, ParallelBlock,
                                                ReadingBlock)
@@ -162,6 +163,28 @@ def test_prepared_is_the_same(net, images):
     assert fast.macs_per_exit() == net.macs_per_exit()
     out = fast.predict(images, fixed_exit_thresholds(1, 3))
     assert set(out.exit_index.tolist()) == {1}
+
+
+def first_readings(model):
+    return sum(isinstance(m, FirstReadingBlock) for m in model.modules())
+
+
+def test_first_reading_of_the_initial_latents(images):
+    block = ReadingBlock(8, 12, 3).double()
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter)
+    x, z = torch.randn(2, 8, 14, 14).double(), torch.randn(5, 12).double()
+    torch.testing.assert_close(
+        FirstReadingBlock(block, z)(x, z), block(x, z.expand(2, -1, -1)))
+
+
+def test_first_reading_is_folded_where_nothing_else_comes_before(net):
+    assert first_readings(prepare_for_inference(net, (64, 64))) == 1
+    blocks = Trunk(**dict(SMALL, depth_factor=(1, 0, 0, 0))).eval()
+    hooked = Trunk(**SMALL).eval()
+    hooked.stages[1].x2z.register_forward_hook(lambda *_: None)
+    for trunk in (blocks, hooked):
+        assert not first_readings(prepare_for_inference(trunk, (64, 64)))
 
 
 def test_macs_of_the_latents():

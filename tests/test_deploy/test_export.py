@@ -61,6 +61,22 @@ def test_graphs_are_small_and_tell_nothing_of_this_machine(resnet):
     assert 'Loop' not in kinds and 'If' not in kinds
 
 
+def test_sizes_are_not_looked_up_in_graphs(exported):
+    """All but the batch are known."""
+    for segment in Manifest.read(exported.folder).segments:
+        nodes = onnx.load(os.path.join(exported.folder,
+                                       segment.file)).graph.node
+        made = {name: node for node in nodes for name in node.output}
+        for node in nodes:
+            if node.op_type == 'Reshape':
+                shape = made.get(node.input[1])
+                assert shape is None or shape.op_type in ('Constant', 'Shape')
+        read = {name for node in nodes for name in node.input}
+        outputs = set(segment.outputs)
+        assert all(read & set(node.output) or outputs & set(node.output)
+                   for node in nodes)
+
+
 @pytest.mark.parametrize('opset', [18, 20])
 def test_older_operator_sets_give_the_same_logits(tmp_path, batch, opset):
     net = build_net('mobilenet')

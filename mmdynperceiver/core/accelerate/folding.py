@@ -7,7 +7,8 @@ the mean of its map; the kernels that sharpen and pool become constants; and
 in single-head attention two of four projections are gone, in every x2z and
 in the self-attention of stage 1. There the weights of the queries meet those
 of the keys, and the weights of the values those of the output, with nothing
-but the attention matrix in between, whose rows sum to one.
+but the attention matrix in between, whose rows sum to one. What the first
+attention makes of the initial latents is constant.
 """
 import copy
 import math
@@ -21,6 +22,7 @@ from torch.nn.utils import fusion
 from ..attention import (MLP, X2Z, Z2X, Attention, CrossAttention,
                          SelfAttentionBlock)
 from ..exits import Exits
+from ..latency_first import ReadingBlock
 from ..segments import SegmentedTrunk
 from ..trunk import Stage, Trunk
 from .conv_folding import drops_out, fold_convs, folds
@@ -28,7 +30,10 @@ from .fast_blocks import (FastCrossAttention, FastMLP, FastSelfAttentionBlock,
                           FastX2Z, use_fast_blocks)
 from .replace import is_unmodified
 
-__all__ = ['FoldedCrossAttention', 'FoldedSelfAttention', 'PooledZ2X', 'fold']
+__all__ = [
+    'FirstReadingBlock', 'FoldedCrossAttention', 'FoldedSelfAttention',
+    'PooledZ2X', 'fold'
+]
 
 
 @torch.no_grad()
@@ -62,6 +67,7 @@ def fold(model: nn.Module,
                 owner.get_submodule(name), pointwise_products)
         if type(trunk) is Trunk:
             _fold_attention(trunk, pool_last=has_exits)
+            _fold_first_reading(trunk)
         if isinstance(trunk, Trunk) and image_size is not None:
             _fix_pooling(trunk, image_size)
 
@@ -123,6 +129,43 @@ class FoldedSelfAttention(nn.Module):
         k = self.norm(z)
         q, v = self.qv(k).split(self.channels, -1)
         return self.mlp(z + self.attend(q, k, v))
+
+
+class FirstReadingBlock(nn.Module):
+    """A reading block of latents (N, channels) that are always the same.
+
+    What it makes of them alone is constant: queries, own keys and values, and
+    the perceptron's part of the result.
+    """
+
+    def __init__(self, block: ReadingBlock, latents: Tensor) -> None:
+        super().__init__()
+        self.block = block
+        self.channels, _, width = block.widths
+        q, own, hidden = block.project(block.norm(latents)).split(
+            block.widths, -1)
+        of_attention, of_hidden = block.merge.weight.split(
+            (self.channels, width), -1)
+        rest = latents + F.linear(F.gelu(hidden), of_hidden, block.merge.bias)
+        # Added to keys and values of the map, and rows of zeros behind them.
+        rows = (block.position_bias[0], own, F.pad(q, (0, self.channels)))
+        self.heights = [len(rows[0]) + len(own), len(q)]
+        self.missing = len(own) + len(q)
+        self.rows: Tensor
+        self.rest: Tensor
+        self.merge: Tensor
+        for name, value in (('rows', torch.cat(rows)), ('rest', rest),
+                            ('merge', of_attention)):
+            self.register_buffer(name, value)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """Update the latents, of which only the number counts."""
+        read = self.block.keys_and_values(x)
+        padded = F.pad(read, (0, 0, 0, self.missing))
+        both, queries = (padded + self.rows).split(self.heights, 1)
+        k, v = both.split(self.channels, -1)
+        q, _ = queries.split(self.channels, -1)
+        return self.rest + F.linear(self.block.attend(q, k, v), self.merge)
 
 
 class PooledZ2X(nn.Module):
@@ -192,6 +235,24 @@ def _fold_attention(trunk: Trunk, pool_last: bool) -> None:
             is_unmodified(last.mlp, MLP, FastMLP) and \
             is_unmodified(last.mlp.fc2, nn.Linear):
         trunk._modules['last_z2x'] = PooledZ2X(last)
+
+
+def _fold_first_reading(trunk: Trunk) -> None:
+    """Fold what reads features first, if the latents come to it as they
+    are."""
+    first, second = trunk.stages[:2]
+    if not type(first) is type(second) is Stage:
+        return
+    block: Any = second.x2z
+    before: Any = first.blocks
+    if first.x2z is None and first.token_mixer is None and \
+            is_unmodified(before, nn.Sequential) and not len(before) and \
+            is_unmodified(block, ReadingBlock) and \
+            is_unmodified(block.norm, nn.LayerNorm) and \
+            is_unmodified(block.project, nn.Linear) and \
+            is_unmodified(block.merge, nn.Linear) and \
+            all(other.x2z is not block for other in trunk.stages[2:]):
+        second.x2z = FirstReadingBlock(block, trunk.latents)
 
 
 def _fix_pooling(trunk: Trunk, image_size: Sequence[int]) -> None:
