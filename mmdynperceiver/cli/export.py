@@ -72,7 +72,7 @@ def check_labelled(folder: str, classes: List[str],
     found = set(labelled_images(folder, classes, kind)[1])
     absent = [name for k, name in enumerate(classes) if k not in found]
     if absent:
-        print(f'there are no {kind.noun}s of {len(absent)} of the '
+        print(f'there are no {kind.files.noun}s of {len(absent)} of the '
               f'{len(classes)} classes in {folder!r}: {first_few(absent)}')
 
 
@@ -160,8 +160,8 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
     source = describe_source(args)
     with common.input_errors(ImportError, ValueError, OSError, RuntimeError):
         kind = build_preprocessing(preprocessing)
-        images = list_images(args.int8_calibration, kind.noun,
-                             kind.endings) if args.int8_calibration else None
+        images = list_images(args.int8_calibration,
+                             kind.files) if args.int8_calibration else None
         if args.int8_test:
             check_labelled(args.int8_test, classes, kind)
         manifest = export_network(trunk, exits, args.out, preprocessing,

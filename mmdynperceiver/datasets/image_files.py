@@ -11,10 +11,10 @@ from typing import (FrozenSet, List, NamedTuple, Optional, Sequence, Tuple,
 from ..io.describe import one_line
 
 __all__ = [
-    'Broken', 'EXTENSIONS', 'FILE_ERRORS', 'MAX_PIXELS_VARIABLE',
-    'TooManyPixelsError', 'UNREAD_EXTENSIONS', 'VIDEO_EXTENSIONS',
-    'check_pixels', 'ending_fault', 'find_files', 'list_files', 'list_images',
-    'max_pixels', 'read_list'
+    'Broken', 'EXTENSIONS', 'FILE_ERRORS', 'FileKind', 'IMAGES',
+    'MAX_PIXELS_VARIABLE', 'TooManyPixelsError', 'UNREAD_EXTENSIONS', 'VIDEOS',
+    'VIDEO_EXTENSIONS', 'check_pixels', 'ending_fault', 'find_files',
+    'list_files', 'list_images', 'max_pixels', 'read_list'
 ]
 
 EXTENSIONS = ('.bmp', '.jfif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif',
@@ -24,6 +24,25 @@ UNREAD_EXTENSIONS = ('.arw', '.avif', '.cr2', '.cr3', '.dng', '.gif', '.heic',
                      '.heif', '.jp2', '.jxl', '.nef', '.psd', '.svg')
 VIDEO_EXTENSIONS = ('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg',
                     '.webm')
+
+
+class FileKind(NamedTuple):
+    """Files that are looked for in folders.
+
+    Args:
+        noun (str): What one is called.
+        endings (tuple[str]): What their names end with, in small letters.
+        unread (tuple[str]): Endings of others of the kind that are not read.
+            Defaults to none.
+    """
+
+    noun: str
+    endings: Tuple[str, ...]
+    unread: Tuple[str, ...] = ()
+
+
+IMAGES = FileKind('image', EXTENSIONS, UNREAD_EXTENSIONS)
+VIDEOS = FileKind('video', VIDEO_EXTENSIONS)
 # Set to allow larger images, or only smaller ones.
 MAX_PIXELS_VARIABLE = 'MMDYNPERCEIVER_MAX_PIXELS'
 # Where Pillow takes a file for a decompression bomb: half a GB of pixels.
@@ -107,37 +126,33 @@ def ending_fault(path: str) -> Optional[str]:
 
 
 def list_images(folder: Union[str, os.PathLike],
-                noun: str = 'image',
-                endings: Sequence[str] = EXTENSIONS,
+                kind: FileKind = IMAGES,
                 broken: Optional[List[Broken]] = None) -> List[str]:
-    """What :func:`list_files` finds: images, or another ``noun``.
+    """What :func:`list_files` finds: files of a kind.
 
     Raises:
         FileNotFoundError: If there is none.
         OSError: If a folder cannot be read.
     """
-    found = list_files(folder, endings, broken)
+    found = list_files(folder, kind.endings, broken)
     if not found:
-        other = list_files(folder, UNREAD_EXTENSIONS,
-                           []) if endings is EXTENSIONS else []
+        other = list_files(folder, kind.unread, [])
         hint = f'; {other[0]!r}: {ending_fault(other[0])}' if other else ''
         raise FileNotFoundError(
-            f'there is no {noun} in {os.fspath(folder)!r} or below it (looked '
-            f'for {", ".join(endings)}{hint})')
+            f'there is no {kind.noun} in {os.fspath(folder)!r} or below it '
+            f'(looked for {", ".join(kind.endings)}{hint})')
     return found
 
 
-def find_files(
-        paths: Sequence[str],
-        on_broken: str = 'skip',
-        noun: str = 'image',
-        endings: Sequence[str] = EXTENSIONS) -> Tuple[List[str], List[Broken]]:
-    """Files, and those of a kind (images) in folders, in the order given.
+def find_files(paths: Sequence[str],
+               on_broken: str = 'skip',
+               kind: FileKind = IMAGES) -> Tuple[List[str], List[Broken]]:
+    """Files, and those of a kind in folders, in the order given.
 
     ``@LIST`` stands for the files that a list names, see :func:`read_list`.
     A folder that gives none or cannot be read is skipped, or with
-    ``on_broken='raise'`` an error; so are images in it that end with one of
-    ``UNREAD_EXTENSIONS``.
+    ``on_broken='raise'`` an error; so are files in it that are of the kind and
+    not read.
 
     Returns:
         tuple: The files, and what was skipped.
@@ -158,25 +173,21 @@ def find_files(
             found.append(path)
             continue
         try:
-            found += list_images(path, noun, endings, unread)
+            found += list_images(path, kind, unread)
         except OSError as error:
             if unread is None:
                 raise
             broken.append(Broken(path, one_line(error)))
             continue
-        if endings is EXTENSIONS:
-            broken += _unread(path)
+        broken += [
+            Broken(
+                file,
+                f'cannot read the {kind.noun} {file!r}: {ending_fault(file)}')
+            for file in list_files(path, kind.unread, [])
+        ]
     if broken and unread is None:
         raise ValueError(broken[0].reason)
     return found, broken
-
-
-def _unread(folder: str) -> List[Broken]:
-    """The images in a folder and below it that are not read."""
-    return [
-        Broken(path, f'cannot read the image {path!r}: {ending_fault(path)}')
-        for path in list_files(folder, UNREAD_EXTENSIONS, [])
-    ]
 
 
 def read_list(path: str) -> List[str]:

@@ -153,9 +153,8 @@ def classify(args: argparse.Namespace) -> None:
         ValueError: If something given does not fit, or there are no results.
     """
     manifest = Manifest.read(args.folder)
-    kind = preprocessing_class(manifest.preprocessing)
-    images, broken = find_files(args.images, args.on_broken, kind.noun,
-                                kind.endings)
+    kind = preprocessing_class(manifest.preprocessing).files
+    images, broken = find_files(args.images, args.on_broken, kind)
     runner, batches = open_network(args, manifest, images)
     runner.preprocessing.max_pixels = args.max_pixels
     printer = Printer(images, args.batch_size, args.quiet, kind.noun)

@@ -6,7 +6,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from ..datasets.image_files import EXTENSIONS, check_pixels, list_images
+from ..datasets.image_files import (EXTENSIONS, IMAGES, check_pixels,
+                                    list_images)
 from ..io.describe import describe, is_kind, one_line
 from .decoding import DECODERS, decode, import_library, to_pixels
 from .policy import all_finite
@@ -71,10 +72,10 @@ def _finite_samples(batch: np.ndarray) -> np.ndarray:
 
 def check_takes_images(preprocessing: 'Preprocessing', folder: str) -> None:
     """Refuse a network for something else, which the Runner alone runs."""
-    if preprocessing.noun != 'image':
+    if preprocessing.files is not IMAGES:
         raise ValueError(
             f'images are due, and the network in {folder!r} takes '
-            f'{preprocessing.noun}s: python -m '
+            f'{preprocessing.files.noun}s: python -m '
             f'mmdynperceiver.deploy runs it')
 
 
@@ -98,15 +99,13 @@ class Preprocessing:
             or 'bgr'; ``mean`` and ``std`` have the same. Defaults to 'rgb'.
 
     Attributes:
-        noun (str): What a sample is: 'image', or 'video' in a subclass.
-        endings (tuple[str]): Endings of their files, in small letters.
+        files (FileKind): Those of samples: images, or videos in a subclass.
         max_pixels (int, optional): Larger files are refused before they are
             decoded; None, at what the environment variable
             ``MMDYNPERCEIVER_MAX_PIXELS`` says, or else 178,956,970.
     """
 
-    noun = 'image'
-    endings = EXTENSIONS
+    files = IMAGES
 
     def __init__(self,
                  size: Sequence[int],
@@ -151,7 +150,7 @@ class Preprocessing:
         found: List[Image] = []
         for item in [images] if is_image(images) else images:
             if isinstance(item, (str, os.PathLike)) and os.path.isdir(item):
-                found += list_images(item, self.noun, self.endings)
+                found += list_images(item, self.files)
             else:
                 found.append(item)
         return found

@@ -151,12 +151,12 @@ def run_all(
     """
     if not images:
         raise ValueError(
-            f'there are no {preprocessing.noun}s to quantise or test by')
+            f'there are no {preprocessing.files.noun}s to quantise or test by')
     sessions = [
         open_session('onnxruntime', os.path.join(folder, segment.file),
                      segment.outputs, None, 'fp32') for segment in segments
     ]
-    count = Count(len(images), f'{preprocessing.noun}s')
+    count = Count(len(images), f'{preprocessing.files.noun}s')
     for start in range(0, len(images), BATCH):
         pixels = []
         for image in images[start:start + BATCH]:
@@ -179,8 +179,9 @@ def run_all(
         yield [tensors[s.outputs[0]] for s in segments], inputs
     count.clear()
     if all(image in broken for image in images):
-        raise ValueError(f'none of the {len(images)} {preprocessing.noun}s '
-                         f'can be read; the first: {broken[images[0]]}')
+        raise ValueError(
+            f'none of the {len(images)} {preprocessing.files.noun}s '
+            f'can be read; the first: {broken[images[0]]}')
 
 
 def labelled_images(folder: str,
@@ -193,7 +194,7 @@ def labelled_images(folder: str,
     """
     counts = Counter(classes)
     numbers = {name: label for label, name in enumerate(classes)}
-    files, labels = list_images(folder, kind.noun, kind.endings), []
+    files, labels = list_images(folder, kind.files), []
     for file in files:
         name = os.path.relpath(file, folder).split(os.sep)[0]
         if counts[name] != 1:

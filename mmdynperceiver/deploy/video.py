@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple, Type
 
 import numpy as np
 
-from ..datasets.image_files import VIDEO_EXTENSIONS, check_pixels, max_pixels
+from ..datasets.image_files import VIDEOS, check_pixels, max_pixels
 from ..io.describe import describe, one_line
 from .decoding import import_library
 from .preprocessing import Image, Preprocessing
@@ -44,8 +44,7 @@ class VideoPreprocessing(Preprocessing):
         num_images (int): Number M of images that the network gets of a video.
     """
 
-    noun = 'video'
-    endings = VIDEO_EXTENSIONS
+    files = VIDEOS
 
     def __init__(self, video: Mapping[str, Any], **settings: Any) -> None:
         super().__init__(**settings)

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from mmdynperceiver.datasets.image_files import (VIDEO_EXTENSIONS, find_files,
+from mmdynperceiver.datasets.image_files import (VIDEOS, find_files,
                                                  list_files, list_images)
 
 
@@ -55,7 +55,7 @@ def test_images_of_other_formats_are_named(make_files):
         list_images(root)
     # Of videos it says nothing.
     with pytest.raises(FileNotFoundError) as error:
-        list_images(root, 'video', VIDEO_EXTENSIONS)
+        list_images(root, VIDEOS)
     assert 'HEIC' not in str(error.value)
 
 
