@@ -63,12 +63,11 @@ class PaperBranch:
         dw_conv=True,
         last_z2x=True,
         token_mixer=True,
+        first_x2z=0,
         exits='classification')
-    missing: Tuple[str, ...] = ('latent_channels', )
+    missing: Tuple[str, ...] = ('latent_channels', 'first_x2z')
     block: Type[nn.Module] = SelfAttentionBlock
     fewest_latents = 8
-    # The first stage whose features are read.
-    first = 0
     # Whether z2x is attention, which leaves maps channels last.
     maps_as_tokens = True
 
@@ -84,6 +83,8 @@ class PaperBranch:
                                  f'got {value!r}: leave it out')
             self.options[name] = value
         self._check_sizes()
+        # The first stage, 0-based, whose features are read.
+        self.first: int = self.options['first_x2z']
         self.tokens, self.widths = self.latent_sizes()
         self.depths = [
             round(n * f)
@@ -107,6 +108,10 @@ class PaperBranch:
                 f'{tuple(factors)!r}')
         if not ratio > 0:
             raise ValueError(f'mlp_ratio must be positive, got {ratio!r}')
+        if self.options['first_x2z'] not in (0, 1, 2):
+            raise ValueError(f'first_x2z must be 0, 1 or 2, because the first '
+                             f'exit is in the third stage, got '
+                             f'{self.options["first_x2z"]!r}')
 
     def _check_heads(self) -> None:
         """Refuse heads that do not divide the widths of the latents."""
@@ -166,8 +171,8 @@ class PaperBranch:
 
 class LatencyFirstBranch(PaperBranch):
     """The branch of :mod:`~mmdynperceiver.core.latency_first`: as many and
-    as wide latents in all stages, which read the features from stage 1
-    (0-based) on."""
+    as wide latents in all stages, which read the features from the stage
+    ``first_x2z`` on."""
 
     defaults: Dict[str, Any] = dict(
         num_latents=16,
@@ -177,10 +182,10 @@ class LatencyFirstBranch(PaperBranch):
         mlp_ratio=2,
         last_z2x=False,
         token_mixer=False,
+        first_x2z=1,
         exits='joint')
     missing = ('dw_conv', 'token_mixer')
     fewest_latents = 1
-    first = 1
     maps_as_tokens = False
     block = ParallelBlock
 

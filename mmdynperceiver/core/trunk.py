@@ -58,6 +58,7 @@ class TrunkOptions(TypedDict, total=False):
     exits: Optional[str]
     branch: str
     latent_channels: Optional[int]
+    first_x2z: Optional[int]
 
 
 class Stage(nn.Module):
@@ -149,6 +150,9 @@ class Trunk(StagedTrunk):
             Defaults to 'paper'.
         latent_channels (int, optional): Width of the latents of the branch
             'latency-first'. Defaults to None, 192.
+        first_x2z (int, optional): The first stage, 0-based and at most 2,
+            whose features the latents of that branch read. Defaults to None,
+            1.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -175,7 +179,8 @@ class Trunk(StagedTrunk):
                  drop_path_rate: Optional[float] = None,
                  exits: Optional[str] = None,
                  branch: str = 'paper',
-                 latent_channels: Optional[int] = None) -> None:
+                 latent_channels: Optional[int] = None,
+                 first_x2z: Optional[int] = None) -> None:
         if branch not in BRANCHES:
             raise ValueError(f'branch must be one of {", ".join(BRANCHES)}, '
                              f'got {branch!r}')
@@ -189,6 +194,7 @@ class Trunk(StagedTrunk):
             dict(
                 num_latents=num_latents,
                 latent_channels=latent_channels,
+                first_x2z=first_x2z,
                 depth_factor=depth_factor,
                 num_heads=num_heads,
                 mlp_ratio=mlp_ratio,

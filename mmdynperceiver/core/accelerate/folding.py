@@ -240,19 +240,24 @@ def _fold_attention(trunk: Trunk, pool_last: bool) -> None:
 def _fold_first_reading(trunk: Trunk) -> None:
     """Fold what reads features first, if the latents come to it as they
     are."""
-    first, second = trunk.stages[:2]
-    if not type(first) is type(second) is Stage:
-        return
-    block: Any = second.x2z
-    before: Any = first.blocks
-    if first.x2z is None and first.token_mixer is None and \
-            is_unmodified(before, nn.Sequential) and not len(before) and \
+    stages: Any = trunk.stages
+    index = next(k for k, stage in enumerate(stages)
+                 if not _leaves_latents(stage))
+    block: Any = getattr(stages[index], 'x2z', None)
+    if type(stages[index]) is Stage and \
             is_unmodified(block, ReadingBlock) and \
             is_unmodified(block.norm, nn.LayerNorm) and \
             is_unmodified(block.project, nn.Linear) and \
             is_unmodified(block.merge, nn.Linear) and \
-            all(other.x2z is not block for other in trunk.stages[2:]):
-        second.x2z = FirstReadingBlock(block, trunk.latents)
+            all(other.x2z is not block for other in stages[index + 1:]):
+        stages[index].x2z = FirstReadingBlock(block, trunk.latents)
+
+
+def _leaves_latents(stage: Any) -> bool:
+    """Whether latents go through a stage as they are."""
+    return type(stage) is Stage and stage.x2z is None and \
+        stage.token_mixer is None and \
+        is_unmodified(stage.blocks, nn.Sequential) and not len(stage.blocks)
 
 
 def _fix_pooling(trunk: Trunk, image_size: Sequence[int]) -> None:
