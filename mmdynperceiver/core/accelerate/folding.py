@@ -255,9 +255,11 @@ def _fold_first_reading(trunk: Trunk) -> None:
 
 def _leaves_latents(stage: Any) -> bool:
     """Whether latents go through a stage as they are."""
-    return type(stage) is Stage and stage.x2z is None and \
-        stage.token_mixer is None and \
-        is_unmodified(stage.blocks, nn.Sequential) and not len(stage.blocks)
+    if type(stage) is not Stage:
+        return False
+    blocks: Any = stage.blocks
+    return stage.x2z is None and stage.token_mixer is None and \
+        is_unmodified(blocks, nn.Sequential) and not len(blocks)
 
 
 def _fix_pooling(trunk: Trunk, image_size: Sequence[int]) -> None:
