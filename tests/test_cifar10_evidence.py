@@ -29,6 +29,7 @@ CURVE = '''series,data,macs,accuracy,share_0,share_1,share_2
 search,held-out,2e6,0.9,0.5,0.5,0.0
 search,test,2e6,0.8,0.5,0.5,0.0
 exit 0,test,1e6,0.7,1.0,0.0,0.0
+exit 1,test,2e6,0.78,0.0,1.0,0.0
 exit 2,test,3e6,0.85,0.0,0.0,1.0
 '''
 
@@ -105,8 +106,15 @@ def commands(monkeypatch, tmp_path):
     return found
 
 
-def test_everything_is_done_once(commands, tmp_path):
+def test_everything_is_done_once(commands, tmp_path, capsys):
     driver.main()
+    # 75 % by thresholds: half of the images at 1 ms, half at 2 ms.
+    printed = capsys.readouterr().out
+    assert '| static |  | 75.0 ± 0.0 | 1.00 |' in printed
+    assert '| latency-first | 0 | 70.0 ± 0.0 | 1.00 |' in printed
+    assert '|  | 2 | 85.0 ± 0.0 | 3.00 |' in printed
+    assert '| network | onnxruntime, 75.0 % | onnxruntime, 74.0 % |' in printed
+    assert '| latency-first | 1.50 | 1.50 |' in printed
     assert [command[0] for command in commands] == [
         'mobilenetv2_to_mmpretrain.py', 'calibrate.py',
         *['train.py', 'test.py', 'train.py', 'calibrate.py'] * 2,

@@ -14,6 +14,7 @@ from typing import List, Optional, Sequence, Tuple
 import mmpretrain
 
 from .plot import draw
+from .table import exit_table, leaving_table
 
 __all__ = ['NETWORKS', 'Experiment', 'add_options', 'main', 'run']
 
@@ -200,6 +201,12 @@ def main() -> None:
     picture = experiment.work / 'accuracy_ms.png'
     lines = {network: [network] for network in args.networks}
     draw(experiment.work, lines, args.seeds, picture, times)
+    tables = [exit_table(experiment.work, args.networks, args.seeds, times)]
+    if 'static' in args.networks:
+        tables.append(
+            leaving_table(experiment.work, args.networks, args.seeds, times,
+                          'static'))
+    print(*tables, sep='\n')
     print(f'wrote {picture}')
 
 

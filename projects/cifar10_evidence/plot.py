@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mmdynperceiver.report import read_early_exits
 from mmdynperceiver.report.figure import exit_colour, save_figure
 
-__all__ = ['draw', 'outcomes']
+__all__ = ['draw', 'mean_points', 'outcomes', 'seeds_of']
 
 MACS = 'MACs (M)'
 MARKERS = 'osD^vP'
@@ -77,7 +77,7 @@ def draw(work: Path,
             for network in networks:
                 price = ms.get((network, panel))
                 if panel == MACS or price:
-                    points = _points(_seeds(work, network, seeds), price)
+                    points = mean_points(seeds_of(work, network, seeds), price)
                     rows += [[network, panel, *point] for point in points]
                     found += points
             if found:
@@ -95,8 +95,8 @@ def draw(work: Path,
     return save_figure(figure, path)
 
 
-def _seeds(work: Path, network: str,
-           seeds: Sequence[int]) -> List[List[Dict[str, Any]]]:
+def seeds_of(work: Path, network: str,
+             seeds: Sequence[int]) -> List[List[Dict[str, Any]]]:
     """What each trained seed of a network reaches."""
     folders = [work / f'{network}-{seed}' for seed in seeds]
     return [
@@ -106,8 +106,8 @@ def _seeds(work: Path, network: str,
     ]
 
 
-def _points(found: Sequence[List[Dict[str, Any]]],
-            ms: Optional[Sequence[float]]) -> List[List[float]]:
+def mean_points(found: Sequence[List[Dict[str, Any]]],
+                ms: Optional[Sequence[float]] = None) -> List[List[float]]:
     """The mean over the seeds, at as many points of each: its cost, its
     accuracy, and the deviation of that.
 
