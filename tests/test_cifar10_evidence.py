@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Five networks of one trunk, and the field: what is run, once, and drawn."""
+"""Six networks of one trunk, and the field: what is run, once, and drawn."""
 import json
 import sys
 
@@ -23,7 +23,8 @@ EXITS = {
     'shallow': 1,
     'multi-exit': 3,
     'dyn-perceiver': 4,
-    'latency-first': 3
+    'latency-first': 3,
+    'latency-first-late': 3
 }
 CURVE = '''series,data,macs,accuracy,share_0,share_1,share_2
 search,held-out,2e6,0.9,0.5,0.5,0.0

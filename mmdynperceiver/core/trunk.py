@@ -10,13 +10,13 @@ A stage has two halves, and the exits stand between halves::
 feature half, (x, z) -> (x, z). A segment is the work between two exits.
 """
 import warnings
-from typing import (Any, Dict, Mapping, Optional, Sequence, Tuple, TypedDict,
-                    Union)
+from typing import (Any, Dict, Mapping, Optional, Sequence, Tuple, Type,
+                    TypedDict, Union)
 
 import torch
 from torch import Tensor, nn
 
-from .branches import BASE_DEPTHS, BRANCHES, TokenMixer
+from .branches import BASE_DEPTHS, BRANCHES, PaperBranch, TokenMixer
 from .feature_branch import FeatureBranch, build_feature_branch
 from .segments import Half, StagedTrunk, TrunkState
 
@@ -181,10 +181,7 @@ class Trunk(StagedTrunk):
                  branch: str = 'paper',
                  latent_channels: Optional[int] = None,
                  first_x2z: Optional[int] = None) -> None:
-        if branch not in BRANCHES:
-            raise ValueError(f'branch must be one of {", ".join(BRANCHES)}, '
-                             f'got {branch!r}')
-        kind = BRANCHES[branch]
+        kind = _branch_of(branch)
         plan = _exit_plan(kind.defaults['exits'] if exits is None else exits)
         super().__init__(_cut(plan))
         features = build_feature_branch(arch, width, drop_path_rate)
@@ -229,6 +226,14 @@ class Trunk(StagedTrunk):
             return TrunkState(*stage.extract(x, z))
         return state if self.last_z2x is None else \
             TrunkState(self.last_z2x(x, z), z)
+
+
+def _branch_of(name: str) -> Type[PaperBranch]:
+    """The class of a classification branch."""
+    if name not in BRANCHES:
+        raise ValueError(f'branch must be one of {", ".join(BRANCHES)}, got '
+                         f'{name!r}')
+    return BRANCHES[name]
 
 
 def _exit_plan(exits: str) -> Tuple[Tuple[Half, str], ...]:

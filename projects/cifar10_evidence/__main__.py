@@ -1,5 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Train five networks of one trunk, calibrate them and time them.
+"""Train six networks of one trunk, calibrate them and time them.
 
 Run ``python -m projects.cifar10_evidence --help``. Whatever is there already
 is not done again, so a run that was stopped goes on.
@@ -20,8 +20,8 @@ __all__ = ['NETWORKS', 'Experiment', 'add_options', 'main', 'run']
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-NETWORKS = ('latency-first', 'static', 'dyn-perceiver', 'shallow',
-            'multi-exit')
+NETWORKS = ('latency-first', 'latency-first-late', 'static', 'dyn-perceiver',
+            'shallow', 'multi-exit')
 STATIC = ('static', 'shallow')
 MODES = ('onnxruntime', 'openvino', 'openvino-bf16')
 

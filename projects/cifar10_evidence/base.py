@@ -39,7 +39,7 @@ val_dataloader = dict(**loader, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 train_cfg = dict(max_epochs=10)
-# Five networks of one budget: none of their epochs is chosen.
+# Six networks of one budget: none of their epochs is chosen.
 default_hooks = dict(
     checkpoint=dict(max_keep_ckpts=1, save_best=None),
     logger=dict(interval=10))

@@ -1,7 +1,5 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Dyn-Perceiver with the classification branch of few operations."""
-_base_ = 'base.py'
+"""The same, but the latents read features from the third stage on."""
+_base_ = 'latency-first.py'
 
-model = dict(
-    backbone=dict(
-        type='DynPerceiverBackbone', branch='latency-first', first_x2z=2))
+model = dict(backbone=dict(first_x2z=2))

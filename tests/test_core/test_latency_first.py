@@ -103,6 +103,9 @@ def test_stands_where_the_options_say():
     assert [stage.x2z is None for stage in less.stages] == [1, 0, 1, 1]
     assert all(stage.z2x is None for stage in less.stages)
     assert isinstance(less.last_z2x, ChannelGate)
+    late = Trunk(**SMALL, first_x2z=2)
+    assert [stage.x2z is None for stage in late.stages] == [1, 1, 0, 0]
+    assert [stage.z2x is None for stage in late.stages] == [1, 1, 0, 1]
     four = Trunk(**SMALL, exits='classification')
     assert four.exit_kinds == ('z', 'z', 'x', 'xz')
 
@@ -182,7 +185,9 @@ def test_first_reading_of_the_initial_latents(images):
 
 
 def test_first_reading_is_folded_where_nothing_else_comes_before(net):
-    assert first_readings(prepare_for_inference(net, (64, 64))) == 1
+    late = Trunk(**SMALL, first_x2z=2).eval()
+    for model in (net, late):
+        assert first_readings(prepare_for_inference(model, (64, 64))) == 1
     blocks = Trunk(**dict(SMALL, depth_factor=(1, 0, 0, 0))).eval()
     hooked = Trunk(**SMALL).eval()
     hooked.stages[1].x2z.register_forward_hook(lambda *_: None)
