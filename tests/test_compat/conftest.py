@@ -1,5 +1,9 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
-"""Each patch is tried with and without: without, it must be broken."""
+"""Each patch is tried with and without: without, it must be broken.
+
+OneDL's fork has mended some of it; there the patch must do no harm.
+"""
+import importlib.metadata
 import importlib.util
 
 import pytest
@@ -12,6 +16,14 @@ def require(*modules):
     for name in modules:
         if importlib.util.find_spec(name) is None:
             pytest.skip(f'{name} is not installed')
+
+
+def on_fork():
+    """Whether the hosts are those of OneDL."""
+    try:
+        return bool(importlib.metadata.version('onedl-mmengine'))
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 @pytest.fixture
@@ -32,8 +44,10 @@ def assert_patches(run_python, run_ok):
 
     def check(code, **kwargs):
         broken = run_python(code, **kwargs)
-        assert broken.returncode, 'nothing is broken here'
         run_ok(PATCH + code, **kwargs)
+        if not broken.returncode and on_fork():
+            pytest.skip("mended in OneDL's fork")
+        assert broken.returncode, 'nothing is broken here'
         return broken
 
     return check
