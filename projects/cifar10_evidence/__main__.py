@@ -20,8 +20,16 @@ __all__ = ['NETWORKS', 'Experiment', 'add_options', 'main', 'run']
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-NETWORKS = ('latency-first', 'latency-first-late', 'static', 'dyn-perceiver',
-            'shallow', 'multi-exit')
+# The configs, and what they are called in the picture.
+LABELS = {
+    'latency-first': 'latency-first',
+    'latency-first-late': 'the same, first_x2z=2',
+    'static': 'MobileNet-V2',
+    'dyn-perceiver': 'Dyn-Perceiver',
+    'shallow': 'MobileNet-V2, fewer blocks',
+    'multi-exit': 'classic multi-exit'
+}
+NETWORKS = tuple(LABELS)
 STATIC = ('static', 'shallow')
 MODES = ('onnxruntime', 'openvino', 'openvino-bf16')
 
@@ -199,7 +207,7 @@ def main() -> None:
     run(experiment)
     times = experiment.benchmark(args.networks)
     picture = experiment.work / 'accuracy_ms.png'
-    lines = {network: [network] for network in args.networks}
+    lines = {LABELS.get(one, one): [one] for one in args.networks}
     draw(experiment.work, lines, args.seeds, picture, times)
     tables = [exit_table(experiment.work, args.networks, args.seeds, times)]
     if 'static' in args.networks:
