@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 import mmdynperceiver  # noqa: F401  (fixes the stack before it is imported)
 from mmdynperceiver.cli import common, file_predictions
-from mmdynperceiver.datasets.image_files import VIDEO_EXTENSIONS, find_files
+from mmdynperceiver.datasets.image_files import VIDEOS, find_files
 from mmdynperceiver.errors import InputError
 from mmdynperceiver.io.checkpoints import load_strict, read_weights
 
@@ -61,7 +61,7 @@ def main() -> None:
     """Check what is given, then classify one video after the other."""
     args = parse_args()
     file_predictions.check_options(args)
-    files = find_files(args.files, args.on_broken, 'video', VIDEO_EXTENSIONS)
+    files = find_files(args.files, args.on_broken, VIDEOS)
     inferencer = build_inferencer(args)
     names = file_predictions.names_of_classes(
         args, inferencer.model.cls_head.num_classes)
