@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from mmdynperceiver.report import read_early_exits
 from mmdynperceiver.report.figure import exit_colour, save_figure
 
-__all__ = ['draw', 'mean_points', 'outcomes', 'seeds_of']
+__all__ = [
+    'draw', 'mean_points', 'measured_ms', 'outcomes', 'seeds_of', 'trained'
+]
 
 MACS = 'MACs (M)'
 MARKERS = 'osD^vP'
@@ -60,14 +62,8 @@ def draw(work: Path,
             for each of its modes, of the networks that it has.
         macs (bool): Whether there is a panel of MACs.
     """
-    measured = json.loads(times.read_text()) if times else dict(compared=[])
-    ms = {
-        (row['name'], row['mode']): [one['median_ms'] for one in row['exits']]
-        for row in measured['compared']
-    }
-    modes = list(dict.fromkeys(mode for _, mode in ms))
-    panels = [MACS] * macs + modes
-    clock = ' of CPU time' if measured.get('clock') == 'cpu' else ''
+    ms = measured_ms(times) if times else {}
+    panels = [MACS] * macs + list(ms)
     figure = Figure((4.2 * len(panels) + 1.6, 4), layout='constrained')
     places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     rows = []
@@ -75,7 +71,7 @@ def draw(work: Path,
         for number, (label, networks) in enumerate(lines.items()):
             found = []
             for network in networks:
-                price = ms.get((network, panel))
+                price = ms.get(panel, {}).get(network)
                 if panel == MACS or price:
                     points = mean_points(seeds_of(work, network, seeds), price)
                     rows += [[network, panel, *point] for point in points]
@@ -83,7 +79,7 @@ def draw(work: Path,
             if found:
                 _line(axes, label, number, sorted(found))
         axes.set(xlabel='mean MACs of an image (M)' if panel ==
-                 MACS else f'{panel}: ms{clock} of an image')
+                 MACS else f'{panel}: ms{_clock(times)} of an image')
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
     places[0].set_ylabel('top-1 accuracy, test (%)')
@@ -95,15 +91,36 @@ def draw(work: Path,
     return save_figure(figure, path)
 
 
-def seeds_of(work: Path, network: str,
-             seeds: Sequence[int]) -> List[List[Dict[str, Any]]]:
-    """What each trained seed of a network reaches."""
+def measured_ms(times: Path) -> Dict[str, Dict[str, List[float]]]:
+    """Milliseconds to each exit, by mode and network, from the JSON file of
+    ``tools/benchmark.py``."""
+    found: Dict[str, Dict[str, List[float]]] = {}
+    for row in json.loads(times.read_text())['compared']:
+        to_exits = [one['median_ms'] for one in row['exits']]
+        found.setdefault(row['mode'], {})[row['name']] = to_exits
+    return found
+
+
+def _clock(times: Optional[Path]) -> str:
+    """Of which time the milliseconds are, where it is not the wall's."""
+    clock = json.loads(times.read_text()).get('clock') if times else None
+    return ' of CPU time' if clock == 'cpu' else ''
+
+
+def trained(work: Path, network: str, seeds: Sequence[int]) -> List[Path]:
+    """The folders of a network's seeds that were trained and tested."""
     folders = [work / f'{network}-{seed}' for seed in seeds]
     return [
-        outcomes(folder) for folder in folders
+        folder for folder in folders
         if (folder / 'report/curve.csv').exists() or (folder /
                                                       'test.json').exists()
     ]
+
+
+def seeds_of(work: Path, network: str,
+             seeds: Sequence[int]) -> List[List[Dict[str, Any]]]:
+    """What each trained seed of a network reaches."""
+    return [outcomes(folder) for folder in trained(work, network, seeds)]
 
 
 def mean_points(found: Sequence[List[Dict[str, Any]]],

@@ -1,28 +1,17 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What each exit reaches and takes, and leaving early, in tables."""
 import csv
-import json
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 
-from .plot import mean_points, seeds_of
+from .plot import mean_points, measured_ms, outcomes, seeds_of, trained
 
-__all__ = ['exit_table', 'leaving_table', 'measured_ms']
+__all__ = ['exit_table', 'leaving_table']
 
 # How many points of accuracy may be lost.
 MARGINS = (0., 1.)
-
-
-def measured_ms(times: Path) -> Dict[str, Dict[str, List[float]]]:
-    """Milliseconds to each exit, by mode and network, from the JSON file of
-    ``tools/benchmark.py``."""
-    found: Dict[str, Dict[str, List[float]]] = {}
-    for row in json.loads(times.read_text())['compared']:
-        to_exits = [one['median_ms'] for one in row['exits']]
-        found.setdefault(row['mode'], {})[row['name']] = to_exits
-    return found
 
 
 def exit_table(work: Path, networks: Sequence[str], seeds: Sequence[int],
@@ -33,8 +22,7 @@ def exit_table(work: Path, networks: Sequence[str], seeds: Sequence[int],
     rows = []
     for network in networks:
         reached = np.array([
-            _top1_of_exits(work / f'{network}-{seed}') for seed in seeds
-            if seeds_of(work, network, [seed])
+            _top1_of_exits(folder) for folder in trained(work, network, seeds)
         ])
         for index, column in enumerate(reached.T):
             spread = f' ± {column.std(ddof=1):.1f}' if len(column) > 1 else ''
@@ -82,15 +70,14 @@ def _top1_of_exits(folder: Path) -> List[float]:
     """Accuracies of a trained network's exits on the test images, percent."""
     curve = folder / 'report/curve.csv'
     if not curve.exists():
-        metrics = json.loads((folder / 'test.json').read_text())['metrics']
-        return [metrics['dynamic/top1']]
+        return [point['top1'] for point in outcomes(folder)]
     with open(curve, newline='') as file:
-        found: List[Tuple[str, float]] = [
-            (row['series'], 100 * float(row['accuracy']))
+        found = {
+            int(row['series'][len('exit '):]): 100 * float(row['accuracy'])
             for row in csv.DictReader(file)
             if row['data'] == 'test' and row['series'].startswith('exit ')
-        ]
-    return [top1 for _, top1 in sorted(found)]
+        }
+    return [found[index] for index in sorted(found)]
 
 
 def _markdown(heads: Sequence[str],
