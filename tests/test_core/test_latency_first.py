@@ -191,7 +191,10 @@ def test_first_reading_is_folded_where_nothing_else_comes_before(net):
     blocks = Trunk(**dict(SMALL, depth_factor=(1, 0, 0, 0))).eval()
     hooked = Trunk(**SMALL).eval()
     hooked.stages[1].x2z.register_forward_hook(lambda *_: None)
-    for trunk in (blocks, hooked):
+    nowhere = Trunk(**dict(SMALL, depth_factor=(0, 0, 0, 0))).eval()
+    for stage in nowhere.stages:
+        stage.x2z = None
+    for trunk in (blocks, hooked, nowhere):
         assert not first_readings(prepare_for_inference(trunk, (64, 64)))
 
 

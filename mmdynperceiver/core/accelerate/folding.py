@@ -240,17 +240,16 @@ def _fold_attention(trunk: Trunk, pool_last: bool) -> None:
 def _fold_first_reading(trunk: Trunk) -> None:
     """Fold what reads features first, if the latents come to it as they
     are."""
-    stages: Any = trunk.stages
-    index = next(k for k, stage in enumerate(stages)
-                 if not _leaves_latents(stage))
-    block: Any = getattr(stages[index], 'x2z', None)
-    if type(stages[index]) is Stage and \
-            is_unmodified(block, ReadingBlock) and \
+    reading: Any = [s for s in trunk.stages if not _leaves_latents(s)]
+    if not reading or type(reading[0]) is not Stage:
+        return
+    block: Any = reading[0].x2z
+    if is_unmodified(block, ReadingBlock) and \
             is_unmodified(block.norm, nn.LayerNorm) and \
             is_unmodified(block.project, nn.Linear) and \
             is_unmodified(block.merge, nn.Linear) and \
-            all(other.x2z is not block for other in stages[index + 1:]):
-        stages[index].x2z = FirstReadingBlock(block, trunk.latents)
+            all(other.x2z is not block for other in reading[1:]):
+        reading[0].x2z = FirstReadingBlock(block, trunk.latents)
 
 
 def _leaves_latents(stage: Any) -> bool:
