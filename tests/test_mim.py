@@ -4,6 +4,7 @@
 The environment has no trace of the checkout: it has the packages of ``.venv``
 but this one.
 """
+import importlib.util
 import os
 import re
 import shutil
@@ -17,8 +18,12 @@ import yaml
 from tiny import ROOT, make_image_folder
 
 pytest.importorskip('mmpretrain')
-pytest.importorskip(
-    'mim', reason='there is no openmim: `make test` installs it')
+# Not by importing it, which makes a folder where another worker may be making
+# the same one.
+if importlib.util.find_spec('mim') is None:
+    pytest.skip(
+        'there is no openmim: `make test` installs it',
+        allow_module_level=True)
 
 NAME = 'mmdynperceiver'
 CONFIG = 'dyn-perceiver_resnet22-w025_1xb128_digits'
