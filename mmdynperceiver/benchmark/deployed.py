@@ -2,19 +2,20 @@
 """Exported networks in a benchmark, beside those that PyTorch runs."""
 import os
 from functools import partial
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core import (ExitPolicy, Prediction, SegmentedTrunk,
-                    fixed_exit_thresholds)
+from ..core import ExitPolicy, Prediction, SegmentedTrunk
 from ..core.protocols import EarlyExitNetwork, ExitClassifiers
 from ..core.segments import TrunkState
-from ..deploy import Policy, Runner
+from ..deploy import Policy
+from ..deploy.exported import ExportedNetwork
+from ..deploy.opening import open_network
 from ..errors import InputError, input_errors
-from .entries import BenchmarkEntry, policy_for_shares
+from .entries import BenchmarkEntry, Left, policy_for_shares
 from .modes import DEPLOYED_MODES, check_deployed_modes
 
 __all__ = [
@@ -138,8 +139,9 @@ class _Logits(nn.Module):
 
 
 def open_exported(folder: str, mode: str, threads: int,
-                  image_shape: Sequence[int]) -> Runner:
-    """Open an exported network for images of one shape (3, H, W).
+                  image_shape: Sequence[int]) -> ExportedNetwork:
+    """Open an exported network for images of one shape (3, H, W), which a
+    detector pads.
 
     Raises:
         InputError: If the folder is none or was changed, or is for images of
@@ -147,9 +149,11 @@ def open_exported(folder: str, mode: str, threads: int,
     """
     runtime, precision = DEPLOYED_MODES[mode]
     with input_errors(OSError, ValueError):
-        runner = Runner.load(folder, runtime, threads, precision)
+        runner = open_network(folder, runtime, threads, precision)
     expected = tuple(runner.manifest.tensors['images'][1:])
-    if expected != tuple(image_shape):
+    if len(expected) != len(image_shape) or any(
+            size not in (None, given)
+            for size, given in zip(expected, image_shape)):
         raise InputError(f'{folder!r} was exported for images of the shape '
                          f'{expected}, and those to measure with have '
                          f'{tuple(image_shape)}: choose them by --size')
@@ -158,7 +162,7 @@ def open_exported(folder: str, mode: str, threads: int,
 
 def runner_entry(name: str,
                  mode: str,
-                 runner: Runner,
+                 runner: ExportedNetwork,
                  policy: Optional[ExitPolicy] = None,
                  images: Optional[Tensor] = None,
                  shares: Optional[Sequence[float]] = None,
@@ -168,7 +172,7 @@ def runner_entry(name: str,
     Args:
         name (str): Its name.
         mode (str): How it runs, one of ``DEPLOYED_MODES``.
-        runner (Runner): The network in that mode.
+        runner (Runner | Detector): The network in that mode.
         policy (ExitPolicy, optional): Where images leave. Defaults to None,
             where the runner's own says.
         images (Tensor, optional): Normalised images (N, 3, H, W), and
@@ -183,19 +187,23 @@ def runner_entry(name: str,
     def all_exits(batch: Tensor) -> Sequence[Tensor]:
         return [torch.from_numpy(x) for x in runner.all_exits(_array(batch))]
 
-    def run(policy: Policy, batch: Tensor, staged: bool = False) -> Prediction:
-        found = runner.predict(_array(batch), policy, staged=staged)
+    def run(policy: Policy,
+            batch: Tensor,
+            staged: bool = False) -> Union[Prediction, Left]:
+        found = runner.predict(
+            runner.normalised(_array(batch)), policy, staged=staged)
+        if runner.detects:
+            return Left(torch.from_numpy(found.exit_index))
         return Prediction(*map(torch.from_numpy, found[:3]))
 
     used = runner.policy
     if shares and images is not None and count > 1:
         # Not those of PyTorch's logits: rounding would move the shares.
-        policy = policy_for_shares(all_exits, images, shares, batch_size)
+        policy = policy_for_shares(all_exits, images, shares, batch_size,
+                                   'learned' if runner.detects else 'max_prob')
     if policy is not None:
         used = Policy(count, policy.thresholds, **policy.settings)
-    fixed = [
-        Policy(count, fixed_exit_thresholds(k, count)) for k in range(count)
-    ]
+    fixed = [runner.leave_at(k) for k in range(count)]
     return BenchmarkEntry(
         name, mode, [partial(run, one, staged=True) for one in fixed],
         all_exits,

@@ -2,7 +2,7 @@
 """What takes part in a benchmark."""
 import copy
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, NamedTuple, Optional, Sequence, Union
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +17,19 @@ from ..core.protocols import EarlyExitNetwork
 from .latency import early_exit_pass, exit_passes
 
 __all__ = [
-    'EVAL_BATCH', 'BenchmarkEntry', 'all_exits_pass', 'early_exit_entry',
-    'policy_for_shares', 'static_entry'
+    'EVAL_BATCH', 'BenchmarkEntry', 'Left', 'all_exits_pass',
+    'early_exit_entry', 'policy_for_shares', 'static_entry'
 ]
 
 # Images of one untimed pass.
 EVAL_BATCH = 32
+
+
+class Left(NamedTuple):
+    """Where the images of a batch left (B,), of a network that has boxes for
+    them and no logits."""
+
+    exit_index: Tensor
 
 
 @dataclass
@@ -35,9 +42,11 @@ class BenchmarkEntry:
             of ``modes.DEPLOYED_MODES``.
         passes (Sequence[Callable]): For each exit, what runs a batch
             (B, 3, H, W) to it; one for a static network.
-        all_exits (Callable): Batch -> logits (B, K) of each exit.
+        all_exits (Callable): Batch -> logits (B, K) of each exit, or what a
+            detector decides on there (B, 1).
         dynamic (Callable, optional): Batch -> prediction under the
-            thresholds. Defaults to None, no thresholds.
+            thresholds, or at least where images left. Defaults to None, no
+            thresholds.
         macs (Sequence[int], optional): Cumulative MACs of each exit.
             Defaults to None, not known.
         train_step (Callable, optional): Batch -> None: forward, loss and
@@ -50,7 +59,7 @@ class BenchmarkEntry:
     mode: str
     passes: Sequence[Callable[[Tensor], Any]]
     all_exits: Callable[[Tensor], Sequence[Tensor]]
-    dynamic: Optional[Callable[[Tensor], Prediction]] = None
+    dynamic: Optional[Callable[[Tensor], Union[Prediction, Left]]] = None
     macs: Optional[Sequence[int]] = None
     train_step: Optional[Callable[[Tensor], None]] = None
     graphs: Optional[Callable[[], GraphStatistics]] = None
@@ -130,7 +139,8 @@ def _train_step(
 def policy_for_shares(all_exits: Callable[[Tensor], Sequence[Tensor]],
                       images: Tensor,
                       shares: Sequence[float],
-                      batch_size: int = EVAL_BATCH) -> ExitPolicy:
+                      batch_size: int = EVAL_BATCH,
+                      criterion: str = 'max_prob') -> ExitPolicy:
     """Thresholds at which given shares of these very images leave.
 
     For timing alone: nothing is held out.
@@ -141,6 +151,8 @@ def policy_for_shares(all_exits: Callable[[Tensor], Sequence[Tensor]],
         shares (Sequence[float]): One for each exit, summing to 1.
         batch_size (int): Images of a batch; in low precision the numbers
             depend on it. Defaults to 32.
+        criterion (str): What thresholds are compared with. Defaults to
+            'max_prob'.
 
     Raises:
         ValueError: If the shares do not fit.
@@ -149,5 +161,5 @@ def policy_for_shares(all_exits: Callable[[Tensor], Sequence[Tensor]],
         torch.cat(parts)
         for parts in zip(*map(all_exits, images.split(batch_size)))
     ]
-    conf = confidences(logits).cpu()
-    return ExitPolicy(len(logits), solve_by_shares(conf, shares))
+    conf = confidences(logits, criterion).cpu()
+    return ExitPolicy(len(logits), solve_by_shares(conf, shares), criterion)

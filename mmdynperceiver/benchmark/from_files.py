@@ -6,7 +6,7 @@ import time
 from typing import Any, Dict, List, Sequence
 
 from ..datasets.image_files import find_files
-from ..deploy import Runner
+from ..deploy.opening import open_network
 from ..errors import InputError, input_errors
 from .modes import DEPLOYED_MODES, fitting_modes
 
@@ -21,7 +21,7 @@ def compare_streams(folders: Sequence[str],
                     paths: Sequence[str],
                     threads: int,
                     rounds: int = ROUNDS) -> List[Dict[str, Any]]:
-    """Classify files with several threads, and in as many streams.
+    """Run files with several threads, and in as many streams.
 
     Args:
         folders (Sequence[str]): What ``tools/export.py`` wrote.
@@ -30,7 +30,7 @@ def compare_streams(folders: Sequence[str],
         paths (Sequence[str]): Image files, which run one at a time, or
             folders with images; without any, nothing is measured.
         threads (int): Threads of one runner, and streams of the other.
-        rounds (int): How often each classifies all files. Defaults to 5.
+        rounds (int): How often each runs all files. Defaults to 5.
 
     Returns:
         list[dict]: For each folder and mode ``images_per_s`` of ``threads``
@@ -64,8 +64,8 @@ def _compare(folder: str, mode: str, files: Sequence[str], threads: int,
     """Let the two runners of a network take turns."""
     runtime, precision = DEPLOYED_MODES[mode]
     runners = [
-        Runner.load(folder, runtime, threads, precision),
-        Runner.load(folder, runtime, None, precision, streams=threads)
+        open_network(folder, runtime, threads, precision),
+        open_network(folder, runtime, None, precision, streams=threads)
     ]
     times: List[List[float]] = [[], []]
     for turn in range(rounds + 1):

@@ -3,84 +3,67 @@
 import argparse
 import os
 import tempfile
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 import torch
-import torchvision
 from mmengine.config import Config
-from torch import Tensor, nn
 
 from ..benchmark import compare as benchmark
-from ..benchmark import deployed, entries
+from ..benchmark import deployed
 from ..benchmark.entries import BenchmarkEntry
 from ..benchmark.from_files import compare_streams
 from ..benchmark.latency import describe_machine
-from ..benchmark.modes import (DEPLOYED_MODES, ONNX_MODES, fitting_modes,
-                               format_of, packages_of)
+from ..benchmark.modes import fitting_modes, packages_of
 from ..benchmark.peak_memory import peak_memory
-from ..core import ExitPolicy
-from ..core.accelerate.compiled import MODES, in_mode
-from ..core.operating_point import describe_model
-from ..errors import InputError, input_errors
+from ..core.accelerate.compiled import MODES
+from ..datasets.class_names import check_data_classes
+from ..errors import InputError
+from ..hosts.build import (LabelledData, build_data, check_data_folders,
+                           split_config)
 from ..hosts.image_stream import (Stream, data_stream, random_stream,
                                   sample_shape)
-from ..hosts.model_index import (early_exit_curves, metafile_top1,
-                                 torchvision_top1)
+from ..hosts.model_index import early_exit_curves
 from ..io.atomic import write_json
 from ..version import __version__
 from . import common
+from .benchmark_networks import Network, enter_all, load_network, load_other
 from .benchmark_options import FEWEST_RUNS, TORCHVISION, parse_args
 from .tables import print_benchmark
 
 __all__ = ['main', 'parse_args']
 
 
-class Network(NamedTuple):
-    """A model of a config; of torchvision's, without a config."""
-
-    name: str
-    model: nn.Module
-    config: Optional[str] = None
-
-    @property
-    def num_exits(self) -> int:
-        """1 without exits."""
-        return self.model.exit_parts()[1].num_exits if self.config else 1
-
-    def top1(self) -> Sequence[float]:
-        """Accuracies that others measured."""
-        return metafile_top1(self.config) if self.config else \
-            torchvision_top1(self.name[len(TORCHVISION):])
+def check_detectors(args: argparse.Namespace) -> None:
+    """Refuse what is for classifiers only."""
+    for name in ('unsplit', 'onnx', 'curve', 'plot', 'published_top1',
+                 'train_batch_size'):
+        if getattr(args, name):
+            raise InputError(f'{args.config!r} is of a detector, for which '
+                             f'there is no --{name.replace("_", "-")}: leave '
+                             f'it out')
 
 
-def load_network(args: argparse.Namespace, path: str,
-                 checkpoint: Optional[str], config: Config) -> Network:
-    """Build the model of a config, with the checkpoint's weights if any."""
-    model = common.load_model(config, checkpoint)
-    with input_errors():
-        model = model.to(args.device)
-    return Network(os.path.splitext(os.path.basename(path))[0], model, path)
+def test_images(config: Config, network: Network) -> LabelledData:
+    """The test images of a config.
 
-
-def load_other(args: argparse.Namespace, path: str, *rest: str) -> Network:
-    """Build what --against names."""
-    if len(rest) > 1 or (rest and path.startswith(TORCHVISION)):
-        raise InputError(f'--against takes a config and perhaps its '
-                         f'checkpoint, or one network of torchvision, got '
-                         f'{" ".join((path, *rest))}')
-    if path.startswith(TORCHVISION):
-        with input_errors():
-            net = torchvision.models.get_model(path[len(TORCHVISION):])
-        return Network(path, net.to(args.device))
-    # The options given are for the first config.
-    plain = argparse.Namespace(**vars(args))
-    plain.config, plain.cfg_options = path, None
-    return load_network(args, path, rest[0] if rest else None,
-                        common.load_config(plain))
+    Raises:
+        InputError: If they are not there, or have other classes.
+    """
+    check_data_folders(config, ('test_dataloader', ))
+    if network.detects:
+        from ..detection.evaluation import detection_data
+        return detection_data(config, 'test')
+    data = build_data(config, split_config(config, 'test'))
+    check_data_classes(
+        'test images',
+        data.dataset,
+        network.model.exit_parts()[1].num_classes,
+        num_labels=max(data.labels, default=-1) + 1)
+    return data
 
 
 def make_stream(config: Config, args: argparse.Namespace,
-                model: nn.Module) -> Stream:
+                network: Network) -> Stream:
     """The images to measure with, on the device."""
     largest = max(*args.batch_size, args.train_batch_size or 1)
     wanted = args.num_images or 16 * largest
@@ -88,131 +71,18 @@ def make_stream(config: Config, args: argparse.Namespace,
         raise InputError(f'--num-images is {wanted}, and --batch-size is '
                          f'{largest}')
     if args.images == 'test':
-        return data_stream(config, model, wanted, largest)
+        found = data_stream(
+            test_images(config, network), network.model, wanted, largest)
+        return found._replace(labels=None) if network.detects else found
     # A pass takes the same time on any noise, unless images leave early.
     count = wanted if args.shares or args.thresholds or \
         args.thresholds_file or args.num_images or args.exported else largest
-    return random_stream(count, sample_shape(config, model, args.size),
-                         args.device)
-
-
-class Entering:
-    """Enters networks in all modes.
-
-    Args:
-        args (Namespace): The command line.
-        images (Tensor): Those of the stream.
-        folder (str): Where exported graphs go.
-    """
-
-    def __init__(self, args: argparse.Namespace, images: Tensor,
-                 folder: str) -> None:
-        self.args, self.images, self.folder = args, images, folder
-        self.shape = tuple(images.shape[1:])
-
-    def network(self, index: int, network: Network) -> List[BenchmarkEntry]:
-        """Enter one; thresholds on the command line are for the first."""
-        folder = os.path.join(self.folder, str(index))
-        with input_errors():
-            policy = self._policy(network, index == 0)
-            for file_format in sorted(set(map(format_of, self.args.runtimes))):
-                self._export(network, folder, file_format)
-            if network.config is None:
-                return self._static(network, folder)
-            return [
-                entry for mode in self.args.modes
-                for entry in self._in_mode(network, mode, folder, policy)
-            ]
-
-    def _policy(self, network: Network, first: bool) -> Optional[ExitPolicy]:
-        """Where images leave, unless by shares."""
-        if network.num_exits == 1:
-            return None
-        policy = common.choose_policy(self.args, network.model) if first \
-            else network.model.policy
-        return policy if policy.thresholds is not None else None
-
-    def _export(self, network: Network, folder: str, file_format: str) -> None:
-        """Write what the runtimes of a format run."""
-        folder = f'{folder}-{file_format}'
-        if network.config is None:
-            deployed.export_net(network.model, self.shape, folder, file_format)
-            return
-        deployed.export_model(network.model, self.shape, folder, file_format)
-        if self.args.unsplit and network.num_exits > 1:
-            deployed.export_one_graph(network.model, self.shape,
-                                      f'{folder}-one', file_format)
-
-    def _static(self, network: Network, folder: str) -> List[BenchmarkEntry]:
-        """A network of torchvision: eager, and in the runtimes."""
-        runtimes = self.args.runtimes
-        eager = [entries.static_entry(network.name, network.model)
-                 ] if len(runtimes) < len(self.args.modes) else []
-        return eager + [
-            deployed.graph_entry(network.name, mode,
-                                 f'{folder}-{format_of(mode)}',
-                                 torch.get_num_threads()) for mode in runtimes
-        ]
-
-    def _in_mode(self, network: Network, mode: str, folder: str,
-                 policy: Optional[ExitPolicy]) -> List[BenchmarkEntry]:
-        """The model of a config in one mode, and perhaps as one graph."""
-        name, model, shares = network.name, network.model, self.args.shares
-        if mode not in DEPLOYED_MODES:
-            model = in_mode(model, mode, self.shape[-2:])
-            if shares and network.num_exits > 1:
-                policy = entries.policy_for_shares(
-                    entries.all_exits_pass(model), self.images, shares,
-                    self.args.batch_size[0])
-            return [
-                entries.early_exit_entry(name, mode, model, self.shape, policy)
-            ]
-        folder = f'{folder}-{format_of(mode)}'
-        staged = self.exported(name, mode, folder, policy)
-        if not self.args.unsplit or network.num_exits == 1:
-            return [staged]
-        one = deployed.graph_entry(f'{name} (one graph)',
-                                   mode, f'{folder}-one',
-                                   torch.get_num_threads(), staged.macs[-1],
-                                   model.exit_parts()[1].num_classes)
-        return [staged, one]
-
-    def exported(self,
-                 name: str,
-                 mode: str,
-                 folder: str,
-                 policy: Optional[ExitPolicy] = None) -> BenchmarkEntry:
-        """An exported network in one runtime."""
-        with input_errors():
-            runner = deployed.open_exported(folder, mode,
-                                            torch.get_num_threads(),
-                                            self.shape)
-            return deployed.runner_entry(name, mode, runner, policy,
-                                         self.images, self.args.shares,
-                                         self.args.batch_size[0])
-
-
-def enter_all(networks: List[Network], args: argparse.Namespace,
-              images: Tensor, folder: str) -> List[BenchmarkEntry]:
-    """All networks in all modes, and what was exported before."""
-    entering = Entering(args, images, folder)
-    entered = [
-        entry for index, network in enumerate(networks)
-        for entry in entering.network(index, network)
-    ]
-    for path in args.exported:
-        name = os.path.basename(os.path.normpath(path))
-        entered += [
-            entering.exported(name, mode, path)
-            for mode in fitting_modes(path, args.runtimes)
-        ]
-    for path in args.onnx:
-        entered += [
-            deployed.onnx_entry(path, mode, torch.get_num_threads(),
-                                entering.shape) for mode in args.runtimes
-            if mode in ONNX_MODES
-        ]
-    return entered
+    if args.size is None:
+        shape = sample_shape(test_images(config, network), network.model)
+    else:
+        frames = getattr(network.model.backbone, 'num_segments', None)
+        shape = (*((3, ) if frames is None else (frames, 3)), *args.size)
+    return random_stream(count, shape, args.device)
 
 
 def find_bases(entered: List[BenchmarkEntry],
@@ -280,8 +150,12 @@ def run(args: argparse.Namespace, config: Config,
         folder: str) -> Dict[str, Any]:
     """Build everything and measure it; exported graphs go into the folder."""
     first = load_network(args, args.config, args.checkpoint, config)
-    networks = [first, *(load_other(args, *given) for given in args.against)]
-    stream = make_stream(config, args, first.model)
+    if first.detects:
+        check_detectors(args)
+    networks = [
+        first, *(load_other(args, first, *given) for given in args.against)
+    ]
+    stream = make_stream(config, args, first)
     curves = early_exit_curves(
         args.curve,
         {one.name: one.num_exits
@@ -316,7 +190,7 @@ def run(args: argparse.Namespace, config: Config,
                 and os.path.basename(args.checkpoint),
                 bases=[f'{entered[k].name}, {entered[k].mode}' for k in bases],
                 shares=args.shares,
-                model=describe_model(*first.model.exit_parts()),
+                model=first.describe(),
                 machine=describe_machine(stream.images.device,
                                          packages_of(args.runtimes)),
                 mmdynperceiver=__version__,

@@ -21,7 +21,8 @@ from ..calibration.operating_points import outcomes_of
 from ..core import OperatingPoint
 from ..datasets.class_names import config_num_classes
 from ..errors import InputError
-from ..hosts.build import LabelledData, iter_batches, overlap, test_transform
+from ..hosts.build import (LabelledData, annotation_file, iter_batches,
+                           overlap, test_transform)
 from ..io.atomic import write_text
 from ..progress import progress_bar
 from ..report import replacing_report
@@ -40,19 +41,12 @@ IN_GALLERY = 12
 
 def check_splits(config: Config, split: str) -> None:
     """Refuse to solve on the images that the network was trained on."""
-    held_out, training = (_ann_file(config, name) for name in (split, 'train'))
+    held_out, training = (
+        annotation_file(config, name) for name in (split, 'train'))
     if held_out and held_out == training:
         raise InputError(
             f'the held-out images are training images, both are those of '
             f'{held_out!r}: give val_dataloader.dataset another ann_file')
-
-
-def _ann_file(config: Config, split: str) -> str:
-    """The annotation file of a part of the data, or nothing."""
-    dataset = (config.get(f'{split}_dataloader') or {}).get('dataset') or {}
-    name = dataset.get('ann_file') or ''
-    path = os.path.join(dataset.get('data_root') or '', name)
-    return name and os.path.realpath(os.path.expanduser(path))
 
 
 class DetectorCalibration(Calibration):

@@ -46,8 +46,9 @@ def parse_args(argv: Optional[Sequence[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--int8-test',
         metavar='DIR',
-        help='folder with images in a folder for each class: tell what the '
-        'quantisation costs in accuracy there')
+        help='folder with images in a folder for each class, or with those of '
+        "the config's test annotations for a detector: tell what the "
+        'quantisation costs in accuracy, or box AP, there')
     parser.add_argument(
         '--opset',
         type=int,
@@ -78,31 +79,34 @@ def check_labelled(folder: str, classes: List[str],
 
 def print_summary(manifest: Manifest, out: str) -> None:
     """Say what was written."""
-    print(f'wrote {out}: {manifest.num_exits} graphs and a manifest')
+    print(f'wrote {out}: {len(manifest.graphs)} graphs and a manifest')
     for index, segment in enumerate(manifest.segments):
         size = os.path.getsize(os.path.join(out, segment.file)) / 1e6
         print(f'  exit {index}: {segment.file}, {size:.1f} MB, '
               f'{manifest.macs_per_exit[index] / 1e6:.1f} M MACs up to here')
     difference = manifest.source['largest_logit_difference']
     print(f'logits differ from PyTorch by at most {difference:.1e}')
+    detects = manifest.detection is not None
     if manifest.quantization is not None:
-        print_quantization(manifest.quantization)
-    if manifest.policy['thresholds'] is None:
-        print('without thresholds every image runs to the last exit; '
-              'tools/calibrate.py solves some')
+        print_quantization(manifest.quantization, detects)
+    if manifest.policy['thresholds'] is None and manifest.num_exits > 1:
+        tool = 'calibrate_detector' if detects else 'calibrate'
+        print(f'without thresholds every image runs to the last exit; '
+              f'tools/{tool}.py solves some')
 
 
-def print_quantization(report: Mapping[str, Any]) -> None:
+def print_quantization(report: Mapping[str, Any], detects: bool) -> None:
     """Say what 8 bits did to each exit."""
+    what, measure = ('boxes', 'box AP') if detects else ('prediction', 'top-1')
     if report['broken_images']:
         print(f'{report["broken_images"]} test images could not be read and '
               f'were skipped')
     print(f'quantised by {report["calibration_images"]} images; on '
           f'{report["test_images"]} images:')
     for index, row in enumerate(report['exits']):
-        text = f'same prediction for {row["agreement"]:.2%}'
+        text = f'same {what} for {row["agreement"]:.2%}'
         if 'int8' in row:
-            text += (f'; top-1 {row["int8"]:.2f} % in int8, '
+            text += (f'; {measure} {row["int8"]:.2f} % in int8, '
                      f'{row["fp32"]:.2f} % in fp32')
         print(f'  exit {index}: {text}')
 
@@ -111,9 +115,6 @@ def detector(args: argparse.Namespace, config: Config,
              preprocessing: Mapping[str, Any]) -> Manifest:
     """Export a detector."""
     from ..deploy.export_detector import box_settings, export_detector
-    if args.int8_calibration:
-        raise InputError('detectors are exported in fp32: leave out '
-                         '--int8-calibration')
     if args.format != 'onnx':
         raise InputError(f'detectors take images of any size, which --format '
                          f'{args.format} does not: leave it out')
@@ -128,8 +129,14 @@ def detector(args: argparse.Namespace, config: Config,
     with common.input_errors(ImportError, ValueError, OSError, RuntimeError):
         number = box_settings(getattr(model, 'bbox_head', None))['num_classes']
         classes = choose_class_names(args.classes, content, number)
+        images = test = None
+        if args.int8_calibration:
+            images = list_images(args.int8_calibration)
+        if args.int8_test:
+            from ..detection.evaluation import annotated_images
+            test = annotated_images(config, args.int8_test, classes)
         return export_detector(model, args.out, preprocessing, policy, classes,
-                               describe_source(args), args.opset)
+                               describe_source(args), args.opset, images, test)
 
 
 def read_transform(config: Config, size: Optional[Sequence[int]]) -> Any:

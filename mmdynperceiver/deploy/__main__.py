@@ -7,16 +7,15 @@ import argparse
 import os
 import sys
 from itertools import chain
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 from ..datasets.image_files import find_files
 from ..io.result_file import (ENDINGS, ResultFile, add_result_options,
                               exit_status, positive, stoppable)
-from .detection import Detector, detect_files
 from .drift import DriftMonitor, add_monitor_options
 from .manifest import Manifest
+from .opening import open_network
 from .printing import Printer
-from .runner import Runner
 from .sessions import PRECISIONS, RUNTIMES
 from .stream import Classified, classify_files
 from .video import preprocessing_class
@@ -101,26 +100,6 @@ def _check_out(parser: argparse.ArgumentParser, out: Optional[str]) -> None:
                      f'folder is not writable')
 
 
-def open_network(args: argparse.Namespace, manifest: Manifest,
-                 images: Sequence[str]) -> Tuple[Any, Iterator[Classified]]:
-    """Open the folder; what runs it, and its results batch by batch."""
-    options = (args.folder, args.runtime, args.threads, args.precision,
-               args.thresholds)
-    if manifest.detection is not None:
-        if args.streams > 1 or args.monitor is not None:
-            raise ValueError(f'{args.folder!r} holds a detector, for which '
-                             f'there is no --streams and no --monitor')
-        detector = Detector.load(*options)
-        return detector, detect_files(detector, images, args.batch_size,
-                                      args.on_broken)
-    runner = Runner.load(*options, args.streams)
-    if args.monitor is not None:
-        runner.monitor = DriftMonitor.of_certificate(
-            manifest.certificate, args.fall_back, share=args.monitor)
-    return runner, classify_files(runner, images, args.batch_size,
-                                  args.on_broken)
-
-
 def result_file(args: argparse.Namespace, runner: Any,
                 printer: Printer) -> ResultFile:
     """Where the results go."""
@@ -153,10 +132,18 @@ def classify(args: argparse.Namespace) -> None:
         ValueError: If something given does not fit, or there are no results.
     """
     manifest = Manifest.read(args.folder)
+    if manifest.detection is not None and args.monitor is not None:
+        raise ValueError(f'{args.folder!r} holds a detector, for which there '
+                         f'is no --monitor')
     kind = preprocessing_class(manifest.preprocessing).files
     images, broken = find_files(args.images, args.on_broken, kind)
-    runner, batches = open_network(args, manifest, images)
+    runner = open_network(args.folder, args.runtime, args.threads,
+                          args.precision, args.thresholds, args.streams)
+    if args.monitor is not None:
+        runner.monitor = DriftMonitor.of_certificate(
+            manifest.certificate, args.fall_back, share=args.monitor)
     runner.preprocessing.max_pixels = args.max_pixels
+    batches = classify_files(runner, images, args.batch_size, args.on_broken)
     printer = Printer(images, args.batch_size, args.quiet, kind.noun)
     out = result_file(args, runner, printer)
     try:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .policy import sigmoid
 
-__all__ = ['BoxDecoder', 'Boxes', 'suppress']
+__all__ = ['BoxDecoder', 'Boxes', 'overlaps', 'suppress']
 
 # Logits that lie so close to that of the least score are looked at again.
 MARGIN = 1e-3
@@ -143,15 +143,33 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray,
         return []
     # Apart, so that classes do not meet.
     boxes = boxes + (labels.astype(np.float32) * (boxes.max() + 1))[:, None]
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    areas = _areas(boxes)
     order, kept = np.argsort(-scores, kind='stable'), []
     while len(order) and len(kept) < most:
         first, order = order[0], order[1:]
         kept.append(int(first))
-        left = np.maximum(boxes[first, :2], boxes[order, :2])
-        right = np.minimum(boxes[first, 2:], boxes[order, 2:])
-        shared = (right - left).clip(0).prod(1)
+        shared = _shared(boxes[first], boxes[order])
         union = areas[first] + areas[order] - shared
         # A product: boxes may be empty.
         order = order[shared <= iou_threshold * union]
     return kept
+
+
+def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which part of their union boxes (N, 4) and others (M, 4) share: (N, M),
+    0 for empty ones."""
+    shared = _shared(boxes[:, None], others)
+    union = _areas(boxes)[:, None] + _areas(others) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (..., 4) -> areas (...)."""
+    return (boxes[..., 2:] - boxes[..., :2]).prod(-1)
+
+
+def _shared(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The areas that boxes (..., 4) share with others (..., 4)."""
+    left = np.maximum(boxes[..., :2], others[..., :2])
+    right = np.minimum(boxes[..., 2:], others[..., 2:])
+    return (right - left).clip(0).prod(-1)

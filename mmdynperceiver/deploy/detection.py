@@ -1,24 +1,23 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Run an exported detector: boxes, with real early exit, without torch."""
-import os
 import time
 from contextlib import ExitStack
-from typing import (Any, Dict, Iterator, List, NamedTuple, Optional, Sequence,
-                    Tuple, Union)
+from typing import (Any, Callable, Dict, List, NamedTuple, Optional, Sequence,
+                    Set, Tuple)
 
 import numpy as np
 
-from ..datasets.image_files import Broken
 from .boxes import BoxDecoder, Boxes
+from .exported import ExportedNetwork
 from .manifest import Manifest
 from .policy import Policy
 from .preprocessing import Image, Preprocessing, pad_to
-from .sessions import Sessions, check_outputs
-from .stream import Classified, in_batches
+from .results import sizes_met
+from .sessions import check_outputs
 
 __all__ = [
-    'Detected', 'DetectionPreprocessing', 'Detector', 'Prepared',
-    'detect_files'
+    'AnnotatedImages', 'Detected', 'DetectionOutcome',
+    'DetectionPreprocessing', 'Detector', 'Prepared', 'PreparedBatch'
 ]
 
 
@@ -30,6 +29,15 @@ class Prepared(NamedTuple):
     pixels: np.ndarray
     size: Tuple[int, int]
     scale: Tuple[float, float]
+
+
+class PreparedBatch(NamedTuple):
+    """Images as one batch (B, 3, H, W), padded to the largest of them, and of
+    each what :class:`Prepared` says."""
+
+    pixels: np.ndarray
+    sizes: Sequence[Tuple[int, int]]
+    scales: Sequence[Tuple[float, float]]
 
 
 class DetectionPreprocessing(Preprocessing):
@@ -46,7 +54,7 @@ class DetectionPreprocessing(Preprocessing):
         super().__init__(**settings)
         self.padding = padding
 
-    def prepare(self, image: Image) -> Prepared:
+    def __call__(self, image: Image) -> Prepared:  # type: ignore[override]
         """Prepare one image; see :class:`Preprocessing` for what is taken and
         refused."""
         before, name = self.pixels(image)
@@ -58,6 +66,22 @@ class DetectionPreprocessing(Preprocessing):
                         ((0, 0), (0, rows - height), (0, columns - width)))
         return Prepared(padded, (height, width),
                         (width / before.shape[1], height / before.shape[0]))
+
+
+class DetectionOutcome(NamedTuple):
+    """What a batch gets: boxes of each image, where it left (B,), 0-based, how
+    sure (B,), and the milliseconds of the whole batch, for each (B,)."""
+
+    boxes: List[Boxes]
+    exit_index: np.ndarray
+    confidence: np.ndarray
+    milliseconds: np.ndarray
+    edges: Tuple[int, ...]
+
+    def sizes(self) -> Set[tuple]:
+        """The sizes of batches that it took, images' height and width
+        included."""
+        return sizes_met(self.exit_index, *self.edges)
 
 
 class Detected(NamedTuple):
@@ -109,11 +133,21 @@ class Detected(NamedTuple):
             })
 
 
-class Detector:
-    """An exported detector with its images' preprocessing and its policy.
+class AnnotatedImages(NamedTuple):
+    """Images to test a detector by.
 
-    It may be called in several threads at once; copies and forked processes
-    open the folder again. See :class:`~mmdynperceiver.deploy.Runner`.
+    Args:
+        files (Sequence[str]): The images.
+        precision (Callable): Pairs of a file and the boxes found in it -> box
+            AP in [0, 1].
+    """
+
+    files: Sequence[str]
+    precision: Callable[[Sequence[Tuple[str, Boxes]]], float]
+
+
+class Detector(ExportedNetwork):
+    """An exported detector.
 
     Example:
         >>> detector = Detector.load('exported/')           # doctest: +SKIP
@@ -121,113 +155,83 @@ class Detector:
         ...     print(found.boxes, found.names, found.exit_index)
     """
 
-    monitor = None
+    detects = True
 
     def __init__(self, manifest: Manifest, sessions: Sequence[Any],
                  policy: Policy) -> None:
         assert manifest.detection is not None
-        self.manifest = manifest
-        self.sessions = sessions
-        self.policy = policy
+        super().__init__(manifest, sessions, policy)
         self.preprocessing = DetectionPreprocessing(**manifest.preprocessing)
         self.decode = BoxDecoder(**manifest.detection.boxes)
 
-    @classmethod
-    def load(cls,
-             folder: Union[str, os.PathLike],
-             runtime: str = 'onnxruntime',
-             threads: Optional[int] = None,
-             precision: str = 'fp32',
-             thresholds: Optional[Sequence[float]] = None) -> 'Detector':
-        """Open a folder that ``tools/export.py`` wrote of a detector.
+    def try_out(self) -> None:
+        """Run each graph once."""
+        smallest = pad_to((64, 64), self.preprocessing.padding)
+        for index in range(self.num_exits):
+            self.outputs(
+                np.zeros((1, 3, *smallest), np.float32), self.leave_at(index))
 
-        For arguments and errors see
-        :meth:`mmdynperceiver.deploy.Runner.load`.
-        """
-        manifest = Manifest.read(folder)
-        if manifest.detection is None:
-            raise ValueError(f'{os.fspath(folder)!r} holds a classifier, and '
-                             f'no detector: mmdynperceiver.deploy.Runner '
-                             f'runs it')
-        settings = dict(manifest.policy)
-        if thresholds is not None:
-            settings['thresholds'] = thresholds
-        detector = cls(manifest,
-                       Sessions(folder, manifest, runtime, threads, precision),
-                       Policy(manifest.num_exits, **settings))
-        smallest = pad_to((64, 64), detector.preprocessing.padding)
-        never = Policy(manifest.num_exits, criterion=settings['criterion'])
-        detector.outputs(np.zeros((1, 3, *smallest), np.float32), never)
-        return detector
-
-    def __call__(self,
-                 images: Union[Image, Sequence[Image]],
-                 batch_size: int = 1) -> List[Detected]:
-        """Detect in images.
-
-        Args:
-            images: As for :meth:`mmdynperceiver.deploy.Runner.__call__`.
-            batch_size (int): How many run together, padded to the largest of
-                them. Defaults to 1.
-
-        Returns:
-            list[Detected]: In the order of the images.
-
-        Raises:
-            FileNotFoundError: If there is no such file, or no image.
-            ValueError: If an image cannot be read, or ``batch_size`` is not
-                positive.
-        """
-        if batch_size < 1:
-            raise ValueError(f'batch_size must be at least 1, got '
-                             f'{batch_size}')
-        items = self.preprocessing.listed(images)
-        found: List[Detected] = []
-        for start in range(0, len(items), batch_size):
-            chosen = items[start:start + batch_size]
-            found += self.detect(chosen, [self.prepare(one) for one in chosen])
-        return found
-
-    def prepare(self, image: Image) -> Tuple[Prepared, float]:
-        """An image for the detector, and milliseconds."""
-        start = time.perf_counter()
-        prepared = self.preprocessing.prepare(image)
-        return prepared, 1000 * (time.perf_counter() - start)
-
-    def detect(self, items: Sequence[Image],
-               prepared: Sequence[Tuple[Prepared, float]]) -> List[Detected]:
-        """Detect in images that are prepared, as one batch."""
-        ready, preparing = zip(*prepared)
-        edges = np.max([one.pixels.shape[1:] for one in ready], 0)
-        batch = np.stack([
-            np.pad(one.pixels, ((0, 0), *((0, most - have) for most, have in
-                                          zip(edges, one.pixels.shape[1:]))))
-            for one in ready
+    def batch_of(self, prepared: Sequence[Prepared]) -> PreparedBatch:
+        """Images as one batch."""
+        pixels, sizes, scales = zip(*prepared)
+        edges = np.max([one.shape[1:] for one in pixels], 0)
+        padded = np.stack([
+            np.pad(one, ((0, 0), *((0, most - have) for most, have in
+                                   zip(edges, one.shape[1:]))))
+            for one in pixels
         ])  # yapf: disable
+        return PreparedBatch(padded, sizes, scales)
+
+    def normalised(self, pixels: np.ndarray) -> PreparedBatch:
+        """Pixels (B, 3, H, W) as a batch of images that have this size."""
+        count, height, width = len(pixels), *pixels.shape[2:]
+        return PreparedBatch(pixels, [(height, width)] * count,
+                             [(1., 1.)] * count)
+
+    def predict(self,
+                batch: PreparedBatch,
+                policy: Optional[Policy] = None,
+                stream: Optional['Detector'] = None,
+                staged: bool = False) -> DetectionOutcome:
+        """Detect in a batch; see :meth:`mmdynperceiver.deploy.Runner.predict`.
+        Detectors are always run by segments."""
         start = time.perf_counter()
-        outputs, exit_index, confidence = self.outputs(batch, self.policy)
+        outputs, exit_index, confidence = (stream or self).outputs(
+            batch.pixels, policy or self.policy)
         half = len(outputs) // 2
         boxes = [
             self.decode([one[row] for one in outputs[:half]],
-                        [one[row]
-                         for one in outputs[half:]], image.size, image.scale)
-            for row, image in enumerate(ready)
+                        [one[row] for one in outputs[half:]], *image)
+            for row, image in enumerate(zip(batch.sizes, batch.scales))
         ]
-        spent = 1000 * (time.perf_counter() - start)
-        return [
-            self._result(item, found, int(index), float(conf), spent, before)
-            for item, found, index, conf, before in zip(
-                items, boxes, exit_index, confidence, preparing)
-        ]
+        spent = np.full(len(boxes), 1000 * (time.perf_counter() - start))
+        return DetectionOutcome(boxes, exit_index, confidence, spent,
+                                batch.pixels.shape[2:])
 
-    def _result(self, item: Image, found: Boxes, index: int, conf: float,
-                spent: float, preparing: float) -> Detected:
-        """What one image gets."""
-        path = os.fspath(item) if isinstance(item,
-                                             (str, os.PathLike)) else None
-        names = [self.manifest.classes[label] for label in found.labels]
-        return Detected(path, *found, names, index, conf,
-                        self.manifest.macs_per_exit[index], spent, preparing)
+    def results(self, outcome: DetectionOutcome,
+                paths: Sequence[Optional[str]],
+                preparing: Sequence[float]) -> List[Detected]:
+        """What each image of a batch gets."""
+        found = []
+        for path, boxes, exit_index, confidence, spent, before in zip(
+                paths, *outcome[:4], preparing):
+            names = [self.manifest.classes[label] for label in boxes.labels]
+            index = int(exit_index)
+            found.append(
+                Detected(path, *boxes, names, index,
+                         float(confidence), self.manifest.macs_per_exit[index],
+                         float(spent), before))
+        return found
+
+    def all_exits(self, batch: np.ndarray) -> List[np.ndarray]:
+        """What the policy decides on (B, 1), at each exit, of normalised
+        images (B, 3, H, W)."""
+        tensors = dict(images=batch)
+        with ExitStack() as held:
+            return [
+                self._run(index, tensors, held).copy()
+                for index in range(self.num_exits)
+            ]
 
     def outputs(
             self, batch: np.ndarray,
@@ -301,20 +305,3 @@ class Detector:
         check_outputs(graph, len(next(iter(feeds.values()))), outputs,
                       self.manifest.tensors)
         return outputs
-
-
-def detect_files(detector: Detector,
-                 paths: Sequence[str],
-                 batch_size: int = 1,
-                 on_broken: str = 'skip') -> Iterator[Classified]:
-    """Detect in files, in batches, whatever some of them hold; see
-    :func:`mmdynperceiver.deploy.stream.classify_files`."""
-
-    def prepare(path: str) -> Tuple[str, Tuple[Prepared, float]]:
-        return path, detector.prepare(path)
-
-    def run(ready: List[Any], broken: List[Broken]) -> Classified:
-        found = detector.detect(*zip(*ready)) if ready else []
-        return Classified(found, broken, found[0].milliseconds if found else 0)
-
-    return in_batches(paths, prepare, run, batch_size, on_broken)

@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from ..core import count_macs
 from ..core.accelerate.copies import copy_model
 from ..core.accelerate.folding import fold
 from ..core.accelerate.replace import is_unmodified, replace_modules
@@ -12,7 +13,10 @@ from ..core.attention import Attention
 from ..core.segments import Half, TrunkState
 from .graph_forms import attention_form
 
-__all__ = ['Detect', 'Fill', 'Way', 'detector_for_export', 'halves_of']
+__all__ = [
+    'Detect', 'Fill', 'Way', 'detector_for_export', 'detector_macs',
+    'halves_of'
+]
 
 
 def detector_for_export(model: nn.Module, opset: int) -> Any:
@@ -38,6 +42,15 @@ def detector_for_export(model: nn.Module, opset: int) -> Any:
 def halves_of(model: Any) -> Sequence[Sequence[Half]]:
     """The halves of stages up to each exit; of a static detector, all."""
     return getattr(model, '_segments', None) or (model.backbone._needed, )
+
+
+def detector_macs(model: Any, shape: Sequence[int]) -> Sequence[int]:
+    """MACs of an image (3, H, W) at each exit, neck and head included."""
+    if hasattr(model, 'macs_per_exit'):
+        return model.macs_per_exit(shape)
+    return count_macs(
+        model, lambda m, images: [m.bbox_head(m.neck(m.backbone(images)))],
+        shape)
 
 
 class Way(nn.Module):

@@ -6,15 +6,16 @@ in missing levels for each early exit, too. Neck and head are one graph, for
 all images of a batch together. Images may have any size.
 """
 import os
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core import ExitPolicy, count_macs
+from ..core import ExitPolicy
 from ..io.atomic import atomic_folder
-from .detector_graphs import Detect, Fill, Way, detector_for_export, halves_of
+from .detector_graphs import (Detect, Fill, Way, detector_for_export,
+                              detector_macs, halves_of)
 from .export import EXAMPLE_BATCH, MAX_DIFFERENCE, as_exported, policy_settings
 from .formats import versions_of
 from .manifest import Detection, Manifest, Segment
@@ -37,7 +38,9 @@ def export_detector(model: Any,
                     policy: Optional[ExitPolicy],
                     classes: Sequence[str],
                     source: Optional[Mapping[str, Any]] = None,
-                    opset: int = OPSET) -> Manifest:
+                    opset: int = OPSET,
+                    int8_images: Optional[Sequence[str]] = None,
+                    int8_test: Optional[Any] = None) -> Manifest:
     """Write a folder that :class:`~mmdynperceiver.deploy.Detector` loads.
 
     It is written whole or not at all, and only if its graphs agree with the
@@ -55,6 +58,12 @@ def export_detector(model: Any,
         source (Mapping, optional): What to say of config and checkpoint.
             Defaults to None, nothing.
         opset (int): ONNX's operator set, 18 to 23. Defaults to 23.
+        int8_images (Sequence[str], optional): Image files to quantise by.
+            Defaults to None, the graphs stay in fp32.
+        int8_test (AnnotatedImages, optional): Of
+            :mod:`mmdynperceiver.deploy.quantize_detector`, to tell what the
+            quantisation costs. Defaults to None: how far boxes agree on
+            ``int8_images``.
 
     Returns:
         Manifest: What the folder says of itself. MACs are those of an image
@@ -64,7 +73,8 @@ def export_detector(model: Any,
         FileExistsError: If there is something in the folder already.
         RuntimeError: If the graphs do not agree with the detector.
         ValueError: If the head is of another kind, there is not one name for
-            each class, or there is no such operator set.
+            each class, there is no such operator set, or no image to quantise
+            or test by can be read.
     """
     boxes = box_settings(model.bbox_head)
     if len(classes) != boxes['num_classes']:
@@ -85,11 +95,17 @@ def export_detector(model: Any,
             preprocessing=dict(preprocessing),
             policy=policy_settings(policy or ExitPolicy(1)),
             classes=[str(name) for name in classes],
-            macs_per_exit=list(_macs(model, (3, *size))),
+            macs_per_exit=list(detector_macs(model, (3, *size))),
             source=dict(source or {}, largest_logit_difference=difference),
             versions=versions_of(opset),
             detection=Detection(writer.fills, writer.head, writer.levels,
                                 boxes))
+        if int8_images is not None:
+            # Imported here: few exports need it.
+            from .quantize_detector import quantize_detector
+            manifest.precision = 'int8'
+            manifest.quantization = quantize_detector(temporary, manifest,
+                                                      int8_images, int8_test)
         manifest.save(temporary)
     return manifest
 
@@ -236,15 +252,6 @@ class _Writer:
         """Note the shape of a tensor; maps may have any size."""
         places = [None, None] if tensor.ndim == 4 else tensor.shape[2:]
         self.tensors[name] = ['batch', tensor.shape[1], *places]
-
-
-def _macs(model: Any, shape: Sequence[int]) -> Tuple[int, ...]:
-    """MACs of an image (3, H, W) at each exit, neck and head included."""
-    if hasattr(model, 'macs_per_exit'):
-        return model.macs_per_exit(shape)
-    return count_macs(
-        model, lambda m, images: [m.bbox_head(m.neck(m.backbone(images)))],
-        shape)
 
 
 @torch.no_grad()

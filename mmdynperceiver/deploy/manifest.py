@@ -113,11 +113,15 @@ class Manifest:
             *self.segments, *more.fills, more.head
         ]
 
-    def refuse_detector(self, folder: Union[str, os.PathLike]) -> None:
-        """ValueError, if it is one of a detector, which another class runs."""
-        if self.detection is not None:
-            raise ValueError(f'{os.fspath(folder)!r} holds a detector: '
-                             f'mmdynperceiver.deploy.Detector, or python -m '
+    def check_kind(self, folder: Union[str, os.PathLike],
+                   detects: bool) -> None:
+        """ValueError, if it is one of the other kind, which another class
+        runs: a classifier where a detector is asked for, or a detector."""
+        if detects != (self.detection is not None):
+            kind, name = ('classifier', 'Runner') if detects else ('detector',
+                                                                   'Detector')
+            raise ValueError(f'{os.fspath(folder)!r} holds a {kind}: '
+                             f'mmdynperceiver.deploy.{name}, or python -m '
                              f'mmdynperceiver.deploy, runs it')
 
     def save(self, folder: Union[str, os.PathLike]) -> None:

@@ -4,7 +4,9 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from itertools import islice
+from typing import (Any, Dict, Iterable, Iterator, List, Optional, Sequence,
+                    Tuple)
 
 import numpy as np
 import onnx
@@ -20,8 +22,8 @@ from .sessions import open_session
 from .tracing import quiet
 
 __all__ = [
-    'compare', 'labelled_images', 'quantize', 'quantize_segments', 'run_all',
-    'unquantized'
+    'compare', 'iter_prepared', 'labelled_images', 'quantize',
+    'quantize_graph', 'quantize_segments', 'run_all', 'spread', 'unquantized'
 ]
 
 LOGGER = logging.getLogger(__name__)
@@ -30,12 +32,15 @@ MAX_IMAGES = 256
 BATCH = 8
 # What 8 bits are used for; norms, attention and activations stay as they are.
 OPERATORS = ['Conv', 'Gemm', 'MatMul']
+# In the names of the layers that decide, who leaves and what is said of it:
+# classifiers, and of a detector the heads of its exits and the last layers.
+SPARED = ('classifiers', 'fkt', 'gains', 'retina_')
 
 
 class _Feeds(CalibrationDataReader):
     """Hands collected inputs to the calibrator."""
 
-    def __init__(self, feeds: Sequence[Dict[str, np.ndarray]]) -> None:
+    def __init__(self, feeds: Iterable[Dict[str, np.ndarray]]) -> None:
         self._feeds = iter(feeds)
 
     def get_next(self) -> Optional[Dict[str, np.ndarray]]:
@@ -92,38 +97,46 @@ def quantize_segments(folder: str, segments: Sequence[Segment],
     spared; these cost next to nothing. Takes what :func:`quantize` does, and
     says how many images were used.
     """
-    # Evenly from the whole.
-    step = max(1, len(images) / MAX_IMAGES)
-    chosen = [
-        images[int(k * step)] for k in range(min(MAX_IMAGES, len(images)))
-    ]
+    chosen = spread(images)
     broken: Dict[str, str] = {}
     batches = [
         inputs for _, inputs in run_all(folder, segments, preprocessing,
                                         chosen, broken)
     ]
     for segment, feeds in zip(segments, zip(*batches)):
-        path = os.path.join(folder, segment.file)
-        spared = unquantized(onnx.load(path).graph)
-        with tempfile.TemporaryDirectory() as other:
-            result = os.path.join(other, segment.file)
-            with quiet():
-                quantize_static(
-                    path,
-                    result,
-                    _Feeds(feeds),
-                    quant_format=QuantFormat.QDQ,
-                    op_types_to_quantize=OPERATORS,
-                    per_channel=True,
-                    activation_type=QuantType.QUInt8,
-                    weight_type=QuantType.QInt8,
-                    nodes_to_exclude=spared)
-            onnx.save(onnx.load(result), path)
+        quantize_graph(os.path.join(folder, segment.file), feeds)
     return sum(path not in broken for path in chosen)
 
 
+def spread(images: Sequence[str]) -> List[str]:
+    """At most ``MAX_IMAGES`` of them, evenly from the whole."""
+    step = max(1, len(images) / MAX_IMAGES)
+    return [images[int(k * step)] for k in range(min(MAX_IMAGES, len(images)))]
+
+
+def quantize_graph(path: str, feeds: Iterable[Dict[str, np.ndarray]]) -> None:
+    """Quantise a graph in place, by inputs that show what its activations
+    look like."""
+    spared = unquantized(onnx.load(path).graph)
+    with tempfile.TemporaryDirectory() as other:
+        result = os.path.join(other, os.path.basename(path))
+        with quiet():
+            quantize_static(
+                path,
+                result,
+                _Feeds(feeds),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=OPERATORS,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=spared)
+        onnx.save(onnx.load(result), path)
+
+
 def unquantized(graph: onnx.GraphProto) -> List[str]:
-    """Nodes that stay in fp32: classifiers, and attention without a node.
+    """Nodes that stay in fp32: those of ``SPARED``, and attention without a
+    node.
 
     In older operator sets, attention is products of two activations.
     """
@@ -132,7 +145,7 @@ def unquantized(graph: onnx.GraphProto) -> List[str]:
                      if node.op_type == 'Constant')
     return [
         node.name for node in graph.node
-        if 'classifiers' in node.name or 'fkt' in node.name or
+        if any(part in node.name for part in SPARED) or
         (node.op_type == 'MatMul' and not constants.intersection(node.input))
     ]
 
@@ -141,47 +154,54 @@ def run_all(
     folder: str, segments: Sequence[Segment], preprocessing: Preprocessing,
     images: Sequence[str], broken: Dict[str, str]
 ) -> Iterator[Tuple[List[np.ndarray], List[Dict[str, np.ndarray]]]]:
-    """Run all exits on image files, in batches.
-
-    Those that cannot be read go to ``broken``, with what is wrong with each.
+    """Run all exits on image files, in batches; see :func:`iter_prepared`.
 
     Yields:
         tuple: The logits (B, K) of each exit, and the inputs of each segment
         by name.
     """
-    if not images:
-        raise ValueError(
-            f'there are no {preprocessing.files.noun}s to quantise or test by')
     sessions = [
         open_session('onnxruntime', os.path.join(folder, segment.file),
                      segment.outputs, None, 'fp32') for segment in segments
     ]
-    count = Count(len(images), f'{preprocessing.files.noun}s')
-    for start in range(0, len(images), BATCH):
-        pixels = []
-        for image in images[start:start + BATCH]:
-            try:
-                pixels.append(preprocessing(image))
-            except FILE_ERRORS as error:
-                if image not in broken:
-                    count.clear()
-                    LOGGER.warning('skipped: %s', one_line(error))
-                broken[image] = one_line(error)
-        if not pixels:
-            continue
-        tensors: Dict[str, np.ndarray] = dict(images=np.stack(pixels))
+    prepared = iter_prepared(preprocessing, images, broken)
+    for batch in iter(lambda: list(islice(prepared, BATCH)), []):
+        tensors: Dict[str, np.ndarray] = dict(
+            images=np.stack([pixels for _, pixels in batch]))
         inputs = []
         for segment, session in zip(segments, sessions):
             feed = {name: tensors[name] for name in segment.inputs}
             tensors.update(zip(segment.outputs, session.run(feed)))
             inputs.append(feed)
-        count.show(start + len(pixels))
         yield [tensors[s.outputs[0]] for s in segments], inputs
+
+
+def iter_prepared(preprocessing: Preprocessing, images: Sequence[str],
+                  broken: Dict[str, str]) -> Iterator[Tuple[str, Any]]:
+    """Each image file, and what is prepared of it.
+
+    Those that cannot be read go to ``broken``, with what is wrong with each;
+    ValueError, if there are no others.
+    """
+    noun = preprocessing.files.noun
+    if not images:
+        raise ValueError(f'there are no {noun}s to quantise or test by')
+    count = Count(len(images), f'{noun}s')
+    for number, image in enumerate(images):
+        count.show(number)
+        try:
+            prepared = preprocessing(image)
+        except FILE_ERRORS as error:
+            if image not in broken:
+                count.clear()
+                LOGGER.warning('skipped: %s', one_line(error))
+            broken[image] = one_line(error)
+            continue
+        yield image, prepared
     count.clear()
     if all(image in broken for image in images):
-        raise ValueError(
-            f'none of the {len(images)} {preprocessing.files.noun}s '
-            f'can be read; the first: {broken[images[0]]}')
+        raise ValueError(f'none of the {len(images)} {noun}s can be read; '
+                         f'the first: {broken[images[0]]}')
 
 
 def labelled_images(folder: str,

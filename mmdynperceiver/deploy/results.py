@@ -1,10 +1,12 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What an exported network says of images."""
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional, Set
 
 import numpy as np
 
-__all__ = ['Outcome', 'Result']
+from .sessions import bucket
+
+__all__ = ['Outcome', 'Result', 'sizes_met']
 
 
 class Outcome(NamedTuple):
@@ -22,6 +24,17 @@ class Outcome(NamedTuple):
     exit_index: np.ndarray
     confidence: np.ndarray
     milliseconds: np.ndarray
+
+    def sizes(self) -> Set[tuple]:
+        """The sizes of batches that it took."""
+        return sizes_met(self.exit_index)
+
+
+def sizes_met(exit_index: np.ndarray, *more: int) -> Set[tuple]:
+    """Sizes of batches that segments meet where images leave at these exits
+    (B,): the segment's number, that of the images with padding, and more."""
+    return {(index, bucket(int((exit_index >= index).sum())), *more)
+            for index in range(int(exit_index.max()) + 1)}
 
 
 class Result(NamedTuple):

@@ -1,45 +1,24 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Run an exported folder: real early exit without torch."""
-import os
 import time
 from contextlib import ExitStack
-from typing import Any, Dict, List, Optional, Sequence, Set, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from ..exit_settings import fixed_exit_thresholds
-from .drift import DriftMonitor
+from .exported import ExportedNetwork
 from .manifest import Manifest
 from .policy import Policy, softmax
-from .preprocessing import Image, check_batch
+from .preprocessing import check_batch
 from .results import Outcome, Result
-from .sessions import Sessions, check_outputs
-from .streams import check_streams, run_in_streams
+from .sessions import check_outputs
 from .video import build_preprocessing
 
 __all__ = ['Outcome', 'Result', 'Runner']
 
 
-class Runner:
-    """An exported network with its images' preprocessing and its policy.
-
-    It may be called in several threads at once. Copies, pickled ones
-    included, and forked processes open the folder again; see
-    :class:`~mmdynperceiver.deploy.sessions.Sessions`.
-
-    Args:
-        manifest (Manifest): What the folder says of itself.
-        sessions (Sequence): One for each segment, with the method ``run``.
-        policy (Policy): Decides who leaves.
-
-    Attributes:
-        monitor (DriftMonitor, optional): Checks some images at the last
-            exit as well, and may make the policy a safer one. Defaults to
-            None.
-        more_streams (list[Runner]): The same network, for images that run at
-            the same time as others.
-        met (set[tuple]): Sizes of batches that segments have met here, for
-            times without what is done once.
+class Runner(ExportedNetwork):
+    """An exported classifier of images or videos.
 
     Example:
         >>> runner = Runner.load('exported/')                # doctest: +SKIP
@@ -47,14 +26,11 @@ class Runner:
         ...     print(result.name, result.score, result.exit_index)
     """
 
+    detects = False
+
     def __init__(self, manifest: Manifest, sessions: Sequence[Any],
                  policy: Policy) -> None:
-        self.manifest = manifest
-        self.sessions = sessions
-        self.policy = policy
-        self.monitor: Optional[DriftMonitor] = None
-        self.more_streams: List[Runner] = []
-        self.met: Set[Tuple[int, int]] = set()
+        super().__init__(manifest, sessions, policy)
         self.preprocessing = build_preprocessing(manifest.preprocessing)
         # For each segment, the tensors that it or a later one takes.
         self._needed = [{
@@ -63,124 +39,22 @@ class Runner:
             for name in segment.inputs
         } for index in range(manifest.num_exits + 1)]
 
-    @classmethod
-    def load(cls,
-             folder: Union[str, os.PathLike],
-             runtime: str = 'onnxruntime',
-             threads: Optional[int] = None,
-             precision: str = 'fp32',
-             thresholds: Optional[Sequence[float]] = None,
-             streams: int = 1,
-             sessions: Optional[Sequence[Any]] = None) -> 'Runner':
-        """Open a folder that ``tools/export.py`` wrote.
-
-        Args:
-            folder (str | PathLike): The folder. Everything in it is
-                checked, and every segment is run once.
-            runtime (str): 'onnxruntime' or 'openvino', or 'litert' for a
-                folder of that format. Defaults to 'onnxruntime'.
-            threads (int, optional): Number of threads, for all segments
-                together. Defaults to None, see
-                :func:`~mmdynperceiver.deploy.threads.available_threads`.
-            precision (str): 'fp32', or 'bf16' in OpenVINO where the
-                processor has it. Defaults to 'fp32'.
-            thresholds (Sequence[float], optional): Instead of the exported
-                ones, for the same criterion. Defaults to None.
-            streams (int): How many images, or batches, of those given are
-                decoded and run at the same time, with one thread each.
-                Defaults to 1.
-            sessions (Sequence, optional): The segments, where they are open
-                elsewhere; runtime, threads and precision are theirs then.
-
-        Returns:
-            Runner: Ready to be called.
-
-        Raises:
-            FileNotFoundError: If a file is missing.
-            ImportError: If the runtime is not installed.
-            ValueError: If a file was changed or does not fit, the runtime
-                does not take a graph, or an argument does not fit.
-        """
-        manifest = Manifest.read(folder)
-        manifest.refuse_detector(folder)
-        settings = dict(manifest.policy)
-        if thresholds is not None:
-            settings['thresholds'] = thresholds
-        policy = Policy(manifest.num_exits, **settings)
-        count, threads = check_streams(streams, threads)
-        runner, *more = (
-            cls(
-                manifest, sessions
-                or Sessions(folder, manifest, runtime, threads, precision),
-                policy) for _ in range(count))
-        if len(runner.sessions) != manifest.num_exits:
-            raise ValueError(f'{folder!r} has {manifest.num_exits} segments, '
-                             f'got {len(runner.sessions)}')
-        images = np.zeros((1, *runner.image_shape), np.float32)
-        for one in (runner, *more):
-            one.all_exits(images)
-        runner.more_streams = more
-        return runner
-
-    def __call__(self,
-                 images: Union[Image, Sequence[Image]],
-                 batch_size: int = 1) -> List[Result]:
-        """Classify images, or the videos that a network for videos takes.
-
-        Args:
-            images (str | PathLike | bytes | ndarray | PIL.Image.Image |
-                Sequence): A file, what is in one, a folder with images in it
-                and below, RGB pixels (H, W, 3) as uint8, an image of Pillow,
-                or a list of these. Of videos: a file, a folder with some, all
-                frames (T, H, W, 3) as uint8, or a list of these.
-            batch_size (int): How many run together. Defaults to 1.
-
-        Returns:
-            list[Result]: In the order of the images, those of a folder
-            sorted by their path.
-
-        Raises:
-            FileNotFoundError: If there is no such file, or no image.
-            ValueError: If an image cannot be read or has a wrong size, or
-                ``batch_size`` is not positive.
-        """
-        if batch_size < 1:
-            raise ValueError(f'batch_size must be at least 1, got '
-                             f'{batch_size}')
-        items = self.preprocessing.listed(images)
-        batches = (
-            items[start:start + batch_size]
-            for start in range(0, len(items), batch_size))
-        found = run_in_streams(self._classify, batches,
-                               (self, *self.more_streams))
-        return [result for results in found for result in results]
-
-    @property
-    def num_exits(self) -> int:
-        """Number of exits, and of segments."""
-        return self.manifest.num_exits
+    def try_out(self) -> None:
+        """Run each segment once."""
+        self.all_exits(np.zeros((1, *self.image_shape), np.float32))
 
     @property
     def image_shape(self) -> Tuple[int, ...]:
         """Shape (3, H, W) of an image, or (M, 3, H, W) of a video."""
         return tuple(self.manifest.tensors['images'][1:])
 
-    def _classify(self, items: Sequence[Image],
-                  stream: 'Runner') -> List[Result]:
-        """Classify one batch in a stream."""
-        prepared, spent = zip(*map(self.prepare, items))
-        paths = [
-            os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
-            for item in items
-        ]
-        outcome = self.predict(np.stack(prepared), stream=stream)
-        return self.results(outcome, paths, spent)
+    def batch_of(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """Normalised images, or videos, as one batch."""
+        return np.stack(prepared)
 
-    def prepare(self, image: Image) -> Tuple[np.ndarray, float]:
-        """Normalised pixels, of ``image_shape``, and milliseconds."""
-        start = time.perf_counter()
-        pixels = self.preprocessing(image)
-        return pixels, 1000 * (time.perf_counter() - start)
+    def normalised(self, pixels: np.ndarray) -> np.ndarray:
+        """They are a batch as they are."""
+        return pixels
 
     def results(self, outcome: Outcome, paths: Sequence[Optional[str]],
                 preparing: Sequence[float]) -> List[Result]:
@@ -291,26 +165,6 @@ class Runner:
             return tuple(
                 self.step(index, tensors, held).copy()
                 for index in range(self.num_exits))
-
-    def time_to_exit(self, index: int, batch: np.ndarray) -> float:
-        """Time a batch in which all images leave at one exit.
-
-        Also the last one is reached by segments, as it is by images that stay
-        where others leave.
-
-        Args:
-            index (int): The exit, 0-based; ValueError if there is none.
-            batch (ndarray): As for :meth:`predict`.
-
-        Returns:
-            float: Milliseconds from the pixels to the logits, the decisions
-            on the way included.
-        """
-        num_exits = self.num_exits
-        policy = Policy(num_exits, fixed_exit_thresholds(index, num_exits))
-        start = time.perf_counter()
-        self.predict(batch, policy, staged=True)
-        return 1000 * (time.perf_counter() - start)
 
     def all_at_once(self, batch: np.ndarray,
                     held: ExitStack) -> Optional[List[np.ndarray]]:

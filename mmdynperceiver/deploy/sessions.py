@@ -88,7 +88,7 @@ def check_outputs(segment: Segment, batch: int, outputs: Sequence[np.ndarray],
 
 
 class Sessions(AbstractSequence):
-    """The segments of an exported folder, open in a runtime.
+    """The graphs of an exported folder, open in a runtime.
 
     What a runtime has open belongs to one process. A copy, also one that was
     pickled, and a forked process open the folder again. For the arguments and
@@ -130,11 +130,11 @@ class Sessions(AbstractSequence):
             return self._whole[0]
 
     def __len__(self) -> int:
-        """Number of segments."""
-        return self.manifest.num_exits
+        """Number of graphs."""
+        return len(self.manifest.graphs)
 
     def __getitem__(self, index: Any) -> Any:
-        """One segment, or several."""
+        """One graph, or several."""
         found = self._sessions
         if found is None:
             with _LOCK:

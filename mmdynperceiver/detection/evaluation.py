@@ -1,6 +1,7 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """What all exits of a detector find in a data set, and what that is worth."""
 import io
+import os
 from contextlib import redirect_stdout
 from functools import lru_cache
 from typing import (Any, Dict, Iterable, Iterator, List, NamedTuple, Optional,
@@ -8,6 +9,7 @@ from typing import (Any, Dict, Iterable, Iterator, List, NamedTuple, Optional,
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -18,14 +20,17 @@ from ..core.complexity import expected_cost
 from ..core.policy import leave_at
 from ..datasets.class_names import (check_data_classes, class_names,
                                     config_num_classes)
-from ..errors import InputError, input_errors
-from ..hosts.build import LabelledData, others_of, split_config
+from ..deploy.detection import AnnotatedImages
+from ..errors import InputError, first_few, input_errors
+from ..hosts.build import (LabelledData, annotation_file, others_of,
+                           split_config)
 from ..hosts.exit_logits import all_exits, mean_macs, path_of
 from ..progress import track
 from .metrics import EMPTY, CheckedCocoMetric
 
 __all__ = [
-    'ExitDetections', 'PrecisionJudge', 'collect_detections', 'detection_data',
+    'ExitDetections', 'PrecisionJudge', 'annotated_images',
+    'average_precisions', 'collect_detections', 'detection_data',
     'iter_detections', 'iter_exit_losses', 'truth_of'
 ]
 
@@ -69,18 +74,11 @@ class PrecisionJudge:
 
         These are ``bbox_mAP``, ``bbox_mAP_50``, ..., in [0, 1].
         """
-        results = [
-            dict(sample,
-                 pred_instances=exits[index]) for sample, exits, index in zip(
-                     self.detections.samples, self.detections.found,
-                     exit_index.tolist())
-        ]
-        with redirect_stdout(io.StringIO()):  # COCO's tables
-            self.metric.process({}, results)
-            precisions = self.metric.evaluate(len(results))
-        found = {key.partition('/')[2]: v for key, v in precisions.items()}
-        # Nothing at all where nothing was detected.
-        return {**dict.fromkeys(EMPTY, 0.), **found}
+        return average_precisions(self.metric, [
+            dict(sample, pred_instances=exits[index]) for sample, exits, index
+            in zip(self.detections.samples, self.detections.found,
+                   exit_index.tolist())
+        ])
 
     def outcome(self, exit_index: Tensor) -> Outcome:
         """What it brings if each image stops at some exit (N,)."""
@@ -113,6 +111,66 @@ class PrecisionJudge:
         """Stopping always at the same exit, for each."""
         every = torch.ones(self.confidence.shape[1], dtype=torch.long)
         return [self.outcome(k * every) for k in range(len(self.cost))]
+
+
+def average_precisions(metric: CheckedCocoMetric,
+                       results: Sequence[dict]) -> Dict[str, float]:
+    """COCO's average precisions of what was found in each image.
+
+    These are ``bbox_mAP``, ``bbox_mAP_50``, ..., in [0, 1].
+    """
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')
+    try:
+        with redirect_stdout(io.StringIO()):  # COCO's tables
+            metric.process({}, results)
+            precisions = metric.evaluate(len(results))
+    finally:
+        logger.setLevel(level)
+    found = {key.partition('/')[2]: v for key, v in precisions.items()}
+    # Nothing at all where nothing was detected.
+    return {**dict.fromkeys(EMPTY, 0.), **found}
+
+
+def annotated_images(config: Config, folder: str,
+                     classes: Sequence[str]) -> AnnotatedImages:
+    """Images in a folder, with the test annotations of a config.
+
+    Raises:
+        InputError: If the config has none, or an image is not there.
+    """
+    path = annotation_file(config, 'test')
+    if not path:
+        raise InputError('the config has no test_dataloader with an ann_file, '
+                         'by which images in a folder could be judged')
+    metric = CheckedCocoMetric(path, on_bad_box='skip')
+    metric.dataset_meta = dict(classes=tuple(classes))
+    images = {
+        os.path.join(folder, image['file_name']): image
+        for image in metric._coco_api.imgs.values()
+    }
+    missing = [file for file in images if not os.path.exists(file)]
+    if missing:
+        raise InputError(
+            f'{len(missing)} of the {len(images)} images that {path!r} lists '
+            f'are not in {folder!r}: {first_few(missing)}')
+
+    def precision(found: Sequence[Any]) -> float:
+        results = [
+            dict(
+                img_id=images[file]['id'],
+                ori_shape=(images[file]['height'], images[file]['width']),
+                img_path=file,
+                pred_instances=InstanceData(
+                    bboxes=torch.from_numpy(boxes.boxes),
+                    scores=torch.from_numpy(boxes.scores),
+                    labels=torch.from_numpy(boxes.labels)))
+            for file, boxes in found
+        ]
+        return average_precisions(metric, results)['bbox_mAP']
+
+    return AnnotatedImages(list(images), precision)
 
 
 def detection_data(config: Config,

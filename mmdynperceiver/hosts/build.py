@@ -21,9 +21,9 @@ from ..errors import InputError, input_errors
 from .exit_logits import PATH_KEYS, path_of
 
 __all__ = [
-    'LabelledData', 'build_any_model', 'build_data', 'build_model',
-    'check_data_folders', 'iter_batches', 'model_of', 'others_of', 'overlap',
-    'split_config', 'test_transform'
+    'LabelledData', 'annotation_file', 'build_any_model', 'build_data',
+    'build_model', 'check_data_folders', 'iter_batches', 'model_of',
+    'others_of', 'overlap', 'split_config', 'test_transform'
 ]
 
 # Wrappers that repeat or reorder what is in them.
@@ -141,6 +141,14 @@ def split_config(config: Config, name: str) -> dict:
     while dataset.get('type') in WRAPPERS:
         dataset = dataset['dataset']
     return dataset
+
+
+def annotation_file(config: Config, split: str) -> str:
+    """Where the annotation file of a split really lies, '' if it has none."""
+    dataset = (config.get(f'{split}_dataloader') or {}).get('dataset') or {}
+    name = dataset.get('ann_file') or ''
+    path = os.path.join(dataset.get('data_root') or '', name)
+    return name and os.path.realpath(os.path.expanduser(path))
 
 
 def test_transform(

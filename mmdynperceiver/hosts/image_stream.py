@@ -1,14 +1,12 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The images that a benchmark measures with."""
-from typing import NamedTuple, Optional, Sequence
+from typing import Any, Iterator, NamedTuple, Optional, Sequence
 
 import torch
-from mmengine.config import Config
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..datasets.class_names import check_data_classes
 from ..errors import InputError
-from .build import build_data, check_data_folders, iter_batches, split_config
+from .build import LabelledData, iter_batches
 
 __all__ = ['Stream', 'data_stream', 'random_stream', 'sample_shape']
 
@@ -23,22 +21,17 @@ class Stream(NamedTuple):
     labels: Optional[Tensor] = None
 
 
-def sample_shape(config: Config, model: nn.Module,
-                 size: Optional[Sequence[int]]) -> Sequence[int]:
-    """The shape (3, H, W) of one image, or (M, 3, H, W) of one video.
+def sample_shape(data: LabelledData, model: Any) -> Sequence[int]:
+    """The shape (3, H, W) of the first image, or (M, 3, H, W) of the first
+    video, as the model gets it."""
+    return tuple(next(_prepared(data.select([0]), model)).shape[1:])
 
-    Height and width are ``size``, or else those of the first test image.
 
-    Raises:
-        InputError: If there are no test data.
-    """
-    if size is not None:
-        frames = getattr(model.backbone, 'num_segments', None)
-        lead = (3, ) if frames is None else (frames, 3)
-        return (*lead, *size)
-    check_data_folders(config, ('test_dataloader', ))
-    data = build_data(config, split_config(config, 'test'))
-    return tuple(data.dataset[0]['inputs'].shape)
+@torch.no_grad()
+def _prepared(data: LabelledData, model: Any) -> Iterator[Tensor]:
+    """Each sample as the model gets it, a batch of one."""
+    for batch in iter_batches(data, dict(batch_size=1), 0):
+        yield model.data_preprocessor(batch)['inputs']
 
 
 def random_stream(count: int, shape: Sequence[int], device: str) -> Stream:
@@ -48,22 +41,15 @@ def random_stream(count: int, shape: Sequence[int], device: str) -> Stream:
     return Stream(images.to(device))
 
 
-def data_stream(config: Config, model: nn.Module, wanted: int,
+def data_stream(data: LabelledData, model: Any, wanted: int,
                 fewest: int) -> Stream:
-    """Test images, spread over the data set, on the model's device.
+    """Images spread over a data set, on the model's device.
 
     They are ``wanted`` if there are so many, and at least ``fewest``.
 
     Raises:
-        InputError: If there are no data or too few, or their sizes differ.
+        InputError: If there are too few, or their sizes differ.
     """
-    check_data_folders(config, ('test_dataloader', ))
-    data = build_data(config, split_config(config, 'test'))
-    check_data_classes(
-        'test images',
-        data.dataset,
-        model.exit_parts()[1].num_classes,
-        num_labels=max(data.labels, default=-1) + 1)
     total = len(data.labels)
     if total < fewest:
         raise InputError(f'there are only {total} test images, and '
@@ -71,11 +57,7 @@ def data_stream(config: Config, model: nn.Module, wanted: int,
     count = min(wanted, total)
     # The data set is often sorted by class.
     few = data.select([i * total // count for i in range(count)])
-    with torch.no_grad():
-        images = [
-            model.data_preprocessor(batch)['inputs']
-            for batch in iter_batches(few, dict(batch_size=1), 0)
-        ]
+    images = list(_prepared(few, model))
     shapes = {
         tuple(image.shape[1:]): path
         for image, path in zip(images, few.paths)

@@ -18,6 +18,7 @@ from mmdynperceiver.deploy.boxes import BoxDecoder
 from mmdynperceiver.deploy.detection_pipeline import (
     is_detection, read_detection_preprocessing)
 from mmdynperceiver.deploy.export_detector import box_settings
+from mmdynperceiver.deploy.stream import classify_files
 
 if not all(map(importlib.util.find_spec, ('onnx', 'onnxruntime'))):
     pytest.skip('onnx or onnxruntime is missing', allow_module_level=True)
@@ -145,6 +146,26 @@ def test_boxes_are_those_of_the_host(source, photos, runtime, batch_size):
         assert {one.exit_index for one in found} == {0, 1, 2}
 
 
+def test_streams_give_the_same_in_order(source, photos):
+    paths = [*sorted(photos.glob('*.png')), photos / 'none.png']
+    one, two = (
+        Detector.load(source.folder, **options)
+        for options in (dict(threads=1), dict(streams=2)))
+    given = paths[:-1] * 2
+    for expected, got in zip(one(given, 2), two(given, 2), strict=True):
+        assert got.path == expected.path
+        assert got.exit_index == expected.exit_index
+        np.testing.assert_array_equal(got.boxes, expected.boxes)
+    batches = list(classify_files(two, paths, 3))
+    assert [[result.path for result in done.results]
+            for done in batches] == [paths[:3], paths[3:6], []]
+    assert batches[2].broken[0].path == paths[6]
+    # Once for each size of images that the graphs meet.
+    assert {size[2:] for size in two.met} == {(96, 160)}
+    assert two.time_to_exit(
+        0, two.normalised(np.zeros((1, 3, 96, 160), np.float32))) > 0
+
+
 def test_boxes_are_decoded_as_the_host_does_it(source):
     """Of the same outputs, box for box."""
     head, model = source.model.bbox_head, source.model
@@ -220,11 +241,11 @@ def test_what_does_not_fit_is_refused(source, tmp_path, capsys):
     from mmdynperceiver.deploy.__main__ import main
     with pytest.raises(ValueError, match='holds a detector: mmdynperceiver'):
         Runner.load(source.folder)
-    assert main([str(source.folder), 'a.jpg', '--streams', '2']) == 1
-    assert 'there is no --streams and no --monitor' in capsys.readouterr().err
+    assert main([str(source.folder), 'a.jpg', '--monitor', '0.1']) == 1
+    assert 'for which there is no --monitor' in capsys.readouterr().err
     error = run_tool('export', source.config, source.checkpoint,
                      tmp_path / 'out', '--int8-calibration', tmp_path)
-    assert 'detectors are exported in fp32' in error
+    assert 'no image' in error and not (tmp_path / 'out').exists()
     content = json.loads((source.folder / 'manifest.json').read_text())
     from mmdynperceiver.deploy.manifest_schema import check_manifest
     del content['manifest_sha256']
