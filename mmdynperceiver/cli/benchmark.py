@@ -43,6 +43,16 @@ def check_detectors(args: argparse.Namespace) -> None:
                              f'it out')
 
 
+def load_networks(args: argparse.Namespace, config: Config) -> List[Network]:
+    """The network of the config, and those beside it."""
+    first = load_network(args, args.config, args.checkpoint, config)
+    if first.detects:
+        check_detectors(args)
+    return [
+        first, *(load_other(args, first, *given) for given in args.against)
+    ]
+
+
 def test_images(config: Config, network: Network) -> LabelledData:
     """The test images of a config.
 
@@ -149,12 +159,8 @@ def add_top1(rows: List[Dict[str, Any]], entered: List[BenchmarkEntry],
 def run(args: argparse.Namespace, config: Config,
         folder: str) -> Dict[str, Any]:
     """Build everything and measure it; exported graphs go into the folder."""
-    first = load_network(args, args.config, args.checkpoint, config)
-    if first.detects:
-        check_detectors(args)
-    networks = [
-        first, *(load_other(args, first, *given) for given in args.against)
-    ]
+    networks = load_networks(args, config)
+    first = networks[0]
     stream = make_stream(config, args, first)
     curves = early_exit_curves(
         args.curve,
