@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from .graphs import Graph
-from .merging import Merged, chain_graphs, merge_graphs
+from .merging import INPUT, Merged, chain_graphs, merge_graphs
 from .runtimes import failure, import_runtime
 
 __all__ = ['FIRST_VERSIONS', 'OPSET', 'OnnxRuntimeSession', 'check_opset']
@@ -46,8 +46,13 @@ class OnnxRuntimeSession:
         self._session = session
         self._name = graph.name
         self._outputs = list(graph.outputs)
-        self._merged = merged
-        self._index = index
+        # What the session calls the inputs, and what it gets besides.
+        self._inputs = {name: name for name in graph.inputs}
+        self._idle: Dict[str, Any] = {}
+        if merged is not None:
+            self._outputs = merged.outputs(len(graph.outputs))
+            self._inputs = {name: INPUT.format(name) for name in graph.inputs}
+            self._idle = merged.feeds(index, {})
 
     @staticmethod
     def check(precision: str) -> Any:
@@ -108,12 +113,11 @@ class OnnxRuntimeSession:
             held: Optional[contextlib.ExitStack] = None) -> List[np.ndarray]:
         """Compute the outputs, which are nobody else's; ``held`` is not used.
         """
-        names, given = self._outputs, dict(feeds)
-        if self._merged is not None:
-            names = self._merged.outputs(len(names))
-            given = self._merged.feeds(self._index, feeds)
         try:
-            return self._session.run(names, given)
+            given = dict(self._idle)
+            for name, value in feeds.items():
+                given[self._inputs.get(name, name)] = value
+            return self._session.run(self._outputs, given)
         except Exception as error:
             raise failure(self._name, 'run', NAME, error) from error
 

@@ -38,47 +38,64 @@ class _Compiled(NamedTuple):
     """
 
     model: Any
+    # What batches are padded to; None, they stay as they are.
+    size: Optional[int]
     free: 'Deque[_Request]'
 
 
 class _Request:
-    """A request of OpenVINO, and the arrays that are its inputs.
+    """A request of OpenVINO, and the arrays that are its inputs and outputs.
 
-    What one segment leaves for the next lies at the same place in each call,
-    and handing it over takes as long as a layer: it is done once.
+    What one segment leaves for the next is the same arrays in each call, and
+    handing an array over takes as long as a layer: it is done once.
 
     Args:
         compiled (Any): OpenVINO's compiled model.
+        outputs (Sequence[str]): Names of the outputs to return.
         halved (frozenset[str]): Inputs and outputs in bf16, which NumPy does
             not know: their arrays are of uint16.
     """
 
-    def __init__(self, compiled: Any, halved: FrozenSet[str]) -> None:
+    def __init__(self, compiled: Any, outputs: Sequence[str],
+                 halved: FrozenSet[str]) -> None:
         self._request = compiled.create_infer_request()
         self._halved = halved
+        # By port: that is found sooner than by name.
+        self._ports = {
+            name: port
+            for port in compiled.inputs
+            for name in port.get_names()
+        }
         # Kept, so that their memory cannot become that of others.
         self._given: Dict[str, np.ndarray] = {}
+        self._outputs = outputs
+        # Outputs of no fixed shape lie elsewhere each time.
+        fixed = all(
+            compiled.output(name).partial_shape.is_static for name in outputs)
+        self._fixed = self._found() if fixed else ()
 
-    def run(self, feeds: Mapping[str, np.ndarray],
-            outputs: Sequence[str]) -> List[np.ndarray]:
+    def run(self, feeds: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
         """Compute outputs, which lie in the request's memory, of inputs in one
         piece each."""
         for name, value in feeds.items():
+            if self._given.get(name) is value:
+                continue
             if not value.flags.writeable:
                 value = value.copy()  # OpenVINO shares no others
-            before = self._given.get(name)
-            if before is None or before.shape != value.shape or \
-                    before.ctypes.data != value.ctypes.data:
-                self._request.set_tensor(name, self._tensor(name, value))
-                self._given[name] = value
+            self._request.set_tensor(self._ports[name],
+                                     self._tensor(name, value))
+            self._given[name] = value
         # Else all outputs would be copied.
         self._request.infer(share_outputs=True)
+        return self._fixed or self._found()
+
+    def _found(self) -> Tuple[np.ndarray, ...]:
+        """The outputs, in the request's memory."""
         found = ((name, self._request.get_tensor(name).data)
-                 for name in outputs)
-        return [
+                 for name in self._outputs)
+        return tuple(
             data.view(np.uint16) if name in self._halved else data
-            for name, data in found
-        ]
+            for name, data in found)
 
     def _tensor(self, name: str, value: np.ndarray) -> Any:
         """An input, in the memory of its array."""
@@ -154,15 +171,15 @@ class OpenVinoSession:
         """Open all graphs as one that returns the logits of each."""
         return cls(graphs, threads, precision)
 
-    def _compile(self, batch: int,
-                 feeds: Mapping[str, np.ndarray]) -> Tuple[_Compiled, int]:
-        """What is compiled for a batch, and the size to pad it to."""
+    def _compile(self, batch: int, feeds: Mapping[str,
+                                                  np.ndarray]) -> _Compiled:
+        """What is compiled for a batch."""
         size: Optional[int] = bucket(batch)
         key: Any = size
         if self._any_size:
             key = (size, *(value.shape[1:] for value in feeds.values()))
         if key in self._compiled:
-            return self._compiled[key], bucket(batch)
+            return self._compiled[key]
         with self._lock:
             if key not in self._compiled and \
                     len(self._compiled) >= MAX_COMPILED:
@@ -176,12 +193,13 @@ class OpenVinoSession:
                     })
                 compiled = self._core.compile_model(
                     _halve(model, self._halved), 'CPU', self._settings)
-                self._compiled[key] = _Compiled(compiled, deque())
-        return self._compiled[key], size or batch
+                self._compiled[key] = _Compiled(compiled, size, deque())
+        return self._compiled[key]
 
     def run(self,
             feeds: Mapping[str, np.ndarray],
-            held: Optional[contextlib.ExitStack] = None) -> List[np.ndarray]:
+            held: Optional[contextlib.ExitStack] = None
+            ) -> Sequence[np.ndarray]:
         """Compute the outputs of all inputs.
 
         With ``held`` they are in the runtime's own memory, which nobody else
@@ -189,15 +207,18 @@ class OpenVinoSession:
         """
         batch = len(next(iter(feeds.values())))
         try:
-            compiled, size = self._compile(batch, feeds)
+            compiled = self._compile(batch, feeds)
             try:
                 request = compiled.free.pop()
             except IndexError:
-                request = _Request(compiled.model, self._halved)
-            given = {name: _pad(value, size) for name, value in feeds.items()}
-            outputs = [
-                output[:batch] for output in request.run(given, self._outputs)
-            ]
+                request = _Request(compiled.model, self._outputs, self._halved)
+            size = compiled.size or batch
+            outputs = request.run({
+                name: _pad(value, size)
+                for name, value in feeds.items()
+            })
+            if size != batch:
+                outputs = [output[:batch] for output in outputs]
         except Exception as error:
             raise failure(self._name, 'run', NAME, error) from error
         if held is None:

@@ -29,6 +29,11 @@ class Outcome(NamedTuple):
         """The sizes of batches that it took."""
         return sizes_met(self.exit_index)
 
+    def put(self, rows: Any, *values: Any) -> None:
+        """Set some rows of all fields, in their order."""
+        for field, value in zip(self, values):
+            field[rows] = value
+
 
 def sizes_met(exit_index: np.ndarray, *more: int) -> Set[tuple]:
     """Sizes of batches that segments meet where images leave at these exits

@@ -32,12 +32,13 @@ class Runner(ExportedNetwork):
                  policy: Policy) -> None:
         super().__init__(manifest, sessions, policy)
         self.preprocessing = build_preprocessing(manifest.preprocessing)
-        # For each segment, the tensors that it or a later one takes.
-        self._needed = [{
+        # For each segment, what nobody needs when it has run.
+        self._done = [{
             name
-            for segment in manifest.segments[index:]
-            for name in segment.inputs
-        } for index in range(manifest.num_exits + 1)]
+            for name in (*segment.inputs, *segment.outputs)
+            if not any(name in later.inputs
+                       for later in manifest.segments[index + 1:])
+        } for index, segment in enumerate(manifest.segments)]
 
     def try_out(self) -> None:
         """Run each segment once."""
@@ -128,7 +129,8 @@ class Runner(ExportedNetwork):
         nobody can, unless it shall be ``staged``."""
         start = time.perf_counter()
         tensors, memory = dict(images=batch), None
-        rows = np.arange(len(batch))
+        # Who is here: everybody, until some leave and some do not.
+        rows: Any = slice(None)
         whole = None
         if not (staged or policy.lets_leave):
             whole = self.all_at_once(batch, held)
@@ -136,19 +138,16 @@ class Runner(ExportedNetwork):
             logits = self.step(index, tensors,
                                held) if whole is None else whole[index]
             conf, leaves, memory = policy.decide(index, logits, memory)
-            number = np.count_nonzero(leaves)
-            if not number:
+            said = leaves.tolist()
+            if True not in said:
                 continue
-            all_leave = number == len(rows)
-            who = slice(None) if all_leave else leaves
-            left = rows[who]
-            out.milliseconds[left] = 1000 * (time.perf_counter() - start)
-            out.logits[left] = policy.answer(index, logits, memory)[who]
-            out.exit_index[left] = index
-            out.confidence[left] = conf[who]
-            if all_leave:
+            spent = 1000 * (time.perf_counter() - start)
+            answer = policy.answer(index, logits, memory)
+            if False not in said:
+                out.put(rows, answer, index, conf, spent)
                 break
-            stay = ~leaves
+            stay, rows = ~leaves, np.arange(len(batch))[rows]
+            out.put(rows[leaves], answer[leaves], index, conf[leaves], spent)
             rows = rows[stay]
             tensors = {name: value[stay] for name, value in tensors.items()}
             memory = None if memory is None else memory[stay]
@@ -198,6 +197,6 @@ class Runner(ExportedNetwork):
         check_outputs(segment, len(feeds[segment.inputs[0]]), outputs,
                       self.manifest.tensors)
         tensors.update(zip(segment.outputs, outputs))
-        for name in set(tensors) - self._needed[index + 1]:
+        for name in self._done[index]:
             del tensors[name]
         return outputs[0]

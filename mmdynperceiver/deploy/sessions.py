@@ -71,20 +71,23 @@ def check_outputs(segment: Segment, batch: int, outputs: Sequence[np.ndarray],
                   tensors: Mapping[str, Sequence[Any]]) -> None:
     """Refuse outputs for a batch of another shape, and logits not finite."""
     for name, output in zip(segment.outputs, outputs):
-        sizes = [
-            have if size is None else size
-            for have, size in zip(output.shape[1:], tensors[name][1:])
-        ] if None in tensors[name] else tensors[name][1:]
-        if [len(output), *output.shape[1:]] != [batch, *sizes]:
+        due = (batch, *tensors[name][1:])
+        if output.shape != due and not _fits(output.shape, due):
             raise ValueError(
                 f'{segment.file} returns {name} in the shape {output.shape} '
-                f'where {(batch, *tensors[name][1:])} is due: export again')
+                f'where {due} is due: export again')
     if not all_finite(outputs[0]):
         count = np.count_nonzero(~np.isfinite(outputs[0]).all(1))
         raise ValueError(
             f'{segment.file} returns logits that are not finite for {count} '
             f'of {batch} images: look for very large numbers in the batch, '
             f'else export again')
+
+
+def _fits(shape: Sequence[int], due: Sequence[Optional[int]]) -> bool:
+    """Whether a shape is the one that is due, of which None is any size."""
+    return len(shape) == len(due) and all(
+        size in (None, have) for have, size in zip(shape, due))
 
 
 class Sessions(AbstractSequence):

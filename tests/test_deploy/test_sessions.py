@@ -91,6 +91,19 @@ def test_batches_may_lie_anyhow(resnet, runtime, batches, change):
     same(runner.predict(batch), runner.predict(batch.copy()))
 
 
+def test_what_lies_in_a_batch_is_read_each_time(resnet, runtime, batches):
+    """Also where nobody may write to the array itself."""
+    runner = Runner.load(resnet.folder, runtime, 1)
+    base = batches[0].copy()
+    shown = base[:]
+    shown.flags.writeable = False
+    for change in (0., 1., 2.):
+        base += change
+        expected = runner.predict(base.copy())
+        same(runner.predict(base), expected)
+        same(runner.predict(shown), expected)
+
+
 def test_images_with_nan_are_refused(resnet, runtime, batches):
     runner = Runner.load(resnet.folder, runtime, 1)
     batch = batches[2].copy()
