@@ -75,7 +75,9 @@ def export_net(net: nn.Module,
     """Export any network as one graph, as segments are exported.
 
     Args:
-        net (nn.Module): Images (B, 3, H, W) -> logits (B, K), on the CPU.
+        net (nn.Module): Images (B, 3, H, W) -> logits (B, K), or those of
+            several classifiers, of which the graph returns the last; on the
+            CPU.
         shape (Sequence[int]): (3, H, W), or (M, 3, H, W) of videos, whose
             logits are averaged.
         folder (str): A new folder, for :func:`graph_entry`.
@@ -116,7 +118,8 @@ class _OneSegment(SegmentedTrunk):
             self, index: int,
             state: TrunkState) -> Tuple[TrunkState, Tuple[Tensor, ...]]:
         """Run the network."""
-        return state, (self.net(state.x), )
+        found = self.net(state.x)
+        return state, (found if isinstance(found, Tensor) else found[-1], )
 
 
 class _Logits(nn.Module):

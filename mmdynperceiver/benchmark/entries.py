@@ -100,17 +100,20 @@ def all_exits_pass(
 
 
 def static_entry(name: str, net: nn.Module) -> BenchmarkEntry:
-    """Enter a network as it is: images (B, 3, H, W) -> logits (B, K)."""
+    """Enter a network as it is: images (B, 3, H, W) -> logits (B, K), or those
+    of several classifiers, of which the last one counts; a training step takes
+    the losses of all."""
     net = net.eval()
 
-    def all_exits(batch: Tensor) -> Sequence[Tensor]:
-        return (net(batch), )
+    def all_logits(batch: Tensor) -> Sequence[Tensor]:
+        found = net(batch)
+        return (found, ) if isinstance(found, Tensor) else tuple(found)
 
     return BenchmarkEntry(
         name,
         'eager', [net],
-        all_exits,
-        train_step=_train_step(net, all_exits))
+        lambda batch: all_logits(batch)[-1:],
+        train_step=_train_step(net, all_logits))
 
 
 def _train_step(

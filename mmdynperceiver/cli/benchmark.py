@@ -172,8 +172,10 @@ def run(args: argparse.Namespace, config: Config,
         else None
     published: Dict[str, Sequence[float]] = {}
     for one in networks if args.published_top1 else ():
-        published[one.name] = top1 = one.top1()
-        published[f'{one.name} (one graph)'] = top1[-1:]
+        top1 = one.top1()
+        if top1:
+            published[one.name] = top1
+            published[f'{one.name} (one graph)'] = top1[-1:]
     rows = measure(entered, stream, args, bases)
     add_top1(rows, entered, stream, published)
     for row in rows:

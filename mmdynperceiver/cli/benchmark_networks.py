@@ -2,12 +2,15 @@
 """The networks that ``tools/benchmark.py`` times, and their entries."""
 import argparse
 import os
+import re
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 import torchvision
 from mmengine.config import Config
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..benchmark import deployed, detectors, entries
 from ..benchmark.entries import BenchmarkEntry
@@ -25,9 +28,13 @@ from .benchmark_options import TORCHVISION
 
 __all__ = ['Network', 'enter_all', 'load_network', 'load_other']
 
+# A file of Python and the name of a function in it.
+FUNCTION = re.compile(r'(.+\.py):(\w+)')
+
 
 class Network(NamedTuple):
-    """A model of a config; of torchvision's, without a config."""
+    """A model of a config; without a config one of torchvision's, or what a
+    function in a file returns."""
 
     name: str
     model: Any
@@ -45,9 +52,11 @@ class Network(NamedTuple):
             self.model, 'exit_parts') else 1
 
     def top1(self) -> Sequence[float]:
-        """Accuracies that others measured."""
-        return metafile_top1(self.config) if self.config else \
-            torchvision_top1(self.name[len(TORCHVISION):])
+        """Accuracies that others measured, if there are any."""
+        if self.config:
+            return metafile_top1(self.config)
+        known = self.name.startswith(TORCHVISION)
+        return torchvision_top1(self.name[len(TORCHVISION):]) if known else ()
 
     def describe(self) -> Dict[str, int]:
         """What tells its latency tables from another's."""
@@ -83,14 +92,19 @@ def load_network(args: argparse.Namespace, path: str,
 def load_other(args: argparse.Namespace, first: Network, path: str, *rest:
                str) -> Network:
     """Build what --against names, of the same kind as the first network."""
-    if len(rest) > 1 or (rest and path.startswith(TORCHVISION)):
+    found = FUNCTION.fullmatch(path)
+    if len(rest) > 1 or (rest and (found or path.startswith(TORCHVISION))):
         raise InputError(f'--against takes a config and perhaps its '
-                         f'checkpoint, or one network of torchvision, got '
+                         f'checkpoint, one network of torchvision, or a '
+                         f'function as FILE.py:NAME, got '
                          f'{" ".join((path, *rest))}')
     if path.startswith(TORCHVISION):
         with input_errors():
             net = torchvision.models.get_model(path[len(TORCHVISION):])
         other = Network(path, net.to(args.device))
+    elif found:
+        other = Network(found[2], call_function(*found.groups()))
+        other.model.to(args.device)
     else:
         # The options given are for the first config.
         plain = argparse.Namespace(**vars(args))
@@ -103,6 +117,22 @@ def load_other(args: argparse.Namespace, first: Network, path: str, *rest:
             f'{"one" if first.detects else "none"}, {path} is '
             f'{"one" if other.detects else "none"}')
     return other
+
+
+def call_function(path: str, name: str) -> nn.Module:
+    """The network that a function in a file of Python returns."""
+    if not os.path.isfile(path):
+        raise InputError(f'there is no file {path!r}')
+    spec = spec_from_file_location(Path(path).stem, path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    with input_errors(where=f'{path!r} with {name!r}: '):
+        spec.loader.exec_module(module)
+        net = getattr(module, name)()
+    if not isinstance(net, nn.Module):
+        raise InputError(f'{name} of {path!r} must return an nn.Module, got '
+                         f'{type(net).__name__}')
+    return net
 
 
 class Entering:

@@ -43,8 +43,9 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
         action='append',
         default=[],
         metavar=('CONFIG', 'CHECKPOINT'),
-        help='another config, with or without a checkpoint, or a network of '
-        f'torchvision such as {TORCHVISION}resnet50; may be repeated')
+        help='another config, with or without a checkpoint, a network of '
+        f'torchvision such as {TORCHVISION}resnet50, or what a function '
+        'returns, as FILE.py:NAME; may be repeated')
     parser.add_argument(
         '--modes',
         nargs='+',
