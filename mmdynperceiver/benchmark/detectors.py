@@ -1,5 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """Detectors in a benchmark: from normalised images to boxes."""
+from functools import partial
 from typing import Any, List, Optional, Sequence
 
 import torch
@@ -28,29 +29,26 @@ def detector_entry(name: str,
             dynamic mean.
     """
 
-    def detect(policy: Optional[ExitPolicy], batch: Tensor) -> Left:
-        if policy is not None:
-            model.policy = policy
+    thresholds: List[Any] = [None]
+    if hasattr(model, 'policy'):
+        count = model.policy.num_exits
+        thresholds = [fixed_exit_thresholds(k, count) for k in range(count)]
+        # Thresholds alone change: of other parts MACs would be counted anew.
+        model.policy = ExitPolicy(count, criterion='learned')
+
+    def detect(thresholds: Any, batch: Tensor) -> Left:
+        if thresholds is not None:
+            model.policy.set_thresholds(thresholds)
         found = model.predict(batch, _samples(batch), rescale=False)
         return Left(torch.tensor([one.get('exit_index', 0) for one in found]))
 
     def evidence(batch: Tensor) -> List[Tensor]:
         return [logits for _, logits in model._walk(batch)]
 
-    def leave_at(policy: Optional[ExitPolicy]) -> Any:
-        return lambda batch: detect(policy, batch)
-
-    policies: List[Optional[ExitPolicy]] = [None]
-    if hasattr(model, 'policy'):
-        count = model.policy.num_exits
-        policies = [
-            ExitPolicy(count, fixed_exit_thresholds(k, count), 'learned')
-            for k in range(count)
-        ]
-    return BenchmarkEntry(name, mode, [leave_at(one) for one in policies],
-                          evidence,
-                          None if policy is None else leave_at(policy),
-                          _macs(model, image_shape))
+    return BenchmarkEntry(
+        name, mode, [partial(detect, one) for one in thresholds], evidence,
+        None if policy is None else partial(detect, policy.thresholds),
+        _macs(model, image_shape))
 
 
 def _samples(batch: Tensor) -> List[Any]:
