@@ -78,4 +78,4 @@ lint-interrogate:
 	@$(BIN) -m interrogate --config setup.cfg $(DOCUMENTED)
 
 lint-mypy:
-	@$(BIN) -m mypy $(wildcard mmdynperceiver/core)
+	@$(BIN) -m mypy $(wildcard mmdynperceiver/core mmdynperceiver/deploy)

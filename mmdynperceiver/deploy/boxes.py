@@ -91,7 +91,7 @@ class BoxDecoder:
             for level, maps in enumerate(zip(scores, deltas))
         ]
         boxes, values, labels = map(np.concatenate, zip(*found))
-        boxes = boxes * np.float32([1 / s for s in (*scale, *scale)])
+        boxes = boxes * np.array([1 / s for s in (*scale, *scale)], np.float32)
         if self.min_bbox_size >= 0:
             large = (boxes[:, 2:] - boxes[:, :2] > self.min_bbox_size).all(1)
             boxes, values, labels = boxes[large], values[large], labels[large]
@@ -130,7 +130,8 @@ class BoxDecoder:
         half = extent * np.exp(ratios) * np.float32(.5)
         boxes = np.concatenate([centre - half, centre + half], 1)
         height, width = size
-        return boxes.clip(0, np.float32([width, height, width, height]))
+        return boxes.clip(0,
+                          np.array([width, height, width, height], np.float32))
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray,
@@ -144,7 +145,8 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray,
     # Apart, so that classes do not meet.
     boxes = boxes + (labels.astype(np.float32) * (boxes.max() + 1))[:, None]
     areas = _areas(boxes)
-    order, kept = np.argsort(-scores, kind='stable'), []
+    order = np.argsort(-scores, kind='stable')
+    kept: List[int] = []
     while len(order) and len(kept) < most:
         first, order = order[0], order[1:]
         kept.append(int(first))

@@ -214,11 +214,13 @@ class Detector(ExportedNetwork):
         """What each image of a batch gets."""
         found = []
         for path, boxes, exit_index, confidence, spent, before in zip(
-                paths, *outcome[:4], preparing):
+                paths, outcome.boxes, outcome.exit_index, outcome.confidence,
+                outcome.milliseconds, preparing):
             names = [self.manifest.classes[label] for label in boxes.labels]
             index = int(exit_index)
             found.append(
-                Detected(path, *boxes, names, index,
+                Detected(path, boxes.boxes,
+                         boxes.scores, boxes.labels, names, index,
                          float(confidence), self.manifest.macs_per_exit[index],
                          float(spent), before))
         return found

@@ -64,7 +64,7 @@ class Way(nn.Module):
                  latents: bool) -> None:
         super().__init__()
         self.backbone = model.backbone
-        self.exits = getattr(model, 'exits', None)
+        self.exits: Any = getattr(model, 'exits', None)
         self.halves = halves_of(model)
         self.index = index
         self.maps = tuple(maps)

@@ -11,8 +11,8 @@ without drift does not hide it.
 import logging
 import math
 import threading
-from typing import (Any, Callable, Dict, List, Mapping, Optional, Sequence,
-                    Tuple)
+from typing import (Any, Callable, Dict, Iterable, List, Mapping, Optional,
+                    Sequence, Tuple)
 
 import numpy as np
 
@@ -174,7 +174,7 @@ class DriftMonitor:
             return self._rng.random(number) < self.share
 
     def observe(
-        self, differ: Sequence[bool], deep: Sequence[bool] = ()
+        self, differ: Iterable[bool], deep: Iterable[bool] = ()
     ) -> Optional[Dict[str, Any]]:
         """Take in images.
 
@@ -196,7 +196,9 @@ class DriftMonitor:
         with self._lock:
             for kind, found in (('deep', deep), ('differ', differ)):
                 bets = self.bets.get(kind)
-                for one in found if bets is not None else ():
+                if bets is None:
+                    continue
+                for one in found:
                     if bets.bet(one) < bets.limit:
                         continue
                     alarm = self._alarm(kind, bets)

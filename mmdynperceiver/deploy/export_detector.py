@@ -117,8 +117,8 @@ def box_settings(head: Any) -> Dict[str, Any]:
         ValueError: If the head is no plain ``RetinaHead``, or a setting is
             one that the runner does not have.
     """
-    coder = getattr(head, 'bbox_coder', None)
-    config = getattr(head, 'test_cfg', None)
+    coder: Any = getattr(head, 'bbox_coder', None)
+    config: Any = getattr(head, 'test_cfg', None)
     kinds = type(head).__name__, type(coder).__name__
     if kinds != ('RetinaHead', 'DeltaXYWHBBoxCoder'):
         raise ValueError(f'only a RetinaHead with a DeltaXYWHBBoxCoder can be '

@@ -45,6 +45,8 @@ class ExportedNetwork:
     # Whether the folders have something behind their segments.
     detects: ClassVar[bool]
     preprocessing: Any
+    # A list, or what also opens all graphs as one.
+    sessions: Any
 
     def __init__(self, manifest: Manifest, sessions: Sequence[Any],
                  policy: Policy) -> None:

@@ -22,7 +22,7 @@ MAX_ELEMENTS = 1 << 28
 
 def step(value: Any, place: str) -> None:
     """A step of the preprocessing."""
-    kind = value.get('kind') if isinstance(value, dict) else None
+    kind: Any = value.get('kind') if isinstance(value, dict) else None
     choice(*STEPS)(kind, f'{place}.kind')
     STEPS[kind](value, place)
 

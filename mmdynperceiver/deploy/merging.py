@@ -32,15 +32,14 @@ class Merged(NamedTuple):
     content: bytes
     # What each input gets that the segment to run does not read.
     idle: Dict[str, np.ndarray]
-    # Number of segments.
-    count: int
+    num_segments: int
 
     def feeds(self, index: int, feeds: Mapping[str, Any]) -> Dict[str, Any]:
         """What to give to the graph for one segment to run on its inputs."""
         given = dict(self.idle)
         given.update(
             (INPUT.format(name), value) for name, value in feeds.items())
-        if index < self.count - 1:
+        if index < self.num_segments - 1:
             given[SWITCH.format(index)] = np.array(True)
         return given
 

@@ -78,7 +78,7 @@ def network_size(found: Optional[Sequence[int]],
         raise ValueError(
             "the test pipeline does not give its images a size: say which "
             'one they have with --size HEIGHT WIDTH')
-    if None not in (found, size) and tuple(found) != tuple(size):
+    if found and size and tuple(found) != tuple(size):
         raise ValueError(f'the test pipeline makes images of {found[0]}x'
                          f'{found[1]}, and --size says {size[0]}x{size[1]}')
     return list(fixed)

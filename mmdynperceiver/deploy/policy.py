@@ -137,7 +137,7 @@ class Policy(DecisionSettings):
         """What an exit answers with (B, K), from the evidence so far."""
         if self.ensemble is None:
             return memory[:, index]
-        weights = np.float32(self.ensemble.weights[index])
+        weights = np.asarray(self.ensemble.weights[index], np.float32)
         total = weights[0] * memory[:, 0]
         for k, weight in enumerate(weights[1:], 1):
             total += weight * memory[:, k]

@@ -1,6 +1,6 @@
 # Copyright (c) mmdynperceiver contributors. All rights reserved.
 """The wire format of Protocol Buffers, as far as ONNX files need it."""
-from typing import Iterator, List, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple, Union
 
 __all__ = ['BYTES', 'VARINT', 'Bytes', 'Field', 'encode', 'enclose', 'fields']
 
@@ -15,7 +15,8 @@ class Field(NamedTuple):
     number: int
     # Its kind on the wire.
     wire: int
-    value: Union[int, memoryview]
+    # A whole number, or what is in its bytes.
+    value: Any
     # All of its bytes.
     raw: memoryview
 

@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from typing import (Collection, Dict, Iterator, List, Mapping, Optional,
+from typing import (Any, Collection, Dict, Iterator, List, Mapping, Optional,
                     Sequence)
 
 import onnx
@@ -104,7 +104,7 @@ def to_onnx(graph: nn.Module,
     Raises:
         ValueError: If ONNX has no operator for what a layer does.
     """
-    content = io.BytesIO()
+    content: Any = io.BytesIO()
     # The exporter by tracing: it needs no further package, and seconds where
     # the one by torch.export needs minutes. What tracing cannot follow shows
     # in verify_segments.
