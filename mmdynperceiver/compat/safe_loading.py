@@ -11,13 +11,13 @@ itself, takes what was allowed back after each file, and loads what was refused
 once more without checks. None of that is left.
 """
 from __future__ import annotations
+import codecs
 from pickle import UnpicklingError
 from types import ModuleType
-from typing import Any
+from typing import Any, Callable
 
 from .import_hooks import after_import, replace_everywhere
 
-_ONE_CYCLE = 'mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler'
 _STATISTICS = ('current', 'max', 'mean', 'min')
 _ANNEALING = ('_annealing_cos', '_annealing_linear')
 # Plain numbers, booleans and text. Object arrays stay refused.
@@ -47,29 +47,40 @@ def _attribute(owner: type, name: str):
         f'of {owner!r}, which no checkpoint of mmengine needs')
 
 
-def checkpoint_globals(aliases: bool = True) -> list:
-    """List what a checkpoint of mmengine's Runner may refer to.
+def _stand_in(target: Any, module: str, name: str) -> Any:
+    """Let torch find something under a name, for which it asks the thing
+    itself: it takes names beside things only since 2.6."""
+    target.__module__ = module
+    target.__name__ = target.__qualname__ = name
+    return target
 
-    With ``aliases`` there are pairs (object, name), which torch has since
-    2.6.
-    """
+
+def checkpoint_globals() -> list:
+    """List what a checkpoint of mmengine's Runner may refer to."""
     import numpy as np
     from mmengine.logging.history_buffer import HistoryBuffer
 
+    # Bytes, such as those of NumPy's scalars, are pickled by `encode`, which
+    # torch knows since 2.5. Each type of numbers once, in the same order in
+    # every process.
+    allowed: list = [HistoryBuffer, np.ndarray, np.dtype, codecs.encode]
+    allowed += dict.fromkeys(type(np.dtype(code)) for code in _DTYPES)
     # `numpy.core` of NumPy 1 is `numpy._core` in NumPy 2, and pickles name
     # the one that wrote them. Ask objects for theirs, to touch neither.
-    reconstruct = np.empty(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
-    allowed: list = [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar]
-    # Each type once, in the same order in every process.
-    allowed += dict.fromkeys(type(np.dtype(code)) for code in _DTYPES)
-    if aliases:
-        for package in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-            allowed.append((reconstruct, f'{package}._reconstruct'))
-            allowed.append((scalar, f'{package}.scalar'))
-        allowed.append((_OneCycleName, _ONE_CYCLE))
-        allowed.append((_attribute, 'builtins.getattr'))
+    functions = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+    for package in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+        for name, function in zip(('_reconstruct', 'scalar'), functions):
+            allowed.append(_stand_in(_same(function), package, name))
+    scheduler = 'mmengine.optim.scheduler.param_scheduler'
+    allowed.append(
+        _stand_in(_OneCycleName, scheduler, 'OneCycleParamScheduler'))
+    allowed.append(_stand_in(_attribute, 'builtins', 'getattr'))
     return allowed
+
+
+def _same(function: Callable) -> Callable:
+    """A function that does the same."""
+    return lambda *args: function(*args)
 
 
 @after_import('mmengine.runner.checkpoint')
@@ -77,9 +88,7 @@ def allow_mmengine_checkpoints(module: ModuleType) -> None:
     """Allow-list the globals once ``mmengine.runner.checkpoint`` is there."""
     import torch
 
-    major, minor = (int(x) for x in torch.__version__.split('.')[:2])
-    torch.serialization.add_safe_globals(
-        checkpoint_globals(aliases=(major, minor) >= (2, 6)))
+    torch.serialization.add_safe_globals(checkpoint_globals())
 
 
 def _safe_torch_load(file: Any,

@@ -85,9 +85,6 @@ def test_checkpoint_loads_safely_and_resumes(run_ok, assert_patches,
 
 
 def test_checkpoint_of_the_other_numpy_loads(run_ok, checkpoint, tmp_path):
-    import torch
-    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6):
-        pytest.skip('torch has no aliases before 2.6')
     checkpoint(ONE_CYCLE, [])
     path = tmp_path / 'work' / 'epoch_1.pth'
     with zipfile.ZipFile(path) as archive:
@@ -191,7 +188,7 @@ def test_safe_loading_is_never_turned_off(repo_root):
 def test_object_arrays_are_not_allowed():
     require('mmengine')
     import numpy as np
-    allowed = checkpoint_globals(aliases=False)
+    allowed = checkpoint_globals()
     assert type(np.dtype('f8')) in allowed
     assert type(np.dtype('O')) not in allowed
     assert not {getattr, eval, exec, sys.exit
