@@ -143,9 +143,10 @@ class Printer:
                f'{macs / manifest.macs_per_exit[-1]:.0%} of the last exit')
         yield 'milliseconds, median / p90 (90th percentile), without warm-up:'
         one = f'{"an" if self.noun == "image" else "a"} {self.noun}'
+        doing = 'classifying' if manifest.detection is None else 'detecting in'
         titles = {
             'preparing': f'preparing {one}',
-            self.noun: f'classifying {one}' if self.batch_size == 1 else
+            self.noun: f'{doing} {one}' if self.batch_size == 1 else
             f'{one}, from the start of its batch until it left',
             'batch': f'a batch of {self.batch_size}'
         }

@@ -230,6 +230,7 @@ def test_command_line_without_torch(source, photos, tmp_path, run_python):
     assert result.returncode == 0, result.stderr
     assert '6 images; left at exits 0 to' in result.stdout
     assert ' boxes, ' in result.stdout
+    assert 'detecting in an image' in result.stdout
     content = json.loads(out.read_text())
     assert len(content['results']) == 6 and len(content['broken']) == 1
     for row in content['results']:
