@@ -54,22 +54,12 @@ def load_networks(args: argparse.Namespace, config: Config) -> List[Network]:
 
 
 def test_images(config: Config, network: Network) -> LabelledData:
-    """The test images of a config.
-
-    Raises:
-        InputError: If they are not there, or have other classes.
-    """
+    """The test images of a config; InputError, if they are not there."""
     check_data_folders(config, ('test_dataloader', ))
     if network.detects:
         from ..detection.evaluation import detection_data
         return detection_data(config, 'test')
-    data = build_data(config, split_config(config, 'test'))
-    check_data_classes(
-        'test images',
-        data.dataset,
-        network.model.exit_parts()[1].num_classes,
-        num_labels=max(data.labels, default=-1) + 1)
-    return data
+    return build_data(config, split_config(config, 'test'))
 
 
 def make_stream(config: Config, args: argparse.Namespace,
@@ -81,9 +71,16 @@ def make_stream(config: Config, args: argparse.Namespace,
         raise InputError(f'--num-images is {wanted}, and --batch-size is '
                          f'{largest}')
     if args.images == 'test':
-        found = data_stream(
-            test_images(config, network), network.model, wanted, largest)
-        return found._replace(labels=None) if network.detects else found
+        data = test_images(config, network)
+        if network.detects:
+            return data_stream(data, network.model, wanted,
+                               largest)._replace(labels=None)
+        check_data_classes(
+            'test images',
+            data.dataset,
+            network.model.exit_parts()[1].num_classes,
+            num_labels=max(data.labels, default=-1) + 1)
+        return data_stream(data, network.model, wanted, largest)
     # A pass takes the same time on any noise, unless images leave early.
     count = wanted if args.shares or args.thresholds or \
         args.thresholds_file or args.num_images or args.exported else largest

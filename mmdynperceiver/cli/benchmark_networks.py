@@ -22,7 +22,6 @@ from ..core.operating_point import describe_model
 from ..errors import InputError, input_errors
 from ..hosts.build import build_any_model
 from ..hosts.model_index import metafile_top1, torchvision_top1
-from ..io.checkpoints import load_strict, read_weights
 from . import common
 from .benchmark_options import TORCHVISION
 
@@ -75,15 +74,12 @@ def load_network(args: argparse.Namespace, path: str,
         InputError: If it has no exits and is no detector, or something does
             not fit.
     """
-    weights = read_weights(checkpoint) if checkpoint else None
-    model: Any = build_any_model(config).eval()
+    model: Any = common.load_model(config, checkpoint, build_any_model)
     name = os.path.splitext(os.path.basename(path))[0]
     if not (hasattr(model, 'evaluate_all_exits')
             or Network(name, model).detects):
         raise InputError(f'{path!r} must be of an early-exit model or a '
                          f'detector, got {type(model).__name__}')
-    if weights is not None and checkpoint is not None:
-        load_strict(model, weights, checkpoint)
     with input_errors():
         model = model.to(args.device)
     return Network(name, model, path)

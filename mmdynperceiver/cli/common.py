@@ -3,7 +3,7 @@
 import argparse
 import os
 import os.path as osp
-from typing import Any, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional
 
 import torch
 from mmengine.config import Config
@@ -172,19 +172,24 @@ def _replace_root(node: Any, old: Optional[str], new: str) -> None:
         _replace_root(child, old, new)
 
 
-def load_model(config: Config, checkpoint: Optional[str]) -> nn.Module:
+def load_model(
+        config: Config,
+        checkpoint: Optional[str],
+        build: Callable[[Config], nn.Module] = build_model) -> nn.Module:
     """Build the early-exit model of a config, in eval mode.
 
     Args:
         config (Config): The whole config.
         checkpoint (str, optional): File whose weights must fit in full; None
             leaves the weights random.
+        build (Callable): Builds the model; ``build_any_model`` takes one
+            without exits, too. Defaults to ``build_model``.
 
     Raises:
         InputError: If config or checkpoint do not fit.
     """
     weights = read_weights(checkpoint) if checkpoint else None
-    model = build_model(config)
+    model = build(config).eval()
     if weights is not None and checkpoint is not None:
         load_strict(model, weights, checkpoint)
     return model

@@ -21,7 +21,6 @@ from ..errors import InputError, first_few
 from ..hosts.build import build_any_model, model_of, test_transform
 from ..io.atomic import check_new_folder
 from ..io.checkpoint_file import read_checkpoint
-from ..io.checkpoints import load_strict, read_weights
 from . import common
 from .folder_options import add_folder_options, describe_source, load_source
 
@@ -119,8 +118,7 @@ def detector(args: argparse.Namespace, config: Config,
         raise InputError(f'detectors take images of any size, which --format '
                          f'{args.format} does not: leave it out')
     common.check_writable_folder(os.path.dirname(os.path.abspath(args.out)))
-    model: Any = build_any_model(config)
-    load_strict(model, read_weights(args.checkpoint), args.checkpoint)
+    model: Any = common.load_model(config, args.checkpoint, build_any_model)
     given = (args.thresholds, args.thresholds_file, args.exit)
     policy = None
     if hasattr(model, 'make_policy') or given != (None, None, None):

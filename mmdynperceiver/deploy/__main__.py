@@ -14,7 +14,7 @@ from ..io.result_file import (ENDINGS, ResultFile, add_result_options,
                               exit_status, positive, stoppable)
 from .drift import DriftMonitor, add_monitor_options
 from .manifest import Manifest
-from .opening import open_network
+from .opening import class_for
 from .printing import Printer
 from .sessions import PRECISIONS, RUNTIMES
 from .stream import Classified, classify_files
@@ -137,8 +137,9 @@ def classify(args: argparse.Namespace) -> None:
                          f'is no --monitor')
     kind = preprocessing_class(manifest.preprocessing).files
     images, broken = find_files(args.images, args.on_broken, kind)
-    runner = open_network(args.folder, args.runtime, args.threads,
-                          args.precision, args.thresholds, args.streams)
+    runner = class_for(manifest).load(args.folder, args.runtime, args.threads,
+                                      args.precision, args.thresholds,
+                                      args.streams)
     if args.monitor is not None:
         runner.monitor = DriftMonitor.of_certificate(
             manifest.certificate, args.fall_back, share=args.monitor)

@@ -8,7 +8,12 @@ from .exported import ExportedNetwork
 from .manifest import Manifest
 from .runner import Runner
 
-__all__ = ['open_network']
+__all__ = ['class_for', 'open_network']
+
+
+def class_for(manifest: Manifest) -> Any:
+    """The class that runs a folder of this manifest, with its ``load``."""
+    return Runner if manifest.detection is None else Detector
 
 
 def open_network(folder: Union[str, os.PathLike], *args: Any,
@@ -19,6 +24,4 @@ def open_network(folder: Union[str, os.PathLike], *args: Any,
     Returns:
         Runner | Detector: Ready to be called.
     """
-    detects = Manifest.read(folder).detection is not None
-    kind: Any = Detector if detects else Runner
-    return kind.load(folder, *args, **kwargs)
+    return class_for(Manifest.read(folder)).load(folder, *args, **kwargs)
